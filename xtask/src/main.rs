@@ -1,0 +1,3 @@
+//! The commands of this repository that are more than one cargo call.
+
+fn main() {}
