@@ -1,1 +1,32 @@
-//! PostgreSQL in wasm: module, linker, host calls, templates, backend, limits. The only room with wasmtime and unsafe.
+//! PostgreSQL in wasm: module, linker, host calls, templates, backend, limits. The only room with
+//! wasmtime and `unsafe`.
+//!
+//! [`Engine::open`] loads PGlite's Postgres, compiled once a machine. [`Engine::initdb`] fills an
+//! empty volume; [`Engine::boot`] starts a [`Backend`] on one, [`Engine::fork`] continues an
+//! [`Image`] of a template's backend, which takes a fraction of a boot. A backend takes and gives
+//! bytes of the PostgreSQL protocol; it knows no sockets.
+
+mod backend;
+mod cache;
+mod codec;
+pub mod distribution;
+mod engine;
+mod environment;
+mod errno;
+mod error;
+mod files;
+mod host;
+mod image;
+mod initdb;
+mod memory;
+mod module;
+mod rewrite;
+
+pub use backend::{Backend, BackendLimits, Interrupter};
+pub use cache::{Progress, Silent};
+pub use engine::{Engine, EngineOptions};
+pub use environment::{Environment, SystemEnvironment};
+pub use error::{BackendError, EngineError};
+pub use host::{ClientIo, ClientIoError};
+pub use image::Image;
+pub use rewrite::RewriteError;

@@ -1,1 +1,12 @@
 //! Bytes outside the process: sealed files, the data directory's lock. Knows no pages.
+//!
+//! A sealed file is written whole and read whole, names its kind, format version and owner, and is
+//! checksummed: whoever reads it gets exactly what was written, or an error that says why not.
+
+#![forbid(unsafe_code)]
+
+mod lock;
+mod sealed;
+
+pub use lock::{DirectoryLock, LockError};
+pub use sealed::{SealedError, read_sealed, remove_sealed, sync_directory, write_sealed};

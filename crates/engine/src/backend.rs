@@ -1,0 +1,592 @@
+//! One running Postgres: bytes in, bytes out.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::BytesMut;
+use volume::Volume;
+use wasmtime::{AsContextMut, Global, Store, TypedFunc, UpdateDeadline, Val};
+
+use crate::engine::EngineInner;
+use crate::error::{BackendError, EngineError};
+use crate::files::{FileTable, Namespace, Scratch, StandardStreams};
+use crate::host::{
+    Children, Client, ClientIo, Exit, Guest, Host, Interrupt, Libraries, Timer, raise_cancel,
+    raise_interrupt, slice_mut,
+};
+use crate::image::Image;
+use crate::memory::MemoryImage;
+use crate::module::MainModule;
+use crate::rewrite::START;
+
+/// Limits of one backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BackendLimits {
+    /// Most bytes of memory (`backend.memory_bytes_max`). Postgres' own 128 MiB of address space,
+    /// touched or not, count. Past it a statement fails with 53200.
+    pub memory_bytes_max: u64,
+}
+
+impl Default for BackendLimits {
+    fn default() -> Self {
+        Self { memory_bytes_max: 512 << 20 }
+    }
+}
+
+/// The exit status by which Postgres says that it is up and has returned to its host.
+const STATUS_ALIVE: i32 = 99;
+/// The exit status by which an error has unwound to the main loop.
+const STATUS_LONGJMP: i32 = 100;
+
+/// Settings without which this build does not work; on the command line nobody can change them
+/// for good. There are no other processes: nothing may wait for one.
+const ARGUMENTS: [&str; 19] = [
+    "/pglite/bin/postgres",
+    "--single",
+    "-j",
+    "-c",
+    "exit_on_error=false",
+    "-c",
+    "max_worker_processes=0",
+    "-c",
+    "max_parallel_workers=0",
+    "-c",
+    "max_parallel_workers_per_gather=0",
+    "-c",
+    "max_parallel_maintenance_workers=0",
+    "-c",
+    "io_method=sync",
+    "-D",
+    crate::files::DATA_DIRECTORY,
+    "postgres",
+    "",
+];
+
+/// A running Postgres in its own wasm instance.
+pub struct Backend {
+    store: Store<Host>,
+    calls: Calls,
+    interrupt: Arc<Interrupt>,
+    /// Set while a call is under way: a future that was dropped leaves it set.
+    busy: Arc<AtomicBool>,
+}
+
+impl std::fmt::Debug for Backend {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Backend").field("busy", &self.busy).finish_non_exhaustive()
+    }
+}
+
+/// The exports that run a backend.
+struct Calls {
+    main_loop_once: TypedFunc<(), ()>,
+    main_longjmp: TypedFunc<(), ()>,
+    send_ready: TypedFunc<(), ()>,
+    flush: TypedFunc<(), ()>,
+    buffered: TypedFunc<(), i32>,
+    in_transaction: TypedFunc<(), i32>,
+    stack_pointer: Global,
+}
+
+/// Interrupts a backend from anywhere.
+#[derive(Debug, Clone)]
+pub struct Interrupter(Arc<Interrupt>);
+
+impl Interrupter {
+    /// Asks the statement that runs now to end with 57014. A backend that runs none is told at
+    /// its next statement; see [`Backend::clear_cancel`].
+    pub fn cancel(&self) {
+        self.0.cancel();
+    }
+
+    /// Ends the backend at its next loop or call, whatever it does: for one that ignored
+    /// [`cancel`](Self::cancel).
+    pub fn stop(&self) {
+        self.0.stop();
+    }
+}
+
+impl Backend {
+    /// Starts Postgres on an existing data directory, running its crash recovery if need be.
+    pub(crate) async fn boot(
+        engine: &Arc<EngineInner>,
+        volume: Arc<Volume>,
+        limits: BackendLimits,
+    ) -> Result<Self, BackendError> {
+        let scratch = Arc::new(Scratch::new());
+        let host =
+            host(engine, engine.postgres(), volume, scratch, StandardStreams::Log, limits, None);
+        let mut store = instantiate(engine, host).await.map_err(start_error)?;
+        cold_start(&mut store).await.map_err(start_error)?;
+        let arguments: Vec<&str> =
+            ARGUMENTS.into_iter().filter(|argument| !argument.is_empty()).collect();
+        call(&mut store, "pgl_setPGliteActive", 1).await.map_err(start_error)?;
+        match main(&mut store, &arguments).await {
+            Ok(status) | Err(Ended::Exit(status)) if status == STATUS_ALIVE => {}
+            Ok(status) | Err(Ended::Exit(status)) => {
+                return Err(BackendError::Start(format!(
+                    "it exited with status {status}; the log says why"
+                )));
+            }
+            Err(Ended::Other(error)) => return Err(BackendError::Start(error)),
+        }
+        let start: TypedFunc<(), ()> = export(&mut store, "pgl_startPGlite").map_err(start_error)?;
+        enter(&mut store);
+        start.call_async(&mut store, ()).await.map_err(start_error)?;
+        Self::new(store).map_err(start_error)
+    }
+
+    /// Continues an image over a volume that equals its template.
+    pub(crate) async fn fork(
+        engine: &Arc<EngineInner>,
+        image: &Image,
+        volume: Arc<Volume>,
+        limits: BackendLimits,
+    ) -> Result<Self, BackendError> {
+        let scratch = Arc::new(Scratch::new());
+        let mut host =
+            host(engine, engine.postgres(), volume, scratch, StandardStreams::Log, limits, None);
+        host.files
+            .restore(&image.directory, &image.files)
+            .map_err(|errno| BackendError::Start(format!("its files: errno {}", errno.0)))?;
+        let mut store = instantiate(engine, host).await.map_err(start_error)?;
+        let guest = store.data().guest();
+        let missing = image.memory.bytes().saturating_sub(guest.memory.data_size(&store));
+        guest.memory.grow(&mut store, missing as u64 / 65_536).map_err(start_error)?;
+        image
+            .memory
+            .map_over(&mut store, &guest.memory)
+            .map_err(|error| BackendError::Start(error.to_string()))?;
+        let module = Arc::clone(&store.data().module);
+        for (name, value) in module.description.mutable_globals.iter().zip(&image.globals) {
+            let global = guest.instance.get_global(&mut store, name);
+            let global = global.ok_or_else(|| BackendError::Start(format!("no {name}")))?;
+            global.set(&mut store, Val::I32(*value as i32)).map_err(start_error)?;
+        }
+        crate::host::restore(&mut store, &image.libraries).await.map_err(start_error)?;
+        let mut backend = Self::new(store).map_err(start_error)?;
+        backend.reseed();
+        Ok(backend)
+    }
+
+    fn new(mut store: Store<Host>) -> wasmtime::Result<Self> {
+        let stack_pointer = store
+            .data()
+            .guest()
+            .instance
+            .get_global(&mut store, "__stack_pointer")
+            .ok_or_else(|| wasmtime::format_err!("no stack pointer"))?;
+        let calls = Calls {
+            main_loop_once: export(&mut store, "PostgresMainLoopOnce")?,
+            main_longjmp: export(&mut store, "PostgresMainLongJmp")?,
+            send_ready: export(&mut store, "PostgresSendReadyForQueryIfNecessary")?,
+            flush: export(&mut store, "pgl_pq_flush")?,
+            buffered: export(&mut store, "pq_buffer_remaining_data")?,
+            in_transaction: export(&mut store, "IsTransactionBlock")?,
+            stack_pointer,
+        };
+        let interrupt = Arc::clone(&store.data().interrupt);
+        Ok(Self { store, calls, interrupt, busy: Arc::default() })
+    }
+
+    /// Gives a fork random numbers of its own. What Postgres draws from the system is different
+    /// in each fork by itself; the state of its fast generator was copied with the memory.
+    fn reseed(&mut self) {
+        let host = self.store.data();
+        let address = host.module.addresses.prng_state;
+        let environment = Arc::clone(&host.environment);
+        let memory = host.guest().memory;
+        if let Ok(state) = slice_mut(memory.data_mut(&mut self.store), address, 16) {
+            environment.random(state);
+        }
+    }
+
+    /// Takes the image of this backend, which must be idle, outside a transaction, and must never
+    /// have served a client with data of its own.
+    pub(crate) fn image(&mut self) -> Result<Image, EngineError> {
+        let host = self.store.data();
+        let (directory, files) = host.files.save().map_err(|errno| {
+            EngineError::Image(format!("an open file cannot be kept (errno {})", errno.0))
+        })?;
+        let module = Arc::clone(&host.module);
+        let guest = host.guest();
+        let mut globals = Vec::new();
+        for name in &module.description.mutable_globals {
+            let global = guest.instance.get_global(&mut self.store, name);
+            match global.map(|global| global.get(&mut self.store)) {
+                Some(Val::I32(value)) => globals.push(value as u32),
+                _ => return Err(EngineError::Image(format!("{name} is not an i32"))),
+            }
+        }
+        let libraries = crate::host::save(&mut self.store).map_err(EngineError::Wasm)?;
+        let memory = MemoryImage::of(guest.memory.data(&self.store))
+            .map_err(|error| EngineError::Image(error.to_string()))?;
+        Ok(Image { memory, globals, libraries, directory, files })
+    }
+
+    /// A handle that interrupts this backend from another task or thread.
+    pub fn interrupter(&self) -> Interrupter {
+        Interrupter(Arc::clone(&self.interrupt))
+    }
+
+    /// Forgets a cancel that came when no statement was running.
+    pub fn clear_cancel(&mut self) {
+        self.interrupt.take_cancel();
+    }
+
+    /// Where bytes for Postgres go: whole protocol messages.
+    pub fn input(&mut self) -> &mut BytesMut {
+        &mut self.store.data_mut().client.input
+    }
+
+    /// The bytes that Postgres has sent.
+    pub fn output(&mut self) -> &mut BytesMut {
+        &mut self.store.data_mut().client.output
+    }
+
+    /// Attaches the other end of the client's connection, used while Postgres needs more input in
+    /// the middle of something, or has more output than fits; without one, reading says that the
+    /// client is gone, and output is gathered.
+    pub fn attach(&mut self, io: Option<Box<dyn ClientIo>>) -> Option<Box<dyn ClientIo>> {
+        let client = &mut self.store.data_mut().client;
+        client.gone = false;
+        std::mem::replace(&mut client.io, io)
+    }
+
+    /// Whether the attached client was found to be gone.
+    pub fn client_gone(&self) -> bool {
+        self.store.data().client.gone
+    }
+
+    /// Bytes of linear memory in use or reserved by this backend's heap.
+    pub fn memory_bytes(&self) -> usize {
+        self.store.data().guest().memory.data_size(&self.store)
+    }
+
+    /// Whether a call was dropped before it ended. Such a backend must be dropped too.
+    pub fn is_broken(&self) -> bool {
+        self.busy.load(Ordering::Acquire)
+    }
+
+    /// The volume that this backend runs on.
+    pub fn volume(&self) -> Arc<Volume> {
+        Arc::clone(&self.store.data().files.namespace().volume)
+    }
+
+    /// Begins a client's connection: takes a startup message, answers as a server would that
+    /// trusts it.
+    ///
+    /// # Errors
+    ///
+    /// [`BackendError`] if the backend ended; it must be dropped then.
+    pub async fn connect(&mut self, startup: &[u8]) -> Result<(), BackendError> {
+        self.input().extend_from_slice(startup);
+        let guard = Busy::begin(&self.busy);
+        let port: TypedFunc<(), i32> = self.export("pgl_getMyProcPort")?;
+        let process: TypedFunc<(i32, i32, i32), i32> = self.export("ProcessStartupPacket")?;
+        let send: TypedFunc<(), ()> = self.export("pgl_sendConnData")?;
+        enter(&mut self.store);
+        let port = port.call_async(&mut self.store, ()).await.map_err(ended)?;
+        let status = process.call_async(&mut self.store, (port, 1, 1)).await.map_err(ended)?;
+        if status != 0 {
+            return Err(BackendError::Start("it refused the startup packet".to_owned()));
+        }
+        send.call_async(&mut self.store, ()).await.map_err(ended)?;
+        self.calls.flush.call_async(&mut self.store, ()).await.map_err(ended)?;
+        guard.end();
+        Ok(())
+    }
+
+    /// Runs Postgres until it has used up [`input`](Self::input) and waits for the next message;
+    /// its answer is in [`output`](Self::output).
+    ///
+    /// # Errors
+    ///
+    /// [`BackendError`] if the backend ended: what it sent before is still in the output. It must
+    /// be dropped then, as also if this future is dropped before it is ready.
+    pub async fn exchange(&mut self) -> Result<(), BackendError> {
+        let guard = Busy::begin(&self.busy);
+        while self.has_input().await? {
+            self.step().await?;
+        }
+        guard.end();
+        Ok(())
+    }
+
+    async fn has_input(&mut self) -> Result<bool, BackendError> {
+        if !self.store.data().client.input.is_empty() {
+            return Ok(true);
+        }
+        let buffered = self.calls.buffered.call_async(&mut self.store, ()).await.map_err(ended)?;
+        Ok(buffered > 0)
+    }
+
+    /// One message.
+    async fn step(&mut self) -> Result<(), BackendError> {
+        let stack = self.calls.stack_pointer.get(&mut self.store);
+        enter(&mut self.store);
+        let outcome = self.calls.main_loop_once.call_async(&mut self.store, ()).await;
+        if let Err(error) = outcome {
+            match error.downcast_ref::<Exit>() {
+                Some(Exit::Status(STATUS_LONGJMP)) => {
+                    self.calls.stack_pointer.set(&mut self.store, stack).map_err(ended)?;
+                    enter(&mut self.store);
+                    self.calls.main_longjmp.call_async(&mut self.store, ()).await.map_err(ended)?;
+                }
+                _ => return Err(ended(error)),
+            }
+        }
+        self.calls.send_ready.call_async(&mut self.store, ()).await.map_err(ended)?;
+        self.calls.flush.call_async(&mut self.store, ()).await.map_err(ended)
+    }
+
+    /// Whether a transaction block is open.
+    ///
+    /// # Errors
+    ///
+    /// [`BackendError`] if the backend ended.
+    pub async fn in_transaction(&mut self) -> Result<bool, BackendError> {
+        let guard = Busy::begin(&self.busy);
+        let open =
+            self.calls.in_transaction.call_async(&mut self.store, ()).await.map_err(ended)?;
+        guard.end();
+        Ok(open != 0)
+    }
+
+    /// Ends Postgres as a clean shutdown does, with a shutdown checkpoint, so that the next boot
+    /// has nothing to recover.
+    ///
+    /// # Errors
+    ///
+    /// [`BackendError`] if it ended in another way; the volume is as after a crash then, which
+    /// the next boot recovers from.
+    pub async fn shut_down(mut self) -> Result<(), BackendError> {
+        const TERMINATE: &[u8] = b"X\0\0\0\x04";
+        call(&mut self.store, "pgl_setPGliteActive", 0).await.map_err(ended)?;
+        self.input().extend_from_slice(TERMINATE);
+        enter(&mut self.store);
+        let left = self.calls.main_loop_once.call_async(&mut self.store, ()).await;
+        clean(left.err())?;
+        let run: TypedFunc<(), ()> = self.export("pgl_run_atexit_funcs")?;
+        enter(&mut self.store);
+        let left = run.call_async(&mut self.store, ()).await;
+        clean(left.err())
+    }
+
+    fn export<P, R>(&mut self, name: &str) -> Result<TypedFunc<P, R>, BackendError>
+    where
+        P: wasmtime::WasmParams,
+        R: wasmtime::WasmResults,
+    {
+        export(&mut self.store, name).map_err(ended)
+    }
+}
+
+/// Marks a backend as broken for as long as a call is under way.
+struct Busy(Arc<AtomicBool>);
+
+impl Busy {
+    fn begin(busy: &Arc<AtomicBool>) -> Self {
+        busy.store(true, Ordering::Release);
+        Self(Arc::clone(busy))
+    }
+
+    fn end(self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+/// How a program's `main` ended other than by returning.
+enum Ended {
+    Exit(i32),
+    Other(String),
+}
+
+fn start_error(error: wasmtime::Error) -> BackendError {
+    BackendError::Start(format!("{error:#}"))
+}
+
+fn ended(error: wasmtime::Error) -> BackendError {
+    match error.downcast_ref::<Exit>() {
+        Some(Exit::Status(status)) => BackendError::Exited(*status),
+        Some(Exit::Unresponsive) => BackendError::Unresponsive,
+        _ => BackendError::Crashed(format!("{error:#}")),
+    }
+}
+
+/// Leaving with status zero is how a shutdown ends.
+fn clean(error: Option<wasmtime::Error>) -> Result<(), BackendError> {
+    match error.map(ended) {
+        None | Some(BackendError::Exited(0)) => Ok(()),
+        Some(error) => Err(error),
+    }
+}
+
+fn host(
+    engine: &Arc<EngineInner>,
+    module: Arc<MainModule>,
+    volume: Arc<Volume>,
+    scratch: Arc<Scratch>,
+    streams: StandardStreams,
+    limits: BackendLimits,
+    children: Option<Children>,
+) -> Host {
+    let namespace =
+        Namespace { volume, scratch, distribution: engine.distribution().clone() };
+    Host {
+        files: FileTable::new(namespace, streams),
+        client: Client::default(),
+        environment: Arc::clone(engine.environment()),
+        interrupt: Arc::default(),
+        timer: Timer::default(),
+        libraries: Libraries::default(),
+        children,
+        engine: Arc::clone(engine),
+        module,
+        memory_bytes_max: limits.memory_bytes_max,
+        umask: 0o077,
+        stack_top: 0,
+        stack_bytes_max: crate::engine::WASM_STACK_BYTES,
+        guest: None,
+    }
+}
+
+async fn instantiate(engine: &EngineInner, host: Host) -> wasmtime::Result<Store<Host>> {
+    let module = Arc::clone(&host.module);
+    let mut store = Store::new(engine.wasm(), host);
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(|mut context| {
+        let mut context = context.as_context_mut();
+        let host = context.data_mut();
+        if host.interrupt.stopping() {
+            return Err(Exit::Unresponsive.into());
+        }
+        if host.guest.is_some() {
+            let now = host.environment.monotonic();
+            let fired = host.timer.check(now);
+            if host.interrupt.take_cancel() {
+                raise_cancel(&mut context);
+            } else if fired {
+                raise_interrupt(&mut context);
+            }
+        }
+        Ok(UpdateDeadline::Yield(1))
+    });
+    let instance = module.pre.instantiate_async(&mut store).await?;
+    let missing = |name: &str| wasmtime::format_err!("the module does not export {name}");
+    let memory = instance.get_memory(&mut store, "memory").ok_or_else(|| missing("memory"))?;
+    let table = instance
+        .get_table(&mut store, "__indirect_function_table")
+        .ok_or_else(|| missing("its table"))?;
+    store.data_mut().guest = Some(Guest { instance, memory, table });
+    Ok(store)
+}
+
+/// What an instance needs that does not come with a mapped image.
+async fn cold_start(store: &mut Store<Host>) -> wasmtime::Result<()> {
+    let module = Arc::clone(&store.data().module);
+    let memory = store.data().guest().memory;
+    let data = memory.data_mut(&mut *store);
+    for segment in &module.description.segments {
+        let target = slice_mut(data, segment.offset, segment.bytes.len() as u32)
+            .map_err(|_| wasmtime::format_err!("a data segment lies outside the memory"))?;
+        target.copy_from_slice(&segment.bytes);
+    }
+    enter(store);
+    for name in [START, "__wasm_call_ctors"] {
+        if let Ok(function) = export::<(), ()>(store, name) {
+            function.call_async(&mut *store, ()).await?;
+        }
+    }
+    let set: TypedFunc<(u32, u32), ()> = export(store, "pgl_set_rw_cbs")?;
+    let callbacks = (module.callback("client_read"), module.callback("client_write"));
+    set.call_async(&mut *store, callbacks).await?;
+    for (setter, callback) in [
+        ("pgl_set_system_fn", "system"),
+        ("pgl_set_popen_fn", "popen"),
+        ("pgl_set_pclose_fn", "pclose"),
+    ] {
+        let set: TypedFunc<u32, ()> = export(store, setter)?;
+        set.call_async(&mut *store, module.callback(callback)).await?;
+    }
+    Ok(())
+}
+
+/// The guest is entered anew: how deep its stack is will be measured from here.
+fn enter(store: &mut Store<Host>) {
+    store.set_epoch_deadline(1);
+    store.data_mut().stack_top = 0;
+}
+
+fn export<P, R>(store: &mut Store<Host>, name: &str) -> wasmtime::Result<TypedFunc<P, R>>
+where
+    P: wasmtime::WasmParams,
+    R: wasmtime::WasmResults,
+{
+    store.data().guest().instance.get_typed_func(store, name)
+}
+
+async fn call(store: &mut Store<Host>, name: &str, argument: i32) -> wasmtime::Result<i32> {
+    let function: TypedFunc<i32, i32> = export(store, name)?;
+    enter(store);
+    function.call_async(&mut *store, argument).await
+}
+
+/// Calls `main` with a command line.
+async fn main(store: &mut Store<Host>, arguments: &[&str]) -> Result<i32, Ended> {
+    let other = |error: wasmtime::Error| Ended::Other(format!("{error:#}"));
+    let malloc: TypedFunc<u32, u32> = export(store, "malloc").map_err(other)?;
+    let main: TypedFunc<(i32, u32), i32> = export(store, "__main_argc_argv").map_err(other)?;
+    let text: usize = arguments.iter().map(|argument| argument.len() + 1).sum();
+    let pointers = 4 * (arguments.len() + 1);
+    let bytes = (pointers + text) as u32;
+    let base = malloc.call_async(&mut *store, bytes).await.map_err(other)?;
+    let memory = store.data().guest().memory;
+    let target = slice_mut(memory.data_mut(&mut *store), base, bytes)
+        .map_err(|_| Ended::Other("no memory for the command line".to_owned()))?;
+    let mut at = pointers;
+    for (index, argument) in arguments.iter().enumerate() {
+        target[4 * index..4 * index + 4].copy_from_slice(&(base + at as u32).to_le_bytes());
+        target[at..at + argument.len()].copy_from_slice(argument.as_bytes());
+        target[at + argument.len()] = 0;
+        at += argument.len() + 1;
+    }
+    target[pointers - 4..pointers].fill(0);
+    let global = store.data().guest().instance.get_global(&mut *store, "__stack_pointer");
+    let stack = global.map(|global| global.get(&mut *store));
+    enter(store);
+    let outcome = main.call_async(&mut *store, (arguments.len() as i32, base)).await;
+    // The exit unwound the frames; their stack is given back.
+    if let (Some(global), Some(stack)) = (global, stack) {
+        global.set(&mut *store, stack).map_err(other)?;
+    }
+    outcome.map_err(|error| match error.downcast_ref::<Exit>() {
+        Some(Exit::Status(status)) => Ended::Exit(*status),
+        _ => other(error),
+    })
+}
+
+/// Runs a program to its end: its exit status.
+pub(crate) async fn run_program(
+    engine: &Arc<EngineInner>,
+    module: Arc<MainModule>,
+    volume: Arc<Volume>,
+    scratch: Arc<Scratch>,
+    streams: StandardStreams,
+    arguments: &[&str],
+    children: Option<Children>,
+) -> Result<i32, EngineError> {
+    let limits = BackendLimits::default();
+    let host = host(engine, module, volume, scratch, streams, limits, children);
+    let mut store = instantiate(engine, host).await.map_err(EngineError::Wasm)?;
+    cold_start(&mut store).await.map_err(EngineError::Wasm)?;
+    let status = match main(&mut store, arguments).await {
+        Ok(status) | Err(Ended::Exit(status)) => status,
+        Err(Ended::Other(error)) => return Err(BackendError::Crashed(error).into()),
+    };
+    // `exit` of the C library would have written what its streams still hold.
+    let flush: TypedFunc<i32, i32> = export(&mut store, "fflush").map_err(EngineError::Wasm)?;
+    enter(&mut store);
+    flush.call_async(&mut store, 0).await.map_err(EngineError::Wasm)?;
+    Ok(status)
+}

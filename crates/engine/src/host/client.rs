@@ -1,0 +1,116 @@
+//! The bytes of the client's connection: the callbacks that Postgres reads and writes by.
+
+use std::future::poll_fn;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, BytesMut};
+use wasmtime::{Caller, Linker};
+
+use super::{Host, slice, slice_mut, split};
+use crate::rewrite::HOST;
+
+/// Output that is gathered before the guest waits for the client to take it, in bytes.
+const OUTPUT_BYTES_HIGH: usize = 256 * 1024;
+
+/// The client went away, or its connection broke.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the client is gone")]
+pub struct ClientIoError;
+
+/// The other end of a backend's byte streams. Both calls follow the rules of `Future::poll`.
+pub trait ClientIo: Send {
+    /// Appends bytes from the client to `input`; at least one when ready.
+    ///
+    /// Called only while the guest waits inside a message or in `COPY FROM STDIN`.
+    fn poll_fill(
+        &mut self,
+        context: &mut Context<'_>,
+        input: &mut BytesMut,
+    ) -> Poll<Result<(), ClientIoError>>;
+
+    /// Takes bytes from the front of `output` towards the client; at least one when ready.
+    fn poll_drain(
+        &mut self,
+        context: &mut Context<'_>,
+        output: &mut BytesMut,
+    ) -> Poll<Result<(), ClientIoError>>;
+}
+
+/// What is on its way between a guest and its client.
+#[derive(Default)]
+pub(crate) struct Client {
+    pub(crate) input: BytesMut,
+    pub(crate) output: BytesMut,
+    pub(crate) io: Option<Box<dyn ClientIo>>,
+    /// The client is gone: output is dropped, and reading answers so.
+    pub(crate) gone: bool,
+}
+
+/// What a guest that waits for its client is told when there is none any more: `COPY` fails, and
+/// the protocol stays in step.
+const COPY_FAIL: &[u8] = b"f\0\0\0\x18client disconnected\0";
+
+impl Client {
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        while self.input.is_empty() {
+            let filled = match (&mut self.io, self.gone) {
+                (Some(io), false) => ready!(io.poll_fill(context, &mut self.input)),
+                _ => Err(ClientIoError),
+            };
+            if filled.is_err() {
+                self.gone = true;
+                self.input.extend_from_slice(COPY_FAIL);
+            }
+        }
+        Poll::Ready(())
+    }
+
+    fn poll_written(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        while self.output.len() >= OUTPUT_BYTES_HIGH {
+            let Some(io) = &mut self.io else { return Poll::Ready(()) };
+            if self.gone {
+                self.output.clear();
+            } else if ready!(io.poll_drain(context, &mut self.output)).is_err() {
+                self.gone = true;
+            }
+        }
+        Poll::Ready(())
+    }
+}
+
+pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
+    linker.func_wrap_async(
+        HOST,
+        "client_read",
+        |mut caller: Caller<'_, Host>, (at, len): (u32, u32)| {
+            Box::new(async move {
+                poll_fn(|context| caller.data_mut().client.poll_read(context)).await;
+                let (memory, host) = split(&mut caller);
+                let count = host.client.input.len().min(len as usize);
+                match slice_mut(memory, at, count as u32) {
+                    Ok(target) => target.copy_from_slice(&host.client.input[..count]),
+                    Err(_) => return -1,
+                }
+                host.client.input.advance(count);
+                count as i32
+            })
+        },
+    )?;
+    linker.func_wrap_async(
+        HOST,
+        "client_write",
+        |mut caller: Caller<'_, Host>, (at, len): (u32, u32)| {
+            Box::new(async move {
+                let (memory, host) = split(&mut caller);
+                match slice(memory, at, len) {
+                    Ok(bytes) if !host.client.gone => host.client.output.extend_from_slice(bytes),
+                    Ok(_) => {}
+                    Err(_) => return -1,
+                }
+                poll_fn(|context| caller.data_mut().client.poll_written(context)).await;
+                len as i32
+            })
+        },
+    )?;
+    Ok(())
+}

@@ -1,0 +1,233 @@
+//! Linear memory of an instance: a reservation of address space that an image can be mapped over.
+//!
+//! Invariants:
+//! 1. A reservation is `4 GiB + guard`; only its first `accessible` bytes may be touched, so a
+//!    wasm access past them faults and becomes a trap.
+//! 2. An image is mapped private: writes of one backend are never seen by another, nor by the
+//!    image.
+//! 3. Dropping the reservation unmaps everything that was ever mapped over it.
+
+use std::os::fd::OwnedFd;
+use std::ptr::NonNull;
+
+use rustix::fs::MemfdFlags;
+use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
+use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
+
+/// Bytes of a memory page of the host, the unit of what an image stores.
+const HOST_PAGE_BYTES: usize = 4096;
+
+/// Makes the reservations; one for the whole engine.
+#[derive(Debug)]
+pub(crate) struct HostMemories;
+
+// SAFETY: `new_memory` returns zeroed memory of the asked size, reserves `reserved + guard` bytes
+// of which everything past the accessible part stays `PROT_NONE`, and never moves it.
+unsafe impl MemoryCreator for HostMemories {
+    fn new_memory(
+        &self,
+        _ty: MemoryType,
+        minimum: usize,
+        maximum: Option<usize>,
+        reserved: Option<usize>,
+        guard: usize,
+    ) -> Result<Box<dyn LinearMemory>, String> {
+        let capacity = reserved.or(maximum).unwrap_or(minimum).max(minimum);
+        Reservation::new(capacity, guard, minimum)
+            .map(|memory| Box::new(memory) as Box<dyn LinearMemory>)
+            .map_err(|error| format!("cannot reserve {capacity} bytes of address space: {error}"))
+    }
+}
+
+#[derive(Debug)]
+struct Reservation {
+    base: NonNull<u8>,
+    accessible: usize,
+    capacity: usize,
+    mapped: usize,
+}
+
+// SAFETY: the pointer is to memory that this value alone owns; wasmtime hands out access only
+// through the store that owns the memory.
+unsafe impl Send for Reservation {}
+// SAFETY: as above; no method writes through `&self`.
+unsafe impl Sync for Reservation {}
+
+impl Reservation {
+    fn new(capacity: usize, guard: usize, accessible: usize) -> rustix::io::Result<Self> {
+        let mapped = (capacity + guard).max(HOST_PAGE_BYTES).next_multiple_of(HOST_PAGE_BYTES);
+        // SAFETY: a fresh anonymous mapping at an address of the kernel's choice aliases nothing.
+        let base = unsafe {
+            rustix::mm::mmap_anonymous(
+                std::ptr::null_mut(),
+                mapped,
+                ProtFlags::empty(),
+                MapFlags::PRIVATE | MapFlags::NORESERVE,
+            )?
+        };
+        let base = NonNull::new(base.cast::<u8>()).ok_or(rustix::io::Errno::NOMEM)?;
+        let mut memory = Self { base, accessible: 0, capacity, mapped };
+        memory.make_accessible(accessible)?;
+        Ok(memory)
+    }
+
+    fn make_accessible(&mut self, size: usize) -> rustix::io::Result<()> {
+        let from = self.accessible.next_multiple_of(HOST_PAGE_BYTES);
+        let to = size.next_multiple_of(HOST_PAGE_BYTES);
+        if to > from {
+            // SAFETY: the range lies inside our own reservation: `to <= capacity` is checked by
+            // the callers, `capacity <= mapped` holds by construction.
+            unsafe {
+                rustix::mm::mprotect(
+                    self.base.as_ptr().add(from).cast(),
+                    to - from,
+                    MprotectFlags::READ | MprotectFlags::WRITE,
+                )?;
+            }
+        }
+        self.accessible = size;
+        Ok(())
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        // SAFETY: we own the whole range, and wasmtime drops a memory only with its store.
+        let unmapped = unsafe { rustix::mm::munmap(self.base.as_ptr().cast(), self.mapped) };
+        debug_assert!(unmapped.is_ok(), "munmap of an owned range cannot fail: {unmapped:?}");
+    }
+}
+
+// SAFETY: `as_ptr` never changes, `byte_size` bytes from it are readable and writable, and the
+// capacity is reserved for as long as the value lives.
+unsafe impl LinearMemory for Reservation {
+    fn byte_size(&self) -> usize {
+        self.accessible
+    }
+
+    fn byte_capacity(&self) -> usize {
+        self.capacity
+    }
+
+    fn grow_to(&mut self, new_size: usize) -> wasmtime::Result<()> {
+        if new_size > self.capacity {
+            wasmtime::bail!("memory of {new_size} bytes exceeds its reservation");
+        }
+        self.make_accessible(new_size)?;
+        Ok(())
+    }
+
+    fn as_ptr(&self) -> *mut u8 {
+        self.base.as_ptr()
+    }
+}
+
+/// The memory of a booted backend, shared by every backend that is forked from it.
+#[derive(Debug)]
+pub(crate) struct MemoryImage {
+    file: OwnedFd,
+    bytes: usize,
+}
+
+impl MemoryImage {
+    /// Copies `memory` into an anonymous file of the kernel, leaving out what is zero.
+    pub(crate) fn of(memory: &[u8]) -> std::io::Result<Self> {
+        let runs: Vec<(u64, &[u8])> = nonzero_runs(memory)
+            .into_iter()
+            .map(|run| (run.start as u64, &memory[run]))
+            .collect();
+        Self::of_runs(memory.len(), &runs)
+    }
+
+    /// An image of `bytes` bytes that is zero but for `runs`, each an offset and its bytes.
+    pub(crate) fn of_runs(bytes: usize, runs: &[(u64, &[u8])]) -> std::io::Result<Self> {
+        let file = rustix::fs::memfd_create("dormouse-image", MemfdFlags::CLOEXEC)?;
+        rustix::fs::ftruncate(&file, bytes as u64)?;
+        for (offset, run) in runs {
+            let mut done = 0;
+            while done < run.len() {
+                done += rustix::io::pwrite(&file, &run[done..], offset + done as u64)?;
+            }
+        }
+        Ok(Self { file, bytes })
+    }
+
+    /// The whole memory.
+    pub(crate) fn read(&self) -> std::io::Result<Vec<u8>> {
+        let mut memory = vec![0; self.bytes];
+        let mut done = 0;
+        while done < memory.len() {
+            let read = rustix::io::pread(&self.file, &mut memory[done..], done as u64)?;
+            if read == 0 {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
+            done += read;
+        }
+        Ok(memory)
+    }
+
+    /// Bytes of the memory that was copied, zeros included.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Replaces the first [`bytes`](Self::bytes) of a memory by this image, copied on write.
+    ///
+    /// The memory must be of an engine that uses [`HostMemories`], and at least as large.
+    pub(crate) fn map_over(
+        &self,
+        store: impl wasmtime::AsContextMut,
+        memory: &wasmtime::Memory,
+    ) -> std::io::Result<()> {
+        let mut store = store;
+        assert!(memory.data_size(&store) >= self.bytes, "BUG: image larger than the memory");
+        let base = memory.data_mut(&mut store).as_mut_ptr();
+        // SAFETY: the range is the accessible part of a `Reservation` (the engine's only kind of
+        // memory), which unmaps it when dropped; the exclusive borrow of the store proves that no
+        // wasm runs and no slice of the memory is alive.
+        unsafe {
+            rustix::mm::mmap(
+                base.cast(),
+                self.bytes,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE,
+                &self.file,
+                0,
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// The page-aligned ranges of `memory` that are not all zero, in order, neighbours joined.
+pub(crate) fn nonzero_runs(memory: &[u8]) -> Vec<std::ops::Range<usize>> {
+    let mut runs: Vec<std::ops::Range<usize>> = Vec::new();
+    for (index, page) in memory.chunks(HOST_PAGE_BYTES).enumerate() {
+        if page.iter().all(|byte| *byte == 0) {
+            continue;
+        }
+        let start = index * HOST_PAGE_BYTES;
+        let end = start + page.len();
+        match runs.last_mut() {
+            Some(last) if last.end == start => last.end = end,
+            _ => runs.push(start..end),
+        }
+    }
+    runs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_are_joined_and_aligned() {
+        let mut memory = vec![0u8; 5 * HOST_PAGE_BYTES];
+        memory[HOST_PAGE_BYTES + 7] = 1;
+        memory[2 * HOST_PAGE_BYTES] = 1;
+        memory[5 * HOST_PAGE_BYTES - 1] = 1;
+        let pages: Vec<_> =
+            nonzero_runs(&memory).iter().map(|r| (r.start / 4096, r.end / 4096)).collect();
+        assert_eq!(pages, [(1, 3), (4, 5)]);
+    }
+}

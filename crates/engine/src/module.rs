@@ -1,0 +1,80 @@
+//! Compiled modules: what the linker and the backends need to know of each.
+
+use std::collections::HashMap;
+
+use wasmtime::{InstancePre, Linker, Module};
+
+use crate::error::EngineError;
+use crate::host::Host;
+use crate::rewrite::{CALLBACKS, Dylink, Rewritten, Segment};
+
+/// What is kept of a module beside its compiled code.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Description {
+    pub(crate) segments: Vec<Segment>,
+    pub(crate) dylink: Dylink,
+    pub(crate) first_callback: u32,
+    pub(crate) symbols: HashMap<String, u32>,
+    pub(crate) function_slots: HashMap<String, u32>,
+    pub(crate) mutable_globals: Vec<String>,
+}
+
+impl From<Rewritten> for Description {
+    fn from(module: Rewritten) -> Self {
+        Self {
+            segments: module.segments,
+            dylink: module.dylink,
+            first_callback: module.first_callback,
+            symbols: module.symbols.into_iter().collect(),
+            function_slots: module.function_slots.into_iter().collect(),
+            mutable_globals: module.mutable_globals,
+        }
+    }
+}
+
+/// A library that can be linked into a running backend.
+pub(crate) struct LibraryModule {
+    pub(crate) module: Module,
+    pub(crate) description: Description,
+}
+
+/// `pglite.wasm` or `initdb.wasm`, ready to be instantiated.
+pub(crate) struct MainModule {
+    pub(crate) pre: InstancePre<Host>,
+    pub(crate) description: Description,
+    pub(crate) addresses: Addresses,
+}
+
+/// Where the host reads and writes Postgres' variables. Zero where a module has no such variable.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Addresses {
+    pub(crate) interrupt_pending: u32,
+    pub(crate) query_cancel_pending: u32,
+    /// Holds the address of the latch.
+    pub(crate) my_latch: u32,
+    pub(crate) prng_state: u32,
+}
+
+impl MainModule {
+    pub(crate) fn new(
+        linker: &Linker<Host>,
+        module: &Module,
+        description: Description,
+    ) -> Result<Self, EngineError> {
+        let address = |name: &str| description.symbols.get(name).copied().unwrap_or_default();
+        let addresses = Addresses {
+            interrupt_pending: address("InterruptPending"),
+            query_cancel_pending: address("QueryCancelPending"),
+            my_latch: address("MyLatch"),
+            prng_state: address("pg_global_prng_state"),
+        };
+        let pre = linker.instantiate_pre(module).map_err(EngineError::Wasm)?;
+        Ok(Self { pre, description, addresses })
+    }
+
+    /// Table slot of a callback of the host.
+    pub(crate) fn callback(&self, name: &str) -> u32 {
+        let index = CALLBACKS.iter().position(|(callback, _)| *callback == name);
+        self.description.first_callback + index.expect("BUG: a known callback") as u32
+    }
+}

@@ -1,0 +1,569 @@
+//! The payloads of the two sealed files: a volume's manifest and a template's. `FORMAT.md` draws them.
+//!
+//! Invariants
+//! 1. Decoding what was encoded gives the same tree; there is one encoding of a tree.
+//! 2. Decoding never panics, whatever the bytes, and takes memory in proportion to them.
+//! 3. What decoding lets pass refers only to pages and nodes that exist, and to no own page twice.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::contents::Contents;
+use crate::id::{TemplateId, Version};
+use crate::node::{Content, Entries, Ino, Mtime, Node};
+use crate::page::{PageRef, Place};
+use crate::page_table::PageTable;
+use crate::slots::slot_count;
+use crate::tree::{Tree, check_name, check_target};
+
+/// Kind of the sealed file that holds a volume's manifest.
+pub(crate) const VOLUME_KIND: [u8; 8] = *b"manifest";
+/// Kind of the sealed file that holds a template's manifest.
+pub(crate) const TEMPLATE_KIND: [u8; 8] = *b"template";
+/// Format version of both payloads.
+pub(crate) const FORMAT: u16 = 1;
+
+const NODE_REMOVED: u8 = 0;
+const NODE_DIRECTORY: u8 = 1;
+const NODE_FILE: u8 = 2;
+const NODE_SYMLINK: u8 = 3;
+
+/// Bytes that are no manifest, and why.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Malformed(pub(crate) &'static str);
+
+/// One durable version of a volume.
+#[derive(Debug)]
+pub(crate) struct Manifest {
+    pub(crate) version: Version,
+    pub(crate) tree: Tree,
+    /// The own slots that the tree refers to, ascending.
+    pub(crate) own_slots: Vec<u32>,
+}
+
+/// What a template consists of, besides its pages.
+#[derive(Debug)]
+pub(crate) struct TemplateManifest {
+    pub(crate) id: TemplateId,
+    pub(crate) page_count: u32,
+    pub(crate) nodes: Arc<[Node]>,
+}
+
+pub(crate) fn encode(template: TemplateId, version: Version, tree: &Tree) -> Vec<u8> {
+    let changes = tree.changes();
+    let mut out = Vec::new();
+    out.extend(template.to_bytes());
+    out.extend(version.get().to_le_bytes());
+    out.extend(tree.next().to_le_bytes());
+    out.extend(slot_count(&tree.own_slots()).to_le_bytes());
+    put_count(&mut out, changes.len());
+    for (ino, node) in changes {
+        out.extend(ino.get().to_le_bytes());
+        match node {
+            None => out.push(NODE_REMOVED),
+            Some(node) => put_node(&mut out, node),
+        }
+    }
+    out
+}
+
+/// The template over which this manifest's tree is; needed before the rest can be decoded.
+pub(crate) fn template_of(payload: &[u8]) -> Result<TemplateId, Malformed> {
+    Ok(TemplateId::from_bytes(Reader(payload).array()?))
+}
+
+/// Decodes a manifest over the template's nodes and its number of pages.
+pub(crate) fn decode(
+    payload: &[u8],
+    base: Arc<[Node]>,
+    template_pages: u32,
+) -> Result<Manifest, Malformed> {
+    let mut reader = Reader(payload);
+    let _template: [u8; 16] = reader.array()?;
+    let version = Version::from_number(reader.u64()?);
+    let next = reader.u32()?;
+    let slot_limit = reader.u32()?;
+    let count = reader.u32()?;
+    ensure(
+        version > Version::default(),
+        "version zero is never written",
+    )?;
+    ensure(
+        next as usize > base.len(),
+        "the next node number is below the template's",
+    )?;
+
+    let mut tree = Tree::new(base);
+    tree.restore_next(next);
+    let mut last = 0;
+    for _ in 0..count {
+        let number = reader.u32()?;
+        ensure(
+            last < number && number < next,
+            "a node number is out of order",
+        )?;
+        last = number;
+        let ino = Ino::new(number);
+        let node = reader.node(template_pages, slot_limit)?;
+        let removable = ino != Ino::ROOT && number as usize <= tree.base_len();
+        ensure(
+            node.is_some() || removable,
+            "a removed node is not the template's",
+        )?;
+        tree.restore(ino, node);
+    }
+    reader.end()?;
+
+    let root = tree
+        .get(Ino::ROOT)
+        .map_err(|_| Malformed("there is no root"))?;
+    ensure(root.entries().is_ok(), "the root is not a directory")?;
+    for (_, node) in tree.changes() {
+        for ino in node
+            .and_then(|node| node.entries().ok())
+            .into_iter()
+            .flat_map(Entries::values)
+        {
+            let leads_on = *ino != Ino::ROOT && tree.get(*ino).is_ok();
+            ensure(leads_on, "a name leads to no node")?;
+        }
+    }
+    let mut own_slots = tree.own_slots();
+    own_slots.sort_unstable();
+    ensure(
+        own_slots.windows(2).all(|pair| pair[0] < pair[1]),
+        "two pages are in one slot",
+    )?;
+    ensure(
+        slot_count(&own_slots) == slot_limit,
+        "the number of own slots is wrong",
+    )?;
+    Ok(Manifest {
+        version,
+        tree,
+        own_slots,
+    })
+}
+
+/// Encodes a template; node n stands at index n - 1.
+pub(crate) fn encode_template(id: TemplateId, page_count: u32, nodes: &[Node]) -> Vec<u8> {
+    let mut out = Vec::new();
+    out.extend(id.to_bytes());
+    out.extend(page_count.to_le_bytes());
+    put_count(&mut out, nodes.len());
+    for node in nodes {
+        put_node(&mut out, node);
+    }
+    out
+}
+
+pub(crate) fn decode_template(payload: &[u8]) -> Result<TemplateManifest, Malformed> {
+    let mut reader = Reader(payload);
+    let id = TemplateId::from_bytes(reader.array()?);
+    let page_count = reader.u32()?;
+    let count = reader.u32()?;
+    let mut nodes = Vec::new();
+    for _ in 0..count {
+        let node = reader.node(page_count, 0)?;
+        nodes.push(node.ok_or(Malformed("a template has a removed node"))?);
+    }
+    reader.end()?;
+    check_template(&nodes)?;
+    Ok(TemplateManifest {
+        id,
+        page_count,
+        nodes: nodes.into(),
+    })
+}
+
+/// Whether every node but the root has exactly one name.
+fn check_template(nodes: &[Node]) -> Result<(), Malformed> {
+    let root = nodes.first().ok_or(Malformed("there is no root"))?;
+    ensure(root.entries().is_ok(), "the root is not a directory")?;
+    let mut named = vec![false; nodes.len()];
+    named[0] = true;
+    for ino in nodes
+        .iter()
+        .filter_map(|node| node.entries().ok())
+        .flat_map(Entries::values)
+    {
+        let at = (ino.get() as usize)
+            .checked_sub(1)
+            .and_then(|at| named.get_mut(at));
+        let at = at.ok_or(Malformed("a name leads to no node"))?;
+        ensure(!std::mem::replace(at, true), "a node has two names")?;
+    }
+    ensure(named.iter().all(|named| *named), "a node has no name")
+}
+
+fn put_node(out: &mut Vec<u8>, node: &Node) {
+    out.push(match node.content {
+        Content::Directory(_) => NODE_DIRECTORY,
+        Content::File(_) => NODE_FILE,
+        Content::Symlink(_) => NODE_SYMLINK,
+    });
+    out.extend(node.mode.to_le_bytes());
+    out.extend(node.mtime.seconds.to_le_bytes());
+    out.extend(node.mtime.nanos.to_le_bytes());
+    match &node.content {
+        Content::Directory(entries) => {
+            put_count(out, entries.len());
+            for (name, ino) in entries {
+                out.extend(ino.get().to_le_bytes());
+                put_text(out, name);
+            }
+        }
+        Content::File(contents) => {
+            out.extend(contents.len().to_le_bytes());
+            put_table(out, contents.table());
+        }
+        Content::Symlink(target) => put_text(out, target),
+    }
+}
+
+/// Runs of consecutive pages; what is between them is holes.
+fn put_table(out: &mut Vec<u8>, table: &PageTable) {
+    let mut runs: Vec<(u32, Vec<PageRef>)> = Vec::new();
+    for (page, reference) in table.iter() {
+        match runs.last_mut() {
+            Some((first, run)) if *first as usize + run.len() == page as usize => {
+                run.push(reference);
+            }
+            _ => runs.push((page, vec![reference])),
+        }
+    }
+    put_count(out, runs.len());
+    for (first, run) in runs {
+        out.extend(first.to_le_bytes());
+        put_count(out, run.len());
+        out.extend(
+            run.iter()
+                .flat_map(|reference| reference.to_bits().to_le_bytes()),
+        );
+    }
+}
+
+fn put_count(out: &mut Vec<u8>, count: usize) {
+    let count = u32::try_from(count).expect("BUG: a count beyond the volume's limits");
+    out.extend(count.to_le_bytes());
+}
+
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    let bytes = u16::try_from(text.len()).expect("BUG: a text beyond the volume's limits");
+    out.extend(bytes.to_le_bytes());
+    out.extend(text.as_bytes());
+}
+
+/// The bytes not yet decoded.
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    /// A node, or `None` for a removed one.
+    fn node(&mut self, template_pages: u32, own_slots: u32) -> Result<Option<Node>, Malformed> {
+        let [kind] = self.array()?;
+        if kind == NODE_REMOVED {
+            return Ok(None);
+        }
+        let mode = self.u32()?;
+        let mtime = Mtime {
+            seconds: self.u64()?.cast_signed(),
+            nanos: self.u32()?,
+        };
+        let content = match kind {
+            NODE_DIRECTORY => Content::Directory(self.entries()?),
+            NODE_FILE => Content::File(self.contents(template_pages, own_slots)?),
+            NODE_SYMLINK => {
+                let target = self.text()?;
+                check_target(target).map_err(|_| Malformed("not a link's target"))?;
+                Content::Symlink(target.into())
+            }
+            _ => return Err(Malformed("a node of unknown kind")),
+        };
+        Ok(Some(Node {
+            mode,
+            mtime,
+            content,
+        }))
+    }
+
+    fn entries(&mut self) -> Result<Entries, Malformed> {
+        let mut entries: Entries = BTreeMap::new();
+        for _ in 0..self.u32()? {
+            let ino = Ino::new(self.u32()?);
+            let name = self.text()?;
+            check_name(name).map_err(|_| Malformed("not a name"))?;
+            let last = entries.last_key_value();
+            ensure(
+                last.is_none_or(|(last, _)| **last < *name),
+                "names are out of order",
+            )?;
+            entries.insert(name.into(), ino);
+        }
+        Ok(entries)
+    }
+
+    fn contents(&mut self, template_pages: u32, own_slots: u32) -> Result<Contents, Malformed> {
+        let len = self.u64()?;
+        let mut table = PageTable::default();
+        let mut next: Option<u32> = None;
+        for _ in 0..self.u32()? {
+            let (first, count) = (self.u32()?, self.u32()?);
+            let end = first
+                .checked_add(count)
+                .ok_or(Malformed("a run beyond all pages"))?;
+            ensure(count > 0, "an empty run of pages")?;
+            // Adjacent runs would be one: the encoding of a table is unique.
+            ensure(
+                next.is_none_or(|next| next < first),
+                "runs of pages are out of order",
+            )?;
+            for page in first..end {
+                let reference = PageRef::from_bits(self.u64()?);
+                let reference = reference.ok_or(Malformed("not a page reference"))?;
+                let exists = match reference.place() {
+                    Place::Hole => false,
+                    Place::Template(slot) => slot < template_pages,
+                    Place::Own(slot) => slot < own_slots,
+                };
+                ensure(exists, "a page is in a slot that does not exist")?;
+                table.set(page, reference);
+            }
+            next = Some(end);
+        }
+        Contents::from_parts(len, table).ok_or(Malformed("a file's length and pages disagree"))
+    }
+
+    fn text(&mut self) -> Result<&'a str, Malformed> {
+        let bytes = usize::from(u16::from_le_bytes(self.array()?));
+        let bytes = self.take(bytes)?;
+        std::str::from_utf8(bytes).map_err(|_| Malformed("a text is not UTF-8"))
+    }
+
+    fn u32(&mut self) -> Result<u32, Malformed> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Result<u64, Malformed> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+        let bytes = self.take(N)?;
+        Ok(bytes
+            .try_into()
+            .expect("BUG: `take` gives as many bytes as asked"))
+    }
+
+    fn take(&mut self, bytes: usize) -> Result<&'a [u8], Malformed> {
+        let (taken, rest) = self
+            .0
+            .split_at_checked(bytes)
+            .ok_or(Malformed("it ends too early"))?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn end(&self) -> Result<(), Malformed> {
+        ensure(self.0.is_empty(), "it goes on after its end")
+    }
+}
+
+fn ensure(holds: bool, otherwise: &'static str) -> Result<(), Malformed> {
+    if holds {
+        Ok(())
+    } else {
+        Err(Malformed(otherwise))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    const TEMPLATE_PAGES: u32 = 9;
+
+    fn base() -> Arc<[Node]> {
+        let mut root = Node::directory(0o755, Mtime::default());
+        let Content::Directory(entries) = &mut root.content else {
+            unreachable!()
+        };
+        entries.extend([("a".into(), Ino::new(2)), ("b".into(), Ino::new(3))]);
+        let file = Node::file(0o644, Mtime::default());
+        Arc::new([root, file.clone(), file])
+    }
+
+    #[derive(Clone, Debug)]
+    enum Change {
+        File {
+            mode: u32,
+            seconds: i64,
+            pages: Vec<(u32, bool, u32)>,
+            extra: u64,
+        },
+        Symlink(String),
+        Directory,
+        Remove(bool),
+    }
+
+    fn change() -> impl Strategy<Value = Change> {
+        let page = (0u32..300, any::<bool>(), any::<u32>());
+        prop_oneof![
+            (any::<u32>(), any::<i64>(), vec(page, 0..80), 0u64..9000).prop_map(
+                |(mode, seconds, pages, extra)| Change::File {
+                    mode,
+                    seconds,
+                    pages,
+                    extra
+                }
+            ),
+            "[a-zé/.]{1,20}".prop_map(Change::Symlink),
+            Just(Change::Directory),
+            any::<bool>().prop_map(Change::Remove),
+        ]
+    }
+
+    /// A tree that went through these changes.
+    fn build(changes: &[Change]) -> Tree {
+        let mut tree = Tree::new(base());
+        let mut slot = 0;
+        for (number, change) in changes.iter().enumerate() {
+            let name = format!("n{number}");
+            let node = match change {
+                Change::File {
+                    mode,
+                    seconds,
+                    pages,
+                    extra,
+                } => {
+                    let mut table = PageTable::default();
+                    let mut end = 0;
+                    for (page, own, crc) in pages {
+                        if *own {
+                            slot += 1;
+                            table.set(*page, PageRef::own(slot, *crc));
+                        } else {
+                            table.set(*page, PageRef::template(crc % TEMPLATE_PAGES, *crc));
+                        }
+                        end = end.max(u64::from(*page + 1) * 8192);
+                    }
+                    let contents = Contents::from_parts(end + extra, table).unwrap();
+                    let mtime = Mtime {
+                        seconds: *seconds,
+                        nanos: 5,
+                    };
+                    Node {
+                        mode: *mode,
+                        mtime,
+                        content: Content::File(contents),
+                    }
+                }
+                Change::Symlink(target) => {
+                    let content = Content::Symlink(target.as_str().into());
+                    Node {
+                        mode: 0o777,
+                        mtime: Mtime::default(),
+                        content,
+                    }
+                }
+                Change::Directory => Node::directory(0o700, Mtime::default()),
+                Change::Remove(first) => {
+                    if let Ok(ino) = tree.unlink(Ino::ROOT, if *first { "a" } else { "b" }) {
+                        tree.remove(ino);
+                    }
+                    continue;
+                }
+            };
+            tree.create(Ino::ROOT, &name, node).unwrap();
+        }
+        tree
+    }
+
+    fn encoded(changes: &[Change]) -> Vec<u8> {
+        encode(
+            TemplateId::EMPTY,
+            Version::default().next(),
+            &build(changes),
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn decoding_gives_the_tree_back(changes in vec(change(), 0..20)) {
+            let tree = build(&changes);
+            let bytes = encode(TemplateId::EMPTY, Version::from_number(77), &tree);
+            let manifest = decode(&bytes, base(), TEMPLATE_PAGES).unwrap();
+            prop_assert_eq!(manifest.version.get(), 77);
+            prop_assert_eq!(manifest.tree.next(), tree.next());
+            prop_assert_eq!(manifest.tree.changes(), tree.changes());
+        }
+
+        #[test]
+        fn random_bytes_never_panic(bytes in vec(any::<u8>(), 0..400)) {
+            let _ = decode(&bytes, base(), TEMPLATE_PAGES);
+            let _ = decode_template(&bytes);
+        }
+
+        #[test]
+        fn changed_bytes_never_panic(
+            changes in vec(change(), 0..10),
+            edits in vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let mut bytes = encoded(&changes);
+            prop_assert!(decode(&bytes[..cut.index(bytes.len())], base(), TEMPLATE_PAGES).is_err());
+            for (at, value) in edits {
+                let at = at.index(bytes.len());
+                bytes[at] = value;
+            }
+            // What passes is a manifest: it encodes to the same bytes.
+            if let Ok(manifest) = decode(&bytes, base(), TEMPLATE_PAGES) {
+                let template = template_of(&bytes).unwrap();
+                prop_assert_eq!(encode(template, manifest.version, &manifest.tree), bytes);
+            }
+        }
+    }
+
+    #[test]
+    fn pages_must_exist_and_own_pages_be_apart() {
+        let reference = |reference| {
+            let mut table = PageTable::default();
+            table.set(0, PageRef::own(0, 1));
+            table.set(1, reference);
+            let content = Content::File(Contents::from_parts(16384, table).unwrap());
+            let mut tree = Tree::new(base());
+            let node = Node {
+                mode: 0,
+                mtime: Mtime::default(),
+                content,
+            };
+            tree.create(Ino::ROOT, "f", node).unwrap();
+            encode(TemplateId::EMPTY, Version::from_number(1), &tree)
+        };
+        let refusal = |bytes: &[u8]| decode(bytes, base(), TEMPLATE_PAGES).unwrap_err();
+        let missing = "a page is in a slot that does not exist";
+        assert_eq!(
+            refusal(&reference(PageRef::template(TEMPLATE_PAGES, 0))),
+            Malformed(missing)
+        );
+        assert_eq!(
+            refusal(&reference(PageRef::own(0, 2))),
+            Malformed("two pages are in one slot")
+        );
+        assert!(decode(&reference(PageRef::own(1, 2)), base(), TEMPLATE_PAGES).is_ok());
+    }
+
+    #[test]
+    fn templates_survive_and_need_one_name_a_node() {
+        let id = TemplateId::from_bytes([7; 16]);
+        let decoded = decode_template(&encode_template(id, 3, &base())).unwrap();
+        assert_eq!((decoded.id, decoded.page_count), (id, 3));
+        assert_eq!(decoded.nodes, base());
+        let refusal = |nodes: &[Node]| decode_template(&encode_template(id, 3, nodes)).unwrap_err();
+        assert_eq!(refusal(&base()[..2]), Malformed("a name leads to no node"));
+        assert_eq!(refusal(&[]), Malformed("there is no root"));
+        let extra = [&base()[..], &base()[1..2]].concat();
+        assert_eq!(refusal(&extra), Malformed("a node has no name"));
+    }
+}

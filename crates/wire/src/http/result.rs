@@ -1,0 +1,271 @@
+//! The JSON document of a statement's result, written as the backend's messages come in.
+
+use std::collections::HashMap;
+
+use super::array_type::ElementOf;
+use super::{json, value};
+use crate::pg::backend::{self, CommandTag, DataRow, Field};
+use crate::pg::{Format, PgError, sqlstate};
+
+/// What a row becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowMode {
+    /// `{"id":1,"name":"a"}`. Of columns with the same name the last one counts.
+    Objects,
+    /// `[1,"a"]`.
+    Arrays,
+}
+
+/// Writes the document of one result:
+///
+/// ```json
+/// {"fields":[{"name":"id","dataTypeID":23,"tableID":0,"columnID":0,"dataTypeSize":4,
+///             "dataTypeModifier":-1,"format":"text"}],
+///  "rows":[{"id":1}],
+///  "command":"SELECT","rowCount":1}
+/// ```
+///
+/// The members are in the order in which PostgreSQL tells them, so that nothing written is changed
+/// later. `rowCount` is `null` for commands that count no rows, `command` too for an empty query.
+pub struct ResultWriter {
+    out: Vec<u8>,
+    mode: RowMode,
+    result_bytes_max: usize,
+    columns: Vec<Column>,
+    rows: u64,
+}
+
+/// What writing a value needs of its field.
+struct Column {
+    type_oid: u32,
+    /// `"name":`, or nothing for a column that a later one of the same name hides.
+    key: Option<Box<[u8]>>,
+}
+
+impl ResultWriter {
+    /// Begins a document, which may not grow beyond `result_bytes_max`.
+    pub fn new(mode: RowMode, result_bytes_max: usize) -> Self {
+        Self {
+            out: Vec::new(),
+            mode,
+            result_bytes_max,
+            columns: Vec::new(),
+            rows: 0,
+        }
+    }
+
+    /// Takes the body of `RowDescription`.
+    pub fn row_description(&mut self, body: &[u8]) -> Result<(), PgError> {
+        let fields = backend::decode_row_description(body)?;
+        if fields.iter().any(|field| field.format == Format::Binary) {
+            return Err(PgError::error(
+                sqlstate::FEATURE_NOT_SUPPORTED,
+                "results with binary columns cannot be written as JSON",
+            ));
+        }
+        self.columns = columns(&fields);
+        self.begin(&fields);
+        self.check_limit()
+    }
+
+    /// Takes the body of `DataRow`.
+    pub fn data_row(&mut self, body: &[u8], element_of: ElementOf<'_>) -> Result<(), PgError> {
+        let row = DataRow::decode(body)?;
+        if row.len() != self.columns.len() {
+            return Err(PgError::error(
+                sqlstate::PROTOCOL_VIOLATION,
+                format!(
+                    "a row has {} values, but {} columns",
+                    row.len(),
+                    self.columns.len()
+                ),
+            ));
+        }
+        if self.rows > 0 {
+            self.out.push(b',');
+        }
+        self.rows += 1;
+        let (open, close) = match self.mode {
+            RowMode::Objects => (b'{', b'}'),
+            RowMode::Arrays => (b'[', b']'),
+        };
+        self.out.push(open);
+        let mut first = true;
+        for (column, text) in self.columns.iter().zip(row) {
+            let key = match (self.mode, &column.key) {
+                (RowMode::Arrays, _) => &[],
+                (RowMode::Objects, Some(key)) => &**key,
+                (RowMode::Objects, None) => continue,
+            };
+            if !first {
+                self.out.push(b',');
+            }
+            first = false;
+            self.out.extend_from_slice(key);
+            value::write_json(&mut self.out, column.type_oid, text, element_of);
+            // Here too, so that one wide row overshoots by one value at most.
+            self.check_limit()?;
+        }
+        self.out.push(close);
+        self.check_limit()
+    }
+
+    /// Takes the body of `CommandComplete` and ends the document.
+    pub fn command_complete(self, body: &[u8]) -> Result<Vec<u8>, PgError> {
+        let tag = CommandTag::decode(body)?;
+        self.end(Some(tag))
+    }
+
+    /// Ends the document of an empty query, for which PostgreSQL sends `EmptyQueryResponse`.
+    pub fn empty_query(self) -> Result<Vec<u8>, PgError> {
+        self.end(None)
+    }
+
+    fn begin(&mut self, fields: &[Field]) {
+        let out = &mut self.out;
+        out.extend_from_slice(b"{\"fields\":[");
+        for (index, field) in fields.iter().enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            out.extend_from_slice(b"{\"name\":");
+            json::write_str(out, &field.name);
+            let rest = format!(
+                ",\"dataTypeID\":{},\"tableID\":{},\"columnID\":{},\"dataTypeSize\":{},\
+                 \"dataTypeModifier\":{},\"format\":\"text\"}}",
+                field.type_oid, field.table_oid, field.column, field.type_size, field.type_modifier
+            );
+            out.extend_from_slice(rest.as_bytes());
+        }
+        out.extend_from_slice(b"],\"rows\":[");
+    }
+
+    fn end(mut self, tag: Option<CommandTag<'_>>) -> Result<Vec<u8>, PgError> {
+        if self.out.is_empty() {
+            self.begin(&[]);
+        }
+        self.out.extend_from_slice(b"],\"command\":");
+        match tag {
+            Some(tag) => json::write_str(&mut self.out, tag.command),
+            None => self.out.extend_from_slice(b"null"),
+        }
+        let row_count = tag.and_then(|tag| tag.row_count);
+        let row_count = row_count.map_or_else(|| "null".to_owned(), |count| count.to_string());
+        self.out.extend_from_slice(b",\"rowCount\":");
+        self.out.extend_from_slice(row_count.as_bytes());
+        self.out.push(b'}');
+        self.check_limit()?;
+        Ok(self.out)
+    }
+
+    fn check_limit(&self) -> Result<(), PgError> {
+        let max = self.result_bytes_max;
+        if self.out.len() <= max {
+            return Ok(());
+        }
+        Err(PgError::error(
+            sqlstate::PROGRAM_LIMIT_EXCEEDED,
+            format!("the result exceeds result_bytes_max, {max} bytes of JSON"),
+        )
+        .hint("Ask for fewer rows, or raise result_bytes_max in Dormouse's configuration."))
+    }
+}
+
+fn columns(fields: &[Field]) -> Vec<Column> {
+    let last: HashMap<&str, usize> = fields
+        .iter()
+        .enumerate()
+        .map(|(index, field)| (&*field.name, index))
+        .collect();
+    fields
+        .iter()
+        .enumerate()
+        .map(|(index, field)| Column {
+            type_oid: field.type_oid,
+            key: (last[&*field.name] == index).then(|| {
+                let mut key = Vec::new();
+                json::write_str(&mut key, &field.name);
+                key.push(b':');
+                key.into()
+            }),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::array_type::no_more_arrays;
+    use super::*;
+    use bytes::BytesMut;
+    use proptest::prelude::*;
+
+    fn body(write: impl FnOnce(&mut BytesMut)) -> Vec<u8> {
+        let mut out = BytesMut::new();
+        write(&mut out);
+        out[5..].to_vec()
+    }
+
+    fn document(mode: RowMode, max: usize) -> Result<String, PgError> {
+        let mut id = Field::text("id");
+        (id.type_oid, id.type_size, id.table_oid, id.column) = (23, 4, 16_384, 1);
+        let fields = [Field::text("a\""), id, Field::text("a\"")];
+        let mut writer = ResultWriter::new(mode, max);
+        writer.row_description(&body(|out| backend::row_description(out, &fields)))?;
+        for row in [
+            [Some(&b"x"[..]), Some(b"1"), Some(b"y")],
+            [None, None, None],
+        ] {
+            writer.data_row(&body(|out| backend::data_row(out, &row)), &no_more_arrays)?;
+        }
+        writer
+            .command_complete(&body(|out| backend::command_complete(out, "SELECT 2")))
+            .map(|json| String::from_utf8(json).unwrap())
+    }
+
+    const FIELDS: &str = r#"{"fields":[{"name":"a\"","dataTypeID":25,"tableID":0,"columnID":0,"dataTypeSize":-1,"dataTypeModifier":-1,"format":"text"},{"name":"id","dataTypeID":23,"tableID":16384,"columnID":1,"dataTypeSize":4,"dataTypeModifier":-1,"format":"text"},{"name":"a\"","dataTypeID":25,"tableID":0,"columnID":0,"dataTypeSize":-1,"dataTypeModifier":-1,"format":"text"}],"rows":["#;
+    const END: &str = r#"],"command":"SELECT","rowCount":2}"#;
+
+    #[test]
+    fn documents() {
+        let objects = format!(r#"{FIELDS}{{"id":1,"a\"":"y"}},{{"id":null,"a\"":null}}{END}"#);
+        assert_eq!(document(RowMode::Objects, 1000).unwrap(), objects);
+        let arrays = format!(r#"{FIELDS}["x",1,"y"],[null,null,null]{END}"#);
+        assert_eq!(document(RowMode::Arrays, 1000).unwrap(), arrays);
+
+        let create = ResultWriter::new(RowMode::Objects, 1000).command_complete(b"CREATE TABLE\0");
+        assert_eq!(
+            create.unwrap(),
+            br#"{"fields":[],"rows":[],"command":"CREATE TABLE","rowCount":null}"#
+        );
+        let empty = ResultWriter::new(RowMode::Objects, 1000).empty_query();
+        assert_eq!(
+            empty.unwrap(),
+            br#"{"fields":[],"rows":[],"command":null,"rowCount":null}"#
+        );
+    }
+
+    #[test]
+    fn the_limit_is_exact_and_named() {
+        let length = document(RowMode::Objects, usize::MAX).unwrap().len();
+        assert!(document(RowMode::Objects, length).is_ok());
+        for max in [0, 10, length - 1] {
+            let error = document(RowMode::Objects, max).unwrap_err();
+            assert_eq!(error.code(), "54000");
+            assert!(
+                error
+                    .message()
+                    .contains(&format!("result_bytes_max, {max} bytes"))
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn hostile_bodies(a in proptest::collection::vec(any::<u8>(), 0..40), b in proptest::collection::vec(any::<u8>(), 0..40)) {
+            let mut writer = ResultWriter::new(RowMode::Objects, 1000);
+            let _ = writer.row_description(&a);
+            let _ = writer.data_row(&b, &no_more_arrays);
+            let _ = writer.command_complete(&a);
+        }
+    }
+}
