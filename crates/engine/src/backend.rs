@@ -439,6 +439,7 @@ fn host(
         environment: Arc::clone(engine.environment()),
         interrupt: Arc::default(),
         timer: Timer::default(),
+        wait_deadline: None,
         libraries: Libraries::default(),
         children,
         engine: Arc::clone(engine),

@@ -35,6 +35,8 @@ pub(crate) struct Host {
     pub(crate) environment: Arc<dyn Environment>,
     pub(crate) interrupt: Arc<Interrupt>,
     pub(crate) timer: Timer,
+    /// When the wait for a latch that is under way ends, on the monotonic clock.
+    pub(crate) wait_deadline: Option<Duration>,
     pub(crate) libraries: Libraries,
     /// How to run child programs; only `initdb` may.
     pub(crate) children: Option<Children>,

@@ -7,9 +7,10 @@
 //! 1. `invoke_SIG` and `_emscripten_throw_longjmp` become functions of the module: a `try_table`
 //!    around `call_indirect`, and a `throw`. A longjmp never leaves wasm.
 //! 2. `__call_sighandler` becomes a `call_indirect`.
-//! 3. `ProcessInterrupts` and `__syscall_poll` are wrapped: both first deliver the timer signals
-//!    that the host has pending, so that Postgres' own `SIGALRM` handler runs inside wasm and
-//!    `statement_timeout` and its kin mean what they mean in Postgres.
+//! 3. `ProcessInterrupts`, `WaitLatch` and `nanosleep` are wrapped. The latter two spin in the
+//!    published build; here they wait in the host. All three deliver the timer signals that are
+//!    due, so that Postgres' own `SIGALRM` handler runs inside wasm and `statement_timeout` and
+//!    its kin mean what they mean in Postgres.
 //! 4. `check_stack_depth` is wrapped: before Postgres looks at its own stack, the host says
 //!    whether the native stack nears its end; if so the depth limit is made to fail.
 //! 5. Data segments are taken out and handed to the host, which writes them at a cold boot and
@@ -28,7 +29,7 @@ use std::collections::HashMap;
 use wasm_encoder::reencode::{self, Reencode};
 use wasm_encoder::{
     BlockType, Catch, CodeSection, ConstExpr, ElementSection, Elements, EntityType, ExportKind,
-    ExportSection, Function, FunctionSection, GlobalSection, ImportSection, MemorySection, Module,
+    ExportSection, Function, FunctionSection, GlobalSection, ImportSection, MemArg, MemorySection, Module,
     TableSection, TagKind, TagSection, TagType, TypeSection, ValType,
 };
 use wasmparser::{DataKind, Dylink0Subsection, ExternalKind, Operator, Parser, Payload, TypeRef};
@@ -43,6 +44,13 @@ pub(crate) const MUTABLE_GLOBAL: &str = "dormouse.global.";
 pub(crate) const HOST: &str = "dormouse";
 /// Import: `() -> i32`, the timer signals due now (bit 0: `ITIMER_REAL`), taken by the call.
 pub(crate) const TAKE_SIGNALS: &str = "take_signals";
+/// Import: `(events, timeout_ms)`, begins a wait for a latch.
+pub(crate) const WAIT_BEGIN: &str = "wait_begin";
+/// Import: `(latch) -> i32`, waits: 0 when the latch is set or the time is up, 1 when signals are
+/// due first.
+pub(crate) const WAIT: &str = "wait";
+/// Import: `(timespec) -> i32`, sleeps: 0 when the time is up, else an error number.
+pub(crate) const SLEEP: &str = "sleep";
 /// Import: `() -> i32`, whether the native stack is nearly used up.
 pub(crate) const STACK_IS_LOW: &str = "stack_is_low";
 
@@ -131,8 +139,10 @@ enum Added {
     DeliverSignals,
     /// `ProcessInterrupts`, with the index of the original.
     ProcessInterrupts { original: u32 },
-    /// `__syscall_poll`, with the index of the host's import.
-    Poll { import: u32 },
+    /// `WaitLatch`, with the index of the original.
+    WaitLatch { original: u32 },
+    /// `nanosleep`.
+    Nanosleep,
     /// `check_stack_depth`, with the index of the original.
     CheckStackDepth { original: u32 },
 }
@@ -352,12 +362,17 @@ struct Plan {
     type_handler: u32,
     /// `(i32, i32) -> ()`
     type_set_threw: u32,
+    /// `(i32, i32, i32, i32) -> i32`
+    type_wait_latch: u32,
     /// Types of [`CALLBACKS`].
     type_callbacks: [u32; CALLBACKS.len()],
     /// Import index of the first of [`CALLBACKS`], in a main module.
     import_callbacks: Option<u32>,
     import_take_signals: Option<u32>,
     import_stack_is_low: Option<u32>,
+    import_wait_begin: Option<u32>,
+    import_wait: Option<u32>,
+    import_sleep: Option<u32>,
     import_set_threw: Option<u32>,
     deliver_signals: Option<u32>,
 }
@@ -371,6 +386,7 @@ impl Plan {
         let type_flag = survey.type_index(&[], &[I32]);
         let type_handler = survey.type_index(&[I32], &[]);
         let type_set_threw = survey.type_index(&[I32, I32], &[]);
+        let type_wait_latch = survey.type_index(&[I32; 4], &[I32]);
         let type_callbacks =
             CALLBACKS.map(|(_, params)| survey.type_index(&vec![I32; params], &[I32]));
 
@@ -397,6 +413,10 @@ impl Plan {
         };
         let import_take_signals = import(interrupts.is_some());
         let import_stack_is_low = import(stack_check.is_some());
+        let waits = interrupts.is_some();
+        let import_wait_begin = import(waits);
+        let import_wait = import(waits);
+        let import_sleep = import(waits);
         let import_set_threw =
             import(!main && invokes && !survey.imported_functions.iter().any(|f| f.0 == "setThrew"));
         let import_callbacks = main.then_some(next_import);
@@ -418,10 +438,14 @@ impl Plan {
             type_flag,
             type_handler,
             type_set_threw,
+            type_wait_latch,
             type_callbacks,
             import_callbacks,
             import_take_signals,
             import_stack_is_low,
+            import_wait_begin,
+            import_wait,
+            import_sleep,
             import_set_threw,
             deliver_signals: None,
             survey,
@@ -438,7 +462,6 @@ impl Plan {
     ) -> Result<(), RewriteError> {
         let first_added = imports + self.survey.defined_functions;
         let names: Vec<(String, u32)> = self.survey.imported_functions.clone();
-        let mut poll_import = None;
         for (old, (name, ty)) in names.into_iter().enumerate() {
             let added = if name.starts_with("invoke_") {
                 let invoke = self.survey.types[ty as usize].clone();
@@ -449,9 +472,6 @@ impl Plan {
             } else if name == "__call_sighandler" {
                 Added::CallSighandler
             } else {
-                if name == "__syscall_poll" {
-                    poll_import = Some(old);
-                }
                 continue;
             };
             self.functions[old] = first_added + self.added.len() as u32;
@@ -463,10 +483,14 @@ impl Plan {
             let target = self.functions[original as usize];
             self.functions[original as usize] = first_added + self.added.len() as u32;
             self.added.push(Added::ProcessInterrupts { original: target });
-            if let Some(old) = poll_import {
-                let import = self.functions[old];
-                self.functions[old] = first_added + self.added.len() as u32;
-                self.added.push(Added::Poll { import });
+            if let Some(wait) = self.survey.exported_function("WaitLatch") {
+                let target = self.functions[wait as usize];
+                self.functions[wait as usize] = first_added + self.added.len() as u32;
+                self.added.push(Added::WaitLatch { original: target });
+            }
+            if let Some(sleep) = self.survey.exported_function("nanosleep") {
+                self.functions[sleep as usize] = first_added + self.added.len() as u32;
+                self.added.push(Added::Nanosleep);
             }
         }
         if let Some(original) = stack_check {
@@ -526,7 +550,8 @@ impl Plan {
             | Added::ProcessInterrupts { .. }
             | Added::CheckStackDepth { .. } => self.type_unit,
             Added::CallSighandler => self.import_type("__call_sighandler")?,
-            Added::Poll { .. } => self.import_type("__syscall_poll")?,
+            Added::WaitLatch { .. } => self.type_wait_latch,
+            Added::Nanosleep => self.type_callbacks[0],
         })
     }
 
@@ -558,13 +583,8 @@ impl Plan {
                 function.instructions().call(deliver).call(*original).end();
                 Ok(function)
             }
-            Added::Poll { import } => {
-                let deliver = self.deliver_signals.expect("BUG: planned together");
-                let mut function = Function::new([]);
-                let mut code = function.instructions();
-                code.local_get(0).local_get(1).local_get(2).call(*import).call(deliver).end();
-                Ok(function)
-            }
+            Added::WaitLatch { original } => self.wait_latch_body(*original),
+            Added::Nanosleep => self.nanosleep_body(),
             Added::CheckStackDepth { original } => self.check_stack_depth_body(*original),
         }
     }
@@ -614,6 +634,39 @@ impl Plan {
         let mut code = function.instructions();
         code.call(take).i32_const(1).i32_and().if_(BlockType::Empty);
         code.i32_const(0).call(now).call(timeout).end().end();
+        Ok(function)
+    }
+
+    /// Waits in the host, then lets the original look at the latch without waiting itself.
+    fn wait_latch_body(&self, original: u32) -> Result<Function, RewriteError> {
+        const WL_TIMEOUT: i32 = 8;
+        let deliver = self.deliver_signals.expect("BUG: planned together");
+        let begin = self.import_wait_begin.expect("BUG: planned together");
+        let wait = self.import_wait.expect("BUG: planned together");
+        let (latch, events, timeout_ms, event_info, signals) = (0, 1, 2, 3, 4);
+        let mut function = Function::new([(1, ValType::I32)]);
+        let mut code = function.instructions();
+        code.local_get(events).local_get(timeout_ms).call(begin);
+        code.loop_(BlockType::Empty);
+        code.local_get(latch).call(wait).local_set(signals).call(deliver);
+        code.local_get(signals).br_if(0).end();
+        code.local_get(latch).local_get(events).i32_const(WL_TIMEOUT).i32_or();
+        code.i32_const(0).local_get(event_info).call(original).end();
+        Ok(function)
+    }
+
+    /// `nanosleep(request, remaining)`.
+    fn nanosleep_body(&self) -> Result<Function, RewriteError> {
+        let deliver = self.deliver_signals.expect("BUG: planned together");
+        let sleep = self.import_sleep.expect("BUG: planned together");
+        let errno = self.exported("__errno_location")?;
+        let word = MemArg { offset: 0, align: 2, memory_index: 0 };
+        let mut function = Function::new([(1, ValType::I32)]);
+        let mut code = function.instructions();
+        code.local_get(0).call(sleep).local_set(2).call(deliver);
+        code.local_get(2).if_(BlockType::Empty);
+        code.call(errno).local_get(2).i32_store(word).i32_const(-1).return_().end();
+        code.i32_const(0).end();
         Ok(function)
     }
 
@@ -797,6 +850,13 @@ fn imports(
     }
     if plan.import_stack_is_low.is_some() {
         imports.import(HOST, STACK_IS_LOW, EntityType::Function(plan.type_flag));
+    }
+    if plan.import_wait.is_some() {
+        // `(i32, i32) -> ()`, and twice `(i32) -> i32`, as `system` has it.
+        let sleep = plan.type_callbacks[2];
+        imports.import(HOST, WAIT_BEGIN, EntityType::Function(plan.type_set_threw));
+        imports.import(HOST, WAIT, EntityType::Function(sleep));
+        imports.import(HOST, SLEEP, EntityType::Function(sleep));
     }
     if plan.import_set_threw.is_some() {
         imports.import("env", "setThrew", EntityType::Function(plan.type_set_threw));

@@ -1,1 +1,28 @@
 //! Listeners for pgwire and HTTP: routing a request to a database, limits, errors.
+//!
+//! [`Listeners::bind`] takes the addresses, [`Server::run`] serves [`Databases`](database::Databases)
+//! on them until it is told to stop, and then lets what runs come to its end. Read in this order:
+//!
+//! - [`pgwire`]: one task a connection. Whole messages go in, PostgreSQL's bytes come out.
+//! - [`http`]: SQL over HTTP and the directory of databases, all of it JSON.
+//!
+//! What holds in every file:
+//!
+//! 1. A client can end its own connection only. Whatever it sends, others are served.
+//! 2. Whoever waits for a statement is watched: when the client goes, its statement is cancelled.
+//! 3. Nothing that a client makes us keep is without a limit in [`Options`].
+
+mod address;
+mod connections;
+mod http;
+mod linger;
+mod options;
+mod pgwire;
+mod server;
+mod shutdown;
+mod timestamp;
+
+pub use address::{ListenError, Listeners};
+pub use http::DatabaseDocument;
+pub use options::{HttpOptions, Options, PgwireOptions};
+pub use server::Server;

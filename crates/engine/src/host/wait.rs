@@ -1,4 +1,4 @@
-//! Waiting: `poll`, and the signals that end it.
+//! Waiting for a latch, for time, for descriptors; and the signals that end it.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use wasmtime::{AsContextMut, Caller, Linker};
 
 use super::{Host, raise_cancel, read_u32, split};
 use crate::errno::Errno;
-use crate::rewrite::{HOST, STACK_IS_LOW, TAKE_SIGNALS};
+use crate::rewrite::{HOST, SLEEP, STACK_IS_LOW, TAKE_SIGNALS, WAIT, WAIT_BEGIN};
 
 /// Native stack that Postgres needs to report an error, in bytes.
 const STACK_RESERVE_BYTES: usize = 1 << 20;
@@ -19,6 +19,40 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
             Box::new(async move { poll(&mut caller, fds, count, timeout).await })
         },
     )?;
+    linker.func_wrap(
+        HOST,
+        WAIT_BEGIN,
+        |mut caller: Caller<'_, Host>, events: i32, timeout_ms: i32| {
+            const WL_TIMEOUT: i32 = 8;
+            let host = caller.data_mut();
+            let timeout = u64::try_from(timeout_ms).ok().filter(|_| events & WL_TIMEOUT != 0);
+            host.wait_deadline = timeout
+                .map(|timeout| host.environment.monotonic() + Duration::from_millis(timeout));
+        },
+    )?;
+    linker.func_wrap_async(HOST, WAIT, |mut caller: Caller<'_, Host>, (latch,): (u32,)| {
+        Box::new(async move {
+            let deadline = caller.data().wait_deadline;
+            let set = |caller: &mut Caller<'_, Host>| read_u32(split(caller).0, latch) != 0;
+            i32::from(wait(&mut caller, deadline, set).await == Woken::Signal)
+        })
+    })?;
+    linker.func_wrap_async(HOST, SLEEP, |mut caller: Caller<'_, Host>, (request,): (u32,)| {
+        Box::new(async move {
+            let (memory, host) = split(&mut caller);
+            let seconds = u64::from(read_u32(memory, request))
+                | u64::from(read_u32(memory, request + 4)) << 32;
+            let nanos = read_u32(memory, request + 8);
+            if nanos >= 1_000_000_000 || seconds > i64::MAX as u64 {
+                return Errno::INVAL.0;
+            }
+            let deadline = host.environment.monotonic().checked_add(Duration::new(seconds, nanos));
+            match wait(&mut caller, deadline, |_| false).await {
+                Woken::Ready => 0,
+                Woken::Signal => Errno::INTR.0,
+            }
+        })
+    })?;
     linker.func_wrap(HOST, TAKE_SIGNALS, |mut caller: Caller<'_, Host>| {
         let host = caller.data_mut();
         let now = host.environment.monotonic();
@@ -38,38 +72,59 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-/// Waits for a descriptor to become readable, the timeout, the timer, or a request to cancel.
-async fn poll(caller: &mut Caller<'_, Host>, fds: u32, count: u32, timeout_ms: i32) -> i32 {
-    let start = caller.data().environment.monotonic();
-    let deadline =
-        u64::try_from(timeout_ms).ok().map(|timeout| start + Duration::from_millis(timeout));
+/// Why a wait ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Woken {
+    /// What was waited for is there, or the time is up.
+    Ready,
+    /// A signal is due, or somebody asked to cancel or stop.
+    Signal,
+}
+
+/// Waits until `ready`, the deadline, the timer, or a request from outside.
+async fn wait(
+    caller: &mut Caller<'_, Host>,
+    deadline: Option<Duration>,
+    mut ready: impl FnMut(&mut Caller<'_, Host>) -> bool,
+) -> Woken {
     loop {
-        if caller.data().interrupt.pending() {
-            if caller.data().interrupt.take_cancel() {
+        if ready(caller) {
+            return Woken::Ready;
+        }
+        let interrupt = std::sync::Arc::clone(&caller.data().interrupt);
+        if interrupt.pending() {
+            if interrupt.take_cancel() {
                 raise_cancel(&mut caller.as_context_mut());
             }
             // A request to stop is met by the epoch callback, once wasm runs again.
-            return -Errno::INTR.0;
+            return Woken::Signal;
         }
         let host = caller.data_mut();
         let now = host.environment.monotonic();
         if host.timer.check(now) {
-            return -Errno::INTR.0;
+            return Woken::Signal;
         }
-        let ready = ready(caller, fds, count);
-        if ready > 0 || deadline.is_some_and(|deadline| deadline <= now) {
-            return ready;
+        if deadline.is_some_and(|deadline| deadline <= now) {
+            return Woken::Ready;
         }
-        let host = caller.data();
-        let wake = [deadline, host.timer.deadline].into_iter().flatten().min();
-        let interrupt = std::sync::Arc::clone(&host.interrupt);
-        match wake {
+        match [deadline, host.timer.deadline].into_iter().flatten().min() {
             Some(wake) => {
                 // A timeout here is the expected end of a sleep.
                 let _elapsed = tokio::time::timeout(wake - now, interrupt.asked()).await;
             }
             None => interrupt.asked().await,
         }
+    }
+}
+
+/// `poll`: how many descriptors are ready, or a negated error number.
+async fn poll(caller: &mut Caller<'_, Host>, fds: u32, count: u32, timeout_ms: i32) -> i32 {
+    let start = caller.data().environment.monotonic();
+    let timeout = u64::try_from(timeout_ms).ok().map(Duration::from_millis);
+    let deadline = timeout.map(|timeout| start + timeout);
+    match wait(caller, deadline, |caller| ready(caller, fds, count) > 0).await {
+        Woken::Ready => ready(caller, fds, count),
+        Woken::Signal => -Errno::INTR.0,
     }
 }
 

@@ -1,0 +1,171 @@
+//! Taking the addresses to listen on.
+
+use std::io;
+use std::net::SocketAddr;
+
+use tokio::net::{TcpListener, lookup_host};
+
+use crate::Options;
+
+/// Both listening sockets. Clients may connect from now on; they wait until the server runs.
+#[derive(Debug)]
+pub struct Listeners {
+    pub(crate) pgwire: TcpListener,
+    pub(crate) http: TcpListener,
+    pgwire_address: SocketAddr,
+    http_address: SocketAddr,
+}
+
+/// An address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// It is no address, or its host has none.
+    #[error(
+        "{setting} = \"{listen}\" is not an address to listen on ({source}): write host:port, such \
+         as 127.0.0.1:{port}"
+    )]
+    Address {
+        /// The setting's name.
+        setting: &'static str,
+        /// Its value.
+        listen: String,
+        /// An example of a port.
+        port: u16,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Other machines could reach it.
+    #[error(
+        "{setting} = \"{listen}\": {address} can be reached by other machines, and there is no \
+         authentication: whoever reaches the port may read and change every database. Listen on a \
+         loopback address such as 127.0.0.1:{port}, or, where all who can reach it are trusted, \
+         set server.insecure_listen = true"
+    )]
+    Insecure {
+        /// The setting's name.
+        setting: &'static str,
+        /// Its value.
+        listen: String,
+        /// An example of a port.
+        port: u16,
+        /// The address that is not a loopback one.
+        address: SocketAddr,
+    },
+    /// The system refused.
+    #[error("cannot listen on {address} ({setting}): {source}{}", advice(source))]
+    Bind {
+        /// The setting's name.
+        setting: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl Listeners {
+    /// Takes both addresses.
+    pub async fn bind(options: &Options) -> Result<Self, ListenError> {
+        let insecure = options.insecure_listen;
+        let pgwire = bind("pgwire.listen", &options.pgwire.listen, 7432, insecure).await?;
+        let http = bind("http.listen", &options.http.listen, 7433, insecure).await?;
+        Ok(Self {
+            pgwire_address: pgwire.1,
+            http_address: http.1,
+            pgwire: pgwire.0,
+            http: http.0,
+        })
+    }
+
+    /// Where PostgreSQL's protocol is spoken; the port is the real one.
+    pub fn pgwire_address(&self) -> SocketAddr {
+        self.pgwire_address
+    }
+
+    /// Where HTTP is spoken; the port is the real one.
+    pub fn http_address(&self) -> SocketAddr {
+        self.http_address
+    }
+}
+
+async fn bind(
+    setting: &'static str,
+    listen: &str,
+    port: u16,
+    insecure_listen: bool,
+) -> Result<(TcpListener, SocketAddr), ListenError> {
+    let unusable = |source| ListenError::Address {
+        setting,
+        listen: listen.to_owned(),
+        port,
+        source,
+    };
+    let mut addresses = lookup_host(listen).await.map_err(unusable)?;
+    let address = addresses
+        .next()
+        .ok_or_else(|| unusable(io::Error::other("the host has no address")))?;
+    if !insecure_listen && !address.ip().is_loopback() {
+        return Err(ListenError::Insecure {
+            setting,
+            listen: listen.to_owned(),
+            port,
+            address,
+        });
+    }
+    let refused = |source| ListenError::Bind {
+        setting,
+        address,
+        source,
+    };
+    let listener = TcpListener::bind(address).await.map_err(refused)?;
+    let address = listener.local_addr().map_err(refused)?;
+    Ok((listener, address))
+}
+
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            ". Another program, perhaps another Dormouse, listens there: stop it, or choose \
+             another port"
+        }
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(pgwire: &str) -> Options {
+        let mut options = Options::default();
+        options.pgwire.listen = pgwire.to_owned();
+        options.http.listen = "127.0.0.1:0".to_owned();
+        options
+    }
+
+    #[tokio::test]
+    async fn port_zero_becomes_a_real_one() {
+        let listeners = Listeners::bind(&options("127.0.0.1:0")).await.unwrap();
+        assert_ne!(listeners.pgwire_address().port(), 0);
+        assert_ne!(listeners.pgwire_address(), listeners.http_address());
+    }
+
+    #[tokio::test]
+    async fn addresses_of_others_need_consent() {
+        let mut options = options("0.0.0.0:0");
+        let error = Listeners::bind(&options).await.unwrap_err().to_string();
+        assert!(error.contains("server.insecure_listen"), "{error}");
+        options.insecure_listen = true;
+        Listeners::bind(&options).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn errors_name_the_setting() {
+        let error = Listeners::bind(&options("nonsense")).await.unwrap_err();
+        assert!(error.to_string().contains("pgwire.listen"), "{error}");
+        let taken = Listeners::bind(&options("127.0.0.1:0")).await.unwrap();
+        let again = options(&taken.pgwire_address().to_string());
+        let error = Listeners::bind(&again).await.unwrap_err().to_string();
+        assert!(error.contains("choose another port"), "{error}");
+    }
+}
