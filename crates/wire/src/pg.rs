@@ -20,7 +20,7 @@ mod writer;
 
 pub use database_statement::DatabaseStatement;
 pub use error::{ErrorField, PgError, Severity, http_status, sqlstate};
-pub use frame::Frame;
+pub use frame::{Frame, frames};
 
 /// How a value is encoded in a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,9 +4,9 @@ use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
-use wasmtime::{Caller, Linker};
+use wasmtime::{AsContextMut, Caller, Linker};
 
-use super::{Host, slice, slice_mut, split};
+use super::{Host, raise_cancel, raise_interrupt, slice, slice_mut, split};
 use crate::rewrite::HOST;
 
 /// Output that is gathered before the guest waits for the client to take it, in bytes.
@@ -78,13 +78,51 @@ impl Client {
     }
 }
 
+/// A message that means nothing in the middle of a `COPY`, and lets Postgres look for interrupts.
+const EMPTY_COPY_DATA: &[u8] = b"d\0\0\0\x04";
+
+/// Waits until there is input; a request to cancel or a timer that fires ends the wait with a
+/// message that changes nothing, since only a `COPY` waits for its client in mid-statement.
+async fn wait_for_input(caller: &mut Caller<'_, Host>) {
+    if !caller.data().client.input.is_empty() {
+        return;
+    }
+    let interrupt = std::sync::Arc::clone(&caller.data().interrupt);
+    let host = caller.data();
+    let timer = host.timer.deadline.map(|deadline| {
+        deadline.saturating_sub(host.environment.monotonic())
+    });
+    let interrupted = async {
+        match timer {
+            // Either end of this wait is an interruption.
+            Some(timer) => drop(tokio::time::timeout(timer, interrupt.asked()).await),
+            None => interrupt.asked().await,
+        }
+    };
+    let input = poll_fn(|context| caller.data_mut().client.poll_read(context));
+    let interrupted = tokio::select! {
+        biased;
+        () = input => false,
+        () = interrupted => true,
+    };
+    if interrupted {
+        let mut store = caller.as_context_mut();
+        if store.data().interrupt.take_cancel() {
+            raise_cancel(&mut store);
+        } else {
+            raise_interrupt(&mut store);
+        }
+        caller.data_mut().client.input.extend_from_slice(EMPTY_COPY_DATA);
+    }
+}
+
 pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     linker.func_wrap_async(
         HOST,
         "client_read",
         |mut caller: Caller<'_, Host>, (at, len): (u32, u32)| {
             Box::new(async move {
-                poll_fn(|context| caller.data_mut().client.poll_read(context)).await;
+                wait_for_input(&mut caller).await;
                 let (memory, host) = split(&mut caller);
                 let count = host.client.input.len().min(len as usize);
                 match slice_mut(memory, at, count as u32) {

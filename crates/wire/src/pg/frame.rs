@@ -19,6 +19,19 @@ pub struct Frame {
     bytes: Bytes,
 }
 
+/// The whole messages in `bytes`, each its kind and its body, without copying. What follows the
+/// last whole message, or is none, is left out.
+pub fn frames(bytes: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let (kind, tail) = rest.split_first()?;
+        let length = u32::from_be_bytes(*tail.first_chunk::<4>()?) as usize;
+        let (message, tail) = tail.split_at_checked(length)?;
+        rest = tail;
+        Some((*kind, message.get(4..)?))
+    })
+}
+
 impl Frame {
     /// Takes the next message off the front of what has arrived, or nothing while it is incomplete.
     ///

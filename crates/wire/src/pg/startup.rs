@@ -127,6 +127,18 @@ impl FirstPacket {
 }
 
 impl Startup {
+    /// A wish for an ordinary session of protocol 3.0, without settings.
+    pub fn new(user: &str, database: &str) -> Self {
+        Self {
+            minor: 0,
+            user: user.to_owned(),
+            database: database.to_owned(),
+            replication: Replication::No,
+            settings: Vec::new(),
+            unknown_protocol_options: Vec::new(),
+        }
+    }
+
     /// The minor version that both sides speak.
     pub fn negotiated_minor(&self) -> u16 {
         self.minor.min(MINOR_MAX)

@@ -1,0 +1,460 @@
+//! A data directory, opened.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use engine::{Engine, EngineError, EngineOptions};
+use parking_lot::{Mutex, RwLock};
+use store::{DirectoryLock, LockError};
+use volume::{DatabaseId, Template, TemplateId, Volume, VolumeError};
+use wire::{DatabaseName, PgError, sqlstate};
+
+use crate::database::{Database, volume_error};
+use crate::directory::{Directory, Record};
+use crate::maintenance;
+use crate::options::Options;
+use crate::session::{Session, SessionOptions};
+use crate::template::{self, CurrentTemplate, TemplateError};
+
+/// All databases of a data directory. Cheap to clone; [`close`](Self::close) ends it for all.
+#[derive(Clone)]
+pub struct Databases {
+    pub(crate) node: Arc<Node>,
+    maintenance: Arc<Mutex<Option<tokio::task::JoinHandle<()>>>>,
+}
+
+impl fmt::Debug for Databases {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Databases").field("options", &self.node.options).finish()
+    }
+}
+
+/// What the databases share.
+pub(crate) struct Node {
+    pub(crate) options: Options,
+    pub(crate) engine: Engine,
+    pub(crate) current: CurrentTemplate,
+    pub(crate) directory: Directory,
+    templates: Mutex<HashMap<TemplateId, Arc<Template>>>,
+    entries: RwLock<BTreeMap<DatabaseName, Arc<Database>>>,
+    /// Changes with every change of the entries.
+    generation: AtomicU64,
+    /// Held by who changes the entries, so that a name is taken once.
+    changing: tokio::sync::Mutex<()>,
+    _lock: DirectoryLock,
+}
+
+/// What a new database begins as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// Empty, from the built-in template.
+    Template,
+    /// A copy of another database as of its last commit.
+    Database(DatabaseName),
+}
+
+/// Whether a database has a backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It has none, and costs no memory but its record.
+    Asleep = 0,
+    /// One is being started.
+    Waking = 1,
+    /// It has one.
+    Awake = 2,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Asleep => "asleep",
+            Self::Waking => "waking",
+            Self::Awake => "awake",
+        })
+    }
+}
+
+/// What is known of a database without waking it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DatabaseInfo {
+    /// Unique, and never reused.
+    pub id: DatabaseId,
+    /// Its name, which can change.
+    pub name: String,
+    /// When it was made.
+    pub created_at: SystemTime,
+    /// The database that it was forked from, by the name of that time.
+    pub parent: Option<String>,
+    /// Whether it is awake.
+    pub state: State,
+    /// Bytes that it stores beyond what it shares.
+    pub own_bytes: u64,
+    /// Bytes of its backend's address space; 0 when asleep or busy.
+    pub memory_bytes: u64,
+}
+
+/// Why a data directory could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it.
+    #[error(transparent)]
+    Locked(#[from] LockError),
+    /// The engine could not be loaded.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// There is no template to fork databases from.
+    #[error("the template: {0}")]
+    Template(#[from] TemplateError),
+    /// A folder could not be made or read.
+    #[error("{}: {source}; check that the folder exists and may be written", .path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The directory of databases is damaged or of another version.
+    #[error("the directory of databases {}: {reason}", .path.display())]
+    Directory {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A volume could not be looked at.
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
+}
+
+impl Databases {
+    /// Opens a data directory, making it if it is not there. The first time on a machine this
+    /// compiles Postgres and makes the template: seconds; later milliseconds.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`], which says what to do.
+    pub async fn open(options: Options) -> Result<Self, OpenError> {
+        let data = options.data_directory.clone();
+        for folder in [data.clone(), data.join("volumes"), data.join("templates")] {
+            fs::create_dir_all(&folder)
+                .map_err(|source| OpenError::Io { path: folder, source })?;
+        }
+        let lock = DirectoryLock::acquire(&data)?;
+        let cache = options.cache_directory.clone();
+        let progress = Arc::clone(&options.progress);
+        let engine = tokio::task::spawn_blocking(move || {
+            Engine::open(EngineOptions { progress, ..EngineOptions::new(cache.join("code")) })
+        })
+        .await
+        .map_err(|error| EngineError::Image(error.to_string()))??;
+        let current =
+            template::current(&engine, &data.join("templates"), &options.cache_directory).await?;
+        let path = data.join("directory.redb");
+        let bad = |reason: String| OpenError::Directory { path: path.clone(), reason };
+        let directory = Directory::open(&path).map_err(|error| bad(error.to_string()))?;
+        let mut entries = BTreeMap::new();
+        for (name, record) in directory.load().map_err(bad)? {
+            let id = record.id().ok_or_else(|| bad(format!("{name} has no id")))?;
+            entries.insert(name.clone(), Arc::new(Database::new(name, id, record)));
+        }
+        let templates = HashMap::from([(current.template.id(), Arc::clone(&current.template))]);
+        let node = Arc::new(Node {
+            options,
+            engine,
+            current,
+            directory,
+            templates: Mutex::new(templates),
+            entries: RwLock::new(entries),
+            generation: AtomicU64::new(1),
+            changing: tokio::sync::Mutex::default(),
+            _lock: lock,
+        });
+        node.sweep()?;
+        let task = tokio::spawn(maintenance::run(Arc::downgrade(&node)));
+        Ok(Self { node, maintenance: Arc::new(Mutex::new(Some(task))) })
+    }
+
+    /// The version of PostgreSQL that the databases are.
+    pub fn postgres_version(&self) -> &'static str {
+        engine::distribution::POSTGRES_VERSION
+    }
+
+    /// Makes a database.
+    ///
+    /// # Errors
+    ///
+    /// 42P04 if the name is taken, 3D000 if the source is not there.
+    pub async fn create(
+        &self,
+        name: &DatabaseName,
+        source: Source,
+    ) -> Result<DatabaseInfo, PgError> {
+        Ok(describe(&*self.node.create(name, source).await?))
+    }
+
+    /// Every database, by name.
+    ///
+    /// # Errors
+    ///
+    /// None today; a directory too large for memory may have some.
+    pub fn list(&self) -> Result<Vec<DatabaseInfo>, PgError> {
+        Ok(self.node.entries.read().values().map(|database| describe(database)).collect())
+    }
+
+    /// How many databases there are, and how many of them are awake.
+    pub fn count(&self) -> (usize, usize) {
+        let entries = self.node.entries.read();
+        let awake = entries.values().filter(|database| database.state() != State::Asleep).count();
+        (entries.len(), awake)
+    }
+
+    /// One database.
+    ///
+    /// # Errors
+    ///
+    /// 3D000 if it is not there.
+    pub fn info(&self, name: &DatabaseName) -> Result<DatabaseInfo, PgError> {
+        Ok(describe(&*self.node.find(name)?))
+    }
+
+    /// Removes a database and its files.
+    ///
+    /// # Errors
+    ///
+    /// 3D000 if it is not there; 55006 if a session uses it, unless `force` ends that session.
+    pub async fn delete(&self, name: &DatabaseName, force: bool) -> Result<(), PgError> {
+        self.node.delete(name, force).await
+    }
+
+    /// Gives a database another name.
+    ///
+    /// # Errors
+    ///
+    /// 3D000, 42P04, or 55006 if a session uses it.
+    pub async fn rename(&self, from: &DatabaseName, to: &DatabaseName) -> Result<(), PgError> {
+        self.node.rename(from, to).await
+    }
+
+    /// Begins a session in a database, waking it, and waiting for others to leave it.
+    ///
+    /// # Errors
+    ///
+    /// 3D000, 53300 after the wait limit, 28000 for an unknown role, 22023 for a setting that
+    /// Postgres refuses, 57P03 if the database does not start.
+    pub async fn session(
+        &self,
+        name: &DatabaseName,
+        options: SessionOptions,
+    ) -> Result<Session, PgError> {
+        let database = match self.node.find(name) {
+            Ok(database) => database,
+            Err(_) if self.node.options.auto_create => self.node.find_or_create(name).await?,
+            Err(error) => return Err(error),
+        };
+        Session::begin(Arc::clone(&self.node), database, options).await
+    }
+
+    /// Stops: ends what runs, shuts every backend down, and flushes every volume.
+    ///
+    /// # Errors
+    ///
+    /// The first failure to flush; the others are logged.
+    pub async fn close(&self) -> Result<(), PgError> {
+        let task = self.maintenance.lock().take();
+        if let Some(task) = task {
+            task.abort();
+            // An aborted task ends with an error that says so.
+            let _ended = task.await;
+        }
+        maintenance::close(&self.node).await
+    }
+}
+
+impl Node {
+    pub(crate) fn volumes_directory(&self) -> PathBuf {
+        self.options.data_directory.join("volumes")
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn databases(&self) -> Vec<Arc<Database>> {
+        self.entries.read().values().cloned().collect()
+    }
+
+    /// The template of that id, opened once.
+    pub(crate) fn template(&self, id: TemplateId) -> volume::Result<Arc<Template>> {
+        let mut templates = self.templates.lock();
+        if let Some(template) = templates.get(&id) {
+            return Ok(Arc::clone(template));
+        }
+        let folder = self.options.data_directory.join("templates");
+        let template = template::open_template(&folder, id)?;
+        templates.insert(id, Arc::clone(&template));
+        Ok(template)
+    }
+
+    pub(crate) fn find(&self, name: &DatabaseName) -> Result<Arc<Database>, PgError> {
+        self.entries.read().get(name).cloned().ok_or_else(|| {
+            PgError::fatal(
+                sqlstate::INVALID_CATALOG_NAME,
+                format!("database \"{name}\" does not exist"),
+            )
+        })
+    }
+
+    async fn find_or_create(&self, name: &DatabaseName) -> Result<Arc<Database>, PgError> {
+        match self.create(name, Source::Template).await {
+            Err(error) if error.code() == sqlstate::DUPLICATE_DATABASE => self.find(name),
+            result => result,
+        }
+    }
+
+    pub(crate) async fn create(
+        &self,
+        name: &DatabaseName,
+        source: Source,
+    ) -> Result<Arc<Database>, PgError> {
+        let _changing = self.changing.lock().await;
+        if self.entries.read().contains_key(name) {
+            return Err(taken(name));
+        }
+        let id = self.directory.next_id()?;
+        let (template, parent) = match &source {
+            Source::Template => (self.current.template.id(), None),
+            Source::Database(parent) => {
+                (self.fork(parent, id)?, Some(parent.as_str().to_owned()))
+            }
+        };
+        let created = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let record = Record {
+            id: id.get(),
+            template: template.to_string(),
+            created_ms: created.as_millis() as u64,
+            parent,
+        };
+        self.directory.insert(name, &record)?;
+        let database = Arc::new(Database::new(name.clone(), id, record));
+        self.entries.write().insert(name.clone(), Arc::clone(&database));
+        self.changed();
+        Ok(database)
+    }
+
+    /// Copies what a database has of its own; the template that the copy shares with it.
+    fn fork(&self, parent: &DatabaseName, id: DatabaseId) -> Result<TemplateId, PgError> {
+        let parent = self.find(parent)?;
+        let volume = parent.volume(self)?;
+        let template = volume.template().id();
+        if volume.version().get() > 0 || volume.dirty() {
+            let fork = volume
+                .fork(&self.volumes_directory(), id)
+                .map_err(|error| volume_error(&error))?;
+            fork.flush().map_err(|error| volume_error(&error))?;
+        }
+        Ok(template)
+    }
+
+    pub(crate) async fn delete(&self, name: &DatabaseName, force: bool) -> Result<(), PgError> {
+        let _changing = self.changing.lock().await;
+        let database = self.find(name)?;
+        let idle = database.slot.try_lock();
+        if idle.is_err() && !force {
+            return Err(in_use(&database));
+        }
+        self.directory.remove(name)?;
+        self.entries.write().remove(name);
+        self.changed();
+        database.mark_dropped();
+        if let Ok(mut slot) = idle {
+            slot.lose(&database);
+        }
+        Volume::remove(&self.volumes_directory(), database.id)
+            .map_err(|error| volume_error(&error))
+    }
+
+    pub(crate) async fn rename(
+        &self,
+        from: &DatabaseName,
+        to: &DatabaseName,
+    ) -> Result<(), PgError> {
+        let _changing = self.changing.lock().await;
+        let database = self.find(from)?;
+        if self.entries.read().contains_key(to) {
+            return Err(taken(to));
+        }
+        let Ok(mut slot) = database.slot.try_lock() else { return Err(in_use(&database)) };
+        self.directory.rename(from, to)?;
+        database.set_name(to.clone());
+        let mut entries = self.entries.write();
+        entries.remove(from);
+        entries.insert(to.clone(), Arc::clone(&database));
+        drop(entries);
+        self.changed();
+        // The next wake, or the next session, gives the catalog the new name.
+        if slot.backend.is_some() {
+            slot.shut_down(&database).await;
+        }
+        Ok(())
+    }
+
+    fn changed(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Removes files of databases that are not in the directory: what a crash in the middle of a
+    /// creation or removal left.
+    fn sweep(&self) -> Result<(), OpenError> {
+        let known: std::collections::HashSet<u64> =
+            self.entries.read().values().map(|database| database.id.get()).collect();
+        let folder = self.volumes_directory();
+        let io = |source| OpenError::Io { path: folder.clone(), source };
+        for entry in fs::read_dir(&folder).map_err(io)? {
+            let path = entry.map_err(io)?.path();
+            let Some(id) = file_id(&path) else { continue };
+            if !known.contains(&id.get()) {
+                tracing::info!(%id, "removing the files of a database that does not exist");
+                Volume::remove(&folder, id)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The database that a file of the volumes' folder belongs to: `ID.pages` and the like.
+fn file_id(path: &Path) -> Option<DatabaseId> {
+    let name = path.file_name()?.to_str()?;
+    let (id, _) = name.split_once('.')?;
+    DatabaseId::new(u64::from_str_radix(id, 16).ok()?)
+}
+
+fn taken(name: &DatabaseName) -> PgError {
+    PgError::error(sqlstate::DUPLICATE_DATABASE, format!("database \"{name}\" already exists"))
+}
+
+fn in_use(database: &Database) -> PgError {
+    let holder = database.holder.lock().clone().unwrap_or_else(|| "a session".to_owned());
+    let message = format!("database \"{}\" is being accessed by other users", database.name());
+    PgError::error(sqlstate::OBJECT_IN_USE, message)
+        .detail(format!("It is in use by {holder}."))
+}
+
+fn describe(database: &Database) -> DatabaseInfo {
+    let memory = database.slot.try_lock().ok().and_then(|slot| {
+        slot.backend.as_ref().map(|backend| backend.memory_bytes() as u64)
+    });
+    DatabaseInfo {
+        id: database.id,
+        name: database.name().as_str().to_owned(),
+        created_at: UNIX_EPOCH + Duration::from_millis(database.record.created_ms),
+        parent: database.record.parent.clone(),
+        state: database.state(),
+        own_bytes: database.open_volume().map_or(0, |volume| volume.own_bytes()),
+        memory_bytes: memory.unwrap_or_default(),
+    }
+}

@@ -1,0 +1,80 @@
+//! How a data directory is opened, and the limits in it.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::{Progress, Silent};
+
+/// How a data directory is opened.
+#[derive(Clone)]
+pub struct Options {
+    /// The data directory; made if it is not there.
+    pub data_directory: PathBuf,
+    /// Folder for what can be made anew: compiled code, and the template that new data
+    /// directories begin with. Processes may share it.
+    pub cache_directory: PathBuf,
+    /// Whether a database that is asked for and not there is made (`databases.auto_create`).
+    pub auto_create: bool,
+    /// Limits, each with its name in the configuration.
+    pub limits: Limits,
+    /// Told about work that takes seconds, which happens once a machine.
+    pub progress: Arc<dyn Progress>,
+}
+
+impl Options {
+    /// Defaults: databases are made on first use, and progress is not shown.
+    pub fn new(data_directory: impl Into<PathBuf>, cache_directory: impl Into<PathBuf>) -> Self {
+        Self {
+            data_directory: data_directory.into(),
+            cache_directory: cache_directory.into(),
+            auto_create: true,
+            limits: Limits::default(),
+            progress: Arc::new(Silent),
+        }
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Options")
+            .field("data_directory", &self.data_directory)
+            .field("cache_directory", &self.cache_directory)
+            .field("auto_create", &self.auto_create)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Limits of each database and of the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// `backend.memory_bytes_max`: most memory of one backend. Past it a statement fails with
+    /// 53200. Default 512 MiB, of which Postgres reserves 128 MiB without touching them.
+    pub backend_memory_bytes_max: u64,
+    /// `volume.bytes_max`: most bytes that one database stores beyond its template. Past it a
+    /// statement fails with 53100. Default 10 GiB.
+    pub volume_bytes_max: u64,
+    /// `sessions.wait_ms_max`: longest wait for a database that another session uses. Past it
+    /// the connection fails with 53300. Default 60 s.
+    pub session_wait_max: Duration,
+    /// `durability.flush_interval_ms`: longest time between a commit and its flush to disk.
+    /// Default 1 s.
+    pub flush_interval: Duration,
+    /// `databases.idle_ms`: how long a database without a session stays awake. Default 10 s.
+    pub idle: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            backend_memory_bytes_max: 512 << 20,
+            volume_bytes_max: volume::BYTES_MAX_DEFAULT,
+            session_wait_max: Duration::from_secs(60),
+            flush_interval: Duration::from_secs(1),
+            idle: Duration::from_secs(10),
+        }
+    }
+}

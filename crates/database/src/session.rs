@@ -1,0 +1,552 @@
+//! A session: one client in one database, with the backend to itself.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use engine::{ClientIo, Interrupter};
+use tokio::sync::OwnedMutexGuard;
+use wire::pg::{
+    DatabaseStatement, Frame, TransactionStatus, backend, frames, frontend, statement,
+};
+use wire::{DatabaseName, PgError, sqlstate};
+
+use crate::catalog;
+use crate::database::Database;
+use crate::databases::{Node, Source};
+use crate::slot::{self, Slot};
+use crate::statements::{Handling, Statements};
+use crate::template::SUPERUSER;
+
+/// Time that a cancelled statement has to end before its backend is stopped
+/// (`backend.cancel_grace_ms`).
+const CANCEL_GRACE: Duration = Duration::from_secs(10);
+
+/// Who begins a session, and with what.
+#[derive(Debug, Clone, Default)]
+pub struct SessionOptions {
+    /// The role; empty for `postgres`.
+    pub user: String,
+    /// Settings to begin with, as in a startup packet.
+    pub settings: Vec<(String, String)>,
+    /// Where the session comes from, for people: "psql at 127.0.0.1:50123".
+    pub origin: String,
+}
+
+/// The backend ended under a session, which ends with it.
+#[derive(Debug, Clone)]
+pub struct SessionEnded {
+    /// What Postgres answered before.
+    pub output: Bytes,
+    /// The reason, FATAL. If Postgres gave it itself, it is in the output too.
+    pub error: PgError,
+    /// Whether the output ends with that error.
+    pub told: bool,
+}
+
+/// One client in one database.
+pub struct Session {
+    node: Arc<Node>,
+    database: Arc<Database>,
+    slot: Option<OwnedMutexGuard<Slot>>,
+    parameters: Vec<(String, String)>,
+    process_id: u32,
+    status: TransactionStatus,
+    statements: Statements,
+    /// An error of ours in an extended query: messages are dropped up to the next `Sync`.
+    skipping: bool,
+    runs: Arc<AtomicU64>,
+    interrupter: Interrupter,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Session")
+            .field("database", &self.database.name())
+            .field("process_id", &self.process_id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Cancels what a session runs, from anywhere.
+#[derive(Debug, Clone)]
+pub struct Canceller {
+    interrupter: Interrupter,
+    /// Odd while a statement of the session runs.
+    runs: Arc<AtomicU64>,
+}
+
+impl Canceller {
+    /// Ends the statement that runs now with 57014; does nothing if none runs. A backend that
+    /// does not react is stopped after a while.
+    pub fn cancel(&self) {
+        let run = self.runs.load(Ordering::Acquire);
+        if run.is_multiple_of(2) {
+            return;
+        }
+        self.interrupter.cancel();
+        let (runs, interrupter) = (Arc::clone(&self.runs), self.interrupter.clone());
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                tokio::time::sleep(CANCEL_GRACE).await;
+                if runs.load(Ordering::Acquire) == run {
+                    tracing::error!("a cancelled statement did not end; its backend is stopped");
+                    interrupter.stop();
+                }
+            });
+        }
+    }
+}
+
+impl Session {
+    pub(crate) async fn begin(
+        node: Arc<Node>,
+        database: Arc<Database>,
+        options: SessionOptions,
+    ) -> Result<Self, PgError> {
+        let limit = node.options.limits.session_wait_max;
+        let waiting = Arc::clone(&database.slot).lock_owned();
+        let Ok(mut slot) = tokio::time::timeout(limit, waiting).await else {
+            return Err(database.busy(limit.as_millis()));
+        };
+        if database.is_dropped() {
+            return Err(database.dropped_error());
+        }
+        slot.wake(&node, &database).await?;
+        *database.holder.lock() = Some(options.origin.clone());
+        let backend = slot.backend.as_ref().ok_or_else(slot::no_backend)?;
+        let interrupter = backend.interrupter();
+        let mut id = [0; 4];
+        getrandom::fill(&mut id)
+            .map_err(|error| PgError::fatal(sqlstate::INTERNAL_ERROR, error.to_string()))?;
+        let mut session = Self {
+            parameters: slot.parameters.clone(),
+            node,
+            database,
+            slot: Some(slot),
+            process_id: u32::from_le_bytes(id) >> 1 | 1,
+            status: TransactionStatus::Idle,
+            statements: Statements::default(),
+            skipping: false,
+            runs: Arc::default(),
+            interrupter,
+        };
+        session.apply(&options).await?;
+        Ok(session)
+    }
+
+    /// Settings and role of a new session, as a startup packet gives them.
+    async fn apply(&mut self, options: &SessionOptions) -> Result<(), PgError> {
+        let mut sql = String::new();
+        for (name, value) in &options.settings {
+            let known = |parameter: &&(String, String)| parameter.0.eq_ignore_ascii_case(name);
+            if self.parameters.iter().find(known).is_some_and(|(_, now)| now == value) {
+                continue;
+            }
+            let (name, value) = (catalog::quoted(name), catalog::quoted(value));
+            sql.push_str(&format!("SELECT pg_catalog.set_config({name}, {value}, false);"));
+        }
+        if !sql.is_empty() {
+            let output = self.run_all(&sql).await.map_err(|ended| ended.error)?;
+            let fatal = |error: PgError| {
+                PgError::fatal(error.code(), error.message().to_owned())
+            };
+            slot::check(&output).map_err(fatal)?;
+            self.take_parameters(&output)?;
+        }
+        if !options.user.is_empty() && options.user != SUPERUSER {
+            let sql =
+                format!("SET SESSION AUTHORIZATION {}", catalog::identifier(&options.user));
+            let output = self.run_all(&sql).await.map_err(|ended| ended.error)?;
+            slot::check(&output).map_err(|error| {
+                PgError::fatal(
+                    sqlstate::INVALID_AUTHORIZATION_SPECIFICATION,
+                    error.message().to_owned(),
+                )
+            })?;
+            self.take_parameters(&output)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps the parameters that the backend reported.
+    fn take_parameters(&mut self, output: &Bytes) -> Result<(), PgError> {
+        for (kind, body) in frames(output) {
+            if kind == backend::kind::PARAMETER_STATUS {
+                let (name, value) = backend::decode_parameter_status(body)?;
+                set_parameter(&mut self.parameters, name, value);
+            }
+        }
+        Ok(())
+    }
+
+    /// The parameters to report to the client, by name.
+    pub fn parameters(&self) -> &[(String, String)] {
+        &self.parameters
+    }
+
+    /// A number for `BackendKeyData`, unlikely to be another session's.
+    pub fn process_id(&self) -> u32 {
+        self.process_id
+    }
+
+    /// A handle that cancels this session's statement.
+    pub fn canceller(&self) -> Canceller {
+        Canceller { interrupter: self.interrupter.clone(), runs: Arc::clone(&self.runs) }
+    }
+
+    /// As the last `ReadyForQuery` said.
+    pub fn transaction_status(&self) -> TransactionStatus {
+        self.status
+    }
+
+    /// The database that the session is in.
+    pub fn database(&self) -> DatabaseName {
+        self.database.name()
+    }
+
+    /// Runs whole frontend messages in order; the answers, and `io` back.
+    ///
+    /// `io` is asked for more input only in the middle of something (`COPY FROM STDIN`), and given
+    /// output only when there is much; the rest of it is returned. Dropping the future in the
+    /// middle costs the database its backend: it starts again from its last commit.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionEnded`] if the backend ended; the session can only be closed then.
+    pub async fn exchange(
+        &mut self,
+        messages: Bytes,
+        io: Option<Box<dyn ClientIo>>,
+    ) -> Result<(Bytes, Option<Box<dyn ClientIo>>), SessionEnded> {
+        if let Some(slot) = &mut self.slot
+            && let Some(backend) = &mut slot.backend
+        {
+            backend.attach(io);
+        }
+        let mut output = BytesMut::new();
+        let result = self.handle(messages, &mut output).await;
+        let backend = self.slot.as_mut().and_then(|slot| slot.backend.as_mut());
+        let io = backend.and_then(|backend| backend.attach(None));
+        match result {
+            Ok(()) => Ok((output.freeze(), io)),
+            Err(ended) => {
+                output.extend_from_slice(&ended.output);
+                Err(SessionEnded { output: output.freeze(), ..ended })
+            }
+        }
+    }
+
+    async fn handle(
+        &mut self,
+        messages: Bytes,
+        output: &mut BytesMut,
+    ) -> Result<(), SessionEnded> {
+        if self.database.is_dropped() {
+            return Err(self.ended(self.database.dropped_error()));
+        }
+        let mut rest = BytesMut::from(messages);
+        let mut pending = BytesMut::new();
+        loop {
+            let frame = match Frame::split(&mut rest, usize::MAX) {
+                Ok(Some(frame)) => frame,
+                Ok(None) => break,
+                Err(error) => return Err(self.ended(error)),
+            };
+            if self.skipping {
+                if frame.kind() != frontend::kind::SYNC {
+                    continue;
+                }
+                self.skipping = false;
+            }
+            if frame.kind() == frontend::kind::TERMINATE {
+                break;
+            }
+            if self.is_plain(&frame) {
+                pending.extend_from_slice(frame.bytes());
+                continue;
+            }
+            // What came before must have happened before.
+            self.run(&mut pending, output).await?;
+            self.special(frame, &mut pending, output).await?;
+        }
+        self.run(&mut pending, output).await
+    }
+
+    /// Whether a message is the backend's alone.
+    fn is_plain(&self, frame: &Frame) -> bool {
+        let text = match frame.kind() {
+            frontend::kind::QUERY => frontend::decode_query(frame.body()).ok(),
+            frontend::kind::PARSE => {
+                frontend::Parse::decode(frame.body()).ok().map(|parse| parse.sql)
+            }
+            _ => None,
+        };
+        let Some(text) = text else { return !self.statements.concerns(frame) };
+        let catalog = statement::mentions(text, "pg_database");
+        let ours = frame.kind() == frontend::kind::QUERY
+            && matches!(statement::database_statement(text), Ok(Some(_)) | Err(_));
+        !catalog && !ours && !self.statements.concerns(frame)
+    }
+
+    /// A message that this host answers itself, or does something before.
+    async fn special(
+        &mut self,
+        frame: Frame,
+        pending: &mut BytesMut,
+        output: &mut BytesMut,
+    ) -> Result<(), SessionEnded> {
+        // In a transaction block the backend refuses database statements itself, with the right
+        // error and the right consequences.
+        let idle = self.status == TransactionStatus::Idle;
+        if frame.kind() == frontend::kind::QUERY && idle {
+            let text = frontend::decode_query(frame.body()).unwrap_or_default();
+            match statement::database_statement(text) {
+                Ok(Some(found)) => {
+                    match self.run_database_statement(&found).await {
+                        Ok(()) => backend::command_complete(output, found.command_tag()),
+                        Err(error) => error.encode(output),
+                    }
+                    backend::ready_for_query(output, TransactionStatus::Idle);
+                    return Ok(());
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    error.encode(output);
+                    backend::ready_for_query(output, TransactionStatus::Idle);
+                    return Ok(());
+                }
+            }
+        } else if idle && self.statements.concerns(&frame) {
+            let refused = match self.statements.handle(&frame, output) {
+                Handling::Backend => None,
+                Handling::Answered => return Ok(()),
+                Handling::Refused(error) => Some(error),
+                Handling::Execute(found) => match self.run_database_statement(&found).await {
+                    Ok(()) => {
+                        backend::command_complete(output, found.command_tag());
+                        return Ok(());
+                    }
+                    Err(error) => Some(error),
+                },
+            };
+            if let Some(error) = refused {
+                error.encode(output);
+                self.skipping = true;
+                return Ok(());
+            }
+        }
+        if idle {
+            self.refresh_catalog(&frame).await?;
+        }
+        pending.extend_from_slice(frame.bytes());
+        Ok(())
+    }
+
+    async fn run_database_statement(&mut self, found: &DatabaseStatement) -> Result<(), PgError> {
+        let name = |text: &str, code: &str| {
+            DatabaseName::parse(text).map_err(|error| PgError::error(code, error.to_string()))
+        };
+        let node = Arc::clone(&self.node);
+        match found {
+            DatabaseStatement::Create { name: text, template, .. } => {
+                let new = name(text, sqlstate::INVALID_NAME)?;
+                let source = match template.as_deref() {
+                    None | Some("template0" | "template1") => Source::Template,
+                    Some(parent) => {
+                        Source::Database(name(parent, sqlstate::INVALID_CATALOG_NAME)?)
+                    }
+                };
+                node.create(&new, source).await.map(drop).map_err(as_error)
+            }
+            DatabaseStatement::Drop { name: text, if_exists, force } => {
+                let old = name(text, sqlstate::INVALID_CATALOG_NAME);
+                if let Ok(old) = &old
+                    && *old == self.database.name()
+                {
+                    return Err(PgError::error(
+                        sqlstate::OBJECT_IN_USE,
+                        "cannot drop the currently open database",
+                    ));
+                }
+                let dropped = match &old {
+                    Ok(old) => node.delete(old, *force).await,
+                    Err(error) => Err(error.clone()),
+                };
+                match dropped {
+                    Err(error) if *if_exists && error.code() == sqlstate::INVALID_CATALOG_NAME => {
+                        Ok(())
+                    }
+                    result => result.map_err(as_error),
+                }
+            }
+            DatabaseStatement::Rename { from, to } => {
+                let from = name(from, sqlstate::INVALID_CATALOG_NAME)?;
+                let to = name(to, sqlstate::INVALID_NAME)?;
+                if from == self.database.name() {
+                    return Err(PgError::error(
+                        sqlstate::FEATURE_NOT_SUPPORTED,
+                        "current database cannot be renamed",
+                    ));
+                }
+                node.rename(&from, &to).await.map_err(as_error)
+            }
+        }
+    }
+
+    /// Brings `pg_database` up to date before a statement that mentions it.
+    async fn refresh_catalog(&mut self, frame: &Frame) -> Result<(), SessionEnded> {
+        let text = match frame.kind() {
+            frontend::kind::QUERY => frontend::decode_query(frame.body()).ok(),
+            frontend::kind::PARSE => {
+                frontend::Parse::decode(frame.body()).ok().map(|parse| parse.sql)
+            }
+            _ => None,
+        };
+        let generation = self.node.generation();
+        let shown = self.slot.as_ref().and_then(|slot| slot.catalog_generation);
+        if shown == Some(generation)
+            || !text.is_some_and(|text| statement::mentions(text, "pg_database"))
+        {
+            return Ok(());
+        }
+        let own = self.database.id;
+        let others: Vec<_> = self.node.databases();
+        let others = others
+            .iter()
+            .filter(|database| database.id != own)
+            .map(|database| (database.id.get(), database.name()));
+        let mut sql = catalog::refresh(others);
+        if let Some((_, user)) =
+            self.parameters.iter().find(|(name, _)| name == "session_authorization")
+            && !user.is_empty()
+            && user != SUPERUSER
+        {
+            // Only the superuser may write the catalog.
+            let user = catalog::identifier(user);
+            sql = format!(
+                "SET SESSION AUTHORIZATION postgres; {sql}; SET SESSION AUTHORIZATION {user}"
+            );
+        }
+        let output = self.run_all(&sql).await?;
+        match slot::check(&output) {
+            Ok(()) => {
+                if let Some(slot) = &mut self.slot {
+                    slot.catalog_generation = Some(generation);
+                }
+            }
+            // The list is then what it was; the statement itself must not suffer.
+            Err(error) => tracing::warn!(%error, "pg_database could not be refreshed"),
+        }
+        Ok(())
+    }
+
+    /// Runs statements of our own: their answers.
+    async fn run_all(&mut self, sql: &str) -> Result<Bytes, SessionEnded> {
+        let mut messages = BytesMut::new();
+        if let Err(error) = frontend::query(&mut messages, sql.as_bytes()) {
+            return Err(self.ended(error));
+        }
+        let mut output = BytesMut::new();
+        self.run(&mut messages, &mut output).await?;
+        Ok(output.freeze())
+    }
+
+    /// Gives messages to the backend, and appends its answers.
+    async fn run(
+        &mut self,
+        messages: &mut BytesMut,
+        output: &mut BytesMut,
+    ) -> Result<(), SessionEnded> {
+        if messages.is_empty() {
+            return Ok(());
+        }
+        let Some(backend) = self.slot.as_mut().and_then(|slot| slot.backend.as_mut()) else {
+            return Err(self.ended(slot::no_backend()));
+        };
+        backend.clear_cancel();
+        let input = backend.input();
+        if input.is_empty() {
+            std::mem::swap(input, messages);
+        } else {
+            input.unsplit(messages.split());
+        }
+        self.runs.fetch_add(1, Ordering::AcqRel);
+        let outcome = backend.exchange().await;
+        self.runs.fetch_add(1, Ordering::AcqRel);
+        let answer = backend.output().split();
+        if let Err(error) = outcome {
+            let answer = answer.freeze();
+            let fatal = slot::ended(&error, &answer);
+            let told = fatal.code() != sqlstate::CRASH_SHUTDOWN;
+            tracing::warn!(database = %self.database.name(), %error, "a backend ended");
+            if let Some(slot) = &mut self.slot {
+                slot.lose(&self.database);
+            }
+            return Err(SessionEnded { output: answer, error: fatal, told });
+        }
+        if let Some(status) = last_status(&answer) {
+            self.status = status;
+        }
+        if output.is_empty() {
+            *output = answer;
+        } else {
+            output.extend_from_slice(&answer);
+        }
+        Ok(())
+    }
+
+    fn ended(&self, error: PgError) -> SessionEnded {
+        SessionEnded { output: Bytes::new(), error, told: false }
+    }
+
+    /// Ends the session: rolls back, takes its traces off the backend, and lets the next one in.
+    pub async fn close(mut self) {
+        if let Some(slot) = self.slot.take() {
+            leave(slot, Arc::clone(&self.database)).await;
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let Some(mut slot) = self.slot.take() else { return };
+        let database = Arc::clone(&self.database);
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn(leave(slot, database))),
+            // Nothing can run the backend any more.
+            Err(_) => slot.lose(&database),
+        }
+    }
+}
+
+async fn leave(mut slot: OwnedMutexGuard<Slot>, database: Arc<Database>) {
+    slot.reset(&database).await;
+    *database.holder.lock() = None;
+}
+
+/// The status in the `ReadyForQuery` that ends a backend's answer, if one does.
+fn last_status(output: &[u8]) -> Option<TransactionStatus> {
+    let (_, tail) = output.split_last_chunk::<6>()?;
+    let body = tail.strip_prefix(&[backend::kind::READY_FOR_QUERY, 0, 0, 0, 5])?;
+    backend::decode_ready_for_query(body).ok()
+}
+
+/// An error that ends a statement rather than a connection.
+fn as_error(error: PgError) -> PgError {
+    error.with(wire::pg::ErrorField::Severity, "ERROR")
+        .with(wire::pg::ErrorField::SeverityNonlocalized, "ERROR")
+}
+
+/// Sets a parameter in a list of them.
+pub(crate) fn set_parameter(parameters: &mut Vec<(String, String)>, name: &[u8], value: &[u8]) {
+    let name = String::from_utf8_lossy(name).into_owned();
+    let value = String::from_utf8_lossy(value).into_owned();
+    match parameters.iter_mut().find(|(known, _)| *known == name) {
+        Some((_, known)) => *known = value,
+        None => parameters.push((name, value)),
+    }
+}

@@ -1,0 +1,55 @@
+//! The command line. [`args`] is what can be typed; every command is a file.
+
+mod args;
+mod config;
+mod config_file;
+mod databases;
+mod document;
+mod failure;
+mod progress;
+mod remote;
+mod serve;
+mod settings;
+mod sql;
+mod table;
+mod target;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use args::{Args, Command};
+use failure::Failure;
+
+/// Runs the program.
+pub(crate) fn run() -> ExitCode {
+    let args = Args::parse();
+    let done = match args.command {
+        Command::Serve(options) => config::load(&options).and_then(serve::run),
+        Command::Config(options) => config::load(&options).map(|loaded| print(&loaded.to_toml())),
+        Command::Sql(args) => wait_for(sql::run(args)),
+        Command::Db(args) => wait_for(databases::run(args)),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+/// Writes to standard output. Whoever closed it has read enough.
+fn print(text: &str) {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+fn wait_for<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    runtime()?.block_on(future)
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::unavailable(format!("cannot start threads: {error}")))
+}

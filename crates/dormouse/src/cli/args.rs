@@ -1,0 +1,191 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use wire::DatabaseName;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  the request failed: PostgreSQL's error, or the name is taken, or not there
+  2  the command line or the configuration is wrong
+  3  the server cannot be reached, an address not listened on, the data not opened
+";
+
+const EXAMPLES: &str = "\
+Examples:
+  dormouse serve
+  psql -h 127.0.0.1 -p 7432 -U postgres shop
+  dormouse sql shop \"select * from fruit where price < $1\" --param 2
+  dormouse db fork shop shop-try
+";
+
+const SERVE_EXAMPLES: &str = "\
+Examples:
+  dormouse serve
+  dormouse serve --data /var/lib/dormouse --pg 127.0.0.1:5432
+  DORMOUSE_DATABASES__AUTO_CREATE=false dormouse serve --config /etc/dormouse.toml
+
+When both addresses are served, they are printed to standard output, one a line. SIGTERM and
+SIGINT end the server: idle clients are sent away, running statements get server.drain_ms_max.
+All settings with their defaults: dormouse config.
+";
+
+const SQL_EXAMPLES: &str = "\
+Examples:
+  dormouse sql shop \"select * from fruit\"
+  dormouse sql shop \"insert into fruit values ($1, $2)\" --param apple --param 1.5
+  dormouse sql shop \"select $1::jsonb -> 'a'\" --param '{\"a\": 1}'
+  dormouse sql shop - < query.sql
+  dormouse sql shop \"select count(*) from fruit\" --json | jq .rows[0].count
+  dormouse sql shop \"select 1\" --data ./dormouse-data    # without a server
+";
+
+const DB_EXAMPLES: &str = "\
+Examples:
+  dormouse db create shop
+  dormouse db list
+  dormouse db fork shop shop-try
+  dormouse db delete shop-try
+  dormouse db list --json | jq -r '.databases[].name'
+";
+
+/// A Postgres for every tenant, asleep until asked.
+#[derive(Debug, Parser)]
+#[command(
+    name = "dormouse",
+    version,
+    max_term_width = 100,
+    after_help = format!("{EXAMPLES}\n{EXIT_CODES}")
+)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve the databases of a data directory, over PostgreSQL's protocol and HTTP
+    #[command(after_help = format!("{SERVE_EXAMPLES}\n{EXIT_CODES}"))]
+    Serve(ServeArgs),
+    /// Print the configuration that `serve` would use, as TOML with comments
+    Config(ServeArgs),
+    /// Run one SQL statement in a database
+    #[command(after_help = format!("{SQL_EXAMPLES}\n{EXIT_CODES}"))]
+    Sql(SqlArgs),
+    /// Create, list, fork and delete databases
+    #[command(after_help = format!("{DB_EXAMPLES}\n{EXIT_CODES}"))]
+    Db(DbArgs),
+}
+
+/// Flags win over `DORMOUSE_*` variables, these over the configuration file.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ServeArgs {
+    /// The data directory; made if it is not there [env: DORMOUSE_DATA] [default: ./dormouse-data]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<String>,
+    /// Where to speak PostgreSQL's protocol; port 0 takes a free one [env: DORMOUSE_PG] [default: 127.0.0.1:7432]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) pg: Option<String>,
+    /// Where to speak HTTP; port 0 takes a free one [env: DORMOUSE_HTTP] [default: 127.0.0.1:7433]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) http: Option<String>,
+    /// What to log to standard error: a level, or a filter as in RUST_LOG [env: DORMOUSE_LOG] [default: info]
+    #[arg(long, value_name = "FILTER")]
+    pub(crate) log: Option<String>,
+    /// The configuration file [default: ./dormouse.toml, if it is there]
+    #[arg(long, value_name = "FILE", env = "DORMOUSE_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+/// Where the databases are.
+#[derive(Debug, clap::Args)]
+pub(crate) struct TargetArgs {
+    /// The server to ask
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "DORMOUSE_SERVER",
+        default_value = "http://127.0.0.1:7433"
+    )]
+    pub(crate) server: String,
+    /// Open this data directory in this process instead; no server may have it open
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Print JSON, for programs: the document that HTTP answers; errors too, to standard error
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct SqlArgs {
+    /// The database; made on first use, unless the server's databases.auto_create is off
+    #[arg(value_name = "NAME")]
+    pub(crate) name: DatabaseName,
+    /// One statement; `-` reads it from standard input
+    pub(crate) sql: String,
+    /// The value of $1, and again for $2 and so on: text that PostgreSQL reads by the parameter's
+    /// type. A JSON array or object also becomes an array, json or jsonb
+    #[arg(long = "param", value_name = "VALUE", allow_hyphen_values = true)]
+    pub(crate) params: Vec<String>,
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct DbArgs {
+    #[command(subcommand)]
+    pub(crate) command: DbCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DbCommand {
+    /// Create a database
+    Create {
+        name: DatabaseName,
+        /// Begin as a copy of this database instead of an empty one
+        #[arg(long, value_name = "NAME")]
+        from: Option<DatabaseName>,
+        #[command(flatten)]
+        target: TargetArgs,
+    },
+    /// List all databases
+    List {
+        #[command(flatten)]
+        target: TargetArgs,
+    },
+    /// Show one database
+    Info {
+        name: DatabaseName,
+        #[command(flatten)]
+        target: TargetArgs,
+    },
+    /// Create a database that begins as a copy of another
+    Fork {
+        from: DatabaseName,
+        to: DatabaseName,
+        #[command(flatten)]
+        target: TargetArgs,
+    },
+    /// Delete a database for good
+    Delete {
+        name: DatabaseName,
+        /// End its sessions first
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        target: TargetArgs,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+}

@@ -1,0 +1,123 @@
+//! The JSON body of a request.
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, StatusCode};
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Body as _;
+use serde::de::DeserializeOwned;
+use wire::{PgError, sqlstate};
+
+use super::error::ApiError;
+
+/// Reads a request's body as JSON.
+pub(super) async fn read<T: DeserializeOwned>(
+    request: Request,
+    body_bytes_max: usize,
+) -> Result<T, ApiError> {
+    expect_json(request.headers())?;
+    let bytes = collect(request.into_body(), body_bytes_max).await?;
+    serde_json::from_slice(&bytes).map_err(|error| malformed(&bytes, &error))
+}
+
+/// The media type must be JSON's. This is also what keeps other sites' pages out: a browser asks
+/// before it sends JSON to a foreign address, and nobody answers yes.
+fn expect_json(headers: &HeaderMap) -> Result<(), ApiError> {
+    let value = headers
+        .get(CONTENT_TYPE)
+        .map(|value| value.to_str().unwrap_or("?"));
+    let media_type = value.and_then(|value| value.split(';').next());
+    if media_type
+        .is_some_and(|media_type| media_type.trim().eq_ignore_ascii_case("application/json"))
+    {
+        return Ok(());
+    }
+    let message = match value {
+        Some(value) => format!("the body's content type is {value}, not application/json"),
+        None => "the body has no content type".to_owned(),
+    };
+    Err(
+        ApiError::request(StatusCode::UNSUPPORTED_MEDIA_TYPE, message)
+            .hint("Send the header Content-Type: application/json."),
+    )
+}
+
+/// The whole body, unless it is too large: then no more of it is read than was needed to know.
+async fn collect(body: Body, body_bytes_max: usize) -> Result<Bytes, ApiError> {
+    let announced = body.size_hint().lower();
+    if announced > body_bytes_max as u64 {
+        return Err(too_large(body_bytes_max));
+    }
+    match Limited::new(body, body_bytes_max).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(too_large(body_bytes_max)),
+        Err(error) => Err(ApiError::request(
+            StatusCode::BAD_REQUEST,
+            format!("the body cannot be read: {error}"),
+        )),
+    }
+}
+
+fn too_large(max: usize) -> ApiError {
+    let error = PgError::error(
+        sqlstate::PROGRAM_LIMIT_EXCEEDED,
+        format!("the body exceeds http.body_bytes_max, {max}"),
+    )
+    .hint("Send less at once, or raise http.body_bytes_max in Dormouse's configuration.");
+    // The rest of the body is in the way of another request.
+    ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, error).closes()
+}
+
+/// Says what is wrong with a body, and at which of its characters.
+fn malformed(bytes: &[u8], error: &serde_json::Error) -> ApiError {
+    let what = if error.is_data() {
+        "the body is not what is expected here"
+    } else {
+        "the body is not JSON"
+    };
+    let position = character(bytes, error.line(), error.column());
+    ApiError::from(
+        PgError::error(
+            sqlstate::INVALID_TEXT_REPRESENTATION,
+            format!("{what}: {error}"),
+        )
+        .position(position),
+    )
+}
+
+/// The number, from 1, of the character at a line and a byte of that line, as serde counts them.
+fn character(bytes: &[u8], line: usize, column: usize) -> usize {
+    let lines = bytes.split_inclusive(|byte| *byte == b'\n');
+    let before: usize = lines.take(line.saturating_sub(1)).map(<[u8]>::len).sum();
+    let end = (before + column.saturating_sub(1)).min(bytes.len());
+    String::from_utf8_lossy(&bytes[..end]).chars().count() + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_count_characters() {
+        let body = "{\n \"ä\": x}".as_bytes();
+        let error = serde_json::from_slice::<serde_json::Value>(body).unwrap_err();
+        assert_eq!(character(body, error.line(), error.column()), 9);
+        assert_eq!(character(b"", 1, 0), 1);
+    }
+
+    #[test]
+    fn content_types() {
+        let check = |value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_TYPE, value.parse().unwrap());
+            expect_json(&headers).is_ok()
+        };
+        assert!(check("application/json"));
+        assert!(check("Application/JSON; charset=utf-8"));
+        assert!(!check("text/plain"));
+        assert!(!check("application/jsonp"));
+        assert!(expect_json(&HeaderMap::new()).is_err());
+    }
+}

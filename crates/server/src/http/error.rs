@@ -1,0 +1,89 @@
+//! What a client is told when its request fails.
+
+use axum::http::StatusCode;
+use axum::http::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
+use axum::response::{IntoResponse, Response};
+use wire::{PgError, sqlstate};
+
+/// An error of PostgreSQL's form with a status. The status follows from the SQLSTATE, except for
+/// errors about HTTP itself, which all have the code of a protocol violation.
+#[derive(Debug)]
+pub(super) struct ApiError {
+    status: StatusCode,
+    error: PgError,
+    /// Whether the connection cannot be used for another request.
+    closes: bool,
+}
+
+impl ApiError {
+    /// The request is wrong in HTTP's sense.
+    pub(super) fn request(status: StatusCode, message: impl Into<String>) -> Self {
+        Self::new(
+            status,
+            PgError::error(sqlstate::PROTOCOL_VIOLATION, message),
+        )
+    }
+
+    /// An error whose SQLSTATE does not say all.
+    pub(super) fn new(status: StatusCode, error: PgError) -> Self {
+        Self {
+            status,
+            error,
+            closes: false,
+        }
+    }
+
+    /// Adds what to do about it.
+    pub(super) fn hint(mut self, hint: &str) -> Self {
+        self.error = self.error.hint(hint);
+        self
+    }
+
+    /// Ends the connection after the answer.
+    pub(super) fn closes(mut self) -> Self {
+        self.closes = true;
+        self
+    }
+}
+
+impl From<PgError> for ApiError {
+    fn from(error: PgError) -> Self {
+        let status = StatusCode::from_u16(error.http_status())
+            .expect("BUG: wire::pg::http_status gives statuses of HTTP");
+        Self::new(status, error)
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let json = (CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let mut response = (self.status, [json], self.error.to_json()).into_response();
+        if self.closes {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+        }
+        // For the log.
+        response.extensions_mut().insert(self.error);
+        response
+    }
+}
+
+/// The answer to a connection that is one too many, as bytes: no request of it is read.
+pub(super) fn too_many_connections(max: usize) -> Vec<u8> {
+    let error = PgError::error(
+        sqlstate::TOO_MANY_CONNECTIONS,
+        format!("too many connections: http.connections_max is {max}"),
+    )
+    .hint(
+        "Try again, reuse connections, or raise http.connections_max in Dormouse's configuration.",
+    );
+    let body = error.to_json();
+    let mut answer = format!(
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\nretry-after: 1\r\nconnection: close\r\n\r\n",
+        body.len()
+    )
+    .into_bytes();
+    answer.extend_from_slice(&body);
+    answer
+}

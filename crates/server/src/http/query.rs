@@ -1,0 +1,93 @@
+//! Running a statement.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use database::{DatabaseName, SessionOptions};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokio::time::timeout;
+use wire::http::RowMode;
+use wire::{PgError, sqlstate};
+
+use super::body;
+use super::error::ApiError;
+use super::router::{App, Name};
+use super::work::{CancelSlot, Work};
+
+/// The role of a request, which cannot name one: there is no authentication.
+const USER: &str = "postgres";
+
+/// The body of `POST /v1/databases/NAME/query`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Statement {
+    sql: String,
+    /// Kept as text: a parsed number would have lost digits.
+    #[serde(default)]
+    params: Vec<Box<RawValue>>,
+    #[serde(default)]
+    row_mode: Rows,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Rows {
+    #[default]
+    Objects,
+    Arrays,
+}
+
+pub(super) async fn run(
+    State(app): State<App>,
+    Name(name): Name,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let statement: Statement = body::read(request, app.options.body_bytes_max).await?;
+    let request_timeout = app.options.request_timeout;
+    let slot = CancelSlot::default();
+    let mut work = Work::cancellable(slot.clone(), execute(app, name, statement, slot));
+    let document = match timeout(request_timeout, &mut work).await {
+        Ok(document) => document?,
+        // Dropping the work cancels it.
+        Err(_) => return Err(timed_out(request_timeout.as_millis()).into()),
+    };
+    Ok(([(header::CONTENT_TYPE, "application/json")], document).into_response())
+}
+
+async fn execute(
+    app: Arc<super::Http>,
+    name: DatabaseName,
+    statement: Statement,
+    slot: CancelSlot,
+) -> Result<Vec<u8>, PgError> {
+    let options = SessionOptions {
+        user: USER.to_owned(),
+        settings: Vec::new(),
+        origin: "http".to_owned(),
+    };
+    let mut session = app.databases.session(&name, options).await?;
+    slot.set(session.canceller());
+    let mode = match statement.row_mode {
+        Rows::Objects => RowMode::Objects,
+        Rows::Arrays => RowMode::Arrays,
+    };
+    let result_bytes_max = app.options.result_bytes_max;
+    let document = session
+        .query_json(&statement.sql, &statement.params, mode, result_bytes_max)
+        .await;
+    session.close().await;
+    document
+}
+
+fn timed_out(milliseconds: u128) -> PgError {
+    PgError::error(
+        sqlstate::QUERY_CANCELED,
+        format!(
+            "canceling statement: the request exceeded http.request_timeout_ms, {milliseconds}"
+        ),
+    )
+    .hint("Ask for less at once, or raise http.request_timeout_ms in Dormouse's configuration.")
+}

@@ -1,0 +1,127 @@
+//! Work that nobody may abandon in the midst.
+//!
+//! When a client goes, hyper drops the future that served it. A statement must then be cancelled
+//! and come to rest, so that the database's next session finds it clean, and a database that is
+//! half made must become a whole one. As long as the client stays, none of this costs a task.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use database::Canceller;
+use parking_lot::Mutex;
+
+/// Where a statement's canceller is put once it has one.
+#[derive(Clone, Default)]
+pub(super) struct CancelSlot(Arc<Mutex<Option<Canceller>>>);
+
+/// A future that goes on in the background when it is dropped unfinished.
+pub(super) struct Work<F: Future + Send + 'static>
+where
+    F::Output: Send,
+{
+    future: Option<Pin<Box<F>>>,
+    abandoned: Abandoned,
+}
+
+/// What happens to it then.
+enum Abandoned {
+    /// It goes on to its end.
+    Finishes,
+    /// It is cancelled before it goes on; it is dropped if it has nothing to cancel yet.
+    Cancelled(CancelSlot),
+}
+
+impl CancelSlot {
+    pub(super) fn set(&self, canceller: Canceller) {
+        *self.0.lock() = Some(canceller);
+    }
+}
+
+impl<F: Future + Send + 'static> Work<F>
+where
+    F::Output: Send,
+{
+    /// Work that is always done wholly.
+    pub(super) fn to_its_end(future: F) -> Self {
+        Self {
+            future: Some(Box::pin(future)),
+            abandoned: Abandoned::Finishes,
+        }
+    }
+
+    /// Work that is cancelled through the slot.
+    pub(super) fn cancellable(slot: CancelSlot, future: F) -> Self {
+        Self {
+            future: Some(Box::pin(future)),
+            abandoned: Abandoned::Cancelled(slot),
+        }
+    }
+}
+
+impl<F: Future + Send + 'static> Future for Work<F>
+where
+    F::Output: Send,
+{
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let future = self
+            .future
+            .as_mut()
+            .expect("BUG: finished work was polled again");
+        let output = ready!(future.as_mut().poll(context));
+        self.future = None;
+        Poll::Ready(output)
+    }
+}
+
+impl<F: Future + Send + 'static> Drop for Work<F>
+where
+    F::Output: Send,
+{
+    fn drop(&mut self) {
+        let Some(future) = self.future.take() else {
+            return;
+        };
+        if let Abandoned::Cancelled(slot) = &self.abandoned {
+            let Some(canceller) = slot.0.lock().take() else {
+                return;
+            };
+            canceller.cancel();
+        }
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(future);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::sync::oneshot;
+
+    #[tokio::test]
+    async fn abandoned_work_goes_on() {
+        let (go, gone) = oneshot::channel::<()>();
+        let (done, finished) = oneshot::channel();
+        let work = Work::to_its_end(async move {
+            gone.await.unwrap();
+            done.send(()).unwrap();
+        });
+        drop(work);
+        go.send(()).unwrap();
+        finished.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_has_nothing_to_cancel_is_dropped() {
+        let (go, gone) = oneshot::channel::<()>();
+        let work = Work::cancellable(CancelSlot::default(), async move {
+            let _ = gone.await;
+        });
+        drop(work);
+        assert!(go.is_closed());
+    }
+}

@@ -1,0 +1,168 @@
+//! PostgreSQL's protocol over TCP.
+//!
+//! One task serves a connection: [`startup`] finds out what the client wants, [`connection`] passes
+//! its messages to a database session and the answers back. Between the socket and the session
+//! stands the [`inbox`]: it cuts the stream into whole messages, and since it is read while a
+//! statement runs, it notices when the client goes. [`client_io`] is its other reader, for `COPY`.
+
+mod batch;
+mod cancel;
+mod client_io;
+mod connection;
+mod inbox;
+mod startup;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use database::Databases;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use wire::{PgError, sqlstate};
+
+use crate::connections::Connections;
+use crate::linger::linger;
+use crate::options::PgwireOptions;
+use crate::shutdown::Stopping;
+use cancel::CancelKeys;
+
+/// After the system could not give us another socket.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What all connections share.
+pub(crate) struct Pgwire {
+    databases: Databases,
+    options: PgwireOptions,
+    cancel_keys: CancelKeys,
+    sessions: Arc<Connections>,
+    /// Sessions, and who has not said yet whether they want one.
+    sockets: Arc<Connections>,
+    stopping: Stopping,
+    connection_number: AtomicU64,
+}
+
+impl Pgwire {
+    pub(crate) fn new(databases: Databases, options: PgwireOptions, stopping: Stopping) -> Self {
+        Self {
+            databases,
+            cancel_keys: CancelKeys::default(),
+            sessions: Connections::new(options.connections_max),
+            sockets: Connections::new(options.connections_max.saturating_mul(2)),
+            options,
+            stopping,
+            connection_number: AtomicU64::new(1),
+        }
+    }
+
+    /// How many sessions there are.
+    pub(crate) fn sessions(&self) -> &Connections {
+        &self.sessions
+    }
+
+    /// Serves until the server stops, and all connections have ended.
+    pub(crate) async fn serve(self: Arc<Self>, listener: TcpListener) {
+        let mut tasks = JoinSet::new();
+        let draining = self.stopping.draining();
+        tokio::pin!(draining);
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                Some(ended) = tasks.join_next() => {
+                    report(ended);
+                    continue;
+                }
+                () = &mut draining => break,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    tasks.spawn(Arc::clone(&self).connection(stream, peer));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a pgwire connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        drop(listener);
+        while let Some(ended) = tasks.join_next().await {
+            report(ended);
+        }
+    }
+
+    async fn connection(self: Arc<Self>, mut stream: TcpStream, peer: SocketAddr) {
+        let Some(_socket) = self.sockets.enter() else {
+            refuse(stream, &self.too_many()).await;
+            return;
+        };
+        // Without it the kernel may hold an answer back until the last one is acknowledged.
+        if stream.set_nodelay(true).is_err() {
+            return;
+        }
+        let started = tokio::select! {
+            started = startup::startup(&mut stream, self.options.startup_timeout) => started,
+            () = self.stopping.draining() => Err(shutting_down()),
+        };
+        match started {
+            Ok(Some(startup::Started::Session { startup, buffer })) => {
+                let Some(_session) = self.sessions.enter() else {
+                    refuse(stream, &self.too_many()).await;
+                    return;
+                };
+                let number = self.connection_number.fetch_add(1, Ordering::Relaxed);
+                tracing::debug!(
+                    connection = number,
+                    %peer,
+                    database = startup.database,
+                    user = startup.user,
+                    "pgwire connection begins"
+                );
+                let ended = connection::run(&self, stream, peer, startup, buffer).await;
+                tracing::debug!(connection = number, reason = %ended, "pgwire connection ends");
+            }
+            Ok(Some(startup::Started::Cancel { pid, key })) => self.cancel_keys.cancel(pid, &key),
+            Ok(None) => {}
+            Err(error) => {
+                tracing::debug!(%peer, %error, "pgwire connection refused");
+                refuse(stream, &error).await;
+            }
+        }
+    }
+
+    fn too_many(&self) -> PgError {
+        let max = self.options.connections_max;
+        PgError::fatal(
+            sqlstate::TOO_MANY_CONNECTIONS,
+            format!("sorry, too many clients already: pgwire.connections_max is {max}"),
+        )
+        .hint("Close connections, or raise pgwire.connections_max in Dormouse's configuration.")
+    }
+}
+
+fn shutting_down() -> PgError {
+    PgError::fatal(
+        sqlstate::ADMIN_SHUTDOWN,
+        "terminating connection due to administrator command",
+    )
+}
+
+/// Says why, and closes.
+async fn refuse(mut stream: TcpStream, error: &PgError) {
+    let mut out = BytesMut::new();
+    error.encode(&mut out);
+    // It may be gone already; there is nobody else to tell.
+    if stream.write_all(&out).await.is_ok() && stream.shutdown().await.is_ok() {
+        linger(&mut stream).await;
+    }
+}
+
+fn report(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(%error, "BUG: a pgwire connection's task panicked");
+    }
+}

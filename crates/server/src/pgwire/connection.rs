@@ -1,0 +1,278 @@
+//! One session over one socket.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use database::{Canceller, ClientIo, DatabaseName, Session, SessionEnded, SessionOptions};
+use parking_lot::Mutex;
+use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedWriteHalf;
+use wire::pg::backend;
+use wire::pg::startup::Startup;
+use wire::{PgError, Severity, sqlstate};
+
+use super::client_io::Client;
+use super::inbox::{End, Inbox, Reader};
+use super::{Pgwire, shutting_down};
+use crate::linger::linger;
+
+/// How a connection ended, for the log.
+pub(super) enum Ended {
+    /// The client closed it.
+    ByClient,
+    /// The client went in the midst, or its connection broke.
+    Gone,
+    /// It was told why.
+    ByError(PgError),
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ByClient => f.write_str("closed by the client"),
+            Self::Gone => f.write_str("the client is gone"),
+            Self::ByError(error) => error.fmt(f),
+        }
+    }
+}
+
+impl From<End> for Ended {
+    fn from(end: End) -> Self {
+        match end {
+            End::Terminate => Self::ByClient,
+            End::Gone => Self::Gone,
+            End::Malformed(error) => Self::ByError(error),
+        }
+    }
+}
+
+/// Serves a client from its startup packet to its end. `buffer` is what came after the packet.
+pub(super) async fn run(
+    pgwire: &Pgwire,
+    stream: TcpStream,
+    peer: SocketAddr,
+    startup: Startup,
+    buffer: BytesMut,
+) -> Ended {
+    let inbox = Inbox::new(buffer, pgwire.options.message_bytes_max);
+    let inbox = Arc::new(Mutex::new(inbox));
+    let (read, write) = stream.into_split();
+    let mut socket = Socket {
+        reader: Reader::new(read, Arc::clone(&inbox)),
+        inbox,
+        writer: Arc::new(write),
+    };
+    let Err(ended) = socket.serve(pgwire, peer, &startup).await;
+    if let Ended::ByError(error) = &ended {
+        let mut out = BytesMut::new();
+        fatal(error).encode(&mut out);
+        if socket.write(&out).await.is_ok() {
+            // Dropping the last handle on it shuts our direction down.
+            drop(socket.writer);
+            linger(&mut socket.reader.into_half()).await;
+        }
+    }
+    ended
+}
+
+/// The client's side.
+struct Socket {
+    reader: Reader,
+    inbox: Arc<Mutex<Inbox>>,
+    writer: Arc<OwnedWriteHalf>,
+}
+
+impl Socket {
+    async fn serve(
+        &mut self,
+        pgwire: &Pgwire,
+        peer: SocketAddr,
+        startup: &Startup,
+    ) -> Result<Infallible, Ended> {
+        let session = self.open(pgwire, peer, startup).await?;
+        let canceller = session.canceller();
+        let mut served = Served {
+            session,
+            canceller,
+            socket: self,
+        };
+        let Err(ended) = served.greet_and_serve(pgwire, startup).await;
+        served.session.close().await;
+        Err(ended)
+    }
+
+    /// Waits for the session's turn, but not longer than the client does.
+    async fn open(
+        &mut self,
+        pgwire: &Pgwire,
+        peer: SocketAddr,
+        startup: &Startup,
+    ) -> Result<Session, Ended> {
+        let name = DatabaseName::parse(&startup.database).map_err(|rule| {
+            Ended::ByError(
+                PgError::fatal(
+                    sqlstate::INVALID_CATALOG_NAME,
+                    format!("database \"{}\" does not exist", startup.database),
+                )
+                .detail(format!("It cannot exist: {rule}.")),
+            )
+        })?;
+        let program = startup
+            .settings
+            .iter()
+            .find(|(name, _)| name == "application_name")
+            .map_or("pgwire", |(_, program)| program);
+        let options = SessionOptions {
+            user: startup.user.clone(),
+            settings: startup.settings.clone(),
+            origin: format!("{program} {peer}"),
+        };
+        tokio::select! {
+            biased;
+            session = pgwire.databases.session(&name, options) => session.map_err(Ended::ByError),
+            end = self.reader.read_to_end() => Err(end.into()),
+            () = pgwire.stopping.draining() => Err(Ended::ByError(shutting_down())),
+        }
+    }
+
+    async fn write(&self, mut bytes: &[u8]) -> Result<(), Ended> {
+        while !bytes.is_empty() {
+            match self.writer.try_write(bytes) {
+                Ok(count) => bytes = &bytes[count..],
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    self.writer.writable().await.map_err(|_| Ended::Gone)?;
+                }
+                Err(_) => return Err(Ended::Gone),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A client with its session.
+struct Served<'a> {
+    session: Session,
+    canceller: Canceller,
+    socket: &'a mut Socket,
+}
+
+impl Served<'_> {
+    async fn greet_and_serve(
+        &mut self,
+        pgwire: &Pgwire,
+        startup: &Startup,
+    ) -> Result<Infallible, Ended> {
+        let cancel_key = pgwire
+            .cancel_keys
+            .register(
+                self.session.process_id(),
+                startup.negotiated_minor(),
+                self.canceller.clone(),
+            )
+            .map_err(Ended::ByError)?;
+        let greeting = self.greeting(startup, cancel_key.key());
+        self.socket.write(&greeting).await?;
+
+        // A connection always ends with a reason, so this only returns errors.
+        let mut draining = pin!(pgwire.stopping.draining());
+        let mut client: Option<Box<dyn ClientIo>> = None;
+        loop {
+            let batch = loop {
+                if let Some(taken) = self.socket.inbox.lock().take() {
+                    break taken?;
+                }
+                tokio::select! {
+                    biased;
+                    () = self.socket.reader.read() => {}
+                    () = &mut draining => return Err(Ended::ByError(shutting_down())),
+                }
+            };
+            let io = client.take().unwrap_or_else(|| self.client());
+            let answer;
+            (answer, client) = self.exchange(pgwire, batch, io).await?;
+            self.socket.write(&answer).await?;
+        }
+    }
+
+    fn greeting(&self, startup: &Startup, cancel_key: &[u8]) -> BytesMut {
+        let mut out = BytesMut::with_capacity(1024);
+        if startup.must_negotiate() {
+            backend::negotiate_protocol_version(
+                &mut out,
+                startup.negotiated_minor(),
+                &startup.unknown_protocol_options,
+            );
+        }
+        backend::authentication_ok(&mut out);
+        for (name, value) in self.session.parameters() {
+            backend::parameter_status(&mut out, name, value);
+        }
+        backend::backend_key_data(&mut out, self.session.process_id(), cancel_key);
+        backend::ready_for_query(&mut out, self.session.transaction_status());
+        out
+    }
+
+    fn client(&self) -> Box<dyn ClientIo> {
+        Box::new(Client::new(
+            Arc::clone(&self.socket.inbox),
+            Arc::clone(&self.socket.writer),
+        ))
+    }
+
+    /// Runs messages. If meanwhile the client goes, or the server's patience ends, the statement
+    /// is cancelled, and still waited for: the session must come to rest.
+    async fn exchange(
+        &mut self,
+        pgwire: &Pgwire,
+        batch: Bytes,
+        io: Box<dyn ClientIo>,
+    ) -> Result<(Bytes, Option<Box<dyn ClientIo>>), Ended> {
+        let mut exchange = pin!(self.session.exchange(batch, Some(io)));
+        let mut cancelling = pin!(pgwire.stopping.cancelling());
+        let (mut watched, mut patient) = (true, true);
+        let mut gone = false;
+        // The exchange is looked at first: if it is done at once, nothing else has been touched.
+        let done = loop {
+            tokio::select! {
+                biased;
+                done = &mut exchange => break done,
+                end = self.socket.reader.read_to_end(), if watched => {
+                    watched = false;
+                    // Who says goodbye after a statement wants it to run.
+                    gone = matches!(end, End::Gone);
+                    if gone {
+                        self.canceller.cancel();
+                    }
+                }
+                () = &mut cancelling, if patient => {
+                    patient = false;
+                    self.canceller.cancel();
+                }
+            }
+        };
+        match done {
+            Ok(_) if gone => Err(Ended::Gone),
+            Ok(answer) => Ok(answer),
+            Err(SessionEnded { output, error }) => {
+                self.socket.write(&output).await?;
+                Err(Ended::ByError(error))
+            }
+        }
+    }
+}
+
+/// The last word to a client is always fatal: after it the connection is closed.
+fn fatal(error: &PgError) -> PgError {
+    use wire::pg::ErrorField;
+    match error.severity() {
+        Severity::Fatal | Severity::Panic => error.clone(),
+        _ => error
+            .clone()
+            .with(ErrorField::Severity, Severity::Fatal.as_str())
+            .with(ErrorField::SeverityNonlocalized, Severity::Fatal.as_str()),
+    }
+}

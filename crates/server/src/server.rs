@@ -1,0 +1,83 @@
+//! The server as a whole: both listeners, and how they stop.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use database::Databases;
+use tokio::time::timeout;
+
+use crate::address::Listeners;
+use crate::http::Http;
+use crate::options::Options;
+use crate::pgwire::Pgwire;
+use crate::shutdown::Shutdown;
+
+/// How long a cancelled statement may take to end before its connection is dropped.
+const CANCEL_MAX: Duration = Duration::from_millis(2_000);
+
+/// Serves databases on two addresses.
+pub struct Server {
+    listeners: Listeners,
+    pgwire: Arc<Pgwire>,
+    http: Arc<Http>,
+    shutdown: Shutdown,
+    drain_max: Duration,
+}
+
+impl Server {
+    /// Puts a server together. Nothing is accepted before [`run`](Self::run).
+    pub fn new(listeners: Listeners, databases: Databases, options: Options) -> Self {
+        let shutdown = Shutdown::new();
+        let pgwire = Arc::new(Pgwire::new(
+            databases.clone(),
+            options.pgwire,
+            shutdown.stopping(),
+        ));
+        let http = Arc::new(Http::new(
+            databases,
+            options.http,
+            Arc::clone(&pgwire),
+            shutdown.stopping(),
+        ));
+        Self {
+            listeners,
+            pgwire,
+            http,
+            shutdown,
+            drain_max: options.drain_max,
+        }
+    }
+
+    /// Serves until `stop` is ready. Then idle clients are sent away, running statements have
+    /// `drain_max` to end, and are cancelled after that. The databases stay open.
+    pub async fn run(self, stop: impl Future<Output = ()>) {
+        let Listeners { pgwire, http, .. } = self.listeners;
+        let mut pgwire = tokio::spawn(self.pgwire.serve(pgwire));
+        let mut http = tokio::spawn(self.http.serve(http));
+        stop.await;
+
+        let mut ended = Box::pin(async {
+            // A listener that panicked has ended too.
+            let _ = (&mut pgwire).await;
+            let _ = (&mut http).await;
+        });
+        self.shutdown.drain();
+        if timeout(self.drain_max, &mut ended).await.is_ok() {
+            return;
+        }
+        let drain_ms_max = self.drain_max.as_millis();
+        tracing::warn!(
+            drain_ms_max,
+            "statements still run after server.drain_ms_max: cancelling them"
+        );
+        self.shutdown.cancel();
+        if timeout(CANCEL_MAX, &mut ended).await.is_err() {
+            tracing::warn!("dropping connections whose statements did not end when cancelled");
+        }
+        drop(ended);
+        // Their sessions clean up after themselves.
+        pgwire.abort();
+        http.abort();
+    }
+}
