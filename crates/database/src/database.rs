@@ -15,7 +15,7 @@ use crate::slot::Slot;
 /// A database of the directory.
 pub(crate) struct Database {
     pub(crate) id: DatabaseId,
-    pub(crate) record: Record,
+    record: Mutex<Record>,
     name: Mutex<DatabaseName>,
     state: AtomicU8,
     /// Removed from the directory; whoever still has it must let go.
@@ -34,7 +34,7 @@ impl Database {
     pub(crate) fn new(name: DatabaseName, id: DatabaseId, record: Record) -> Self {
         Self {
             id,
-            record,
+            record: Mutex::new(record),
             name: Mutex::new(name),
             state: AtomicU8::new(State::Asleep as u8),
             dropped: AtomicBool::new(false),
@@ -49,8 +49,18 @@ impl Database {
         self.name.lock().clone()
     }
 
-    pub(crate) fn set_name(&self, name: DatabaseName) {
+    pub(crate) fn record(&self) -> Record {
+        self.record.lock().clone()
+    }
+
+    pub(crate) fn rename(&self, name: DatabaseName, record: Record) {
         *self.name.lock() = name;
+        *self.record.lock() = record;
+    }
+
+    /// Names that the catalog may have instead of [`name`](Self::name).
+    pub(crate) fn former_names(&self) -> Vec<String> {
+        self.record.lock().former_names.clone()
     }
 
     pub(crate) fn state(&self) -> State {
@@ -101,7 +111,7 @@ impl Database {
             return Volume::open(&directory, self.id, &|id| node.template(id));
         }
         // Nothing of its own yet: it is its template.
-        let template = self.record.template().ok_or(volume::VolumeError::NotFound)?;
+        let template = self.record.lock().template().ok_or(volume::VolumeError::NotFound)?;
         Volume::create(&directory, self.id, node.template(template)?)
     }
 

@@ -329,15 +329,20 @@ impl Node {
         let (template, parent) = match &source {
             Source::Template => (self.current.template.id(), None),
             Source::Database(parent) => {
-                (self.fork(parent, id)?, Some(parent.as_str().to_owned()))
+                let parent = self.find(parent)?;
+                (self.fork(&parent, id)?, Some(parent))
             }
         };
+        let parent_name = parent.as_ref().map(|parent| parent.name().as_str().to_owned());
+        let former_names = parent.map(|parent| parent.former_names()).unwrap_or_default();
+        let former_names = with_name(former_names, parent_name.as_deref());
         let created = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let record = Record {
             id: id.get(),
             template: template.to_string(),
             created_ms: created.as_millis() as u64,
-            parent,
+            parent: parent_name,
+            former_names,
         };
         self.directory.insert(name, &record)?;
         let database = Arc::new(Database::new(name.clone(), id, record));
@@ -347,8 +352,7 @@ impl Node {
     }
 
     /// Copies what a database has of its own; the template that the copy shares with it.
-    fn fork(&self, parent: &DatabaseName, id: DatabaseId) -> Result<TemplateId, PgError> {
-        let parent = self.find(parent)?;
+    fn fork(&self, parent: &Database, id: DatabaseId) -> Result<TemplateId, PgError> {
         let volume = parent.volume(self)?;
         let template = volume.template().id();
         if volume.version().get() > 0 || volume.dirty() {
@@ -389,8 +393,10 @@ impl Node {
             return Err(taken(to));
         }
         let Ok(mut slot) = database.slot.try_lock() else { return Err(in_use(&database)) };
-        self.directory.rename(from, to)?;
-        database.set_name(to.clone());
+        let mut record = database.record();
+        record.former_names = with_name(record.former_names, Some(from.as_str()));
+        self.directory.rename(from, to, &record)?;
+        database.rename(to.clone(), record);
         let mut entries = self.entries.write();
         entries.remove(from);
         entries.insert(to.clone(), Arc::clone(&database));
@@ -433,6 +439,15 @@ fn file_id(path: &Path) -> Option<DatabaseId> {
     DatabaseId::new(u64::from_str_radix(id, 16).ok()?)
 }
 
+/// `names` and one more at the front, each once.
+fn with_name(mut names: Vec<String>, name: Option<&str>) -> Vec<String> {
+    if let Some(name) = name {
+        names.retain(|known| known != name);
+        names.insert(0, name.to_owned());
+    }
+    names
+}
+
 fn taken(name: &DatabaseName) -> PgError {
     PgError::error(sqlstate::DUPLICATE_DATABASE, format!("database \"{name}\" already exists"))
 }
@@ -448,11 +463,12 @@ fn describe(database: &Database) -> DatabaseInfo {
     let memory = database.slot.try_lock().ok().and_then(|slot| {
         slot.backend.as_ref().map(|backend| backend.memory_bytes() as u64)
     });
+    let record = database.record();
     DatabaseInfo {
         id: database.id,
         name: database.name().as_str().to_owned(),
-        created_at: UNIX_EPOCH + Duration::from_millis(database.record.created_ms),
-        parent: database.record.parent.clone(),
+        created_at: UNIX_EPOCH + Duration::from_millis(record.created_ms),
+        parent: record.parent,
         state: database.state(),
         own_bytes: database.open_volume().map_or(0, |volume| volume.own_bytes()),
         memory_bytes: memory.unwrap_or_default(),

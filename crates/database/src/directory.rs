@@ -26,6 +26,9 @@ pub(crate) struct Record {
     /// The database that it was forked from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) parent: Option<String>,
+    /// Names that its catalog may still have: its own before a rename, its parent's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) former_names: Vec<String>,
 }
 
 impl Record {
@@ -99,13 +102,17 @@ impl Directory {
         })
     }
 
-    pub(crate) fn rename(&self, from: &DatabaseName, to: &DatabaseName) -> Result<(), PgError> {
+    pub(crate) fn rename(
+        &self,
+        from: &DatabaseName,
+        to: &DatabaseName,
+        record: &Record,
+    ) -> Result<(), PgError> {
+        let bytes = serde_json::to_vec(record).map_err(|error| internal(&error.to_string()))?;
         self.write(|transaction| {
             let mut table = transaction.open_table(DATABASES)?;
-            let record = table.remove(from.as_str())?.map(|record| record.value().to_vec());
-            if let Some(record) = record {
-                table.insert(to.as_str(), record.as_slice())?;
-            }
+            table.remove(from.as_str())?;
+            table.insert(to.as_str(), bytes.as_slice())?;
             Ok(())
         })
     }
@@ -140,13 +147,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("directory.redb");
         let name = |text: &str| DatabaseName::parse(text).unwrap();
-        let record = Record { id: 7, template: format!("{:032x}", 5), created_ms: 9, parent: None };
+        let record = Record { id: 7, template: format!("{:032x}", 5), created_ms: 9, parent: None, former_names: vec![] };
         let first = {
             let directory = Directory::open(&path).unwrap();
             directory.insert(&name("a"), &record).unwrap();
             directory.insert(&name("gone"), &record).unwrap();
             directory.remove(&name("gone")).unwrap();
-            directory.rename(&name("a"), &name("b")).unwrap();
+            directory.rename(&name("a"), &name("b"), &record).unwrap();
             directory.next_id().unwrap()
         };
         let directory = Directory::open(&path).unwrap();

@@ -1,9 +1,11 @@
 //! The slot: a database's backend, held by one session at a time.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::BytesMut;
 use engine::{Backend, BackendError, BackendLimits};
+use volume::Volume;
 use wire::pg::startup::Startup;
 use wire::pg::{backend, frames, frontend};
 use wire::{PgError, Severity, sqlstate};
@@ -54,11 +56,10 @@ impl Slot {
         let pristine = volume.version().get() == 0 && !volume.dirty();
         let from_image = pristine && volume.template().id() == current.template.id();
         let (backend, parameters) = if from_image {
-            let backend = node.engine.fork(&current.image, volume, limits).await;
+            let backend = node.engine.fork(&current.image, Arc::clone(&volume), limits).await;
             (backend.map_err(|error| start_error(&error))?, current.parameters.clone())
         } else {
-            let backend = node.engine.boot(volume, limits).await;
-            connect(backend.map_err(|error| start_error(&error))?).await?
+            connect(boot(node, database, &volume, limits).await?).await?
         };
         *database.interrupter.lock() = Some(backend.interrupter());
         self.backend = Some(backend);
@@ -153,6 +154,35 @@ impl Slot {
 const RESET: &str = "DISCARD ALL";
 /// `DISCARD ALL` does not know the first user of a stand-alone backend.
 const RESET_USER: &str = "SET SESSION AUTHORIZATION postgres";
+
+/// Boots a backend in the one database of its catalog. That has the name of this database, or one
+/// that it or its parent had before, if nobody woke it since.
+async fn boot(
+    node: &Node,
+    database: &Database,
+    volume: &Arc<Volume>,
+    limits: BackendLimits,
+) -> Result<Backend, PgError> {
+    let name = database.name();
+    let former = database.former_names();
+    let names = std::iter::once(name.as_str())
+        .chain(former.iter().map(String::as_str))
+        .chain([SUPERUSER]);
+    let mut failure = no_backend();
+    for name in names {
+        match node.engine.boot(Arc::clone(volume), name, limits).await {
+            Ok(backend) => return Ok(backend),
+            Err(error) => {
+                failure = start_error(&error);
+                // Postgres itself refused, perhaps for the name.
+                if !matches!(error, BackendError::Exited(1)) {
+                    break;
+                }
+            }
+        }
+    }
+    Err(failure)
+}
 
 /// The first connection of a booted backend.
 async fn connect(mut backend: Backend) -> Result<(Backend, Vec<(String, String)>), PgError> {

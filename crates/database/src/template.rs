@@ -56,13 +56,26 @@ pub(crate) async fn current(
         }
     }
     let cached = cache.join(format!("template-{fingerprint:016x}"));
+    let lock = cache_lock(&cached).await?;
     if !cached.join(&image_name).exists() {
         make(engine, &cached, &image_name, fingerprint).await?;
     }
+    drop(lock);
     let template = Template::open(&cached)?;
     let folder = templates.join(template.id().to_string());
     copy(&cached, &folder)?;
     open(&folder, &image_name, fingerprint)
+}
+
+/// Held by the process that makes the template; others wait for it.
+async fn cache_lock(cached: &Path) -> Result<fs::File, TemplateError> {
+    let path = cached.with_extension("lock");
+    let lock = tokio::task::spawn_blocking(move || {
+        let file = fs::File::create(&path).map_err(io(&path))?;
+        file.lock().map_err(io(&path))?;
+        Ok(file)
+    });
+    lock.await.map_err(|error| TemplateError::Damaged(error.to_string()))?
 }
 
 /// Opens a template that some database refers to.
@@ -130,7 +143,7 @@ fn open(
     Ok(CurrentTemplate { template, image: Image::decode(image)?, parameters })
 }
 
-/// Makes a template and its image in `cached`. Two processes may do so at once: one wins.
+/// Makes a template and its image in `cached`.
 async fn make(
     engine: &Engine,
     cached: &Path,
@@ -147,10 +160,7 @@ async fn make(
     let made = make_in(engine, &work, image_name, fingerprint).await;
     if made.is_ok() {
         remove(cached).map_err(io(cached))?;
-        match fs::rename(work.join("template"), cached) {
-            Err(_) if cached.join(image_name).exists() => {}
-            result => result.map_err(io(cached))?,
-        }
+        fs::rename(work.join("template"), cached).map_err(io(cached))?;
     }
     remove(&work).map_err(io(&work))?;
     made
@@ -164,11 +174,11 @@ async fn make_in(
 ) -> Result<(), TemplateError> {
     let volume = Arc::new(Volume::scratch(work)?);
     engine.initdb(Arc::clone(&volume)).await?;
-    let first = engine.boot(Arc::clone(&volume), BackendLimits::default()).await;
+    let first = engine.boot(Arc::clone(&volume), SUPERUSER, BackendLimits::default()).await;
     first.map_err(EngineError::Backend)?.shut_down().await.map_err(EngineError::Backend)?;
 
     let mut backend = engine
-        .boot(Arc::clone(&volume), BackendLimits::default())
+        .boot(Arc::clone(&volume), SUPERUSER, BackendLimits::default())
         .await
         .map_err(EngineError::Backend)?;
     let mut startup = BytesMut::new();

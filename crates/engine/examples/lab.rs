@@ -16,7 +16,7 @@ struct P; impl Progress for P{fn begin(&self,w:&str,n:u64){eprintln!("begin {w} 
   if std::env::args().nth(1).as_deref()==Some("init"){ let _=std::fs::remove_dir_all(&dir); std::fs::create_dir_all(&dir).unwrap();
     let v=Arc::new(Volume::scratch(&dir).unwrap());
     let t=Instant::now(); e.initdb(v.clone()).await.unwrap(); eprintln!("initdb {:?}",t.elapsed());
-    let t=Instant::now(); let mut b=e.boot(v.clone(),Default::default()).await.unwrap(); eprintln!("boot {:?}",t.elapsed());
+    let t=Instant::now(); let mut b=e.boot(v.clone(),"postgres",Default::default()).await.unwrap(); eprintln!("boot {:?}",t.elapsed());
     b.connect(&startup()).await.unwrap(); eprintln!("{}",show(b.output())); b.output().clear();
     for q in ["select 1","select version()","show max_stack_depth","select 1/0","select count(*) from pg_class","checkpoint"]{ let t=Instant::now(); b.input().extend_from_slice(&query(q)); b.exchange().await.unwrap(); eprintln!("{q}: {} {:?}",show(b.output()),t.elapsed()); b.output().clear(); }
     let t=Instant::now(); let im=e.image(&mut b).unwrap(); let bytes=im.encode().unwrap(); eprintln!("image {} {:?}",bytes.len(),t.elapsed());
@@ -36,6 +36,6 @@ struct P; impl Progress for P{fn begin(&self,w:&str,n:u64){eprintln!("begin {w} 
     for q in ["create function f(int) returns int language plpgsql as 'begin return f($1+1); end'","select f(1)","set statement_timeout=100","select pg_sleep(5)","select count(*) from generate_series(1,100000000)","set statement_timeout=0","select 2","create extension vector","select '[1,2,3]'::vector <-> '[1,2,4]'","create extension pgcrypto","select digest('a','sha256')","select repeat('x',300000000)::text || repeat('y',300000000)", "select 3"]{ let t=Instant::now(); b.input().extend_from_slice(&query(q)); let r=b.exchange().await; eprintln!("{q}: {r:?} {} {:?}",show(b.output()),t.elapsed()); b.output().clear(); if r.is_err(){break}}
    }
    let t=Instant::now(); drop(b); eprintln!("drop {:?}",t.elapsed());
-   if i==1 { for _ in 0..3 {let t=Instant::now(); let mut b=e.boot(v.clone(),Default::default()).await.unwrap(); eprintln!("boot with recovery {:?}",t.elapsed()); b.connect(&startup()).await.unwrap(); b.output().clear(); b.input().extend_from_slice(&query("select count(*) from t")); b.exchange().await.unwrap(); eprintln!("{}",show(b.output())); b.shut_down().await.unwrap(); let t=Instant::now(); v.flush().unwrap(); eprintln!("flush {:?}",t.elapsed());} }
+   if i==1 { for _ in 0..3 {let t=Instant::now(); let mut b=e.boot(v.clone(),"postgres",Default::default()).await.unwrap(); eprintln!("boot with recovery {:?}",t.elapsed()); b.connect(&startup()).await.unwrap(); b.output().clear(); b.input().extend_from_slice(&query("select count(*) from t")); b.exchange().await.unwrap(); eprintln!("{}",show(b.output())); b.shut_down().await.unwrap(); let t=Instant::now(); v.flush().unwrap(); eprintln!("flush {:?}",t.elapsed());} }
   }
 }

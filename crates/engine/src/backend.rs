@@ -40,7 +40,7 @@ const STATUS_LONGJMP: i32 = 100;
 
 /// Settings without which this build does not work; on the command line nobody can change them
 /// for good. There are no other processes: nothing may wait for one.
-const ARGUMENTS: [&str; 19] = [
+const ARGUMENTS: [&str; 17] = [
     "/pglite/bin/postgres",
     "--single",
     "-j",
@@ -58,8 +58,6 @@ const ARGUMENTS: [&str; 19] = [
     "io_method=sync",
     "-D",
     crate::files::DATA_DIRECTORY,
-    "postgres",
-    "",
 ];
 
 /// A running Postgres in its own wasm instance.
@@ -111,6 +109,7 @@ impl Backend {
     pub(crate) async fn boot(
         engine: &Arc<EngineInner>,
         volume: Arc<Volume>,
+        database: &str,
         limits: BackendLimits,
     ) -> Result<Self, BackendError> {
         let scratch = Arc::new(Scratch::new());
@@ -118,15 +117,12 @@ impl Backend {
             host(engine, engine.postgres(), volume, scratch, StandardStreams::Log, limits, None);
         let mut store = instantiate(engine, host).await.map_err(start_error)?;
         cold_start(&mut store).await.map_err(start_error)?;
-        let arguments: Vec<&str> =
-            ARGUMENTS.into_iter().filter(|argument| !argument.is_empty()).collect();
+        let arguments: Vec<&str> = ARGUMENTS.into_iter().chain([database]).collect();
         call(&mut store, "pgl_setPGliteActive", 1).await.map_err(start_error)?;
         match main(&mut store, &arguments).await {
             Ok(status) | Err(Ended::Exit(status)) if status == STATUS_ALIVE => {}
             Ok(status) | Err(Ended::Exit(status)) => {
-                return Err(BackendError::Start(format!(
-                    "it exited with status {status}; the log says why"
-                )));
+                return Err(BackendError::Exited(status));
             }
             Err(Ended::Other(error)) => return Err(BackendError::Start(error)),
         }

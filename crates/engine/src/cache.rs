@@ -85,6 +85,13 @@ impl CompileCache {
             }
             Err(_) => {}
         }
+        // Another process may be compiling the same: wait for it, then look again.
+        let lock_path = code_path.with_extension("lock");
+        let lock = fs::File::create(&lock_path).map_err(|source| cache_error(&lock_path, source))?;
+        lock.lock().map_err(|source| cache_error(&lock_path, source))?;
+        if let Ok(found) = read(engine, &code_path, &about_path, key) {
+            return Ok(found);
+        }
         let rewritten = rewrite(&wasm(), role)
             .map_err(|source| EngineError::Rewrite { name: name.to_owned(), source })?;
         let code = self.compile(name, &rewritten.wasm)?;

@@ -157,18 +157,21 @@ impl Engine {
         crate::initdb::run(&self.0, volume).await
     }
 
-    /// Starts Postgres on a data directory, running crash recovery if the last backend on it was
-    /// not shut down.
+    /// Starts Postgres on a data directory, in the database that its catalog knows by that name,
+    /// running crash recovery if the last backend on it was not shut down.
     ///
     /// # Errors
     ///
-    /// [`BackendError`](crate::BackendError) if Postgres does not come up.
+    /// [`BackendError`](crate::BackendError) if Postgres does not come up:
+    /// [`Exited`](crate::BackendError::Exited) with status 1 after a FATAL error, as for a name that
+    /// the catalog does not know. The log says which.
     pub async fn boot(
         &self,
         volume: Arc<Volume>,
+        database: &str,
         limits: BackendLimits,
     ) -> Result<Backend, crate::BackendError> {
-        Backend::boot(&self.0, volume, limits).await
+        Backend::boot(&self.0, volume, database, limits).await
     }
 
     /// Starts a backend from an image, on a volume whose files equal those of the image's
