@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
-use engine::Interrupter;
 use parking_lot::Mutex;
 use volume::{DatabaseId, Volume};
 use wire::{DatabaseName, PgError, sqlstate};
 
 use crate::databases::{Node, State};
 use crate::directory::Record;
+use crate::session::Canceller;
 use crate::slot::Slot;
 
 /// A database of the directory.
@@ -26,8 +26,8 @@ pub(crate) struct Database {
     volume: Mutex<Option<Arc<Volume>>>,
     /// Who has the slot, for those who wait.
     pub(crate) holder: Mutex<Option<String>>,
-    /// Interrupts the backend, while there is one.
-    pub(crate) interrupter: Mutex<Option<Interrupter>>,
+    /// Cancels the statement of the session that has the slot.
+    pub(crate) current: Mutex<Option<Canceller>>,
 }
 
 impl Database {
@@ -41,7 +41,7 @@ impl Database {
             slot: Arc::default(),
             volume: Mutex::new(None),
             holder: Mutex::new(None),
-            interrupter: Mutex::new(None),
+            current: Mutex::new(None),
         }
     }
 
@@ -82,8 +82,8 @@ impl Database {
     /// Marks it as dropped, and ends what still runs in it.
     pub(crate) fn mark_dropped(&self) {
         self.dropped.store(true, Ordering::Release);
-        if let Some(interrupter) = &*self.interrupter.lock() {
-            interrupter.cancel();
+        if let Some(current) = &*self.current.lock() {
+            current.cancel();
         }
     }
 

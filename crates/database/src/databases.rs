@@ -5,7 +5,7 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use engine::{Engine, EngineError, EngineOptions};
@@ -46,6 +46,8 @@ pub(crate) struct Node {
     generation: AtomicU64,
     /// Held by who changes the entries, so that a name is taken once.
     changing: tokio::sync::Mutex<()>,
+    /// No session may run anything any more.
+    closing: AtomicBool,
     _lock: DirectoryLock,
 }
 
@@ -172,6 +174,7 @@ impl Databases {
             entries: RwLock::new(entries),
             generation: AtomicU64::new(1),
             changing: tokio::sync::Mutex::default(),
+            closing: AtomicBool::new(false),
             _lock: lock,
         });
         node.sweep()?;
@@ -282,6 +285,14 @@ impl Node {
 
     pub(crate) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_closing(&self) {
+        self.closing.store(true, Ordering::Release);
     }
 
     pub(crate) fn databases(&self) -> Vec<Arc<Database>> {

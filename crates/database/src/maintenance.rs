@@ -7,6 +7,7 @@ use wire::PgError;
 
 use crate::database::{Database, volume_error};
 use crate::databases::Node;
+use crate::session::Canceller;
 
 /// Shortest time between two looks.
 const TICK_MIN: Duration = Duration::from_millis(10);
@@ -58,24 +59,28 @@ async fn sleep_if_quiet(node: &Node, database: &Arc<Database>) {
     }
 }
 
+/// Shuts a backend down. One that a session still has is left as it is, once its statement has
+/// been cancelled: what it has committed is in the volume all the same, as after a crash.
+async fn stop(database: &Database) {
+    if let Ok(mut slot) = database.slot.try_lock() {
+        slot.shut_down(database).await;
+        return;
+    }
+    let current = database.current.lock().clone();
+    if let Some(current) = current.filter(Canceller::is_running) {
+        current.cancel();
+        if tokio::time::timeout(STOP_WAIT, current.ended()).await.is_err() {
+            tracing::warn!(database = %database.name(), "a statement did not end in time");
+        }
+    }
+}
+
 /// Ends everything. A session that still runs a statement is cancelled first.
 pub(crate) async fn close(node: &Arc<Node>) -> Result<(), PgError> {
+    node.set_closing();
     let mut first = Ok(());
     for database in node.databases() {
-        let slot = match database.slot.try_lock() {
-            Ok(slot) => Some(slot),
-            Err(_) => {
-                if let Some(interrupter) = &*database.interrupter.lock() {
-                    interrupter.cancel();
-                }
-                tokio::time::timeout(STOP_WAIT, database.slot.lock()).await.ok()
-            }
-        };
-        match slot {
-            Some(mut slot) => slot.shut_down(&database).await,
-            // What it has committed is flushed all the same, as after a crash.
-            None => tracing::warn!(database = %database.name(), "a session did not end in time"),
-        }
+        stop(&database).await;
         if let Err(error) = flush(&database).await {
             tracing::error!(database = %database.name(), %error, "the last flush failed");
             first = first.and(Err(error));

@@ -2,12 +2,11 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use engine::{ClientIo, Interrupter};
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::{OwnedMutexGuard, watch};
 use wire::pg::{
     DatabaseStatement, Frame, TransactionStatus, backend, frames, frontend, statement,
 };
@@ -57,7 +56,7 @@ pub struct Session {
     statements: Statements,
     /// An error of ours in an extended query: messages are dropped up to the next `Sync`.
     skipping: bool,
-    runs: Arc<AtomicU64>,
+    runs: watch::Sender<u64>,
     interrupter: Interrupter,
 }
 
@@ -75,29 +74,40 @@ impl fmt::Debug for Session {
 #[derive(Debug, Clone)]
 pub struct Canceller {
     interrupter: Interrupter,
-    /// Odd while a statement of the session runs.
-    runs: Arc<AtomicU64>,
+    /// How often the backend was entered and left: odd while a statement of the session runs.
+    runs: watch::Receiver<u64>,
 }
 
 impl Canceller {
     /// Ends the statement that runs now with 57014; does nothing if none runs. A backend that
     /// does not react is stopped after a while.
     pub fn cancel(&self) {
-        let run = self.runs.load(Ordering::Acquire);
-        if run.is_multiple_of(2) {
+        if !self.is_running() {
             return;
         }
         self.interrupter.cancel();
-        let (runs, interrupter) = (Arc::clone(&self.runs), self.interrupter.clone());
+        let ended = self.clone();
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
-                tokio::time::sleep(CANCEL_GRACE).await;
-                if runs.load(Ordering::Acquire) == run {
+                if tokio::time::timeout(CANCEL_GRACE, ended.ended()).await.is_err() {
                     tracing::error!("a cancelled statement did not end; its backend is stopped");
-                    interrupter.stop();
+                    ended.interrupter.stop();
                 }
             });
         }
+    }
+
+    /// Whether a statement of the session runs.
+    pub(crate) fn is_running(&self) -> bool {
+        !self.runs.borrow().is_multiple_of(2)
+    }
+
+    /// Waits until the statement that runs now has ended.
+    pub(crate) async fn ended(&self) {
+        let mut runs = self.runs.clone();
+        let now = *runs.borrow_and_update();
+        // A session that is gone has ended too.
+        let _gone = runs.wait_for(|run| run.is_multiple_of(2) || *run != now).await;
     }
 }
 
@@ -131,9 +141,10 @@ impl Session {
             status: TransactionStatus::Idle,
             statements: Statements::default(),
             skipping: false,
-            runs: Arc::default(),
+            runs: watch::Sender::new(0),
             interrupter,
         };
+        *session.database.current.lock() = Some(session.canceller());
         session.apply(&options).await?;
         Ok(session)
     }
@@ -195,7 +206,7 @@ impl Session {
 
     /// A handle that cancels this session's statement.
     pub fn canceller(&self) -> Canceller {
-        Canceller { interrupter: self.interrupter.clone(), runs: Arc::clone(&self.runs) }
+        Canceller { interrupter: self.interrupter.clone(), runs: self.runs.subscribe() }
     }
 
     /// As the last `ReadyForQuery` said.
@@ -247,6 +258,12 @@ impl Session {
     ) -> Result<(), SessionEnded> {
         if self.database.is_dropped() {
             return Err(self.ended(self.database.dropped_error()));
+        }
+        if self.node.is_closing() {
+            return Err(self.ended(PgError::fatal(
+                sqlstate::ADMIN_SHUTDOWN,
+                "terminating connection due to administrator command",
+            )));
         }
         let mut rest = BytesMut::from(messages);
         let mut pending = BytesMut::new();
@@ -474,9 +491,9 @@ impl Session {
         } else {
             input.unsplit(messages.split());
         }
-        self.runs.fetch_add(1, Ordering::AcqRel);
+        self.runs.send_modify(|run| *run += 1);
         let outcome = backend.exchange().await;
-        self.runs.fetch_add(1, Ordering::AcqRel);
+        self.runs.send_modify(|run| *run += 1);
         let answer = backend.output().split();
         if let Err(error) = outcome {
             let answer = answer.freeze();
@@ -526,6 +543,7 @@ impl Drop for Session {
 async fn leave(mut slot: OwnedMutexGuard<Slot>, database: Arc<Database>) {
     slot.reset(&database).await;
     *database.holder.lock() = None;
+    *database.current.lock() = None;
 }
 
 /// The status in the `ReadyForQuery` that ends a backend's answer, if one does.

@@ -61,7 +61,6 @@ impl Slot {
         } else {
             connect(boot(node, database, &volume, limits).await?).await?
         };
-        *database.interrupter.lock() = Some(backend.interrupter());
         self.backend = Some(backend);
         self.parameters = parameters;
         self.catalog_generation = None;
@@ -78,7 +77,6 @@ impl Slot {
     /// Forgets the backend without a word to it: as after a crash.
     pub(crate) fn lose(&mut self, database: &Database) {
         self.backend = None;
-        *database.interrupter.lock() = None;
         database.set_state(State::Asleep);
     }
 
@@ -86,7 +84,6 @@ impl Slot {
     /// which the next wake recovers.
     pub(crate) async fn shut_down(&mut self, database: &Database) {
         let Some(backend) = self.backend.take() else { return };
-        *database.interrupter.lock() = None;
         if let Err(error) = backend.shut_down().await {
             tracing::warn!(database = %database.name(), %error, "the shutdown was not clean");
         }

@@ -28,6 +28,7 @@ const SETTINGS: &str = "
 # Dormouse
 listen_addresses = ''
 shared_buffers = 4MB            # pages are cached below, once for all databases
+shared_preload_libraries = 'pg_stat_statements,pg_textsearch'
 fsync = on
 full_page_writes = off          # the volume writes pages atomically
 wal_level = replica
