@@ -182,11 +182,6 @@ impl Databases {
         Ok(Self { node, maintenance: Arc::new(Mutex::new(Some(task))) })
     }
 
-    /// The version of PostgreSQL that the databases are.
-    pub fn postgres_version(&self) -> &'static str {
-        engine::distribution::POSTGRES_VERSION
-    }
-
     /// Makes a database.
     ///
     /// # Errors
@@ -408,10 +403,11 @@ impl Node {
         record.former_names = with_name(record.former_names, Some(from.as_str()));
         self.directory.rename(from, to, &record)?;
         database.rename(to.clone(), record);
-        let mut entries = self.entries.write();
-        entries.remove(from);
-        entries.insert(to.clone(), Arc::clone(&database));
-        drop(entries);
+        {
+            let mut entries = self.entries.write();
+            entries.remove(from);
+            entries.insert(to.clone(), Arc::clone(&database));
+        }
         self.changed();
         // The next wake, or the next session, gives the catalog the new name.
         if slot.backend.is_some() {

@@ -1,11 +1,13 @@
 //! The directory: every database's name and record, on disk and in memory.
 //!
 //! One `redb` file, two tables. `databases`: name -> record as JSON, so that later versions can add
-//! fields. `counters`: `next_id` -> the lowest id never given out; ids are not reused, because they
+//! fields. `counters`: `next_id` -> the lowest id never reserved; ids are not reused, because they
 //! name files.
 
+use std::ops::Range;
 use std::path::Path;
 
+use parking_lot::Mutex;
 use redb::{Database as Redb, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
 use volume::{DatabaseId, TemplateId};
@@ -14,6 +16,8 @@ use wire::{DatabaseName, PgError, sqlstate};
 const DATABASES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("databases");
 const COUNTERS: TableDefinition<'_, &str, u64> = TableDefinition::new("counters");
 const NEXT_ID: &str = "next_id";
+/// How many ids are reserved at once.
+const IDS_RESERVED: u64 = 256;
 
 /// What is kept of a database beside its volume. Serialized: fields may be added, never changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +49,8 @@ impl Record {
 /// The names and records on disk.
 pub(crate) struct Directory {
     file: Redb,
+    /// Ids that are reserved on disk and not given out yet.
+    reserved: Mutex<Range<u64>>,
 }
 
 impl Directory {
@@ -54,7 +60,7 @@ impl Directory {
         transaction.open_table(DATABASES)?;
         transaction.open_table(COUNTERS)?;
         transaction.commit()?;
-        Ok(Self { file })
+        Ok(Self { file, reserved: Mutex::default() })
     }
 
     /// Every database, by name.
@@ -74,17 +80,20 @@ impl Directory {
         Ok(databases)
     }
 
-    /// An id that no database has or had.
+    /// An id that no database has or had. They are reserved on disk many at a time, so that a
+    /// creation costs one durable write; a restart skips what was left.
     pub(crate) fn next_id(&self) -> Result<DatabaseId, PgError> {
-        self.write(|transaction| {
-            let mut counters = transaction.open_table(COUNTERS)?;
-            let id = counters.get(NEXT_ID)?.map_or(1, |value| value.value());
-            counters.insert(NEXT_ID, id + 1)?;
-            Ok(id)
-        })
-        .and_then(|id| {
-            DatabaseId::new(id).ok_or_else(|| internal("the directory has run out of ids"))
-        })
+        let mut reserved = self.reserved.lock();
+        if reserved.is_empty() {
+            *reserved = self.write(|transaction| {
+                let mut counters = transaction.open_table(COUNTERS)?;
+                let first = counters.get(NEXT_ID)?.map_or(1, |value| value.value());
+                counters.insert(NEXT_ID, first + IDS_RESERVED)?;
+                Ok(first..first + IDS_RESERVED)
+            })?;
+        }
+        let id = reserved.next().and_then(DatabaseId::new);
+        id.ok_or_else(|| internal("the directory has run out of ids"))
     }
 
     pub(crate) fn insert(&self, name: &DatabaseName, record: &Record) -> Result<(), PgError> {

@@ -19,6 +19,7 @@ mod statements;
 mod template;
 
 pub use databases::{DatabaseInfo, Databases, OpenError, Source, State};
+pub use engine::distribution::{PGLITE_VERSION, POSTGRES_VERSION};
 pub use engine::{ClientIo, ClientIoError, Progress, Silent};
 pub use options::{Limits, Options};
 pub use query::{Column, QueryResult};
