@@ -118,7 +118,7 @@ impl Database {
     /// Lets go of the volume, unless it has changes that are not on disk.
     pub(crate) fn close_volume(&self) {
         let mut volume = self.volume.lock();
-        if volume.as_ref().is_some_and(|volume| !volume.dirty()) {
+        if volume.as_ref().is_some_and(|volume| volume.is_pristine() || !volume.dirty()) {
             *volume = None;
         }
     }

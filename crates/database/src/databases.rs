@@ -361,7 +361,7 @@ impl Node {
     fn fork(&self, parent: &Database, id: DatabaseId) -> Result<TemplateId, PgError> {
         let volume = parent.volume(self)?;
         let template = volume.template().id();
-        if volume.version().get() > 0 || volume.dirty() {
+        if !volume.is_pristine() {
             let fork = volume
                 .fork(&self.volumes_directory(), id)
                 .map_err(|error| volume_error(&error))?;

@@ -34,7 +34,7 @@ pub(crate) async fn run(node: Weak<Node>) {
 /// that was committed is in it.
 async fn flush(database: &Database) -> Result<(), PgError> {
     let Some(volume) = database.open_volume() else { return Ok(()) };
-    if !volume.dirty() || database.is_dropped() {
+    if volume.is_pristine() || !volume.dirty() || database.is_dropped() {
         return Ok(());
     }
     let flushed = tokio::task::spawn_blocking(move || volume.flush()).await;

@@ -53,8 +53,7 @@ impl Slot {
         let limits =
             BackendLimits { memory_bytes_max: node.options.limits.backend_memory_bytes_max };
         let current = &node.current;
-        let pristine = volume.version().get() == 0 && !volume.dirty();
-        let from_image = pristine && volume.template().id() == current.template.id();
+        let from_image = volume.is_pristine() && volume.template().id() == current.template.id();
         let (backend, parameters) = if from_image {
             let backend = node.engine.fork(&current.image, Arc::clone(&volume), limits).await;
             (backend.map_err(|error| start_error(&error))?, current.parameters.clone())

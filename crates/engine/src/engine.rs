@@ -32,7 +32,7 @@ const HOST_STACK_BYTES: usize = 1 << 20;
 const EPOCH: Duration = Duration::from_millis(5);
 /// Raised whenever images of earlier builds must not be used: the settings of a boot, or the
 /// host's part of an image, changed.
-const IMAGE_VERSION: u32 = 2;
+const IMAGE_VERSION: u32 = 3;
 
 /// How an engine is opened.
 pub struct EngineOptions {
@@ -103,6 +103,7 @@ pub(crate) fn configuration() -> Config {
         .memory_init_cow(false)
         .max_wasm_stack(WASM_STACK_BYTES)
         .async_stack_size(WASM_STACK_BYTES + HOST_STACK_BYTES)
+        .compiler_inlining(wasmtime::Inlining::Yes)
         .with_host_memory(Arc::new(HostMemories));
     config
 }

@@ -54,7 +54,16 @@ impl Client {
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<()> {
         while self.input.is_empty() {
             let filled = match (&mut self.io, self.gone) {
-                (Some(io), false) => ready!(io.poll_fill(context, &mut self.input)),
+                (Some(io), false) => {
+                    // The client may be waiting for what is still in the output.
+                    while !self.output.is_empty() {
+                        if ready!(io.poll_drain(context, &mut self.output)).is_err() {
+                            self.output.clear();
+                            self.gone = true;
+                        }
+                    }
+                    ready!(io.poll_fill(context, &mut self.input))
+                }
                 _ => Err(ClientIoError),
             };
             if filled.is_err() {

@@ -26,8 +26,10 @@ pub(super) enum Ended {
     ByClient,
     /// The client went in the midst, or its connection broke.
     Gone,
-    /// It was told why.
+    /// It is to be told why.
     ByError(PgError),
+    /// Postgres itself has told it why.
+    ByPostgres(PgError),
 }
 
 impl fmt::Display for Ended {
@@ -35,7 +37,7 @@ impl fmt::Display for Ended {
         match self {
             Self::ByClient => f.write_str("closed by the client"),
             Self::Gone => f.write_str("the client is gone"),
-            Self::ByError(error) => error.fmt(f),
+            Self::ByError(error) | Self::ByPostgres(error) => error.fmt(f),
         }
     }
 }
@@ -257,9 +259,9 @@ impl Served<'_> {
         match done {
             Ok(_) if gone => Err(Ended::Gone),
             Ok(answer) => Ok(answer),
-            Err(SessionEnded { output, error }) => {
+            Err(SessionEnded { output, error, told }) => {
                 self.socket.write(&output).await?;
-                Err(Ended::ByError(error))
+                Err(if told { Ended::ByPostgres(error) } else { Ended::ByError(error) })
             }
         }
     }

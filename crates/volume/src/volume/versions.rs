@@ -33,6 +33,13 @@ impl Volume {
         self.state.read().is_dirty()
     }
 
+    /// Whether it is exactly its template: made by [`create`](Self::create), and neither changed nor
+    /// flushed since. Such a volume needs no files.
+    pub fn is_pristine(&self) -> bool {
+        let state = self.state.read();
+        state.version == Version::default() && !state.changed && state.pages.own_bytes() == 0
+    }
+
     /// Bytes of pages that the next flush has to make durable, at most.
     pub fn dirty_bytes(&self) -> u64 {
         self.state.read().pages.slots.taken() * PAGE_BYTES as u64
