@@ -19,7 +19,9 @@ const STATEMENT: &[u8] = b"bench";
 
 #[tokio::main]
 async fn main() -> Outcome<()> {
-    let folder = std::env::args().nth(1).ok_or("usage: bench_inprocess DATA_FOLDER")?;
+    let folder = std::env::args()
+        .nth(1)
+        .ok_or("usage: bench_inprocess DATA_FOLDER")?;
     let started = Instant::now();
     let databases = open(Path::new(&folder)).await?;
     let mut session = begin(&databases, "postgres").await?;
@@ -53,19 +55,27 @@ async fn main() -> Outcome<()> {
 
 async fn open(folder: &Path) -> Outcome<Databases> {
     let cache = dormouse::default_cache_directory();
-    Databases::open(Options::new(PathBuf::from(folder), cache)).await.map_err(text)
+    Databases::open(Options::new(PathBuf::from(folder), cache))
+        .await
+        .map_err(text)
 }
 
 async fn begin(databases: &Databases, name: &str) -> Outcome<Session> {
     let name = DatabaseName::parse(name).map_err(text)?;
-    databases.session(&name, SessionOptions::default()).await.map_err(text)
+    databases
+        .session(&name, SessionOptions::default())
+        .await
+        .map_err(text)
 }
 
 fn say(answer: &Value) {
     use std::io::Write;
     let mut out = std::io::stdout().lock();
     // Whoever started this has gone away if it cannot be told.
-    if writeln!(out, "{answer}").and_then(|()| out.flush()).is_err() {
+    if writeln!(out, "{answer}")
+        .and_then(|()| out.flush())
+        .is_err()
+    {
         std::process::exit(1);
     }
 }
@@ -80,7 +90,10 @@ fn text(error: impl std::fmt::Display) -> String {
 
 /// Runs messages; fails if the answer has an error.
 async fn run(session: &mut Session, messages: Bytes) -> Outcome<()> {
-    let (answer, _) = session.exchange(messages, None).await.map_err(|e| text(e.error))?;
+    let (answer, _) = session
+        .exchange(messages, None)
+        .await
+        .map_err(|e| text(e.error))?;
     match frames(&answer).find(|(kind, _)| *kind == backend::kind::ERROR_RESPONSE) {
         Some((_, body)) => Err(PgError::decode(body).map_or_else(text, text)),
         None => Ok(()),
@@ -129,9 +142,13 @@ async fn prepare(session: &mut Session, question: &Value) -> Outcome<Vec<Bytes>>
     let sql = question["sql"].as_str().unwrap_or_default();
     let mut ask = BytesMut::new();
     frontend::close(&mut ask, wire::pg::Target::Statement, STATEMENT).map_err(text)?;
-    Parse { statement: STATEMENT, sql: sql.as_bytes(), param_oids: Vec::new() }
-        .encode(&mut ask)
-        .map_err(text)?;
+    Parse {
+        statement: STATEMENT,
+        sql: sql.as_bytes(),
+        param_oids: Vec::new(),
+    }
+    .encode(&mut ask)
+    .map_err(text)?;
     frontend::sync(&mut ask);
     run(session, ask.freeze()).await?;
     let empty = vec![json!([])];
@@ -141,18 +158,30 @@ async fn prepare(session: &mut Session, question: &Value) -> Outcome<Vec<Bytes>>
 
 fn bind(row: &Value) -> Outcome<Bytes> {
     let values: Vec<String> = (row.as_array().into_iter().flatten())
-        .map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+        .map(|value| {
+            value
+                .as_str()
+                .map_or_else(|| value.to_string(), str::to_owned)
+        })
         .collect();
     let mut ask = BytesMut::new();
     Bind {
         portal: b"",
         statement: STATEMENT,
-        params: values.iter().map(|value| Param::text(Some(value.as_bytes()))).collect(),
+        params: values
+            .iter()
+            .map(|value| Param::text(Some(value.as_bytes())))
+            .collect(),
         result_formats: Vec::new(),
     }
     .encode(&mut ask)
     .map_err(text)?;
-    Execute { portal: b"", rows_max: 0 }.encode(&mut ask).map_err(text)?;
+    Execute {
+        portal: b"",
+        rows_max: 0,
+    }
+    .encode(&mut ask)
+    .map_err(text)?;
     frontend::sync(&mut ask);
     Ok(ask.freeze())
 }
@@ -166,7 +195,9 @@ async fn transaction(session: &mut Session, question: &Value) -> Outcome<Value> 
     let rows = prepare(session, question).await?;
     let statement = |sql: &[u8]| {
         let mut ask = BytesMut::new();
-        frontend::query(&mut ask, sql).map(|()| ask.freeze()).map_err(text)
+        frontend::query(&mut ask, sql)
+            .map(|()| ask.freeze())
+            .map_err(text)
     };
     let started = Instant::now();
     run(session, statement(b"begin")?).await?;
@@ -185,7 +216,10 @@ async fn create(
     let name = question["name"].as_str().unwrap_or_default();
     let parsed = DatabaseName::parse(name).map_err(text)?;
     let started = Instant::now();
-    databases.create(&parsed, Source::Template).await.map_err(text)?;
+    databases
+        .create(&parsed, Source::Template)
+        .await
+        .map_err(text)?;
     let created = us(started.elapsed());
     let mut session = begin(databases, name).await?;
     let mut ask = BytesMut::new();

@@ -2,14 +2,10 @@
 
 mod args;
 mod config;
-mod config_file;
 mod databases;
-mod document;
 mod failure;
 mod progress;
-mod remote;
 mod serve;
-mod settings;
 mod sql;
 mod table;
 mod target;

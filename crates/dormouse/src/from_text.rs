@@ -117,7 +117,12 @@ mod tests {
 
     #[test]
     fn errors_say_why() {
-        assert!(i16::from_text("40000").unwrap_err().to_string().contains("40000"));
+        assert!(
+            i16::from_text("40000")
+                .unwrap_err()
+                .to_string()
+                .contains("40000")
+        );
         assert!(i32::from_null().unwrap_err().to_string().contains("Option"));
         for text in ["00", "\\x0", "\\x0g", "\\xé"] {
             Vec::<u8>::from_text(text).unwrap_err();

@@ -2,10 +2,10 @@
 
 use database::{DatabaseName, Databases, SessionOptions};
 
+use crate::Error;
 use crate::rows::Rows;
 use crate::session::Session;
 use crate::to_text::ToText;
-use crate::Error;
 
 /// The role of an embedder: the superuser that every database has.
 const USER: &str = "postgres";
@@ -28,11 +28,7 @@ impl Database {
     }
 
     /// Runs one statement in a transaction of its own.
-    pub async fn query(
-        &self,
-        sql: &str,
-        params: &[&(dyn ToText + Sync)],
-    ) -> Result<Rows, Error> {
+    pub async fn query(&self, sql: &str, params: &[&(dyn ToText + Sync)]) -> Result<Rows, Error> {
         let mut session = self.session().await?;
         let rows = session.query(sql, params).await;
         session.close().await;

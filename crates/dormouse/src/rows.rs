@@ -163,15 +163,17 @@ impl Row {
     }
 
     fn find(&self, column: &impl ColumnName) -> Result<usize, ValueError> {
-        column.find(&self.columns).ok_or_else(|| ValueError::Column {
-            column: column.describe(),
-            present: self
-                .columns
-                .iter()
-                .map(|column| &*column.name)
-                .collect::<Vec<_>>()
-                .join(", "),
-        })
+        column
+            .find(&self.columns)
+            .ok_or_else(|| ValueError::Column {
+                column: column.describe(),
+                present: self
+                    .columns
+                    .iter()
+                    .map(|column| &*column.name)
+                    .collect::<Vec<_>>()
+                    .join(", "),
+            })
     }
 }
 
@@ -227,7 +229,10 @@ mod tests {
         let rows = rows();
         let message = |error: ValueError| error.to_string();
         let error = message(rows[0].get::<bool>("id").unwrap_err());
-        assert!(error.contains("column id") && error.contains("bool"), "{error}");
+        assert!(
+            error.contains("column id") && error.contains("bool"),
+            "{error}"
+        );
         let error = message(rows[0].get::<String>("name").unwrap_err());
         assert!(error.contains("NULL"), "{error}");
         let error = message(rows[0].get::<i32>("ID").unwrap_err());

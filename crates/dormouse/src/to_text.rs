@@ -20,13 +20,18 @@ by_display!(bool, i16, i32, i64, u32, str, String, serde_json::Value);
 
 impl ToText for f32 {
     fn to_text(&self) -> Option<String> {
-        f64::from(*self).is_finite().then(|| self.to_string()).or_else(|| not_finite(f64::from(*self)))
+        f64::from(*self)
+            .is_finite()
+            .then(|| self.to_string())
+            .or_else(|| not_finite(f64::from(*self)))
     }
 }
 
 impl ToText for f64 {
     fn to_text(&self) -> Option<String> {
-        self.is_finite().then(|| self.to_string()).or_else(|| not_finite(*self))
+        self.is_finite()
+            .then(|| self.to_string())
+            .or_else(|| not_finite(*self))
     }
 }
 
@@ -98,7 +103,10 @@ mod tests {
         check(&f32::NAN, Some("NaN"));
         check(&"it's", Some("it's"));
         check(&b"\0\xff".to_vec(), Some("\\x00ff"));
-        check(&serde_json::json!({"a": [1, null]}), Some(r#"{"a":[1,null]}"#));
+        check(
+            &serde_json::json!({"a": [1, null]}),
+            Some(r#"{"a":[1,null]}"#),
+        );
         check(&Some(1_i32), Some("1"));
         check(&None::<String>, None);
     }

@@ -67,7 +67,7 @@ impl Failure {
     }
 
     /// Whether an error of the request shall be printed as JSON.
-    pub(crate) fn as_json(mut self, wanted: bool) -> Self {
+    pub(crate) fn in_json(mut self, wanted: bool) -> Self {
         if let Self::Request { json, .. } = &mut self {
             *json = wanted;
         }
@@ -138,9 +138,14 @@ fn like_psql(error: &Fields, sql: Option<&str>) -> String {
 
 /// The line with the error, and a mark under its character. Positions count characters from 1.
 fn line(sql: &str, position: usize) -> Option<String> {
-    let at = sql.char_indices().nth(position.checked_sub(1)?).map_or(sql.len(), |(at, _)| at);
+    let at = sql
+        .char_indices()
+        .nth(position.checked_sub(1)?)
+        .map_or(sql.len(), |(at, _)| at);
     let start = sql[..at].rfind('\n').map_or(0, |newline| newline + 1);
-    let end = sql[at..].find('\n').map_or(sql.len(), |newline| at + newline);
+    let end = sql[at..]
+        .find('\n')
+        .map_or(sql.len(), |newline| at + newline);
     let number = sql[..start].matches('\n').count() + 1;
     // One column for each character, so that the mark stays under it.
     let line: Vec<char> = sql[start..end]

@@ -25,7 +25,10 @@ impl Progress for Bar {
         let (bar, template) = if steps == 0 {
             (ProgressBar::new_spinner(), "{spinner} {msg} {elapsed}")
         } else {
-            (ProgressBar::new(steps), "{msg} [{bar:30}] {percent}% {elapsed}")
+            (
+                ProgressBar::new(steps),
+                "{msg} [{bar:30}] {percent}% {elapsed}",
+            )
         };
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("=> "));

@@ -35,10 +35,20 @@ impl Table {
         let headers = self.columns.iter().zip(&widths).map(|(column, width)| {
             let free = width - column.name.width();
             let left = free / 2;
-            format!(" {:left$}{}{:right$} ", "", column.name, "", right = free - left)
+            format!(
+                " {:left$}{}{:right$} ",
+                "",
+                column.name,
+                "",
+                right = free - left
+            )
         });
         push_line(&mut out, headers, "|");
-        push_line(&mut out, widths.iter().map(|width| "-".repeat(width + 2)), "+");
+        push_line(
+            &mut out,
+            widths.iter().map(|width| "-".repeat(width + 2)),
+            "+",
+        );
         for row in &self.rows {
             let cells = row.iter().zip(&self.columns).zip(&widths).enumerate();
             let cells = cells.map(|(index, ((value, column), width))| {
@@ -53,7 +63,10 @@ impl Table {
             push_line(&mut out, cells, "|");
         }
         let count = self.rows.len();
-        out.push_str(&format!("({count} row{})\n", if count == 1 { "" } else { "s" }));
+        out.push_str(&format!(
+            "({count} row{})\n",
+            if count == 1 { "" } else { "s" }
+        ));
         out
     }
 
@@ -69,7 +82,11 @@ impl Table {
 
 fn push_line(out: &mut String, cells: impl Iterator<Item = String>, separator: &str) {
     let line = cells.collect::<Vec<_>>().join(separator);
-    out.push_str(line.strip_suffix(' ').filter(|_| separator == "+").unwrap_or(&line));
+    out.push_str(
+        line.strip_suffix(' ')
+            .filter(|_| separator == "+")
+            .unwrap_or(&line),
+    );
     out.push('\n');
 }
 

@@ -259,9 +259,17 @@ impl Served<'_> {
         match done {
             Ok(_) if gone => Err(Ended::Gone),
             Ok(answer) => Ok(answer),
-            Err(SessionEnded { output, error, told }) => {
+            Err(SessionEnded {
+                output,
+                error,
+                told,
+            }) => {
                 self.socket.write(&output).await?;
-                Err(if told { Ended::ByPostgres(error) } else { Ended::ByError(error) })
+                Err(if told {
+                    Ended::ByPostgres(error)
+                } else {
+                    Ended::ByError(error)
+                })
             }
         }
     }

@@ -1,0 +1,88 @@
+//! `dormouse db`.
+
+use serde_json::json;
+use server::DatabaseDocument;
+
+use super::args::{DbArgs, DbCommand, TargetArgs};
+use super::failure::Failure;
+use super::table::Table;
+use super::target::Target;
+
+/// Creates, lists, forks or deletes databases.
+pub(crate) async fn run(args: DbArgs) -> Result<(), Failure> {
+    let (DbCommand::Create { target: place, .. }
+    | DbCommand::List { target: place }
+    | DbCommand::Info { target: place, .. }
+    | DbCommand::Fork { target: place, .. }
+    | DbCommand::Delete { target: place, .. }) = &args.command;
+    let target = Target::open(place).await?;
+    let done = perform(&target, &args.command).await;
+    target.close().await?;
+    super::print(&done.map_err(|failure| failure.in_json(place.json))?);
+    Ok(())
+}
+
+/// Does it, and says so.
+async fn perform(target: &Target, command: &DbCommand) -> Result<String, Failure> {
+    match command {
+        DbCommand::Create { name, from, target: place } => {
+            let document = target.create(name, from.as_ref()).await?;
+            Ok(one(&document, place, &format!("created {name}\n")))
+        }
+        DbCommand::Fork { from, to, target: place } => {
+            let document = target.create(to, Some(from)).await?;
+            Ok(one(&document, place, &format!("created {to} from {from}\n")))
+        }
+        DbCommand::Info { name, target: place } => {
+            let document = target.info(name).await?;
+            Ok(one(&document, place, &described(&document)))
+        }
+        DbCommand::List { target: place } => {
+            let documents = target.list().await?;
+            if place.json {
+                return Ok(format!("{}\n", json!({ "databases": documents })));
+            }
+            Ok(listed(&documents))
+        }
+        DbCommand::Delete { name, force, target: place } => {
+            target.delete(name, *force).await?;
+            Ok(if place.json { String::new() } else { format!("deleted {name}\n") })
+        }
+    }
+}
+
+fn one(document: &DatabaseDocument, place: &TargetArgs, text: &str) -> String {
+    if place.json { format!("{}\n", json!(document)) } else { text.to_owned() }
+}
+
+fn listed(documents: &[DatabaseDocument]) -> String {
+    let mut table = Table::default();
+    for (name, right) in
+        [("name", false), ("state", false), ("own bytes", true), ("created", false), ("parent", false)]
+    {
+        table.column(name, right);
+    }
+    for document in documents {
+        table.row([
+            document.name.clone(),
+            document.state.clone(),
+            document.own_bytes.to_string(),
+            document.created_at.clone(),
+            document.parent.clone().unwrap_or_default(),
+        ]);
+    }
+    table.render()
+}
+
+fn described(document: &DatabaseDocument) -> String {
+    let lines = [
+        ("name", document.name.clone()),
+        ("id", document.id.clone()),
+        ("state", document.state.clone()),
+        ("created", document.created_at.clone()),
+        ("parent", document.parent.clone().unwrap_or_else(|| "-".to_owned())),
+        ("own bytes", document.own_bytes.to_string()),
+        ("memory bytes", document.memory_bytes.to_string()),
+    ];
+    lines.iter().map(|(name, value)| format!("{name:12} {value}\n")).collect()
+}
