@@ -98,7 +98,9 @@ impl Database {
         if let Some(volume) = &*volume {
             return Ok(Arc::clone(volume));
         }
-        let opened = self.load_volume(node).map_err(|error| volume_error(&error))?;
+        let opened = self
+            .load_volume(node)
+            .map_err(|error| volume_error(&error))?;
         opened.set_bytes_max(node.options.limits.volume_bytes_max);
         let opened = Arc::new(opened);
         *volume = Some(Arc::clone(&opened));
@@ -111,14 +113,21 @@ impl Database {
             return Volume::open(&directory, self.id, &|id| node.template(id));
         }
         // Nothing of its own yet: it is its template.
-        let template = self.record.lock().template().ok_or(volume::VolumeError::NotFound)?;
+        let template = self
+            .record
+            .lock()
+            .template()
+            .ok_or(volume::VolumeError::NotFound)?;
         Volume::create(&directory, self.id, node.template(template)?)
     }
 
     /// Lets go of the volume, unless it has changes that are not on disk.
     pub(crate) fn close_volume(&self) {
         let mut volume = self.volume.lock();
-        if volume.as_ref().is_some_and(|volume| volume.is_pristine() || !volume.dirty()) {
+        if volume
+            .as_ref()
+            .is_some_and(|volume| volume.is_pristine() || !volume.dirty())
+        {
             *volume = None;
         }
     }
@@ -126,7 +135,11 @@ impl Database {
     /// The error of one who waited too long.
     pub(crate) fn busy(&self, waited_ms: u128) -> PgError {
         let name = self.name();
-        let holder = self.holder.lock().clone().unwrap_or_else(|| "another session".to_owned());
+        let holder = self
+            .holder
+            .lock()
+            .clone()
+            .unwrap_or_else(|| "another session".to_owned());
         PgError::fatal(
             sqlstate::TOO_MANY_CONNECTIONS,
             format!("database \"{name}\" is in use by {holder}"),

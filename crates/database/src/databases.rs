@@ -30,7 +30,10 @@ pub struct Databases {
 
 impl fmt::Debug for Databases {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Databases").field("options", &self.node.options).finish()
+        formatter
+            .debug_struct("Databases")
+            .field("options", &self.node.options)
+            .finish()
     }
 }
 
@@ -143,25 +146,35 @@ impl Databases {
     pub async fn open(options: Options) -> Result<Self, OpenError> {
         let data = options.data_directory.clone();
         for folder in [data.clone(), data.join("volumes"), data.join("templates")] {
-            fs::create_dir_all(&folder)
-                .map_err(|source| OpenError::Io { path: folder, source })?;
+            fs::create_dir_all(&folder).map_err(|source| OpenError::Io {
+                path: folder,
+                source,
+            })?;
         }
         let lock = DirectoryLock::acquire(&data)?;
         let cache = options.cache_directory.clone();
         let progress = Arc::clone(&options.progress);
         let engine = tokio::task::spawn_blocking(move || {
-            Engine::open(EngineOptions { progress, ..EngineOptions::new(cache.join("code")) })
+            Engine::open(EngineOptions {
+                progress,
+                ..EngineOptions::new(cache.join("code"))
+            })
         })
         .await
         .map_err(|error| EngineError::Image(error.to_string()))??;
         let current =
             template::current(&engine, &data.join("templates"), &options.cache_directory).await?;
         let path = data.join("directory.redb");
-        let bad = |reason: String| OpenError::Directory { path: path.clone(), reason };
+        let bad = |reason: String| OpenError::Directory {
+            path: path.clone(),
+            reason,
+        };
         let directory = Directory::open(&path).map_err(|error| bad(error.to_string()))?;
         let mut entries = BTreeMap::new();
         for (name, record) in directory.load().map_err(bad)? {
-            let id = record.id().ok_or_else(|| bad(format!("{name} has no id")))?;
+            let id = record
+                .id()
+                .ok_or_else(|| bad(format!("{name} has no id")))?;
             entries.insert(name.clone(), Arc::new(Database::new(name, id, record)));
         }
         let templates = HashMap::from([(current.template.id(), Arc::clone(&current.template))]);
@@ -179,7 +192,10 @@ impl Databases {
         });
         node.sweep()?;
         let task = tokio::spawn(maintenance::run(Arc::downgrade(&node)));
-        Ok(Self { node, maintenance: Arc::new(Mutex::new(Some(task))) })
+        Ok(Self {
+            node,
+            maintenance: Arc::new(Mutex::new(Some(task))),
+        })
     }
 
     /// Makes a database.
@@ -201,13 +217,22 @@ impl Databases {
     ///
     /// None today; a directory too large for memory may have some.
     pub fn list(&self) -> Result<Vec<DatabaseInfo>, PgError> {
-        Ok(self.node.entries.read().values().map(|database| describe(database)).collect())
+        Ok(self
+            .node
+            .entries
+            .read()
+            .values()
+            .map(|database| describe(database))
+            .collect())
     }
 
     /// How many databases there are, and how many of them are awake.
     pub fn count(&self) -> (usize, usize) {
         let entries = self.node.entries.read();
-        let awake = entries.values().filter(|database| database.state() != State::Asleep).count();
+        let awake = entries
+            .values()
+            .filter(|database| database.state() != State::Asleep)
+            .count();
         (entries.len(), awake)
     }
 
@@ -339,10 +364,16 @@ impl Node {
                 (self.fork(&parent, id)?, Some(parent))
             }
         };
-        let parent_name = parent.as_ref().map(|parent| parent.name().as_str().to_owned());
-        let former_names = parent.map(|parent| parent.former_names()).unwrap_or_default();
+        let parent_name = parent
+            .as_ref()
+            .map(|parent| parent.name().as_str().to_owned());
+        let former_names = parent
+            .map(|parent| parent.former_names())
+            .unwrap_or_default();
         let former_names = with_name(former_names, parent_name.as_deref());
-        let created = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let created = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         let record = Record {
             id: id.get(),
             template: template.to_string(),
@@ -352,7 +383,9 @@ impl Node {
         };
         self.directory.insert(name, &record)?;
         let database = Arc::new(Database::new(name.clone(), id, record));
-        self.entries.write().insert(name.clone(), Arc::clone(&database));
+        self.entries
+            .write()
+            .insert(name.clone(), Arc::clone(&database));
         self.changed();
         Ok(database)
     }
@@ -384,8 +417,7 @@ impl Node {
         if let Ok(mut slot) = idle {
             slot.lose(&database);
         }
-        Volume::remove(&self.volumes_directory(), database.id)
-            .map_err(|error| volume_error(&error))
+        Volume::remove(&self.volumes_directory(), database.id).map_err(|error| volume_error(&error))
     }
 
     pub(crate) async fn rename(
@@ -398,7 +430,9 @@ impl Node {
         if self.entries.read().contains_key(to) {
             return Err(taken(to));
         }
-        let Ok(mut slot) = database.slot.try_lock() else { return Err(in_use(&database)) };
+        let Ok(mut slot) = database.slot.try_lock() else {
+            return Err(in_use(&database));
+        };
         let mut record = database.record();
         record.former_names = with_name(record.former_names, Some(from.as_str()));
         self.directory.rename(from, to, &record)?;
@@ -423,10 +457,17 @@ impl Node {
     /// Removes files of databases that are not in the directory: what a crash in the middle of a
     /// creation or removal left.
     fn sweep(&self) -> Result<(), OpenError> {
-        let known: std::collections::HashSet<u64> =
-            self.entries.read().values().map(|database| database.id.get()).collect();
+        let known: std::collections::HashSet<u64> = self
+            .entries
+            .read()
+            .values()
+            .map(|database| database.id.get())
+            .collect();
         let folder = self.volumes_directory();
-        let io = |source| OpenError::Io { path: folder.clone(), source };
+        let io = |source| OpenError::Io {
+            path: folder.clone(),
+            source,
+        };
         for entry in fs::read_dir(&folder).map_err(io)? {
             let path = entry.map_err(io)?.path();
             let Some(id) = file_id(&path) else { continue };
@@ -456,19 +497,30 @@ fn with_name(mut names: Vec<String>, name: Option<&str>) -> Vec<String> {
 }
 
 fn taken(name: &DatabaseName) -> PgError {
-    PgError::error(sqlstate::DUPLICATE_DATABASE, format!("database \"{name}\" already exists"))
+    PgError::error(
+        sqlstate::DUPLICATE_DATABASE,
+        format!("database \"{name}\" already exists"),
+    )
 }
 
 fn in_use(database: &Database) -> PgError {
-    let holder = database.holder.lock().clone().unwrap_or_else(|| "a session".to_owned());
-    let message = format!("database \"{}\" is being accessed by other users", database.name());
-    PgError::error(sqlstate::OBJECT_IN_USE, message)
-        .detail(format!("It is in use by {holder}."))
+    let holder = database
+        .holder
+        .lock()
+        .clone()
+        .unwrap_or_else(|| "a session".to_owned());
+    let message = format!(
+        "database \"{}\" is being accessed by other users",
+        database.name()
+    );
+    PgError::error(sqlstate::OBJECT_IN_USE, message).detail(format!("It is in use by {holder}."))
 }
 
 fn describe(database: &Database) -> DatabaseInfo {
     let memory = database.slot.try_lock().ok().and_then(|slot| {
-        slot.backend.as_ref().map(|backend| backend.memory_bytes() as u64)
+        slot.backend
+            .as_ref()
+            .map(|backend| backend.memory_bytes() as u64)
     });
     let record = database.record();
     DatabaseInfo {
@@ -477,7 +529,9 @@ fn describe(database: &Database) -> DatabaseInfo {
         created_at: UNIX_EPOCH + Duration::from_millis(record.created_ms),
         parent: record.parent,
         state: database.state(),
-        own_bytes: database.open_volume().map_or(0, |volume| volume.own_bytes()),
+        own_bytes: database
+            .open_volume()
+            .map_or(0, |volume| volume.own_bytes()),
         memory_bytes: memory.unwrap_or_default(),
     }
 }

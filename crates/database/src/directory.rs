@@ -60,7 +60,10 @@ impl Directory {
         transaction.open_table(DATABASES)?;
         transaction.open_table(COUNTERS)?;
         transaction.commit()?;
-        Ok(Self { file, reserved: Mutex::default() })
+        Ok(Self {
+            file,
+            reserved: Mutex::default(),
+        })
     }
 
     /// Every database, by name.
@@ -99,7 +102,9 @@ impl Directory {
     pub(crate) fn insert(&self, name: &DatabaseName, record: &Record) -> Result<(), PgError> {
         let bytes = serde_json::to_vec(record).map_err(|error| internal(&error.to_string()))?;
         self.write(|transaction| {
-            transaction.open_table(DATABASES)?.insert(name.as_str(), bytes.as_slice())?;
+            transaction
+                .open_table(DATABASES)?
+                .insert(name.as_str(), bytes.as_slice())?;
             Ok(())
         })
     }
@@ -138,7 +143,10 @@ impl Directory {
             Ok(value)
         };
         attempt().map_err(|error| {
-            PgError::error(sqlstate::IO_ERROR, format!("the directory of databases: {error}"))
+            PgError::error(
+                sqlstate::IO_ERROR,
+                format!("the directory of databases: {error}"),
+            )
         })
     }
 }
@@ -156,7 +164,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("directory.redb");
         let name = |text: &str| DatabaseName::parse(text).unwrap();
-        let record = Record { id: 7, template: format!("{:032x}", 5), created_ms: 9, parent: None, former_names: vec![] };
+        let record = Record {
+            id: 7,
+            template: format!("{:032x}", 5),
+            created_ms: 9,
+            parent: None,
+            former_names: vec![],
+        };
         let first = {
             let directory = Directory::open(&path).unwrap();
             directory.insert(&name("a"), &record).unwrap();

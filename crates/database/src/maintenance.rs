@@ -33,7 +33,9 @@ pub(crate) async fn run(node: Weak<Node>) {
 /// Makes a database's state of this moment durable. It is as after a crash at this moment: all
 /// that was committed is in it.
 async fn flush(database: &Database) -> Result<(), PgError> {
-    let Some(volume) = database.open_volume() else { return Ok(()) };
+    let Some(volume) = database.open_volume() else {
+        return Ok(());
+    };
     if volume.is_pristine() || !volume.dirty() || database.is_dropped() {
         return Ok(());
     }
@@ -41,13 +43,20 @@ async fn flush(database: &Database) -> Result<(), PgError> {
     match flushed {
         Ok(Ok(_version)) => Ok(()),
         Ok(Err(error)) => Err(volume_error(&error)),
-        Err(error) => Err(PgError::error(wire::sqlstate::INTERNAL_ERROR, error.to_string())),
+        Err(error) => Err(PgError::error(
+            wire::sqlstate::INTERNAL_ERROR,
+            error.to_string(),
+        )),
     }
 }
 
 async fn sleep_if_quiet(node: &Node, database: &Arc<Database>) {
-    let Ok(mut slot) = database.slot.try_lock() else { return };
-    let quiet = slot.quiet_since.is_some_and(|since| since.elapsed() >= node.options.limits.idle);
+    let Ok(mut slot) = database.slot.try_lock() else {
+        return;
+    };
+    let quiet = slot
+        .quiet_since
+        .is_some_and(|since| since.elapsed() >= node.options.limits.idle);
     if slot.backend.is_some() && quiet {
         slot.shut_down(database).await;
         if let Err(error) = flush(database).await {
@@ -69,7 +78,10 @@ async fn stop(database: &Database) {
     let current = database.current.lock().clone();
     if let Some(current) = current.filter(Canceller::is_running) {
         current.cancel();
-        if tokio::time::timeout(STOP_WAIT, current.ended()).await.is_err() {
+        if tokio::time::timeout(STOP_WAIT, current.ended())
+            .await
+            .is_err()
+        {
             tracing::warn!(database = %database.name(), "a statement did not end in time");
         }
     }

@@ -44,8 +44,10 @@ impl Session {
         sql: &str,
         params: &[Option<String>],
     ) -> Result<QueryResult, PgError> {
-        let params: Vec<Option<&[u8]>> =
-            params.iter().map(|param| param.as_deref().map(str::as_bytes)).collect();
+        let params: Vec<Option<&[u8]>> = params
+            .iter()
+            .map(|param| param.as_deref().map(str::as_bytes))
+            .collect();
         let mut messages = BytesMut::new();
         parse(&mut messages, sql)?;
         execute(&mut messages, &params)?;
@@ -56,7 +58,10 @@ impl Session {
                 backend::kind::ROW_DESCRIPTION => {
                     result.columns = backend::decode_row_description(body)?
                         .into_iter()
-                        .map(|field| Column { name: field.name, type_oid: field.type_oid })
+                        .map(|field| Column {
+                            name: field.name,
+                            type_oid: field.type_oid,
+                        })
                         .collect();
                 }
                 backend::kind::DATA_ROW => {
@@ -116,7 +121,10 @@ impl Session {
                 _ => {}
             }
         }
-        Err(PgError::error(sqlstate::PROTOCOL_VIOLATION, "the statement had no end"))
+        Err(PgError::error(
+            sqlstate::PROTOCOL_VIOLATION,
+            "the statement had no end",
+        ))
     }
 
     /// The parameter types of the statement that `messages` prepare.
@@ -129,7 +137,10 @@ impl Session {
                 return backend::decode_parameter_description(body);
             }
         }
-        Err(PgError::error(sqlstate::PROTOCOL_VIOLATION, "the statement was not described"))
+        Err(PgError::error(
+            sqlstate::PROTOCOL_VIOLATION,
+            "the statement was not described",
+        ))
     }
 
     /// Runs messages that end in `Sync`: the answers, if none is an error.
@@ -158,7 +169,12 @@ impl Session {
 }
 
 fn parse(messages: &mut BytesMut, sql: &str) -> Result<(), PgError> {
-    Parse { statement: b"", sql: sql.as_bytes(), param_oids: Vec::new() }.encode(messages)
+    Parse {
+        statement: b"",
+        sql: sql.as_bytes(),
+        param_oids: Vec::new(),
+    }
+    .encode(messages)
 }
 
 /// Binds, describes and executes the unnamed statement.
@@ -171,7 +187,11 @@ fn execute(messages: &mut BytesMut, params: &[Option<&[u8]>]) -> Result<(), PgEr
     }
     .encode(messages)?;
     frontend::describe(messages, Target::Portal, b"")?;
-    Execute { portal: b"", rows_max: 0 }.encode(messages)?;
+    Execute {
+        portal: b"",
+        rows_max: 0,
+    }
+    .encode(messages)?;
     frontend::sync(messages);
     Ok(())
 }

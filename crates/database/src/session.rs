@@ -7,9 +7,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use engine::{ClientIo, Interrupter};
 use tokio::sync::{OwnedMutexGuard, watch};
-use wire::pg::{
-    DatabaseStatement, Frame, TransactionStatus, backend, frames, frontend, statement,
-};
+use wire::pg::{DatabaseStatement, Frame, TransactionStatus, backend, frames, frontend, statement};
 use wire::{DatabaseName, PgError, sqlstate};
 
 use crate::catalog;
@@ -89,7 +87,10 @@ impl Canceller {
         let ended = self.clone();
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
-                if tokio::time::timeout(CANCEL_GRACE, ended.ended()).await.is_err() {
+                if tokio::time::timeout(CANCEL_GRACE, ended.ended())
+                    .await
+                    .is_err()
+                {
                     tracing::error!("a cancelled statement did not end; its backend is stopped");
                     ended.interrupter.stop();
                 }
@@ -107,7 +108,9 @@ impl Canceller {
         let mut runs = self.runs.clone();
         let now = *runs.borrow_and_update();
         // A session that is gone has ended too.
-        let _gone = runs.wait_for(|run| run.is_multiple_of(2) || *run != now).await;
+        let _gone = runs
+            .wait_for(|run| run.is_multiple_of(2) || *run != now)
+            .await;
     }
 }
 
@@ -154,23 +157,30 @@ impl Session {
         let mut sql = String::new();
         for (name, value) in &options.settings {
             let known = |parameter: &&(String, String)| parameter.0.eq_ignore_ascii_case(name);
-            if self.parameters.iter().find(known).is_some_and(|(_, now)| now == value) {
+            if self
+                .parameters
+                .iter()
+                .find(known)
+                .is_some_and(|(_, now)| now == value)
+            {
                 continue;
             }
             let (name, value) = (catalog::quoted(name), catalog::quoted(value));
-            sql.push_str(&format!("SELECT pg_catalog.set_config({name}, {value}, false);"));
+            sql.push_str(&format!(
+                "SELECT pg_catalog.set_config({name}, {value}, false);"
+            ));
         }
         if !sql.is_empty() {
             let output = self.run_all(&sql).await.map_err(|ended| ended.error)?;
-            let fatal = |error: PgError| {
-                PgError::fatal(error.code(), error.message().to_owned())
-            };
+            let fatal = |error: PgError| PgError::fatal(error.code(), error.message().to_owned());
             slot::check(&output).map_err(fatal)?;
             self.take_parameters(&output)?;
         }
         if !options.user.is_empty() && options.user != SUPERUSER {
-            let sql =
-                format!("SET SESSION AUTHORIZATION {}", catalog::identifier(&options.user));
+            let sql = format!(
+                "SET SESSION AUTHORIZATION {}",
+                catalog::identifier(&options.user)
+            );
             let output = self.run_all(&sql).await.map_err(|ended| ended.error)?;
             slot::check(&output).map_err(|error| {
                 PgError::fatal(
@@ -206,7 +216,10 @@ impl Session {
 
     /// A handle that cancels this session's statement.
     pub fn canceller(&self) -> Canceller {
-        Canceller { interrupter: self.interrupter.clone(), runs: self.runs.subscribe() }
+        Canceller {
+            interrupter: self.interrupter.clone(),
+            runs: self.runs.subscribe(),
+        }
     }
 
     /// As the last `ReadyForQuery` said.
@@ -246,16 +259,15 @@ impl Session {
             Ok(()) => Ok((output.freeze(), io)),
             Err(ended) => {
                 output.extend_from_slice(&ended.output);
-                Err(SessionEnded { output: output.freeze(), ..ended })
+                Err(SessionEnded {
+                    output: output.freeze(),
+                    ..ended
+                })
             }
         }
     }
 
-    async fn handle(
-        &mut self,
-        messages: Bytes,
-        output: &mut BytesMut,
-    ) -> Result<(), SessionEnded> {
+    async fn handle(&mut self, messages: Bytes, output: &mut BytesMut) -> Result<(), SessionEnded> {
         if self.database.is_dropped() {
             return Err(self.ended(self.database.dropped_error()));
         }
@@ -297,12 +309,14 @@ impl Session {
     fn is_plain(&self, frame: &Frame) -> bool {
         let text = match frame.kind() {
             frontend::kind::QUERY => frontend::decode_query(frame.body()).ok(),
-            frontend::kind::PARSE => {
-                frontend::Parse::decode(frame.body()).ok().map(|parse| parse.sql)
-            }
+            frontend::kind::PARSE => frontend::Parse::decode(frame.body())
+                .ok()
+                .map(|parse| parse.sql),
             _ => None,
         };
-        let Some(text) = text else { return !self.statements.concerns(frame) };
+        let Some(text) = text else {
+            return !self.statements.concerns(frame);
+        };
         let catalog = statement::mentions(text, "pg_database");
         let ours = frame.kind() == frontend::kind::QUERY
             && matches!(statement::database_statement(text), Ok(Some(_)) | Err(_));
@@ -369,17 +383,23 @@ impl Session {
         };
         let node = Arc::clone(&self.node);
         match found {
-            DatabaseStatement::Create { name: text, template, .. } => {
+            DatabaseStatement::Create {
+                name: text,
+                template,
+                ..
+            } => {
                 let new = name(text, sqlstate::INVALID_NAME)?;
                 let source = match template.as_deref() {
                     None | Some("template0" | "template1") => Source::Template,
-                    Some(parent) => {
-                        Source::Database(name(parent, sqlstate::INVALID_CATALOG_NAME)?)
-                    }
+                    Some(parent) => Source::Database(name(parent, sqlstate::INVALID_CATALOG_NAME)?),
                 };
                 node.create(&new, source).await.map(drop).map_err(as_error)
             }
-            DatabaseStatement::Drop { name: text, if_exists, force } => {
+            DatabaseStatement::Drop {
+                name: text,
+                if_exists,
+                force,
+            } => {
                 let old = name(text, sqlstate::INVALID_CATALOG_NAME);
                 if let Ok(old) = &old
                     && *old == self.database.name()
@@ -418,9 +438,9 @@ impl Session {
     async fn refresh_catalog(&mut self, frame: &Frame) -> Result<(), SessionEnded> {
         let text = match frame.kind() {
             frontend::kind::QUERY => frontend::decode_query(frame.body()).ok(),
-            frontend::kind::PARSE => {
-                frontend::Parse::decode(frame.body()).ok().map(|parse| parse.sql)
-            }
+            frontend::kind::PARSE => frontend::Parse::decode(frame.body())
+                .ok()
+                .map(|parse| parse.sql),
             _ => None,
         };
         let generation = self.node.generation();
@@ -437,8 +457,10 @@ impl Session {
             .filter(|database| database.id != own)
             .map(|database| (database.id.get(), database.name()));
         let mut sql = catalog::refresh(others);
-        if let Some((_, user)) =
-            self.parameters.iter().find(|(name, _)| name == "session_authorization")
+        if let Some((_, user)) = self
+            .parameters
+            .iter()
+            .find(|(name, _)| name == "session_authorization")
             && !user.is_empty()
             && user != SUPERUSER
         {
@@ -503,7 +525,11 @@ impl Session {
             if let Some(slot) = &mut self.slot {
                 slot.lose(&self.database);
             }
-            return Err(SessionEnded { output: answer, error: fatal, told });
+            return Err(SessionEnded {
+                output: answer,
+                error: fatal,
+                told,
+            });
         }
         if let Some(status) = last_status(&answer) {
             self.status = status;
@@ -517,7 +543,11 @@ impl Session {
     }
 
     fn ended(&self, error: PgError) -> SessionEnded {
-        SessionEnded { output: Bytes::new(), error, told: false }
+        SessionEnded {
+            output: Bytes::new(),
+            error,
+            told: false,
+        }
     }
 
     /// Ends the session: rolls back, takes its traces off the backend, and lets the next one in.
@@ -530,7 +560,9 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        let Some(mut slot) = self.slot.take() else { return };
+        let Some(mut slot) = self.slot.take() else {
+            return;
+        };
         let database = Arc::clone(&self.database);
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn(leave(slot, database))),
@@ -555,7 +587,8 @@ fn last_status(output: &[u8]) -> Option<TransactionStatus> {
 
 /// An error that ends a statement rather than a connection.
 fn as_error(error: PgError) -> PgError {
-    error.with(wire::pg::ErrorField::Severity, "ERROR")
+    error
+        .with(wire::pg::ErrorField::Severity, "ERROR")
         .with(wire::pg::ErrorField::SeverityNonlocalized, "ERROR")
 }
 

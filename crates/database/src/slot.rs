@@ -50,13 +50,20 @@ impl Slot {
     async fn start(&mut self, node: &Node, database: &Database) -> Result<(), PgError> {
         let started = Instant::now();
         let volume = database.volume(node)?;
-        let limits =
-            BackendLimits { memory_bytes_max: node.options.limits.backend_memory_bytes_max };
+        let limits = BackendLimits {
+            memory_bytes_max: node.options.limits.backend_memory_bytes_max,
+        };
         let current = &node.current;
         let from_image = volume.is_pristine() && volume.template().id() == current.template.id();
         let (backend, parameters) = if from_image {
-            let backend = node.engine.fork(&current.image, Arc::clone(&volume), limits).await;
-            (backend.map_err(|error| start_error(&error))?, current.parameters.clone())
+            let backend = node
+                .engine
+                .fork(&current.image, Arc::clone(&volume), limits)
+                .await;
+            (
+                backend.map_err(|error| start_error(&error))?,
+                current.parameters.clone(),
+            )
         } else {
             connect(boot(node, database, &volume, limits).await?).await?
         };
@@ -82,7 +89,9 @@ impl Slot {
     /// Ends the backend as a clean shutdown does. After an error it is as after a crash, from
     /// which the next wake recovers.
     pub(crate) async fn shut_down(&mut self, database: &Database) {
-        let Some(backend) = self.backend.take() else { return };
+        let Some(backend) = self.backend.take() else {
+            return;
+        };
         if let Err(error) = backend.shut_down().await {
             tracing::warn!(database = %database.name(), %error, "the shutdown was not clean");
         }
@@ -107,7 +116,9 @@ impl Slot {
 
     /// Takes the sessions' traces off the backend. If that fails, the backend is given up.
     pub(crate) async fn reset(&mut self, database: &Database) {
-        let Some(backend) = self.backend.as_mut() else { return };
+        let Some(backend) = self.backend.as_mut() else {
+            return;
+        };
         if backend.is_broken() {
             self.lose(database);
             return;
@@ -184,7 +195,10 @@ async fn boot(
 async fn connect(mut backend: Backend) -> Result<(Backend, Vec<(String, String)>), PgError> {
     let mut startup = BytesMut::new();
     Startup::new(SUPERUSER, SUPERUSER).encode(&mut startup)?;
-    backend.connect(&startup).await.map_err(|error| start_error(&error))?;
+    backend
+        .connect(&startup)
+        .await
+        .map_err(|error| start_error(&error))?;
     let mut parameters = Vec::new();
     let output = backend.output().split();
     for (kind, body) in frames(&output) {
@@ -210,7 +224,10 @@ pub(crate) fn no_backend() -> PgError {
 }
 
 fn start_error(error: &BackendError) -> PgError {
-    PgError::fatal(sqlstate::CANNOT_CONNECT_NOW, format!("the database did not start: {error}"))
+    PgError::fatal(
+        sqlstate::CANNOT_CONNECT_NOW,
+        format!("the database did not start: {error}"),
+    )
 }
 
 /// What a session is told when its backend ended: Postgres' own FATAL if it gave one.
@@ -220,8 +237,11 @@ pub(crate) fn ended(error: &BackendError, output: &[u8]) -> PgError {
         .filter_map(|(_, body)| PgError::decode(body).ok())
         .find(|error| matches!(error.severity(), Severity::Fatal | Severity::Panic));
     fatal.unwrap_or_else(|| {
-        PgError::fatal(sqlstate::CRASH_SHUTDOWN, format!("the database's backend ended: {error}"))
-            .detail("Its open transaction is rolled back; what was committed is kept.")
-            .hint("Connect again: the database starts from its last commit.")
+        PgError::fatal(
+            sqlstate::CRASH_SHUTDOWN,
+            format!("the database's backend ended: {error}"),
+        )
+        .detail("Its open transaction is rolled back; what was committed is kept.")
+        .hint("Connect again: the database starts from its last commit.")
     })
 }

@@ -47,7 +47,8 @@ impl Statements {
 
     /// Answers a message into `output`, if it is about a database statement.
     pub(crate) fn handle(&mut self, message: &Frame, output: &mut BytesMut) -> Handling {
-        self.try_handle(message, output).unwrap_or_else(Handling::Refused)
+        self.try_handle(message, output)
+            .unwrap_or_else(Handling::Refused)
     }
 
     fn try_handle(&mut self, message: &Frame, output: &mut BytesMut) -> Result<Handling, PgError> {

@@ -77,7 +77,8 @@ async fn cache_lock(cached: &Path) -> Result<fs::File, TemplateError> {
         file.lock().map_err(io(&path))?;
         Ok(file)
     });
-    lock.await.map_err(|error| TemplateError::Damaged(error.to_string()))?
+    lock.await
+        .map_err(|error| TemplateError::Damaged(error.to_string()))?
 }
 
 /// Opens a template that some database refers to.
@@ -134,15 +135,19 @@ fn open(
     fingerprint: u64,
 ) -> Result<CurrentTemplate, TemplateError> {
     let template = Template::open(folder)?;
-    let bytes =
-        store::read_sealed(&folder.join(image_name), KIND, FORMAT_VERSION, fingerprint)?;
+    let bytes = store::read_sealed(&folder.join(image_name), KIND, FORMAT_VERSION, fingerprint)?;
     let damaged = || TemplateError::Damaged("it is cut short".to_owned());
     let (len, rest) = bytes.split_first_chunk::<4>().ok_or_else(damaged)?;
-    let (parameters, image) =
-        rest.split_at_checked(u32::from_le_bytes(*len) as usize).ok_or_else(damaged)?;
+    let (parameters, image) = rest
+        .split_at_checked(u32::from_le_bytes(*len) as usize)
+        .ok_or_else(damaged)?;
     let parameters = serde_json::from_slice(parameters)
         .map_err(|error| TemplateError::Damaged(error.to_string()))?;
-    Ok(CurrentTemplate { template, image: Image::decode(image)?, parameters })
+    Ok(CurrentTemplate {
+        template,
+        image: Image::decode(image)?,
+        parameters,
+    })
 }
 
 /// Makes a template and its image in `cached`.
@@ -176,8 +181,14 @@ async fn make_in(
 ) -> Result<(), TemplateError> {
     let volume = Arc::new(Volume::scratch(work)?);
     engine.initdb(Arc::clone(&volume)).await?;
-    let first = engine.boot(Arc::clone(&volume), SUPERUSER, BackendLimits::default()).await;
-    first.map_err(EngineError::Backend)?.shut_down().await.map_err(EngineError::Backend)?;
+    let first = engine
+        .boot(Arc::clone(&volume), SUPERUSER, BackendLimits::default())
+        .await;
+    first
+        .map_err(EngineError::Backend)?
+        .shut_down()
+        .await
+        .map_err(EngineError::Backend)?;
 
     let mut backend = engine
         .boot(Arc::clone(&volume), SUPERUSER, BackendLimits::default())
@@ -185,8 +196,13 @@ async fn make_in(
         .map_err(EngineError::Backend)?;
     let mut startup = BytesMut::new();
     let greeting = Startup::new(SUPERUSER, SUPERUSER);
-    greeting.encode(&mut startup).map_err(|error| TemplateError::Damaged(error.to_string()))?;
-    backend.connect(&startup).await.map_err(EngineError::Backend)?;
+    greeting
+        .encode(&mut startup)
+        .map_err(|error| TemplateError::Damaged(error.to_string()))?;
+    backend
+        .connect(&startup)
+        .await
+        .map_err(EngineError::Backend)?;
     for statement in WARM_UP {
         frontend::query(backend.input(), statement.as_bytes())
             .map_err(|error| TemplateError::Damaged(error.to_string()))?;
@@ -218,13 +234,14 @@ fn parameters(output: &BytesMut) -> Result<Vec<(String, String)>, TemplateError>
     for (kind, body) in wire::pg::frames(output) {
         match kind {
             backend::kind::PARAMETER_STATUS => {
-                let (name, value) =
-                    backend::decode_parameter_status(body).map_err(damaged)?;
+                let (name, value) = backend::decode_parameter_status(body).map_err(damaged)?;
                 crate::session::set_parameter(&mut parameters, name, value);
             }
             backend::kind::ERROR_RESPONSE => {
                 let error = wire::PgError::decode(body).map_err(damaged)?;
-                return Err(TemplateError::Damaged(format!("the warm-up failed: {error}")));
+                return Err(TemplateError::Damaged(format!(
+                    "the warm-up failed: {error}"
+                )));
             }
             _ => {}
         }
@@ -243,7 +260,9 @@ fn copy(from: &Path, to: &Path) -> Result<(), TemplateError> {
         let entry = entry.map_err(io(from))?;
         let target = temporary.join(entry.file_name());
         fs::copy(entry.path(), &target).map_err(io(&target))?;
-        fs::File::open(&target).and_then(|file| file.sync_all()).map_err(io(&target))?;
+        fs::File::open(&target)
+            .and_then(|file| file.sync_all())
+            .map_err(io(&target))?;
     }
     store::sync_directory(&temporary).map_err(io(&temporary))?;
     if to.exists() {

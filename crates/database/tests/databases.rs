@@ -1,5 +1,7 @@
 //! Databases and sessions over the real engine.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,11 +21,16 @@ fn name(text: &str) -> DatabaseName {
 }
 
 async fn open(folder: &Path) -> Databases {
-    Databases::open(Options::new(folder, cache())).await.unwrap()
+    Databases::open(Options::new(folder, cache()))
+        .await
+        .unwrap()
 }
 
 async fn session(databases: &Databases, database: &str) -> Session {
-    let options = SessionOptions { origin: "a test".into(), ..SessionOptions::default() };
+    let options = SessionOptions {
+        origin: "a test".into(),
+        ..SessionOptions::default()
+    };
     databases.session(&name(database), options).await.unwrap()
 }
 
@@ -31,7 +38,10 @@ async fn session(databases: &Databases, database: &str) -> Session {
 async fn rows(session: &mut Session, sql: &str) -> Vec<String> {
     let result = session.query(sql, &[]).await.unwrap();
     let row = |row: &Vec<Option<String>>| {
-        let values: Vec<&str> = row.iter().map(|value| value.as_deref().unwrap_or("-")).collect();
+        let values: Vec<&str> = row
+            .iter()
+            .map(|value| value.as_deref().unwrap_or("-"))
+            .collect();
         values.join(" ")
     };
     result.rows.iter().map(row).collect()
@@ -67,10 +77,16 @@ async fn what_was_committed_is_there_after_a_stop() {
     for round in 0..3 {
         let databases = open(folder.path()).await;
         let mut session = session(&databases, "kept").await;
-        assert_eq!(rows(&mut session, "SELECT current_database()").await, ["kept"]);
+        assert_eq!(
+            rows(&mut session, "SELECT current_database()").await,
+            ["kept"]
+        );
         simple(&mut session, "CREATE TABLE IF NOT EXISTS t (n int)").await;
         let expected: Vec<String> = (0..round).map(|n: i32| n.to_string()).collect();
-        assert_eq!(rows(&mut session, "SELECT n FROM t ORDER BY n").await, expected);
+        assert_eq!(
+            rows(&mut session, "SELECT n FROM t ORDER BY n").await,
+            expected
+        );
         simple(&mut session, &format!("INSERT INTO t VALUES ({round})")).await;
         session.close().await;
         databases.close().await.unwrap();
@@ -81,7 +97,9 @@ async fn what_was_committed_is_there_after_a_stop() {
 async fn a_second_opening_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let databases = open(folder.path()).await;
-    let error = Databases::open(Options::new(folder.path(), cache())).await.unwrap_err();
+    let error = Databases::open(Options::new(folder.path(), cache()))
+        .await
+        .unwrap_err();
     assert!(error.to_string().contains("process"), "{error}");
     databases.close().await.unwrap();
 }
@@ -92,12 +110,18 @@ async fn a_hundred_databases_do_not_see_each_other() {
     let databases = open(folder.path()).await;
     for n in 0..100 {
         let mut session = session(&databases, &format!("d{n}")).await;
-        simple(&mut session, &format!("CREATE TABLE own (n int); INSERT INTO own VALUES ({n})"))
-            .await;
+        simple(
+            &mut session,
+            &format!("CREATE TABLE own (n int); INSERT INTO own VALUES ({n})"),
+        )
+        .await;
     }
     for n in 0..100 {
         let mut session = session(&databases, &format!("d{n}")).await;
-        assert_eq!(rows(&mut session, "SELECT * FROM own").await, [n.to_string()]);
+        assert_eq!(
+            rows(&mut session, "SELECT * FROM own").await,
+            [n.to_string()]
+        );
     }
     databases.close().await.unwrap();
 }
@@ -125,16 +149,29 @@ async fn a_fork_is_independent_of_its_parent() {
     let folder = tempfile::tempdir().unwrap();
     let databases = open(folder.path()).await;
     let mut parent = session(&databases, "parent").await;
-    simple(&mut parent, "CREATE TABLE t (n int); INSERT INTO t VALUES (1)").await;
+    simple(
+        &mut parent,
+        "CREATE TABLE t (n int); INSERT INTO t VALUES (1)",
+    )
+    .await;
     // While the parent is in use, and awake.
-    databases.create(&name("child"), Source::Database(name("parent"))).await.unwrap();
+    databases
+        .create(&name("child"), Source::Database(name("parent")))
+        .await
+        .unwrap();
     simple(&mut parent, "INSERT INTO t VALUES (2)").await;
     let mut child = session(&databases, "child").await;
     assert_eq!(rows(&mut child, "SELECT * FROM t").await, ["1"]);
     simple(&mut child, "INSERT INTO t VALUES (3)").await;
     assert_eq!(rows(&mut parent, "SELECT * FROM t").await, ["1", "2"]);
-    assert_eq!(rows(&mut child, "SELECT current_database()").await, ["child"]);
-    assert_eq!(databases.info(&name("child")).unwrap().parent.as_deref(), Some("parent"));
+    assert_eq!(
+        rows(&mut child, "SELECT current_database()").await,
+        ["child"]
+    );
+    assert_eq!(
+        databases.info(&name("child")).unwrap().parent.as_deref(),
+        Some("parent")
+    );
     databases.close().await.unwrap();
 }
 
@@ -143,18 +180,33 @@ async fn database_statements_work_over_both_protocols() {
     let folder = tempfile::tempdir().unwrap();
     let databases = open(folder.path()).await;
     let mut session = session(&databases, "postgres").await;
-    assert_eq!(simple(&mut session, "CREATE DATABASE a").await, ["CREATE DATABASE"]);
+    assert_eq!(
+        simple(&mut session, "CREATE DATABASE a").await,
+        ["CREATE DATABASE"]
+    );
     assert_eq!(simple(&mut session, "create database A").await, ["42P04"]);
-    let result = session.query("CREATE DATABASE b TEMPLATE a", &[]).await.unwrap();
+    let result = session
+        .query("CREATE DATABASE b TEMPLATE a", &[])
+        .await
+        .unwrap();
     assert_eq!(result.command, "CREATE DATABASE");
     let listed = rows(&mut session, "SELECT datname FROM pg_database ORDER BY 1").await;
     assert_eq!(listed, ["a", "b", "postgres", "template0", "template1"]);
-    assert_eq!(simple(&mut session, "DROP DATABASE a").await, ["DROP DATABASE"]);
+    assert_eq!(
+        simple(&mut session, "DROP DATABASE a").await,
+        ["DROP DATABASE"]
+    );
     assert_eq!(simple(&mut session, "DROP DATABASE a").await, ["3D000"]);
-    assert_eq!(simple(&mut session, "DROP DATABASE IF EXISTS a").await, ["DROP DATABASE"]);
+    assert_eq!(
+        simple(&mut session, "DROP DATABASE IF EXISTS a").await,
+        ["DROP DATABASE"]
+    );
     let error = session.query("DROP DATABASE a", &[]).await.unwrap_err();
     assert_eq!(error.code(), "3D000");
-    let error = session.query("DROP DATABASE postgres", &[]).await.unwrap_err();
+    let error = session
+        .query("DROP DATABASE postgres", &[])
+        .await
+        .unwrap_err();
     assert_eq!(error.code(), "55006");
     let listed = rows(&mut session, "SELECT datname FROM pg_database ORDER BY 1").await;
     assert_eq!(listed, ["b", "postgres", "template0", "template1"]);
@@ -173,8 +225,16 @@ async fn a_session_leaves_nothing_behind() {
     let databases = open(folder.path()).await;
     let mut first = session(&databases, "x").await;
     simple(&mut first, "CREATE ROLE limited; CREATE TABLE t (n int)").await;
-    simple(&mut first, "SET work_mem = '1MB'; CREATE TEMP TABLE tmp (n int)").await;
-    simple(&mut first, "PREPARE p AS SELECT 1; SELECT pg_advisory_lock(1)").await;
+    simple(
+        &mut first,
+        "SET work_mem = '1MB'; CREATE TEMP TABLE tmp (n int)",
+    )
+    .await;
+    simple(
+        &mut first,
+        "PREPARE p AS SELECT 1; SELECT pg_advisory_lock(1)",
+    )
+    .await;
     simple(&mut first, "SET SESSION AUTHORIZATION limited").await;
     simple(&mut first, "BEGIN; INSERT INTO t VALUES (1)").await;
     drop(first);
@@ -182,8 +242,18 @@ async fn a_session_leaves_nothing_behind() {
     assert_eq!(rows(&mut second, "SELECT current_user").await, ["postgres"]);
     assert_eq!(rows(&mut second, "SHOW work_mem").await, ["4MB"]);
     assert_eq!(rows(&mut second, "SELECT to_regclass('tmp')").await, ["-"]);
-    assert_eq!(rows(&mut second, "SELECT count(*) FROM pg_prepared_statements").await, ["0"]);
-    assert_eq!(rows(&mut second, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").await, ["0"]);
+    assert_eq!(
+        rows(&mut second, "SELECT count(*) FROM pg_prepared_statements").await,
+        ["0"]
+    );
+    assert_eq!(
+        rows(
+            &mut second,
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+        )
+        .await,
+        ["0"]
+    );
     assert_eq!(rows(&mut second, "SELECT count(*) FROM t").await, ["0"]);
     databases.close().await.unwrap();
 }
@@ -191,12 +261,19 @@ async fn a_session_leaves_nothing_behind() {
 #[tokio::test(flavor = "multi_thread")]
 async fn waiting_for_a_session_has_a_limit_that_says_who_holds_it() {
     let folder = tempfile::tempdir().unwrap();
-    let limits =
-        Limits { session_wait_max: Duration::from_millis(50), ..Limits::default() };
-    let options = Options { limits, ..Options::new(folder.path(), cache()) };
+    let limits = Limits {
+        session_wait_max: Duration::from_millis(50),
+        ..Limits::default()
+    };
+    let options = Options {
+        limits,
+        ..Options::new(folder.path(), cache())
+    };
     let databases = Databases::open(options).await.unwrap();
     let _holder = session(&databases, "x").await;
-    let waiter = databases.session(&name("x"), SessionOptions::default()).await;
+    let waiter = databases
+        .session(&name("x"), SessionOptions::default())
+        .await;
     let error = waiter.unwrap_err();
     assert_eq!(error.code(), "53300");
     assert!(error.message().contains("a test"), "{error}");
@@ -207,9 +284,17 @@ async fn a_dropped_future_costs_the_backend_but_no_commit() {
     let folder = tempfile::tempdir().unwrap();
     let databases = open(folder.path()).await;
     let mut first = session(&databases, "x").await;
-    simple(&mut first, "CREATE TABLE t (n int); INSERT INTO t VALUES (1)").await;
+    simple(
+        &mut first,
+        "CREATE TABLE t (n int); INSERT INTO t VALUES (1)",
+    )
+    .await;
     let endless = first.query("SELECT pg_sleep(600)", &[]);
-    assert!(tokio::time::timeout(Duration::from_millis(50), endless).await.is_err());
+    assert!(
+        tokio::time::timeout(Duration::from_millis(50), endless)
+            .await
+            .is_err()
+    );
     drop(first);
     let mut second = session(&databases, "x").await;
     assert_eq!(rows(&mut second, "SELECT * FROM t").await, ["1"]);
@@ -221,7 +306,10 @@ async fn statements_can_be_cancelled_and_time_out() {
     let folder = tempfile::tempdir().unwrap();
     let databases = open(folder.path()).await;
     let mut session = session(&databases, "x").await;
-    for sql in ["SELECT pg_sleep(600)", "SELECT count(*) FROM generate_series(1, 10000000000)"] {
+    for sql in [
+        "SELECT pg_sleep(600)",
+        "SELECT count(*) FROM generate_series(1, 10000000000)",
+    ] {
         let canceller = session.canceller();
         let cancel = tokio::spawn(async move {
             // Until the statement is under way there is nothing to cancel.
@@ -250,7 +338,10 @@ async fn memory_and_stack_end_in_postgres_own_errors() {
     let databases = open(folder.path()).await;
     let mut session = session(&databases, "x").await;
     let error = session
-        .query("SELECT length(repeat('x', 400000000) || repeat('y', 400000000))", &[])
+        .query(
+            "SELECT length(repeat('x', 400000000) || repeat('y', 400000000))",
+            &[],
+        )
         .await
         .unwrap_err();
     assert_eq!(error.code(), "53200");
@@ -261,7 +352,11 @@ async fn memory_and_stack_end_in_postgres_own_errors() {
     .await;
     let error = session.query("SELECT deep(1)", &[]).await.unwrap_err();
     assert_eq!(error.code(), "54001");
-    let json = format!("SELECT '{}{}'::json", "[".repeat(200_000), "]".repeat(200_000));
+    let json = format!(
+        "SELECT '{}{}'::json",
+        "[".repeat(200_000),
+        "]".repeat(200_000)
+    );
     let error = session.query(&json, &[]).await.unwrap_err();
     assert_eq!(error.code(), "54001");
     assert_eq!(rows(&mut session, "SELECT 1").await, ["1"]);
@@ -276,12 +371,22 @@ async fn a_quiet_database_goes_to_sleep_and_wakes_with_its_rows() {
         flush_interval: Duration::from_millis(10),
         ..Limits::default()
     };
-    let options = Options { limits, ..Options::new(folder.path(), cache()) };
+    let options = Options {
+        limits,
+        ..Options::new(folder.path(), cache())
+    };
     let databases = Databases::open(options).await.unwrap();
     for expected in 1..4 {
         let mut session = session(&databases, "x").await;
-        simple(&mut session, "CREATE TABLE IF NOT EXISTS t (n int); INSERT INTO t VALUES (1)").await;
-        assert_eq!(rows(&mut session, "SELECT count(*) FROM t").await, [expected.to_string()]);
+        simple(
+            &mut session,
+            "CREATE TABLE IF NOT EXISTS t (n int); INSERT INTO t VALUES (1)",
+        )
+        .await;
+        assert_eq!(
+            rows(&mut session, "SELECT count(*) FROM t").await,
+            [expected.to_string()]
+        );
         session.close().await;
         while databases.count().1 > 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -296,7 +401,14 @@ async fn dropping_with_force_ends_the_session_in_it() {
     let databases = open(folder.path()).await;
     let mut inside = session(&databases, "x").await;
     simple(&mut inside, "CREATE TABLE t (n int)").await;
-    assert_eq!(databases.delete(&name("x"), false).await.unwrap_err().code(), "55006");
+    assert_eq!(
+        databases
+            .delete(&name("x"), false)
+            .await
+            .unwrap_err()
+            .code(),
+        "55006"
+    );
     databases.delete(&name("x"), true).await.unwrap();
     let error = inside.query("SELECT 1", &[]).await.unwrap_err();
     assert_eq!(error.code(), "57P01");

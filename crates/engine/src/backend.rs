@@ -29,7 +29,9 @@ pub struct BackendLimits {
 
 impl Default for BackendLimits {
     fn default() -> Self {
-        Self { memory_bytes_max: 512 << 20 }
+        Self {
+            memory_bytes_max: 512 << 20,
+        }
     }
 }
 
@@ -71,7 +73,10 @@ pub struct Backend {
 
 impl std::fmt::Debug for Backend {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Backend").field("busy", &self.busy).finish_non_exhaustive()
+        formatter
+            .debug_struct("Backend")
+            .field("busy", &self.busy)
+            .finish_non_exhaustive()
     }
 }
 
@@ -113,12 +118,21 @@ impl Backend {
         limits: BackendLimits,
     ) -> Result<Self, BackendError> {
         let scratch = Arc::new(Scratch::new());
-        let host =
-            host(engine, engine.postgres(), volume, scratch, StandardStreams::Log, limits, None);
+        let host = host(
+            engine,
+            engine.postgres(),
+            volume,
+            scratch,
+            StandardStreams::Log,
+            limits,
+            None,
+        );
         let mut store = instantiate(engine, host).await.map_err(start_error)?;
         cold_start(&mut store).await.map_err(start_error)?;
         let arguments: Vec<&str> = ARGUMENTS.into_iter().chain([database]).collect();
-        call(&mut store, "pgl_setPGliteActive", 1).await.map_err(start_error)?;
+        call(&mut store, "pgl_setPGliteActive", 1)
+            .await
+            .map_err(start_error)?;
         match main(&mut store, &arguments).await {
             Ok(status) | Err(Ended::Exit(status)) if status == STATUS_ALIVE => {}
             Ok(status) | Err(Ended::Exit(status)) => {
@@ -126,9 +140,13 @@ impl Backend {
             }
             Err(Ended::Other(error)) => return Err(BackendError::Start(error)),
         }
-        let start: TypedFunc<(), ()> = export(&mut store, "pgl_startPGlite").map_err(start_error)?;
+        let start: TypedFunc<(), ()> =
+            export(&mut store, "pgl_startPGlite").map_err(start_error)?;
         enter(&mut store);
-        start.call_async(&mut store, ()).await.map_err(start_error)?;
+        start
+            .call_async(&mut store, ())
+            .await
+            .map_err(start_error)?;
         Self::new(store).map_err(start_error)
     }
 
@@ -140,26 +158,48 @@ impl Backend {
         limits: BackendLimits,
     ) -> Result<Self, BackendError> {
         let scratch = Arc::new(Scratch::new());
-        let mut host =
-            host(engine, engine.postgres(), volume, scratch, StandardStreams::Log, limits, None);
+        let mut host = host(
+            engine,
+            engine.postgres(),
+            volume,
+            scratch,
+            StandardStreams::Log,
+            limits,
+            None,
+        );
         host.files
             .restore(&image.directory, &image.files)
             .map_err(|errno| BackendError::Start(format!("its files: errno {}", errno.0)))?;
         let mut store = instantiate(engine, host).await.map_err(start_error)?;
         let guest = store.data().guest();
-        let missing = image.memory.bytes().saturating_sub(guest.memory.data_size(&store));
-        guest.memory.grow(&mut store, missing as u64 / 65_536).map_err(start_error)?;
+        let missing = image
+            .memory
+            .bytes()
+            .saturating_sub(guest.memory.data_size(&store));
+        guest
+            .memory
+            .grow(&mut store, missing as u64 / 65_536)
+            .map_err(start_error)?;
         image
             .memory
             .map_over(&mut store, &guest.memory)
             .map_err(|error| BackendError::Start(error.to_string()))?;
         let module = Arc::clone(&store.data().module);
-        for (name, value) in module.description.mutable_globals.iter().zip(&image.globals) {
+        for (name, value) in module
+            .description
+            .mutable_globals
+            .iter()
+            .zip(&image.globals)
+        {
             let global = guest.instance.get_global(&mut store, name);
             let global = global.ok_or_else(|| BackendError::Start(format!("no {name}")))?;
-            global.set(&mut store, Val::I32(*value as i32)).map_err(start_error)?;
+            global
+                .set(&mut store, Val::I32(*value as i32))
+                .map_err(start_error)?;
         }
-        crate::host::restore(&mut store, &image.libraries).await.map_err(start_error)?;
+        crate::host::restore(&mut store, &image.libraries)
+            .await
+            .map_err(start_error)?;
         let mut backend = Self::new(store).map_err(start_error)?;
         backend.reseed();
         Ok(backend)
@@ -182,7 +222,12 @@ impl Backend {
             stack_pointer,
         };
         let interrupt = Arc::clone(&store.data().interrupt);
-        Ok(Self { store, calls, interrupt, busy: Arc::default() })
+        Ok(Self {
+            store,
+            calls,
+            interrupt,
+            busy: Arc::default(),
+        })
     }
 
     /// Gives a fork random numbers of its own. What Postgres draws from the system is different
@@ -217,7 +262,13 @@ impl Backend {
         let libraries = crate::host::save(&mut self.store).map_err(EngineError::Wasm)?;
         let memory = MemoryImage::of(guest.memory.data(&self.store))
             .map_err(|error| EngineError::Image(error.to_string()))?;
-        Ok(Image { memory, globals, libraries, directory, files })
+        Ok(Image {
+            memory,
+            globals,
+            libraries,
+            directory,
+            files,
+        })
     }
 
     /// A handle that interrupts this backend from another task or thread.
@@ -283,12 +334,21 @@ impl Backend {
         let send: TypedFunc<(), ()> = self.export("pgl_sendConnData")?;
         enter(&mut self.store);
         let port = port.call_async(&mut self.store, ()).await.map_err(ended)?;
-        let status = process.call_async(&mut self.store, (port, 1, 1)).await.map_err(ended)?;
+        let status = process
+            .call_async(&mut self.store, (port, 1, 1))
+            .await
+            .map_err(ended)?;
         if status != 0 {
-            return Err(BackendError::Start("it refused the startup packet".to_owned()));
+            return Err(BackendError::Start(
+                "it refused the startup packet".to_owned(),
+            ));
         }
         send.call_async(&mut self.store, ()).await.map_err(ended)?;
-        self.calls.flush.call_async(&mut self.store, ()).await.map_err(ended)?;
+        self.calls
+            .flush
+            .call_async(&mut self.store, ())
+            .await
+            .map_err(ended)?;
         guard.end();
         Ok(())
     }
@@ -313,7 +373,12 @@ impl Backend {
         if !self.store.data().client.input.is_empty() {
             return Ok(true);
         }
-        let buffered = self.calls.buffered.call_async(&mut self.store, ()).await.map_err(ended)?;
+        let buffered = self
+            .calls
+            .buffered
+            .call_async(&mut self.store, ())
+            .await
+            .map_err(ended)?;
         Ok(buffered > 0)
     }
 
@@ -321,19 +386,38 @@ impl Backend {
     async fn step(&mut self) -> Result<(), BackendError> {
         let stack = self.calls.stack_pointer.get(&mut self.store);
         enter(&mut self.store);
-        let outcome = self.calls.main_loop_once.call_async(&mut self.store, ()).await;
+        let outcome = self
+            .calls
+            .main_loop_once
+            .call_async(&mut self.store, ())
+            .await;
         if let Err(error) = outcome {
             match error.downcast_ref::<Exit>() {
                 Some(Exit::Status(STATUS_LONGJMP)) => {
-                    self.calls.stack_pointer.set(&mut self.store, stack).map_err(ended)?;
+                    self.calls
+                        .stack_pointer
+                        .set(&mut self.store, stack)
+                        .map_err(ended)?;
                     enter(&mut self.store);
-                    self.calls.main_longjmp.call_async(&mut self.store, ()).await.map_err(ended)?;
+                    self.calls
+                        .main_longjmp
+                        .call_async(&mut self.store, ())
+                        .await
+                        .map_err(ended)?;
                 }
                 _ => return Err(ended(error)),
             }
         }
-        self.calls.send_ready.call_async(&mut self.store, ()).await.map_err(ended)?;
-        self.calls.flush.call_async(&mut self.store, ()).await.map_err(ended)
+        self.calls
+            .send_ready
+            .call_async(&mut self.store, ())
+            .await
+            .map_err(ended)?;
+        self.calls
+            .flush
+            .call_async(&mut self.store, ())
+            .await
+            .map_err(ended)
     }
 
     /// Whether a transaction block is open.
@@ -343,8 +427,12 @@ impl Backend {
     /// [`BackendError`] if the backend ended.
     pub async fn in_transaction(&mut self) -> Result<bool, BackendError> {
         let guard = Busy::begin(&self.busy);
-        let open =
-            self.calls.in_transaction.call_async(&mut self.store, ()).await.map_err(ended)?;
+        let open = self
+            .calls
+            .in_transaction
+            .call_async(&mut self.store, ())
+            .await
+            .map_err(ended)?;
         guard.end();
         Ok(open != 0)
     }
@@ -358,10 +446,16 @@ impl Backend {
     /// the next boot recovers from.
     pub async fn shut_down(mut self) -> Result<(), BackendError> {
         const TERMINATE: &[u8] = b"X\0\0\0\x04";
-        call(&mut self.store, "pgl_setPGliteActive", 0).await.map_err(ended)?;
+        call(&mut self.store, "pgl_setPGliteActive", 0)
+            .await
+            .map_err(ended)?;
         self.input().extend_from_slice(TERMINATE);
         enter(&mut self.store);
-        let left = self.calls.main_loop_once.call_async(&mut self.store, ()).await;
+        let left = self
+            .calls
+            .main_loop_once
+            .call_async(&mut self.store, ())
+            .await;
         clean(left.err())?;
         let run: TypedFunc<(), ()> = self.export("pgl_run_atexit_funcs")?;
         enter(&mut self.store);
@@ -427,8 +521,11 @@ fn host(
     limits: BackendLimits,
     children: Option<Children>,
 ) -> Host {
-    let namespace =
-        Namespace { volume, scratch, distribution: engine.distribution().clone() };
+    let namespace = Namespace {
+        volume,
+        scratch,
+        distribution: engine.distribution().clone(),
+    };
     Host {
         files: FileTable::new(namespace, streams),
         client: Client::default(),
@@ -471,11 +568,17 @@ async fn instantiate(engine: &EngineInner, host: Host) -> wasmtime::Result<Store
     });
     let instance = module.pre.instantiate_async(&mut store).await?;
     let missing = |name: &str| wasmtime::format_err!("the module does not export {name}");
-    let memory = instance.get_memory(&mut store, "memory").ok_or_else(|| missing("memory"))?;
+    let memory = instance
+        .get_memory(&mut store, "memory")
+        .ok_or_else(|| missing("memory"))?;
     let table = instance
         .get_table(&mut store, "__indirect_function_table")
         .ok_or_else(|| missing("its table"))?;
-    store.data_mut().guest = Some(Guest { instance, memory, table });
+    store.data_mut().guest = Some(Guest {
+        instance,
+        memory,
+        table,
+    });
     Ok(store)
 }
 
@@ -496,7 +599,10 @@ async fn cold_start(store: &mut Store<Host>) -> wasmtime::Result<()> {
         }
     }
     let set: TypedFunc<(u32, u32), ()> = export(store, "pgl_set_rw_cbs")?;
-    let callbacks = (module.callback("client_read"), module.callback("client_write"));
+    let callbacks = (
+        module.callback("client_read"),
+        module.callback("client_write"),
+    );
     set.call_async(&mut *store, callbacks).await?;
     for (setter, callback) in [
         ("pgl_set_system_fn", "system"),
@@ -504,7 +610,8 @@ async fn cold_start(store: &mut Store<Host>) -> wasmtime::Result<()> {
         ("pgl_set_pclose_fn", "pclose"),
     ] {
         let set: TypedFunc<u32, ()> = export(store, setter)?;
-        set.call_async(&mut *store, module.callback(callback)).await?;
+        set.call_async(&mut *store, module.callback(callback))
+            .await?;
     }
     Ok(())
 }
@@ -549,10 +656,16 @@ async fn main(store: &mut Store<Host>, arguments: &[&str]) -> Result<i32, Ended>
         at += argument.len() + 1;
     }
     target[pointers - 4..pointers].fill(0);
-    let global = store.data().guest().instance.get_global(&mut *store, "__stack_pointer");
+    let global = store
+        .data()
+        .guest()
+        .instance
+        .get_global(&mut *store, "__stack_pointer");
     let stack = global.map(|global| global.get(&mut *store));
     enter(store);
-    let outcome = main.call_async(&mut *store, (arguments.len() as i32, base)).await;
+    let outcome = main
+        .call_async(&mut *store, (arguments.len() as i32, base))
+        .await;
     // The exit unwound the frames; their stack is given back.
     if let (Some(global), Some(stack)) = (global, stack) {
         global.set(&mut *store, stack).map_err(other)?;
@@ -584,6 +697,9 @@ pub(crate) async fn run_program(
     // `exit` of the C library would have written what its streams still hold.
     let flush: TypedFunc<i32, i32> = export(&mut store, "fflush").map_err(EngineError::Wasm)?;
     enter(&mut store);
-    flush.call_async(&mut store, 0).await.map_err(EngineError::Wasm)?;
+    flush
+        .call_async(&mut store, 0)
+        .await
+        .map_err(EngineError::Wasm)?;
     Ok(status)
 }

@@ -58,7 +58,10 @@ impl CompileCache {
             .mode(0o700)
             .create(directory)
             .map_err(|source| cache_error(directory, source))?;
-        Ok(Self { directory: directory.to_owned(), progress })
+        Ok(Self {
+            directory: directory.to_owned(),
+            progress,
+        })
     }
 
     pub(crate) fn progress(&self) -> &dyn Progress {
@@ -87,20 +90,23 @@ impl CompileCache {
         }
         // Another process may be compiling the same: wait for it, then look again.
         let lock_path = code_path.with_extension("lock");
-        let lock = fs::File::create(&lock_path).map_err(|source| cache_error(&lock_path, source))?;
-        lock.lock().map_err(|source| cache_error(&lock_path, source))?;
+        let lock =
+            fs::File::create(&lock_path).map_err(|source| cache_error(&lock_path, source))?;
+        lock.lock()
+            .map_err(|source| cache_error(&lock_path, source))?;
         if let Ok(found) = read(engine, &code_path, &about_path, key) {
             return Ok(found);
         }
-        let rewritten = rewrite(&wasm(), role)
-            .map_err(|source| EngineError::Rewrite { name: name.to_owned(), source })?;
+        let rewritten = rewrite(&wasm(), role).map_err(|source| EngineError::Rewrite {
+            name: name.to_owned(),
+            source,
+        })?;
         let code = self.compile(name, &rewritten.wasm)?;
         let description = Description::from(rewritten);
         let about = encode(&description, &code);
         write_atomic(&code_path, &code).map_err(|source| cache_error(&code_path, source))?;
-        store::write_sealed(&about_path, KIND, FORMAT_VERSION, key, &about).map_err(|error| {
-            cache_error(&about_path, std::io::Error::other(error.to_string()))
-        })?;
+        store::write_sealed(&about_path, KIND, FORMAT_VERSION, key, &about)
+            .map_err(|error| cache_error(&about_path, std::io::Error::other(error.to_string())))?;
         let module = deserialize(engine, &code_path).map_err(EngineError::Wasm)?;
         Ok((module, description))
     }
@@ -111,9 +117,12 @@ impl CompileCache {
             progress: Arc::clone(&self.progress),
         });
         let mut config = crate::engine::configuration();
-        config.enable_incremental_compilation(counter).map_err(EngineError::Wasm)?;
+        config
+            .enable_incremental_compilation(counter)
+            .map_err(EngineError::Wasm)?;
         let compiler = Engine::new(&config).map_err(EngineError::Wasm)?;
-        self.progress.begin(&format!("compiling {name} (once)"), functions(wasm));
+        self.progress
+            .begin(&format!("compiling {name} (once)"), functions(wasm));
         let code = compiler.precompile_module(wasm).map_err(EngineError::Wasm);
         self.progress.end();
         code
@@ -128,7 +137,10 @@ struct Counter {
 
 impl std::fmt::Debug for Counter {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Counter").field("done", &self.done).finish_non_exhaustive()
+        formatter
+            .debug_struct("Counter")
+            .field("done", &self.done)
+            .finish_non_exhaustive()
     }
 }
 
@@ -227,7 +239,10 @@ fn decode(reader: &mut Reader<'_>) -> Result<Description, String> {
     };
     let mut segments = Vec::new();
     for _ in 0..reader.u32()? {
-        segments.push(Segment { offset: reader.u32()?, bytes: reader.bytes()?.to_vec() });
+        segments.push(Segment {
+            offset: reader.u32()?,
+            bytes: reader.bytes()?.to_vec(),
+        });
     }
     let mut maps = [HashMap::new(), HashMap::new()];
     for map in &mut maps {
@@ -241,7 +256,14 @@ fn decode(reader: &mut Reader<'_>) -> Result<Description, String> {
         mutable_globals.push(reader.string()?);
     }
     let [symbols, function_slots] = maps;
-    Ok(Description { segments, dylink, first_callback, symbols, function_slots, mutable_globals })
+    Ok(Description {
+        segments,
+        dylink,
+        first_callback,
+        symbols,
+        function_slots,
+        mutable_globals,
+    })
 }
 
 fn write_atomic(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
@@ -252,5 +274,8 @@ fn write_atomic(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 }
 
 fn cache_error(path: &Path, source: std::io::Error) -> EngineError {
-    EngineError::Cache { path: path.to_owned(), source }
+    EngineError::Cache {
+        path: path.to_owned(),
+        source,
+    }
 }

@@ -34,7 +34,10 @@ impl<'a> Reader<'a> {
     }
 
     fn take(&mut self, len: usize) -> Result<&'a [u8], String> {
-        let (head, tail) = self.0.split_at_checked(len).ok_or("the file is cut short")?;
+        let (head, tail) = self
+            .0
+            .split_at_checked(len)
+            .ok_or("the file is cut short")?;
         self.0 = tail;
         Ok(head)
     }

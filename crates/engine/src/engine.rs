@@ -145,7 +145,10 @@ impl Engine {
         let mut hasher = DefaultHasher::new();
         IMAGE_VERSION.hash(&mut hasher);
         self.0.distribution.id().as_bytes().hash(&mut hasher);
-        self.0.wasm.precompile_compatibility_hash().hash(&mut hasher);
+        self.0
+            .wasm
+            .precompile_compatibility_hash()
+            .hash(&mut hasher);
         hasher.finish()
     }
 
@@ -223,7 +226,11 @@ impl EngineInner {
     }
 
     pub(crate) fn postgres(&self) -> Arc<MainModule> {
-        Arc::clone(self.postgres.get().expect("BUG: loaded when the engine was opened"))
+        Arc::clone(
+            self.postgres
+                .get()
+                .expect("BUG: loaded when the engine was opened"),
+        )
     }
 
     fn load_postgres(&self) -> Result<MainModule, EngineError> {
@@ -241,9 +248,10 @@ impl EngineInner {
     pub(crate) fn load_initdb(&self) -> Result<MainModule, EngineError> {
         let hash = self.distribution.initdb_wasm_sha256();
         let (module, description) =
-            self.cache.load(&self.wasm, "initdb", hash.as_bytes(), Role::Main, || {
-                self.distribution.initdb_wasm()
-            })?;
+            self.cache
+                .load(&self.wasm, "initdb", hash.as_bytes(), Role::Main, || {
+                    self.distribution.initdb_wasm()
+                })?;
         MainModule::new(&self.linker, &module, description)
     }
 
@@ -271,11 +279,19 @@ impl EngineInner {
             .library_sha256(path)
             .ok_or_else(|| wasmtime::format_err!("file not found"))?;
         let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
-        let wasm =
-            || self.distribution.contents(path).map(|bytes| bytes.to_vec()).unwrap_or_default();
+        let wasm = || {
+            self.distribution
+                .contents(path)
+                .map(|bytes| bytes.to_vec())
+                .unwrap_or_default()
+        };
         let (module, description) =
-            self.cache.load(&self.wasm, name, hash.as_bytes(), Role::Library, wasm)?;
-        Ok(LibraryModule { module, description })
+            self.cache
+                .load(&self.wasm, name, hash.as_bytes(), Role::Library, wasm)?;
+        Ok(LibraryModule {
+            module,
+            description,
+        })
     }
 
     /// Runs `postgres` for `initdb`, with input and output in memory: its exit status.
@@ -289,7 +305,16 @@ impl EngineInner {
     ) -> Result<i32, EngineError> {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let streams = StandardStreams::Captured { input, output };
-        run_program(self, self.postgres(), volume, scratch, streams, &arguments, None).await
+        run_program(
+            self,
+            self.postgres(),
+            volume,
+            scratch,
+            streams,
+            &arguments,
+            None,
+        )
+        .await
     }
 
     /// Runs `initdb`: its exit status and what it printed.
@@ -301,11 +326,21 @@ impl EngineInner {
         let module = Arc::new(self.load_initdb()?);
         let scratch = Arc::new(Scratch::new());
         let output = Arc::default();
-        let streams =
-            StandardStreams::Captured { input: Arc::default(), output: Arc::clone(&output) };
+        let streams = StandardStreams::Captured {
+            input: Arc::default(),
+            output: Arc::clone(&output),
+        };
         let children = Children::new(Arc::clone(self), Arc::clone(&scratch));
-        let status =
-            run_program(self, module, volume, scratch, streams, arguments, Some(children)).await?;
+        let status = run_program(
+            self,
+            module,
+            volume,
+            scratch,
+            streams,
+            arguments,
+            Some(children),
+        )
+        .await?;
         let printed = String::from_utf8_lossy(&output.lock()).into_owned();
         Ok((status, printed))
     }

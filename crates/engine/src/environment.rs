@@ -24,7 +24,9 @@ pub struct SystemEnvironment {
 impl SystemEnvironment {
     /// A monotonic clock that begins now.
     pub fn new() -> Self {
-        Self { started: Instant::now() }
+        Self {
+            started: Instant::now(),
+        }
     }
 }
 
@@ -37,7 +39,9 @@ impl Default for SystemEnvironment {
 impl Environment for SystemEnvironment {
     fn realtime(&self) -> Duration {
         // A clock set before 1970 reads as 1970.
-        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+        SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default()
     }
 
     fn monotonic(&self) -> Duration {

@@ -62,7 +62,8 @@ pub(crate) struct Guest {
 
 impl Host {
     pub(crate) fn guest(&self) -> Guest {
-        self.guest.expect("BUG: the guest calls its host only once it is instantiated")
+        self.guest
+            .expect("BUG: the guest calls its host only once it is instantiated")
     }
 }
 
@@ -196,7 +197,9 @@ pub(crate) fn slice(memory: &[u8], at: u32, len: u32) -> Result<&[u8], Errno> {
 
 pub(crate) fn slice_mut(memory: &mut [u8], at: u32, len: u32) -> Result<&mut [u8], Errno> {
     let end = at.checked_add(len).ok_or(Errno::FAULT)?;
-    memory.get_mut(at as usize..end as usize).ok_or(Errno::FAULT)
+    memory
+        .get_mut(at as usize..end as usize)
+        .ok_or(Errno::FAULT)
 }
 
 /// Longest C string taken from a guest.
@@ -206,19 +209,26 @@ const STRING_BYTES_MAX: usize = 65_536;
 pub(crate) fn string(memory: &[u8], at: u32) -> Result<String, Errno> {
     let tail = memory.get(at as usize..).ok_or(Errno::FAULT)?;
     let tail = &tail[..tail.len().min(STRING_BYTES_MAX)];
-    let end = tail.iter().position(|byte| *byte == 0).ok_or(Errno::NAMETOOLONG)?;
+    let end = tail
+        .iter()
+        .position(|byte| *byte == 0)
+        .ok_or(Errno::NAMETOOLONG)?;
     String::from_utf8(tail[..end].to_vec()).map_err(|_| Errno::INVAL)
 }
 
 /// Reads a little-endian word; zero outside the memory.
 pub(crate) fn read_u32(memory: &[u8], at: u32) -> u32 {
-    let bytes = memory.get(at as usize..).and_then(|tail| tail.first_chunk::<4>());
+    let bytes = memory
+        .get(at as usize..)
+        .and_then(|tail| tail.first_chunk::<4>());
     bytes.map_or(0, |bytes| u32::from_le_bytes(*bytes))
 }
 
 /// Writes a little-endian word; outside the memory nothing is written.
 pub(crate) fn write_u32(memory: &mut [u8], at: u32, value: u32) {
-    if let Some(bytes) = memory.get_mut(at as usize..).and_then(|tail| tail.first_chunk_mut::<4>())
+    if let Some(bytes) = memory
+        .get_mut(at as usize..)
+        .and_then(|tail| tail.first_chunk_mut::<4>())
     {
         *bytes = value.to_le_bytes();
     }

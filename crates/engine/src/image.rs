@@ -108,15 +108,28 @@ impl Image {
         for _ in 0..reader.u32()? {
             let offset = reader.u64()?;
             let bytes = reader.bytes()?;
-            if offset.checked_add(bytes.len() as u64).is_none_or(|end| end > memory_bytes) {
+            if offset
+                .checked_add(bytes.len() as u64)
+                .is_none_or(|end| end > memory_bytes)
+            {
                 return Err("a run lies outside the memory".to_owned());
             }
             memory.push((offset, bytes));
         }
         let memory = MemoryImage::of_runs(memory_bytes as usize, &memory)
             .map_err(|error| error.to_string())?;
-        let libraries = SavedLibraries { table_slots, main_slots, libraries };
-        Ok(Self { memory, globals, libraries, directory, files })
+        let libraries = SavedLibraries {
+            table_slots,
+            main_slots,
+            libraries,
+        };
+        Ok(Self {
+            memory,
+            globals,
+            libraries,
+            directory,
+            files,
+        })
     }
 }
 

@@ -55,7 +55,9 @@ unsafe impl Sync for Reservation {}
 
 impl Reservation {
     fn new(capacity: usize, guard: usize, accessible: usize) -> rustix::io::Result<Self> {
-        let mapped = (capacity + guard).max(HOST_PAGE_BYTES).next_multiple_of(HOST_PAGE_BYTES);
+        let mapped = (capacity + guard)
+            .max(HOST_PAGE_BYTES)
+            .next_multiple_of(HOST_PAGE_BYTES);
         // SAFETY: a fresh anonymous mapping at an address of the kernel's choice aliases nothing.
         let base = unsafe {
             rustix::mm::mmap_anonymous(
@@ -66,7 +68,12 @@ impl Reservation {
             )?
         };
         let base = NonNull::new(base.cast::<u8>()).ok_or(rustix::io::Errno::NOMEM)?;
-        let mut memory = Self { base, accessible: 0, capacity, mapped };
+        let mut memory = Self {
+            base,
+            accessible: 0,
+            capacity,
+            mapped,
+        };
         memory.make_accessible(accessible)?;
         Ok(memory)
     }
@@ -94,7 +101,10 @@ impl Drop for Reservation {
     fn drop(&mut self) {
         // SAFETY: we own the whole range, and wasmtime drops a memory only with its store.
         let unmapped = unsafe { rustix::mm::munmap(self.base.as_ptr().cast(), self.mapped) };
-        debug_assert!(unmapped.is_ok(), "munmap of an owned range cannot fail: {unmapped:?}");
+        debug_assert!(
+            unmapped.is_ok(),
+            "munmap of an owned range cannot fail: {unmapped:?}"
+        );
     }
 }
 
@@ -180,7 +190,10 @@ impl MemoryImage {
         memory: &wasmtime::Memory,
     ) -> std::io::Result<()> {
         let mut store = store;
-        assert!(memory.data_size(&store) >= self.bytes, "BUG: image larger than the memory");
+        assert!(
+            memory.data_size(&store) >= self.bytes,
+            "BUG: image larger than the memory"
+        );
         let base = memory.data_mut(&mut store).as_mut_ptr();
         // SAFETY: the range is the accessible part of a `Reservation` (the engine's only kind of
         // memory), which unmaps it when dropped; the exclusive borrow of the store proves that no
@@ -226,8 +239,10 @@ mod tests {
         memory[HOST_PAGE_BYTES + 7] = 1;
         memory[2 * HOST_PAGE_BYTES] = 1;
         memory[5 * HOST_PAGE_BYTES - 1] = 1;
-        let pages: Vec<_> =
-            nonzero_runs(&memory).iter().map(|r| (r.start / 4096, r.end / 4096)).collect();
+        let pages: Vec<_> = nonzero_runs(&memory)
+            .iter()
+            .map(|r| (r.start / 4096, r.end / 4096))
+            .collect();
         assert_eq!(pages, [(1, 3), (4, 5)]);
     }
 }

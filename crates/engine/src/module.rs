@@ -69,7 +69,11 @@ impl MainModule {
             prng_state: address("pg_global_prng_state"),
         };
         let pre = linker.instantiate_pre(module).map_err(EngineError::Wasm)?;
-        Ok(Self { pre, description, addresses })
+        Ok(Self {
+            pre,
+            description,
+            addresses,
+        })
     }
 
     /// Table slot of a callback of the host.

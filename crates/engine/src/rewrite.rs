@@ -29,8 +29,8 @@ use std::collections::HashMap;
 use wasm_encoder::reencode::{self, Reencode};
 use wasm_encoder::{
     BlockType, Catch, CodeSection, ConstExpr, ElementSection, Elements, EntityType, ExportKind,
-    ExportSection, Function, FunctionSection, GlobalSection, ImportSection, MemArg, MemorySection, Module,
-    TableSection, TagKind, TagSection, TagType, TypeSection, ValType,
+    ExportSection, Function, FunctionSection, GlobalSection, ImportSection, MemArg, MemorySection,
+    Module, TableSection, TagKind, TagSection, TagType, TypeSection, ValType,
 };
 use wasmparser::{DataKind, Dylink0Subsection, ExternalKind, Operator, Parser, Payload, TypeRef};
 
@@ -56,8 +56,13 @@ pub(crate) const STACK_IS_LOW: &str = "stack_is_low";
 
 /// The callbacks in the table, in slot order: import name and number of `i32` parameters; each
 /// returns an `i32`.
-pub(crate) const CALLBACKS: [(&str, usize); 5] =
-    [("client_read", 2), ("client_write", 2), ("system", 1), ("popen", 2), ("pclose", 1)];
+pub(crate) const CALLBACKS: [(&str, usize); 5] = [
+    ("client_read", 2),
+    ("client_write", 2),
+    ("system", 1),
+    ("popen", 2),
+    ("pclose", 1),
+];
 
 /// What role a module plays in its instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -253,7 +258,8 @@ impl Survey {
             Payload::ExportSection(section) => {
                 for export in section {
                     let export = export?;
-                    self.exports.insert(export.name.to_owned(), (export.kind, export.index));
+                    self.exports
+                        .insert(export.name.to_owned(), (export.kind, export.index));
                 }
             }
             Payload::StartSection { func, .. } => self.start = Some(func),
@@ -400,9 +406,16 @@ impl Plan {
             .filter(|(_, (name, _))| !is_replaced(name))
             .map(|(index, _)| index)
             .collect();
-        let invokes = survey.imported_functions.iter().any(|(name, _)| name.starts_with("invoke_"));
-        let interrupts = survey.exported_function("ProcessInterrupts").filter(|_| main);
-        let stack_check = survey.exported_function("check_stack_depth").filter(|_| main);
+        let invokes = survey
+            .imported_functions
+            .iter()
+            .any(|(name, _)| name.starts_with("invoke_"));
+        let interrupts = survey
+            .exported_function("ProcessInterrupts")
+            .filter(|_| main);
+        let stack_check = survey
+            .exported_function("check_stack_depth")
+            .filter(|_| main);
 
         let mut next_import = kept_imports.len() as u32;
         let mut import = |wanted: bool| {
@@ -417,8 +430,9 @@ impl Plan {
         let import_wait_begin = import(waits);
         let import_wait = import(waits);
         let import_sleep = import(waits);
-        let import_set_threw =
-            import(!main && invokes && !survey.imported_functions.iter().any(|f| f.0 == "setThrew"));
+        let import_set_threw = import(
+            !main && invokes && !survey.imported_functions.iter().any(|f| f.0 == "setThrew"),
+        );
         let import_callbacks = main.then_some(next_import);
         let imports = next_import + if main { CALLBACKS.len() as u32 } else { 0 };
 
@@ -465,8 +479,13 @@ impl Plan {
         for (old, (name, ty)) in names.into_iter().enumerate() {
             let added = if name.starts_with("invoke_") {
                 let invoke = self.survey.types[ty as usize].clone();
-                let callee = self.survey.type_index(&invoke.params()[1..], invoke.results());
-                Added::Invoke { type_index: ty, callee }
+                let callee = self
+                    .survey
+                    .type_index(&invoke.params()[1..], invoke.results());
+                Added::Invoke {
+                    type_index: ty,
+                    callee,
+                }
             } else if name == "_emscripten_throw_longjmp" {
                 Added::ThrowLongjmp
             } else if name == "__call_sighandler" {
@@ -482,7 +501,8 @@ impl Plan {
             self.added.push(Added::DeliverSignals);
             let target = self.functions[original as usize];
             self.functions[original as usize] = first_added + self.added.len() as u32;
-            self.added.push(Added::ProcessInterrupts { original: target });
+            self.added
+                .push(Added::ProcessInterrupts { original: target });
             if let Some(wait) = self.survey.exported_function("WaitLatch") {
                 let target = self.functions[wait as usize];
                 self.functions[wait as usize] = first_added + self.added.len() as u32;
@@ -499,13 +519,19 @@ impl Plan {
             self.added.push(Added::CheckStackDepth { original: target });
         }
         if self.survey.role == Role::Main && self.survey.imported_tags > 0 {
-            return Err(RewriteError::Shape("a main module that imports tags".into()));
+            return Err(RewriteError::Shape(
+                "a main module that imports tags".into(),
+            ));
         }
         Ok(())
     }
 
     fn function(&self, old: u32) -> Result<u32, RewriteError> {
-        let new = self.functions.get(old as usize).copied().filter(|index| *index != u32::MAX);
+        let new = self
+            .functions
+            .get(old as usize)
+            .copied()
+            .filter(|index| *index != u32::MAX);
         new.ok_or_else(|| RewriteError::Shape(format!("function index {old} is out of range")))
     }
 
@@ -518,7 +544,11 @@ impl Plan {
     }
 
     fn imported(&self, name: &str) -> Option<u32> {
-        let old = self.survey.imported_functions.iter().position(|(n, _)| n == name)?;
+        let old = self
+            .survey
+            .imported_functions
+            .iter()
+            .position(|(n, _)| n == name)?;
         self.functions.get(old).copied()
     }
 
@@ -556,7 +586,11 @@ impl Plan {
     }
 
     fn import_type(&self, name: &str) -> Result<u32, RewriteError> {
-        let found = self.survey.imported_functions.iter().find(|(n, _)| n == name);
+        let found = self
+            .survey
+            .imported_functions
+            .iter()
+            .find(|(n, _)| n == name);
         found
             .map(|(_, ty)| *ty)
             .ok_or_else(|| RewriteError::Shape(format!("the module does not import {name}")))
@@ -573,7 +607,10 @@ impl Plan {
             Added::CallSighandler => {
                 let mut function = Function::new([]);
                 let mut code = function.instructions();
-                code.local_get(1).local_get(0).call_indirect(0, self.type_handler).end();
+                code.local_get(1)
+                    .local_get(0)
+                    .call_indirect(0, self.type_handler)
+                    .end();
                 Ok(function)
             }
             Added::DeliverSignals => self.deliver_signals_body(),
@@ -608,7 +645,11 @@ impl Plan {
         for param in 1..params {
             code.local_get(param);
         }
-        code.local_get(0).call_indirect(0, callee).end().return_().end();
+        code.local_get(0)
+            .call_indirect(0, callee)
+            .end()
+            .return_()
+            .end();
         code.local_get(saved).global_set(stack_pointer);
         code.i32_const(1).i32_const(0).call(self.set_threw()?);
         if let [one] = ty.results() {
@@ -648,9 +689,15 @@ impl Plan {
         let mut code = function.instructions();
         code.local_get(events).local_get(timeout_ms).call(begin);
         code.loop_(BlockType::Empty);
-        code.local_get(latch).call(wait).local_set(signals).call(deliver);
+        code.local_get(latch)
+            .call(wait)
+            .local_set(signals)
+            .call(deliver);
         code.local_get(signals).br_if(0).end();
-        code.local_get(latch).local_get(events).i32_const(WL_TIMEOUT).i32_or();
+        code.local_get(latch)
+            .local_get(events)
+            .i32_const(WL_TIMEOUT)
+            .i32_or();
         code.i32_const(0).local_get(event_info).call(original).end();
         Ok(function)
     }
@@ -660,12 +707,21 @@ impl Plan {
         let deliver = self.deliver_signals.expect("BUG: planned together");
         let sleep = self.import_sleep.expect("BUG: planned together");
         let errno = self.exported("__errno_location")?;
-        let word = MemArg { offset: 0, align: 2, memory_index: 0 };
+        let word = MemArg {
+            offset: 0,
+            align: 2,
+            memory_index: 0,
+        };
         let mut function = Function::new([(1, ValType::I32)]);
         let mut code = function.instructions();
         code.local_get(0).call(sleep).local_set(2).call(deliver);
         code.local_get(2).if_(BlockType::Empty);
-        code.call(errno).local_get(2).i32_store(word).i32_const(-1).return_().end();
+        code.call(errno)
+            .local_get(2)
+            .i32_store(word)
+            .i32_const(-1)
+            .return_()
+            .end();
         code.i32_const(0).end();
         Ok(function)
     }
@@ -679,7 +735,10 @@ impl Plan {
         let mut function = Function::new([]);
         let mut code = function.instructions();
         let shift = |code: &mut wasm_encoder::InstructionSink<'_>, bytes: i32| {
-            code.global_get(stack_pointer).i32_const(bytes).i32_add().global_set(stack_pointer);
+            code.global_get(stack_pointer)
+                .i32_const(bytes)
+                .i32_add()
+                .global_set(stack_pointer);
         };
         code.call(low).if_(BlockType::Empty);
         shift(&mut code, -STACK_SHIFT_BYTES);
@@ -723,9 +782,14 @@ pub(crate) fn rewrite(wasm: &[u8], role: Role) -> Result<Rewritten, RewriteError
                 plan.parse_type_section(&mut types, section)?;
                 for ty in &plan.survey.types[plan.original_types..] {
                     let values = |types: &[wasmparser::ValType]| {
-                        types.iter().map(|ty| value_type(*ty)).collect::<Result<Vec<_>, _>>()
+                        types
+                            .iter()
+                            .map(|ty| value_type(*ty))
+                            .collect::<Result<Vec<_>, _>>()
                     };
-                    types.ty().function(values(ty.params())?, values(ty.results())?);
+                    types
+                        .ty()
+                        .function(values(ty.params())?, values(ty.results())?);
                 }
                 module.section(&types);
             }
@@ -749,13 +813,25 @@ pub(crate) fn rewrite(wasm: &[u8], role: Role) -> Result<Rewritten, RewriteError
                 written_memory = true;
             }
             Payload::GlobalSection(section) => {
-                before_globals(&plan, wasm, &mut module, &mut written_memory, &mut written_tag)?;
+                before_globals(
+                    &plan,
+                    wasm,
+                    &mut module,
+                    &mut written_memory,
+                    &mut written_tag,
+                )?;
                 let mut globals = GlobalSection::new();
                 plan.parse_global_section(&mut globals, section)?;
                 module.section(&globals);
             }
             Payload::ExportSection(section) => {
-                before_globals(&plan, wasm, &mut module, &mut written_memory, &mut written_tag)?;
+                before_globals(
+                    &plan,
+                    wasm,
+                    &mut module,
+                    &mut written_memory,
+                    &mut written_tag,
+                )?;
                 let mut exports = ExportSection::new();
                 plan.parse_export_section(&mut exports, section)?;
                 extra_exports(&mut exports, &plan)?;
@@ -873,7 +949,10 @@ fn imports(
 }
 
 fn longjmp_tag(plan: &Plan) -> TagType {
-    TagType { kind: TagKind::Exception, func_type_idx: plan.type_unit }
+    TagType {
+        kind: TagKind::Exception,
+        func_type_idx: plan.type_unit,
+    }
 }
 
 /// Memory and tag come between tables and globals in the order of sections.
@@ -918,7 +997,11 @@ fn extra_exports(exports: &mut ExportSection, plan: &Plan) -> Result<(), Rewrite
         exports.export(START, ExportKind::Func, plan.function(start)?);
     }
     for index in &plan.survey.mutable_globals {
-        exports.export(&format!("{MUTABLE_GLOBAL}{index}"), ExportKind::Global, *index);
+        exports.export(
+            &format!("{MUTABLE_GLOBAL}{index}"),
+            ExportKind::Global,
+            *index,
+        );
     }
     if plan.survey.role == Role::Main {
         exports.export(LONGJMP_TAG, ExportKind::Tag, 0);
@@ -930,7 +1013,11 @@ fn extra_exports(exports: &mut ExportSection, plan: &Plan) -> Result<(), Rewrite
 }
 
 fn segment(survey: &Survey, data: wasmparser::Data<'_>) -> Result<Segment, RewriteError> {
-    let DataKind::Active { memory_index: 0, offset_expr } = data.kind else {
+    let DataKind::Active {
+        memory_index: 0,
+        offset_expr,
+    } = data.kind
+    else {
         return Err(RewriteError::Shape("a passive data segment".into()));
     };
     let mut offset = 0u32;
@@ -945,6 +1032,8 @@ fn segment(survey: &Survey, data: wasmparser::Data<'_>) -> Result<Segment, Rewri
             }
         }
     }
-    Ok(Segment { offset, bytes: data.data.to_vec() })
+    Ok(Segment {
+        offset,
+        bytes: data.data.to_vec(),
+    })
 }
-

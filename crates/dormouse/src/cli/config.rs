@@ -117,11 +117,22 @@ impl Default for Config {
                 header_timeout_ms: ms(server.http.header_timeout),
                 connections_max: server.http.connections_max,
             },
-            databases: DatabasesSection { auto_create: true, idle_ms: ms(limits.idle) },
-            sessions: SessionsSection { wait_ms_max: ms(limits.session_wait_max) },
-            durability: DurabilitySection { flush_interval_ms: ms(limits.flush_interval) },
-            backend: BackendSection { memory_bytes_max: limits.backend_memory_bytes_max },
-            volume: VolumeSection { bytes_max: limits.volume_bytes_max },
+            databases: DatabasesSection {
+                auto_create: true,
+                idle_ms: ms(limits.idle),
+            },
+            sessions: SessionsSection {
+                wait_ms_max: ms(limits.session_wait_max),
+            },
+            durability: DurabilitySection {
+                flush_interval_ms: ms(limits.flush_interval),
+            },
+            backend: BackendSection {
+                memory_bytes_max: limits.backend_memory_bytes_max,
+            },
+            volume: VolumeSection {
+                bytes_max: limits.volume_bytes_max,
+            },
         }
     }
 }
@@ -166,9 +177,7 @@ impl Config {
 
     /// The configuration as a file that says what each setting is for.
     pub(crate) fn to_toml(&self) -> String {
-        let text = |value: &dyn std::fmt::Display| {
-            toml_string(&value.to_string())
-        };
+        let text = |value: &dyn std::fmt::Display| toml_string(&value.to_string());
         format!(
             "# The data directory.\ndata = {}\n\
              # What is logged to standard error: a level, or a filter as in RUST_LOG.\nlog = {}\n\n\
@@ -234,7 +243,10 @@ fn toml_string(text: &str) -> String {
 pub(crate) fn load(args: &ServeArgs) -> Result<Config, Failure> {
     let file = match &args.config {
         Some(path) if !path.exists() => {
-            return Err(Failure::Usage(format!("the configuration file {} is not there", path.display())));
+            return Err(Failure::Usage(format!(
+                "the configuration file {} is not there",
+                path.display()
+            )));
         }
         Some(path) => path.clone(),
         None => PathBuf::from(FILE),
@@ -254,7 +266,9 @@ fn merge(file: &Path, args: &ServeArgs) -> Figment {
         figment = figment.merge(Toml::file_exact(file));
     }
     // `DORMOUSE_SECTION__NAME`; single words have a meaning of their own.
-    let sections = Env::prefixed("DORMOUSE_").filter(|key| key.as_str().contains("__")).split("__");
+    let sections = Env::prefixed("DORMOUSE_")
+        .filter(|key| key.as_str().contains("__"))
+        .split("__");
     figment = figment.merge(sections);
     let short = [
         ("data", "DORMOUSE_DATA", &args.data),
@@ -296,13 +310,24 @@ mod tests {
     fn flags_win_and_unknown_keys_are_errors() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("dormouse.toml");
-        std::fs::write(&file, "[pgwire]\nlisten = \"127.0.0.1:1\"\n[databases]\nauto_create = false")
+        std::fs::write(
+            &file,
+            "[pgwire]\nlisten = \"127.0.0.1:1\"\n[databases]\nauto_create = false",
+        )
+        .unwrap();
+        let read: Config = merge(&file, &args(&["--pg", "127.0.0.1:2"]))
+            .extract()
             .unwrap();
-        let read: Config = merge(&file, &args(&["--pg", "127.0.0.1:2"])).extract().unwrap();
         assert_eq!(read.pgwire.listen, "127.0.0.1:2");
         assert!(!read.databases.auto_create);
         std::fs::write(&file, "[databases]\nauto_crate = false").unwrap();
-        let error = merge(&file, &args(&[])).extract::<Config>().unwrap_err().to_string();
-        assert!(error.contains("auto_crate") && error.contains("dormouse.toml"), "{error}");
+        let error = merge(&file, &args(&[]))
+            .extract::<Config>()
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("auto_crate") && error.contains("dormouse.toml"),
+            "{error}"
+        );
     }
 }

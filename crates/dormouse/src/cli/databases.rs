@@ -25,15 +25,30 @@ pub(crate) async fn run(args: DbArgs) -> Result<(), Failure> {
 /// Does it, and says so.
 async fn perform(target: &Target, command: &DbCommand) -> Result<String, Failure> {
     match command {
-        DbCommand::Create { name, from, target: place } => {
+        DbCommand::Create {
+            name,
+            from,
+            target: place,
+        } => {
             let document = target.create(name, from.as_ref()).await?;
             Ok(one(&document, place, &format!("created {name}\n")))
         }
-        DbCommand::Fork { from, to, target: place } => {
+        DbCommand::Fork {
+            from,
+            to,
+            target: place,
+        } => {
             let document = target.create(to, Some(from)).await?;
-            Ok(one(&document, place, &format!("created {to} from {from}\n")))
+            Ok(one(
+                &document,
+                place,
+                &format!("created {to} from {from}\n"),
+            ))
         }
-        DbCommand::Info { name, target: place } => {
+        DbCommand::Info {
+            name,
+            target: place,
+        } => {
             let document = target.info(name).await?;
             Ok(one(&document, place, &described(&document)))
         }
@@ -44,22 +59,38 @@ async fn perform(target: &Target, command: &DbCommand) -> Result<String, Failure
             }
             Ok(listed(&documents))
         }
-        DbCommand::Delete { name, force, target: place } => {
+        DbCommand::Delete {
+            name,
+            force,
+            target: place,
+        } => {
             target.delete(name, *force).await?;
-            Ok(if place.json { String::new() } else { format!("deleted {name}\n") })
+            Ok(if place.json {
+                String::new()
+            } else {
+                format!("deleted {name}\n")
+            })
         }
     }
 }
 
 fn one(document: &DatabaseDocument, place: &TargetArgs, text: &str) -> String {
-    if place.json { format!("{}\n", json!(document)) } else { text.to_owned() }
+    if place.json {
+        format!("{}\n", json!(document))
+    } else {
+        text.to_owned()
+    }
 }
 
 fn listed(documents: &[DatabaseDocument]) -> String {
     let mut table = Table::default();
-    for (name, right) in
-        [("name", false), ("state", false), ("own bytes", true), ("created", false), ("parent", false)]
-    {
+    for (name, right) in [
+        ("name", false),
+        ("state", false),
+        ("own bytes", true),
+        ("created", false),
+        ("parent", false),
+    ] {
         table.column(name, right);
     }
     for document in documents {
@@ -80,9 +111,15 @@ fn described(document: &DatabaseDocument) -> String {
         ("id", document.id.clone()),
         ("state", document.state.clone()),
         ("created", document.created_at.clone()),
-        ("parent", document.parent.clone().unwrap_or_else(|| "-".to_owned())),
+        (
+            "parent",
+            document.parent.clone().unwrap_or_else(|| "-".to_owned()),
+        ),
         ("own bytes", document.own_bytes.to_string()),
         ("memory bytes", document.memory_bytes.to_string()),
     ];
-    lines.iter().map(|(name, value)| format!("{name:12} {value}\n")).collect()
+    lines
+        .iter()
+        .map(|(name, value)| format!("{name:12} {value}\n"))
+        .collect()
 }

@@ -16,7 +16,10 @@ pub(crate) fn run(config: Config) -> Result<(), Failure> {
     };
     let filter =
         filter.map_err(|error| Failure::Usage(format!("the log filter is wrong: {error}")))?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
     super::runtime()?.block_on(serve(config))
 }
 
@@ -26,7 +29,9 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| unavailable(&error))?;
     let options = config.server_options();
     // Addresses first: a mistake there should not wait for the compiler.
-    let listeners = Listeners::bind(&options).await.map_err(|error| unavailable(&error))?;
+    let listeners = Listeners::bind(&options)
+        .await
+        .map_err(|error| unavailable(&error))?;
     let opening = Databases::open(config.database_options());
     let databases = tokio::select! {
         opened = opening => opened.map_err(|error: OpenError| unavailable(&error))?,
@@ -53,6 +58,11 @@ async fn serve(config: Config) -> Result<(), Failure> {
             std::process::exit(130);
         });
     };
-    Server::new(listeners, databases.clone(), options).run(stop).await;
-    databases.close().await.map_err(|error| Failure::unavailable(error.to_string()))
+    Server::new(listeners, databases.clone(), options)
+        .run(stop)
+        .await;
+    databases
+        .close()
+        .await
+        .map_err(|error| Failure::unavailable(error.to_string()))
 }

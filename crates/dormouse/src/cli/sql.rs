@@ -17,7 +17,11 @@ const NUMBERS: [u64; 8] = [20, 21, 23, 26, 700, 701, 790, 1700];
 pub(crate) async fn run(args: SqlArgs) -> Result<(), Failure> {
     let sql = statement(&args.sql)?;
     let params: Vec<Value> = args.params.iter().map(|text| param(text)).collect();
-    let mode = if args.target.json { RowMode::Objects } else { RowMode::Arrays };
+    let mode = if args.target.json {
+        RowMode::Objects
+    } else {
+        RowMode::Arrays
+    };
     let target = Target::open(&args.target).await?;
     let result = target.query(&args.name, &sql, &params, mode).await;
     target.close().await?;
@@ -64,15 +68,22 @@ fn render(document: &Value) -> String {
     }
     let mut table = Table::default();
     for field in fields {
-        let number = field["dataTypeID"].as_u64().is_some_and(|oid| NUMBERS.contains(&oid));
+        let number = field["dataTypeID"]
+            .as_u64()
+            .is_some_and(|oid| NUMBERS.contains(&oid));
         table.column(field["name"].as_str().unwrap_or_default(), number);
     }
     for row in document["rows"].as_array().unwrap_or(&none) {
-        table.row(row.as_array().unwrap_or(&none).iter().map(|value| match value {
-            Value::Null => String::new(),
-            Value::String(text) => text.clone(),
-            value => value.to_string(),
-        }));
+        table.row(
+            row.as_array()
+                .unwrap_or(&none)
+                .iter()
+                .map(|value| match value {
+                    Value::Null => String::new(),
+                    Value::String(text) => text.clone(),
+                    value => value.to_string(),
+                }),
+        );
     }
     table.render()
 }
@@ -88,7 +99,10 @@ mod tests {
             "fields": [{"name": "n", "dataTypeID": 23}, {"name": "t", "dataTypeID": 25}],
             "rows": [[1, "a"], [20, null]], "command": "SELECT", "rowCount": 2,
         });
-        assert_eq!(render(&document), " n  | t \n----+---\n  1 | a\n 20 | \n(2 rows)\n");
+        assert_eq!(
+            render(&document),
+            " n  | t \n----+---\n  1 | a\n 20 | \n(2 rows)\n"
+        );
         let insert = json!({ "fields": [], "rows": [], "command": "INSERT", "rowCount": 3 });
         assert_eq!(render(&insert), "INSERT 3\n");
     }

@@ -38,7 +38,9 @@ impl Target {
             ..Options::new(folder, dormouse::default_cache_directory())
         };
         let opened = Databases::open(options).await;
-        opened.map(Self::Data).map_err(|error| Failure::unavailable(error.to_string()))
+        opened
+            .map(Self::Data)
+            .map_err(|error| Failure::unavailable(error.to_string()))
     }
 
     /// Lets go of the data directory.
@@ -59,19 +61,27 @@ impl Target {
     ) -> Result<Vec<u8>, Failure> {
         match self {
             Self::Server { .. } => {
-                let rows = if mode == RowMode::Arrays { "array" } else { "object" };
+                let rows = if mode == RowMode::Arrays {
+                    "array"
+                } else {
+                    "object"
+                };
                 let body = json!({ "sql": sql, "params": params, "rowMode": rows });
                 let path = format!("/v1/databases/{name}/query");
                 self.send(Method::POST, &path, Some(&body)).await
             }
             Self::Data(databases) => {
-                let options =
-                    SessionOptions { origin: "the command line".into(), ..Default::default() };
+                let options = SessionOptions {
+                    origin: "the command line".into(),
+                    ..Default::default()
+                };
                 let mut session = databases.session(name, options).await?;
                 let raw = |value: &Value| RawValue::from_string(value.to_string());
                 let params: Result<Vec<_>, _> = params.iter().map(raw).collect();
                 let params = params.map_err(|error| Failure::Usage(error.to_string()))?;
-                let result = session.query_json(sql, &params, mode, RESULT_BYTES_MAX).await;
+                let result = session
+                    .query_json(sql, &params, mode, RESULT_BYTES_MAX)
+                    .await;
                 session.close().await;
                 Ok(result?)
             }
@@ -89,7 +99,11 @@ impl Target {
                 if let Some(from) = from {
                     body["from"] = json!({ "database": from.as_str() });
                 }
-                read(&self.send(Method::POST, "/v1/databases", Some(&body)).await?)
+                read(
+                    &self
+                        .send(Method::POST, "/v1/databases", Some(&body))
+                        .await?,
+                )
             }
             Self::Data(databases) => {
                 let source = from.map_or(Source::Template, |from| Source::Database(from.clone()));
@@ -105,17 +119,21 @@ impl Target {
                 let document: Value = read(&document)?;
                 serde_json::from_value(document["databases"].clone()).map_err(strange)
             }
-            Self::Data(databases) => {
-                Ok(databases.list()?.into_iter().map(DatabaseDocument::from).collect())
-            }
+            Self::Data(databases) => Ok(databases
+                .list()?
+                .into_iter()
+                .map(DatabaseDocument::from)
+                .collect()),
         }
     }
 
     pub(crate) async fn info(&self, name: &DatabaseName) -> Result<DatabaseDocument, Failure> {
         match self {
-            Self::Server { .. } => {
-                read(&self.send(Method::GET, &format!("/v1/databases/{name}"), None).await?)
-            }
+            Self::Server { .. } => read(
+                &self
+                    .send(Method::GET, &format!("/v1/databases/{name}"), None)
+                    .await?,
+            ),
             Self::Data(databases) => Ok(databases.info(name)?.into()),
         }
     }
@@ -143,15 +161,24 @@ impl Target {
         if let Some(body) = body {
             request = request.json(body);
         }
-        let response = request.send().await.map_err(|error| unreachable_server(url, &error))?;
-        answer(response).await.map_err(|error| unreachable_server(url, &error))?
+        let response = request
+            .send()
+            .await
+            .map_err(|error| unreachable_server(url, &error))?;
+        answer(response)
+            .await
+            .map_err(|error| unreachable_server(url, &error))?
     }
 }
 
 async fn answer(response: Response) -> Result<Result<Vec<u8>, Failure>, reqwest::Error> {
     let status: StatusCode = response.status();
     let body = response.bytes().await?.to_vec();
-    Ok(if status.is_success() { Ok(body) } else { Err(Failure::request(body)) })
+    Ok(if status.is_success() {
+        Ok(body)
+    } else {
+        Err(Failure::request(body))
+    })
 }
 
 fn unreachable_server(url: &str, error: &reqwest::Error) -> Failure {
@@ -172,5 +199,7 @@ fn read<T: serde::de::DeserializeOwned>(document: &[u8]) -> Result<T, Failure> {
 }
 
 fn strange(error: serde_json::Error) -> Failure {
-    Failure::unavailable(format!("the server's answer is not a Dormouse server's: {error}"))
+    Failure::unavailable(format!(
+        "the server's answer is not a Dormouse server's: {error}"
+    ))
 }

@@ -81,9 +81,11 @@ impl Namespace {
             Place::Device(_) => Ok(device_status()),
             Place::Distribution(path) => match self.distribution.node(path) {
                 Some(Node::Directory { .. }) => Ok(distribution_status(FileKind::Directory, 0, 0)),
-                Some(Node::File { len, id, .. }) => {
-                    Ok(distribution_status(FileKind::Regular, len, u64::from(id.get())))
-                }
+                Some(Node::File { len, id, .. }) => Ok(distribution_status(
+                    FileKind::Regular,
+                    len,
+                    u64::from(id.get()),
+                )),
                 None => Err(Errno::NOENT),
             },
         }
@@ -91,7 +93,11 @@ impl Namespace {
 
     /// The volume's inode at `path`.
     pub(crate) fn volume_ino(&self, path: &str, follow: bool) -> Result<Ino, Errno> {
-        Ok(if follow { self.volume.resolve_following(path)? } else { self.volume.resolve(path)? })
+        Ok(if follow {
+            self.volume.resolve_following(path)?
+        } else {
+            self.volume.resolve(path)?
+        })
     }
 
     /// The inode of the directory that holds `path`, and the name in it; the name is empty for
@@ -150,17 +156,42 @@ pub(crate) fn absolute(directory: &str, path: &str) -> Result<String, Errno> {
 }
 
 pub(crate) fn scratch_status(kind: FileKind, bytes: u64) -> Status {
-    let mode = if kind == FileKind::Directory { 0o777 } else { 0o666 };
-    Status { kind, ino: 0, mode, bytes, mtime: (0, 0), device: DEVICE_SCRATCH }
+    let mode = if kind == FileKind::Directory {
+        0o777
+    } else {
+        0o666
+    };
+    Status {
+        kind,
+        ino: 0,
+        mode,
+        bytes,
+        mtime: (0, 0),
+        device: DEVICE_SCRATCH,
+    }
 }
 
 pub(crate) fn device_status() -> Status {
     let kind = FileKind::Device;
-    Status { kind, ino: 0, mode: 0o666, bytes: 0, mtime: (0, 0), device: DEVICE_DEVICES }
+    Status {
+        kind,
+        ino: 0,
+        mode: 0o666,
+        bytes: 0,
+        mtime: (0, 0),
+        device: DEVICE_DEVICES,
+    }
 }
 
 pub(crate) fn distribution_status(kind: FileKind, bytes: u64, ino: u64) -> Status {
-    Status { kind, ino, mode: 0o755, bytes, mtime: (0, 0), device: DEVICE_DISTRIBUTION }
+    Status {
+        kind,
+        ino,
+        mode: 0o755,
+        bytes,
+        mtime: (0, 0),
+        device: DEVICE_DISTRIBUTION,
+    }
 }
 
 #[cfg(test)]
@@ -170,18 +201,45 @@ mod tests {
     #[test]
     fn paths_lead_to_their_places() {
         let cases = [
-            ("/pglite/data", "base/5/1259", Place::Volume("/base/5/1259".into())),
+            (
+                "/pglite/data",
+                "base/5/1259",
+                Place::Volume("/base/5/1259".into()),
+            ),
             ("/pglite/data", ".", Place::Volume("/".into())),
-            ("/pglite/data", "../share//x/", Place::Distribution("/pglite/share/x".into())),
-            ("/", "/pglite/database", Place::Distribution("/pglite/database".into())),
-            ("/", "/tmp/../../etc/passwd", Place::Distribution("/etc/passwd".into())),
-            ("/", "/dev/shm/PostgreSQL.1", Place::Scratch("/dev/shm/PostgreSQL.1".into())),
+            (
+                "/pglite/data",
+                "../share//x/",
+                Place::Distribution("/pglite/share/x".into()),
+            ),
+            (
+                "/",
+                "/pglite/database",
+                Place::Distribution("/pglite/database".into()),
+            ),
+            (
+                "/",
+                "/tmp/../../etc/passwd",
+                Place::Distribution("/etc/passwd".into()),
+            ),
+            (
+                "/",
+                "/dev/shm/PostgreSQL.1",
+                Place::Scratch("/dev/shm/PostgreSQL.1".into()),
+            ),
             ("/", "/dev/null", Place::Device(Device::Null)),
         ];
         for (directory, path, expected) in cases {
-            assert_eq!(Namespace::place(directory, path), Ok(expected), "{directory} {path}");
+            assert_eq!(
+                Namespace::place(directory, path),
+                Ok(expected),
+                "{directory} {path}"
+            );
         }
         assert_eq!(Namespace::place("/", ""), Err(Errno::NOENT));
-        assert_eq!(Namespace::place("/", &"a".repeat(5000)), Err(Errno::NAMETOOLONG));
+        assert_eq!(
+            Namespace::place("/", &"a".repeat(5000)),
+            Err(Errno::NAMETOOLONG)
+        );
     }
 }

@@ -4,11 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use volume::{Ino, NodeKind, Mtime};
+use volume::{Ino, Mtime, NodeKind};
 
-use super::namespace::{
-    Device, device_status, distribution_status, scratch_status,
-};
+use super::namespace::{Device, device_status, distribution_status, scratch_status};
 use super::scratch::{ScratchFile, ScratchNode};
 use super::{FileKind, Namespace, Place, Status};
 use crate::errno::Errno;
@@ -54,7 +52,10 @@ pub(crate) enum StandardStreams {
     /// Input is at its end; output and error go to the log, by line.
     Log,
     /// As for a child of `initdb`: input from, and output to, memory.
-    Captured { input: ScratchFile, output: ScratchFile },
+    Captured {
+        input: ScratchFile,
+        output: ScratchFile,
+    },
 }
 
 #[derive(Debug, Clone)]
@@ -118,9 +119,11 @@ impl FileTable {
                 Object::Log(Arc::default()),
                 Object::Log(Arc::default()),
             ],
-            StandardStreams::Captured { input, output } => {
-                [Object::Scratch(input), Object::Scratch(output), Object::Log(Arc::default())]
-            }
+            StandardStreams::Captured { input, output } => [
+                Object::Scratch(input),
+                Object::Scratch(output),
+                Object::Log(Arc::default()),
+            ],
         };
         for (object, flags) in objects.into_iter().zip([0, 1, 1]) {
             table
@@ -232,11 +235,12 @@ impl FileTable {
     }
 
     fn open_distribution(&self, path: String, flags: OpenFlags) -> Result<Object, Errno> {
-        let node = self.namespace.distribution.node(&path).ok_or(if flags.has(OpenFlags::CREATE) {
+        let missing = if flags.has(OpenFlags::CREATE) {
             Errno::ROFS
         } else {
             Errno::NOENT
-        })?;
+        };
+        let node = self.namespace.distribution.node(&path).ok_or(missing)?;
         if flags.writes() {
             return Err(Errno::ROFS);
         }
@@ -244,13 +248,23 @@ impl FileTable {
             crate::distribution::Node::Directory { .. } => Ok(Object::DistributionDirectory(path)),
             crate::distribution::Node::File { id, .. } => {
                 let contents = self.namespace.distribution.read(id).ok_or(Errno::IO)?;
-                Ok(Object::Distribution { contents, id: u64::from(id.get()) })
+                Ok(Object::Distribution {
+                    contents,
+                    id: u64::from(id.get()),
+                })
             }
         }
     }
 
     fn install(&mut self, object: Object, path: String, flags: OpenFlags) -> Result<i32, Errno> {
-        let open = Open { object, path, flags, offset: 0, descriptors: 1, listing: None };
+        let open = Open {
+            object,
+            path,
+            flags,
+            offset: 0,
+            descriptors: 1,
+            listing: None,
+        };
         let index = match self.opens.iter().position(Option::is_none) {
             Some(free) => free,
             None => {
@@ -275,7 +289,10 @@ impl FileTable {
         while self.descriptors.len() <= from {
             self.descriptors.push(None);
         }
-        let free = self.descriptors[from..].iter().position(Option::is_none).map(|at| at + from);
+        let free = self.descriptors[from..]
+            .iter()
+            .position(Option::is_none)
+            .map(|at| at + from);
         match free {
             Some(free) => Ok(free),
             None if self.descriptors.len() < DESCRIPTORS_MAX => {
@@ -288,11 +305,17 @@ impl FileTable {
 
     fn index(&self, descriptor: i32) -> Result<usize, Errno> {
         let slot = usize::try_from(descriptor).map_err(|_| Errno::BADF)?;
-        self.descriptors.get(slot).copied().flatten().ok_or(Errno::BADF)
+        self.descriptors
+            .get(slot)
+            .copied()
+            .flatten()
+            .ok_or(Errno::BADF)
     }
 
     fn open(&self, descriptor: i32) -> Result<&Open, Errno> {
-        self.opens[self.index(descriptor)?].as_ref().ok_or(Errno::BADF)
+        self.opens[self.index(descriptor)?]
+            .as_ref()
+            .ok_or(Errno::BADF)
     }
 
     fn open_mut(&mut self, descriptor: i32) -> Result<&mut Open, Errno> {
@@ -313,7 +336,10 @@ impl FileTable {
     }
 
     fn forget(&mut self, index: usize) {
-        if let Some(Open { object: Object::Volume(ino), .. }) = self.opens[index].take()
+        if let Some(Open {
+            object: Object::Volume(ino),
+            ..
+        }) = self.opens[index].take()
             && let Err(error) = self.namespace.volume.close_ref(ino)
         {
             tracing::error!(%error, "a file of the volume could not be closed");
@@ -353,8 +379,11 @@ impl FileTable {
     /// A pipe: the descriptors of its reading and its writing end.
     pub(crate) fn pipe(&mut self) -> Result<(i32, i32), Errno> {
         let pipe = Pipe::default();
-        let read =
-            self.install(Object::PipeRead(Arc::clone(&pipe)), String::new(), OpenFlags(0))?;
+        let read = self.install(
+            Object::PipeRead(Arc::clone(&pipe)),
+            String::new(),
+            OpenFlags(0),
+        )?;
         match self.install(Object::PipeWrite(pipe), String::new(), OpenFlags(1)) {
             Ok(write) => Ok((read, write)),
             Err(errno) => {
@@ -381,16 +410,17 @@ impl FileTable {
                 Ok(scratch_status(FileKind::Regular, file.lock().len() as u64))
             }
             Object::ScratchDirectory(_) => Ok(scratch_status(FileKind::Directory, 0)),
-            Object::Distribution { contents, id } => {
-                Ok(distribution_status(FileKind::Regular, contents.len() as u64, *id))
-            }
-            Object::DistributionDirectory(_) => {
-                Ok(distribution_status(FileKind::Directory, 0, 0))
-            }
+            Object::Distribution { contents, id } => Ok(distribution_status(
+                FileKind::Regular,
+                contents.len() as u64,
+                *id,
+            )),
+            Object::DistributionDirectory(_) => Ok(distribution_status(FileKind::Directory, 0, 0)),
             Object::Device(_) | Object::Log(_) => Ok(device_status()),
-            Object::PipeRead(_) | Object::PipeWrite(_) => {
-                Ok(Status { kind: FileKind::Pipe, ..device_status() })
-            }
+            Object::PipeRead(_) | Object::PipeWrite(_) => Ok(Status {
+                kind: FileKind::Pipe,
+                ..device_status()
+            }),
         }
     }
 
@@ -402,7 +432,9 @@ impl FileTable {
         offset: Option<u64>,
     ) -> Result<usize, Errno> {
         let index = self.index(descriptor)?;
-        let Self { opens, namespace, .. } = self;
+        let Self {
+            opens, namespace, ..
+        } = self;
         let open = opens[index].as_mut().ok_or(Errno::BADF)?;
         if !open.flags.reads() {
             return Err(Errno::BADF);
@@ -452,7 +484,9 @@ impl FileTable {
         now: Mtime,
     ) -> Result<usize, Errno> {
         let index = self.index(descriptor)?;
-        let Self { opens, namespace, .. } = self;
+        let Self {
+            opens, namespace, ..
+        } = self;
         let open = opens[index].as_mut().ok_or(Errno::BADF)?;
         if !open.flags.writes() {
             return Err(Errno::BADF);
@@ -461,7 +495,11 @@ impl FileTable {
         let at = offset.unwrap_or(open.offset);
         let (at, written) = match &open.object {
             Object::Volume(ino) => {
-                let at = if append { namespace.volume.node(*ino)?.len } else { at };
+                let at = if append {
+                    namespace.volume.node(*ino)?.len
+                } else {
+                    at
+                };
                 (at, namespace.volume.write(*ino, at, bytes, now)?)
             }
             Object::Scratch(file) => {
@@ -500,7 +538,10 @@ impl FileTable {
     pub(crate) fn seek(&mut self, descriptor: i32, offset: i64, whence: i32) -> Result<u64, Errno> {
         let bytes = self.status(descriptor)?.bytes;
         let open = self.open_mut(descriptor)?;
-        if matches!(open.object, Object::PipeRead(_) | Object::PipeWrite(_) | Object::Log(_)) {
+        if matches!(
+            open.object,
+            Object::PipeRead(_) | Object::PipeWrite(_) | Object::Log(_)
+        ) {
             return Err(Errno::SPIPE);
         }
         let base = match whence {
@@ -517,12 +558,7 @@ impl FileTable {
         Ok(position)
     }
 
-    pub(crate) fn set_len(
-        &mut self,
-        descriptor: i32,
-        bytes: u64,
-        now: Mtime,
-    ) -> Result<(), Errno> {
+    pub(crate) fn set_len(&mut self, descriptor: i32, bytes: u64, now: Mtime) -> Result<(), Errno> {
         let open = self.open(descriptor)?;
         if !open.flags.writes() {
             return Err(Errno::INVAL);
@@ -572,8 +608,10 @@ impl FileTable {
     }
 
     fn listing(&self, object: &Object) -> Result<Vec<(String, FileKind)>, Errno> {
-        let mut entries =
-            vec![(".".to_owned(), FileKind::Directory), ("..".to_owned(), FileKind::Directory)];
+        let mut entries = vec![
+            (".".to_owned(), FileKind::Directory),
+            ("..".to_owned(), FileKind::Directory),
+        ];
         match object {
             Object::VolumeDirectory(ino) => {
                 for entry in self.namespace.volume.list(*ino)? {
@@ -587,7 +625,11 @@ impl FileTable {
             }
             Object::ScratchDirectory(path) => {
                 for (name, directory) in self.namespace.scratch.list(path) {
-                    let kind = if directory { FileKind::Directory } else { FileKind::Regular };
+                    let kind = if directory {
+                        FileKind::Directory
+                    } else {
+                        FileKind::Regular
+                    };
                     entries.push((name, kind));
                 }
             }
@@ -686,7 +728,9 @@ impl Drop for FileTable {
 }
 
 fn copy_from(contents: &[u8], offset: u64, buffer: &mut [u8]) -> usize {
-    let start = usize::try_from(offset).unwrap_or(usize::MAX).min(contents.len());
+    let start = usize::try_from(offset)
+        .unwrap_or(usize::MAX)
+        .min(contents.len());
     let count = buffer.len().min(contents.len() - start);
     buffer[..count].copy_from_slice(&contents[start..start + count]);
     count

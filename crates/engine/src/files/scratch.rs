@@ -27,7 +27,9 @@ impl Scratch {
         let mut nodes = BTreeMap::new();
         nodes.insert("/tmp".to_owned(), ScratchNode::Directory);
         nodes.insert("/dev/shm".to_owned(), ScratchNode::Directory);
-        Self { nodes: Mutex::new(nodes) }
+        Self {
+            nodes: Mutex::new(nodes),
+        }
     }
 
     pub(crate) fn get(&self, path: &str) -> Option<ScratchNode> {
@@ -79,7 +81,11 @@ impl Scratch {
             Some(ScratchNode::Directory) => {}
         }
         let inside = format!("{path}/");
-        if nodes.range(inside.clone()..).next().is_some_and(|(name, _)| name.starts_with(&inside)) {
+        if nodes
+            .range(inside.clone()..)
+            .next()
+            .is_some_and(|(name, _)| name.starts_with(&inside))
+        {
             return Err(Errno::NOTEMPTY);
         }
         nodes.remove(path);
@@ -112,7 +118,10 @@ impl Scratch {
             .take_while(|(name, _)| name.starts_with(&inside))
             .filter(|(name, _)| !name[inside.len()..].contains('/'))
             .map(|(name, node)| {
-                (name[inside.len()..].to_owned(), matches!(node, ScratchNode::Directory))
+                (
+                    name[inside.len()..].to_owned(),
+                    matches!(node, ScratchNode::Directory),
+                )
             })
             .collect()
     }

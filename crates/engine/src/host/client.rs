@@ -76,7 +76,9 @@ impl Client {
 
     fn poll_written(&mut self, context: &mut Context<'_>) -> Poll<()> {
         while self.output.len() >= OUTPUT_BYTES_HIGH {
-            let Some(io) = &mut self.io else { return Poll::Ready(()) };
+            let Some(io) = &mut self.io else {
+                return Poll::Ready(());
+            };
             if self.gone {
                 self.output.clear();
             } else if ready!(io.poll_drain(context, &mut self.output)).is_err() {
@@ -98,9 +100,10 @@ async fn wait_for_input(caller: &mut Caller<'_, Host>) {
     }
     let interrupt = std::sync::Arc::clone(&caller.data().interrupt);
     let host = caller.data();
-    let timer = host.timer.deadline.map(|deadline| {
-        deadline.saturating_sub(host.environment.monotonic())
-    });
+    let timer = host
+        .timer
+        .deadline
+        .map(|deadline| deadline.saturating_sub(host.environment.monotonic()));
     let interrupted = async {
         match timer {
             // Either end of this wait is an interruption.
@@ -121,7 +124,11 @@ async fn wait_for_input(caller: &mut Caller<'_, Host>) {
         } else {
             raise_interrupt(&mut store);
         }
-        caller.data_mut().client.input.extend_from_slice(EMPTY_COPY_DATA);
+        caller
+            .data_mut()
+            .client
+            .input
+            .extend_from_slice(EMPTY_COPY_DATA);
     }
 }
 

@@ -47,17 +47,21 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
             }
         },
     )?;
-    linker.func_wrap("env", "_setitimer_js", |mut caller: Caller<'_, Host>, which: i32, ms: f64| {
-        const ITIMER_REAL: i32 = 0;
-        if which == ITIMER_REAL {
-            let host = caller.data_mut();
-            let now = host.environment.monotonic();
-            host.timer.deadline =
-                (ms > 0.0).then(|| now + Duration::from_nanos((ms * 1e6).min(1e18) as u64));
-            host.timer.fired = false;
-        }
-        0
-    })?;
+    linker.func_wrap(
+        "env",
+        "_setitimer_js",
+        |mut caller: Caller<'_, Host>, which: i32, ms: f64| {
+            const ITIMER_REAL: i32 = 0;
+            if which == ITIMER_REAL {
+                let host = caller.data_mut();
+                let now = host.environment.monotonic();
+                host.timer.deadline =
+                    (ms > 0.0).then(|| now + Duration::from_nanos((ms * 1e6).min(1e18) as u64));
+                host.timer.fired = false;
+            }
+            0
+        },
+    )?;
     linker.func_wrap(
         "env",
         "_tzset_js",
@@ -83,14 +87,18 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
             },
         )?;
     }
-    linker.func_wrap("env", "_mktime_js", |mut caller: Caller<'_, Host>, at: u32| {
-        let (memory, _) = split(&mut caller);
-        let field = |index: u32| i64::from(super::read_u32(memory, at + 4 * index) as i32);
-        let days = days_from_civil(field(5) + 1900, field(4) + 1, field(3));
-        let seconds = days * 86_400 + field(2) * 3600 + field(1) * 60 + field(0);
-        write_calendar(memory, at, seconds);
-        seconds
-    })?;
+    linker.func_wrap(
+        "env",
+        "_mktime_js",
+        |mut caller: Caller<'_, Host>, at: u32| {
+            let (memory, _) = split(&mut caller);
+            let field = |index: u32| i64::from(super::read_u32(memory, at + 4 * index) as i32);
+            let days = days_from_civil(field(5) + 1900, field(4) + 1, field(3));
+            let seconds = days * 86_400 + field(2) * 3600 + field(1) * 60 + field(0);
+            write_calendar(memory, at, seconds);
+            seconds
+        },
+    )?;
     Ok(())
 }
 

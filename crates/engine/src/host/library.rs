@@ -75,20 +75,25 @@ pub(crate) struct SavedLibraries {
 }
 
 pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
-    linker.func_wrap_async("env", "_dlopen_js", |mut caller: Caller<'_, Host>, (handle,): (u32,)| {
-        Box::new(async move {
-            let name = string(split(&mut caller).0, handle.wrapping_add(DSO_NAME));
-            let name = name.unwrap_or_default();
-            match open(&mut caller, &name, handle).await {
-                Ok(()) => Ok(handle),
-                Err(error) if error.is::<Exit>() => Err(error),
-                Err(error) => {
-                    set_error(&mut caller, &format!("could not load {name}: {error:#}")).await?;
-                    Ok(0)
+    linker.func_wrap_async(
+        "env",
+        "_dlopen_js",
+        |mut caller: Caller<'_, Host>, (handle,): (u32,)| {
+            Box::new(async move {
+                let name = string(split(&mut caller).0, handle.wrapping_add(DSO_NAME));
+                let name = name.unwrap_or_default();
+                match open(&mut caller, &name, handle).await {
+                    Ok(()) => Ok(handle),
+                    Err(error) if error.is::<Exit>() => Err(error),
+                    Err(error) => {
+                        set_error(&mut caller, &format!("could not load {name}: {error:#}"))
+                            .await?;
+                        Ok(0)
+                    }
                 }
-            }
-        })
-    })?;
+            })
+        },
+    )?;
     linker.func_wrap_async(
         "env",
         "_dlsym_js",
@@ -117,7 +122,9 @@ async fn set_error(caller: &mut Caller<'_, Host>, message: &str) -> wasmtime::Re
     let report = instance.get_typed_func::<(u32, u32), ()>(&mut *caller, "__dl_seterr")?;
     // The message is a format string.
     let message = message.replace('%', "%%").replace('\0', "");
-    let at = malloc.call_async(&mut *caller, message.len() as u32 + 1).await?;
+    let at = malloc
+        .call_async(&mut *caller, message.len() as u32 + 1)
+        .await?;
     if at == 0 {
         return Ok(());
     }
@@ -131,11 +138,18 @@ async fn set_error(caller: &mut Caller<'_, Host>, message: &str) -> wasmtime::Re
 
 async fn open(caller: &mut Caller<'_, Host>, name: &str, handle: u32) -> wasmtime::Result<()> {
     let host = caller.data();
-    let place = host.files.place(-100, name).map_err(|_| wasmtime::format_err!("bad path"))?;
+    let place = host
+        .files
+        .place(-100, name)
+        .map_err(|_| wasmtime::format_err!("bad path"))?;
     let Place::Distribution(path) = place else {
         wasmtime::bail!("libraries are loaded from the distribution only");
     };
-    let known = host.libraries.loaded.iter().position(|library| library.path == path);
+    let known = host
+        .libraries
+        .loaded
+        .iter()
+        .position(|library| library.path == path);
     if let Some(index) = known {
         caller.data_mut().libraries.handles.insert(handle, index);
         return Ok(());
@@ -166,7 +180,9 @@ async fn load(
         target.copy_from_slice(&segment.bytes);
     }
     let table_base =
-        guest.table.grow(&mut *caller, u64::from(dylink.table_slots), Ref::Func(None))? as u32;
+        guest
+            .table
+            .grow(&mut *caller, u64::from(dylink.table_slots), Ref::Func(None))? as u32;
     let mut loaded =
         instantiate(caller, path, library, memory_base, table_base, |_, _| None).await?;
     run(caller, loaded.instance, START).await?;
@@ -193,7 +209,11 @@ async fn allocate(
     Ok(base)
 }
 
-async fn run(caller: &mut Caller<'_, Host>, instance: Instance, name: &str) -> wasmtime::Result<()> {
+async fn run(
+    caller: &mut Caller<'_, Host>,
+    instance: Instance,
+    name: &str,
+) -> wasmtime::Result<()> {
     match instance.get_typed_func::<(), ()>(&mut *caller, name) {
         Ok(function) => function.call_async(&mut *caller, ()).await,
         // Optional, each of them.
@@ -220,7 +240,11 @@ async fn instantiate(
             (kind @ ("GOT.mem" | "GOT.func"), ExternType::Global(ty)) => {
                 let value = saved(got.len(), name).unwrap_or_default();
                 let global = Global::new(&mut *store, ty, Val::I32(value as i32))?;
-                let entry = if kind == "GOT.mem" { Entry::Address } else { Entry::Function };
+                let entry = if kind == "GOT.mem" {
+                    Entry::Address
+                } else {
+                    Entry::Function
+                };
                 got.push((entry, name.to_owned(), global));
                 global.into()
             }
@@ -282,8 +306,14 @@ fn function(
     if let Some(function) = guest.instance.get_func(&mut *store, alias) {
         return Ok(function);
     }
-    let others: Vec<Instance> =
-        store.as_context().data().libraries.loaded.iter().map(|library| library.instance).collect();
+    let others: Vec<Instance> = store
+        .as_context()
+        .data()
+        .libraries
+        .loaded
+        .iter()
+        .map(|library| library.instance)
+        .collect();
     for other in others {
         if let Some(function) = other.get_func(&mut *store, name) {
             return Ok(function);
@@ -295,10 +325,16 @@ fn function(
     {
         return Ok(function);
     }
-    tracing::debug!(name, "a library imports a function that is not available here");
+    tracing::debug!(
+        name,
+        "a library imports a function that is not available here"
+    );
     let missing = name.to_owned();
     Ok(Func::new(&mut *store, ty, move |_, _, _| {
-        tracing::error!(name = missing, "a library called a function that is not available here");
+        tracing::error!(
+            name = missing,
+            "a library called a function that is not available here"
+        );
         Err(Exit::MissingFunction.into())
     }))
 }
@@ -343,7 +379,11 @@ fn slot(
     }
     if let Some(function) = guest.instance.get_func(&mut *caller, name) {
         let slot = append(caller, function)?;
-        caller.data_mut().libraries.main_slots.insert(name.to_owned(), slot);
+        caller
+            .data_mut()
+            .libraries
+            .main_slots
+            .insert(name.to_owned(), slot);
         return Ok(Some(slot));
     }
     for index in 0..caller.data().libraries.loaded.len() {
@@ -354,7 +394,9 @@ fn slot(
     if let Some(slot) = loaded.slots.get(name) {
         return Ok(Some(*slot));
     }
-    let Some(function) = loaded.instance.get_func(&mut *caller, name) else { return Ok(None) };
+    let Some(function) = loaded.instance.get_func(&mut *caller, name) else {
+        return Ok(None);
+    };
     let slot = append(caller, function)?;
     loaded.slots.insert(name.to_owned(), slot);
     Ok(Some(slot))
@@ -370,9 +412,13 @@ fn library_slot(
         return Ok(Some(*slot));
     }
     let instance = library.instance;
-    let Some(function) = instance.get_func(&mut *caller, name) else { return Ok(None) };
+    let Some(function) = instance.get_func(&mut *caller, name) else {
+        return Ok(None);
+    };
     let slot = append(caller, function)?;
-    caller.data_mut().libraries.loaded[index].slots.insert(name.to_owned(), slot);
+    caller.data_mut().libraries.loaded[index]
+        .slots
+        .insert(name.to_owned(), slot);
     Ok(Some(slot))
 }
 
@@ -389,7 +435,10 @@ fn find(caller: &mut Caller<'_, Host>, handle: u32, name: &str) -> wasmtime::Res
     if let Some(slot) = library_slot(caller, index, name)? {
         return Ok(Some(slot));
     }
-    Ok(caller.data().libraries.loaded[index].symbols.get(name).copied())
+    Ok(caller.data().libraries.loaded[index]
+        .symbols
+        .get(name)
+        .copied())
 }
 
 /// What an image must remember of the libraries.
@@ -411,7 +460,11 @@ pub(crate) fn save(store: &mut Store<Host>) -> wasmtime::Result<SavedLibraries> 
             Val::I32(value) => value as u32,
             _ => 0,
         };
-        let got = library.got.iter().map(|(_, _, global)| value(store, *global)).collect();
+        let got = library
+            .got
+            .iter()
+            .map(|(_, _, global)| value(store, *global))
+            .collect();
         let mut globals = Vec::new();
         for name in &library.mutable_globals {
             let global = library.instance.get_global(&mut *store, name);
@@ -451,8 +504,7 @@ pub(crate) async fn restore(
         let known = |position: usize, _: &str| library.got.get(position).copied();
         let (path, memory_base, table_base) =
             (&library.path, library.memory_base, library.table_base);
-        let mut loaded =
-            instantiate(store, path, &module, memory_base, table_base, known).await?;
+        let mut loaded = instantiate(store, path, &module, memory_base, table_base, known).await?;
         for (name, value) in loaded.mutable_globals.iter().zip(&library.globals) {
             if let Some(global) = loaded.instance.get_global(&mut *store, name) {
                 global.set(&mut *store, Val::I32(*value as i32))?;
@@ -465,7 +517,9 @@ pub(crate) async fn restore(
         let libraries = &mut store.data_mut().libraries;
         libraries.loaded.push(loaded);
         let index = libraries.loaded.len() - 1;
-        libraries.handles.extend(library.handles.iter().map(|handle| (*handle, index)));
+        libraries
+            .handles
+            .extend(library.handles.iter().map(|handle| (*handle, index)));
     }
     for (name, slot) in &saved.main_slots {
         set_slot(store, guest.instance, name, *slot)?;

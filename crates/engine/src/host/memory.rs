@@ -11,9 +11,11 @@ const WASM_PAGE_BYTES: u64 = 65_536;
 const HEAP_STEP_BYTES: u64 = 4 << 20;
 
 pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
-    linker.func_wrap("env", "emscripten_get_heap_max", |caller: Caller<'_, Host>| {
-        heap_max(&caller) as u32
-    })?;
+    linker.func_wrap(
+        "env",
+        "emscripten_get_heap_max",
+        |caller: Caller<'_, Host>| heap_max(&caller) as u32,
+    )?;
     // Answers whether the heap now has `wanted` bytes. When not, the guest's `malloc` fails and
     // Postgres reports "out of memory" (53200) in its own way.
     linker.func_wrap(
@@ -47,12 +49,10 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
         )| {
             Box::new(async move {
                 let guest = caller.data().guest();
-                let align = guest
-                    .instance
-                    .get_typed_func::<(u32, u32), u32>(
-                        &mut caller,
-                        "emscripten_builtin_memalign",
-                    )?;
+                let align = guest.instance.get_typed_func::<(u32, u32), u32>(
+                    &mut caller,
+                    "emscripten_builtin_memalign",
+                )?;
                 let at = align.call_async(&mut caller, (65_536, len)).await?;
                 if at == 0 {
                     return Ok::<i32, wasmtime::Error>(-Errno::NOMEM.0);

@@ -45,7 +45,12 @@ enum Stream {
 
 impl Children {
     pub(crate) fn new(engine: Arc<EngineInner>, scratch: Arc<Scratch>) -> Self {
-        Self { engine, scratch, streams: HashMap::new(), next: 0 }
+        Self {
+            engine,
+            scratch,
+            streams: HashMap::new(),
+            next: 0,
+        }
     }
 
     fn path(&mut self) -> String {
@@ -105,7 +110,9 @@ fn link_exit(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
         "proc_exit",
         |code: i32| -> wasmtime::Result<()> { Err(Exit::Status(code).into()) },
     )?;
-    linker.func_wrap("env", "_abort_js", || -> wasmtime::Result<()> { Err(Exit::Abort.into()) })?;
+    linker.func_wrap("env", "_abort_js", || -> wasmtime::Result<()> {
+        Err(Exit::Abort.into())
+    })?;
     linker.func_wrap(
         "env",
         "__assert_fail",
@@ -134,7 +141,9 @@ fn link_identity(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     }
     // There is no network in here.
     const EAI_FAIL: i32 = -4;
-    linker.func_wrap("env", "getaddrinfo", |_: u32, _: u32, _: u32, _: u32| EAI_FAIL)?;
+    linker.func_wrap("env", "getaddrinfo", |_: u32, _: u32, _: u32, _: u32| {
+        EAI_FAIL
+    })?;
     linker.func_wrap(
         "env",
         "getnameinfo",
@@ -149,9 +158,11 @@ fn link_identity(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
         "__syscall_recvfrom",
         "__syscall_sendto",
     ] {
-        linker.func_wrap("env", name, |_: i32, _: i32, _: i32, _: i32, _: i32, _: i32| {
-            -Errno::AFNOSUPPORT.0
-        })?;
+        linker.func_wrap(
+            "env",
+            name,
+            |_: i32, _: i32, _: i32, _: i32, _: i32, _: i32| -Errno::AFNOSUPPORT.0,
+        )?;
     }
     Ok(())
 }
@@ -264,12 +275,21 @@ async fn open_stream(
         return Ok(0);
     };
     let path = children.path();
-    children.scratch.open(&path, true).map_err(|_| Exit::Abort)?;
+    children
+        .scratch
+        .open(&path, true)
+        .map_err(|_| Exit::Abort)?;
     let (stream, flag) = if mode.starts_with('r') {
         let status = run_child(caller, &command, None, Some(path.clone())).await;
         (Stream::Output { status }, "r")
     } else {
-        (Stream::Input { command, path: path.clone() }, "w")
+        (
+            Stream::Input {
+                command,
+                path: path.clone(),
+            },
+            "w",
+        )
     };
     let file = fopen(caller, &path, flag).await?;
     if file != 0
@@ -288,13 +308,18 @@ async fn fopen(caller: &mut Caller<'_, Host>, path: &str, mode: &str) -> wasmtim
     let at = malloc.call_async(&mut *caller, text.len() as u32).await?;
     let target = slice_mut(split(caller).0, at, text.len() as u32).map_err(|_| Exit::Abort)?;
     target.copy_from_slice(text.as_bytes());
-    fopen.call_async(&mut *caller, (at, at + path.len() as u32 + 1)).await
+    fopen
+        .call_async(&mut *caller, (at, at + path.len() as u32 + 1))
+        .await
 }
 
 /// `pclose`: runs the child if it waited for its input; its wait status.
 async fn close_stream(caller: &mut Caller<'_, Host>, file: u32) -> wasmtime::Result<i32> {
-    let stream =
-        caller.data_mut().children.as_mut().and_then(|children| children.streams.remove(&file));
+    let stream = caller
+        .data_mut()
+        .children
+        .as_mut()
+        .and_then(|children| children.streams.remove(&file));
     let instance = caller.data().guest().instance;
     let fclose = instance.get_typed_func::<u32, i32>(&mut *caller, "fclose")?;
     fclose.call_async(&mut *caller, file).await?;
@@ -314,8 +339,15 @@ mod tests {
     #[test]
     fn commands_are_split_as_a_shell_would() {
         let command = r#""/pglite/bin/postgres" --check -F -c log_checkpoints=false -c 'a b'="c\"d" < "/dev/null" > "/dev/null" 2>&1"#;
-        let expected =
-            ["/pglite/bin/postgres", "--check", "-F", "-c", "log_checkpoints=false", "-c", "a b=c\"d"];
+        let expected = [
+            "/pglite/bin/postgres",
+            "--check",
+            "-F",
+            "-c",
+            "log_checkpoints=false",
+            "-c",
+            "a b=c\"d",
+        ];
         assert_eq!(words(command), expected);
     }
 }

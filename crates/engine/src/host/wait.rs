@@ -25,34 +25,47 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
         |mut caller: Caller<'_, Host>, events: i32, timeout_ms: i32| {
             const WL_TIMEOUT: i32 = 8;
             let host = caller.data_mut();
-            let timeout = u64::try_from(timeout_ms).ok().filter(|_| events & WL_TIMEOUT != 0);
+            let timeout = u64::try_from(timeout_ms)
+                .ok()
+                .filter(|_| events & WL_TIMEOUT != 0);
             host.wait_deadline = timeout
                 .map(|timeout| host.environment.monotonic() + Duration::from_millis(timeout));
         },
     )?;
-    linker.func_wrap_async(HOST, WAIT, |mut caller: Caller<'_, Host>, (latch,): (u32,)| {
-        Box::new(async move {
-            let deadline = caller.data().wait_deadline;
-            let set = |caller: &mut Caller<'_, Host>| read_u32(split(caller).0, latch) != 0;
-            i32::from(wait(&mut caller, deadline, set).await == Woken::Signal)
-        })
-    })?;
-    linker.func_wrap_async(HOST, SLEEP, |mut caller: Caller<'_, Host>, (request,): (u32,)| {
-        Box::new(async move {
-            let (memory, host) = split(&mut caller);
-            let seconds = u64::from(read_u32(memory, request))
-                | u64::from(read_u32(memory, request + 4)) << 32;
-            let nanos = read_u32(memory, request + 8);
-            if nanos >= 1_000_000_000 || seconds > i64::MAX as u64 {
-                return Errno::INVAL.0;
-            }
-            let deadline = host.environment.monotonic().checked_add(Duration::new(seconds, nanos));
-            match wait(&mut caller, deadline, |_| false).await {
-                Woken::Ready => 0,
-                Woken::Signal => Errno::INTR.0,
-            }
-        })
-    })?;
+    linker.func_wrap_async(
+        HOST,
+        WAIT,
+        |mut caller: Caller<'_, Host>, (latch,): (u32,)| {
+            Box::new(async move {
+                let deadline = caller.data().wait_deadline;
+                let set = |caller: &mut Caller<'_, Host>| read_u32(split(caller).0, latch) != 0;
+                i32::from(wait(&mut caller, deadline, set).await == Woken::Signal)
+            })
+        },
+    )?;
+    linker.func_wrap_async(
+        HOST,
+        SLEEP,
+        |mut caller: Caller<'_, Host>, (request,): (u32,)| {
+            Box::new(async move {
+                let (memory, host) = split(&mut caller);
+                let seconds = u64::from(read_u32(memory, request))
+                    | u64::from(read_u32(memory, request + 4)) << 32;
+                let nanos = read_u32(memory, request + 8);
+                if nanos >= 1_000_000_000 || seconds > i64::MAX as u64 {
+                    return Errno::INVAL.0;
+                }
+                let deadline = host
+                    .environment
+                    .monotonic()
+                    .checked_add(Duration::new(seconds, nanos));
+                match wait(&mut caller, deadline, |_| false).await {
+                    Woken::Ready => 0,
+                    Woken::Signal => Errno::INTR.0,
+                }
+            })
+        },
+    )?;
     linker.func_wrap(HOST, TAKE_SIGNALS, |mut caller: Caller<'_, Host>| {
         let host = caller.data_mut();
         let now = host.environment.monotonic();

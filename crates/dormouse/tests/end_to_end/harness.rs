@@ -1,0 +1,180 @@
+//! A server of one's own, and clients for it.
+
+mod http;
+mod pg;
+mod program;
+
+pub(crate) use http::{Http, Response};
+pub(crate) use pg::{Answer, Pg, startup};
+pub(crate) use program::{Output, dormouse, program, run_program};
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+use wire::PgError;
+
+/// Longer than anything that a test waits for may take, in milliseconds, on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running `dormouse serve`. Dropping it kills it.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) pg: SocketAddr,
+    pub(crate) http: SocketAddr,
+    log: PathBuf,
+    _folder: Option<TempDir>,
+}
+
+impl Server {
+    /// In a folder of its own.
+    pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// With variables of the environment.
+    pub(crate) fn start_with(settings: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut server = Self::start_in(folder.path(), settings);
+        server._folder = Some(folder);
+        server
+    }
+
+    /// In this folder; the data is in its `data`.
+    pub(crate) fn start_in(folder: &Path, settings: &[(&str, &str)]) -> Self {
+        let log = folder.join("log");
+        let mut child = serve(folder, settings)
+            .stderr(File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        let stdout = child.stdout.take().unwrap();
+        let mut lines = BufReader::new(stdout).lines().map_while(Result::ok);
+        let mut line = |prefix: &str| {
+            let line = lines.next();
+            let address = line.as_deref().and_then(|line| line.strip_prefix(prefix));
+            let address = address.and_then(|rest| rest.split('/').next()?.parse().ok());
+            address.unwrap_or_else(|| {
+                panic!("no ready line with {prefix}:\n{}", read(&log));
+            })
+        };
+        let pg = line("postgres://postgres@");
+        let http = line("http://");
+        Self {
+            child,
+            pg,
+            http,
+            log,
+            _folder: None,
+        }
+    }
+
+    /// A session as `postgres`.
+    pub(crate) fn connect(&self, database: &str) -> Pg {
+        Pg::connect(self.pg, &startup(database)).unwrap()
+    }
+
+    /// Why there is no session.
+    pub(crate) fn refused(&self, database: &str) -> PgError {
+        Pg::connect(self.pg, &startup(database))
+            .err()
+            .expect("the connection was accepted")
+    }
+
+    /// An HTTP connection.
+    pub(crate) fn http(&self) -> Http {
+        Http::connect(self.http)
+    }
+
+    /// Runs a statement over HTTP, which must work: the document.
+    pub(crate) fn sql(&self, database: &str, sql: &str) -> serde_json::Value {
+        let response = self.http().query(database, sql);
+        assert_eq!(response.status, 200, "{sql}: {}", response.text());
+        response.json()
+    }
+
+    /// The server goes on: what every test of bad input ends with.
+    pub(crate) fn still_answers(&self) {
+        assert_eq!(self.sql("still", "select 1 as one")["rows"][0]["one"], 1);
+        let rows = self.connect("still").query("select 2").unwrap();
+        assert_eq!(rows, [[Some("2".to_owned())]]);
+    }
+
+    /// Waits until the server has noticed that clients went.
+    pub(crate) fn until_sessions(&self, count: u64) {
+        let mut http = self.http();
+        let now = || http.get("/health").json()["connections"]["pgwire"]["open"].as_u64();
+        until(now, |open| *open == Some(count));
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// Ends it as an operator does.
+    pub(crate) fn stop(mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.wait()
+    }
+
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- the server's log\n{}---", read(&self.log));
+        }
+    }
+}
+
+/// `dormouse serve` on free ports, its standard output a pipe.
+pub(crate) fn serve(folder: &Path, settings: &[(&str, &str)]) -> Command {
+    let mut command = dormouse();
+    command.args([
+        "serve",
+        "--pg",
+        "127.0.0.1:0",
+        "--http",
+        "127.0.0.1:0",
+        "--data",
+    ]);
+    command.arg(folder.join("data"));
+    command.current_dir(folder);
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    command.envs(settings.iter().copied());
+    command
+}
+
+/// Asks again until the answer is right.
+#[track_caller]
+pub(crate) fn until<T: std::fmt::Debug>(
+    mut ask: impl FnMut() -> T,
+    right: impl Fn(&T) -> bool,
+) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let answer = ask();
+        if right(&answer) {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "it stayed {answer:?}");
+        std::thread::yield_now();
+    }
+}
+
+fn read(path: &Path) -> String {
+    let mut text = String::new();
+    let read = File::open(path).and_then(|mut file| file.read_to_string(&mut text));
+    read.map_or_else(|error| error.to_string(), |_| text)
+}
