@@ -1,45 +1,60 @@
-//! The configuration of `serve`: flags over `DORMOUSE_*` over the file over defaults.
+//! The configuration: flags over variables of the environment over the file over defaults.
 
+use std::env;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use database::Limits;
-use figment::Figment;
-use figment::providers::{Env, Format as _, Serialized, Toml};
+use dormouse::default_cache_directory;
+use figment::error::Kind;
+use figment::providers::{Format as _, Serialized, Toml};
+use figment::value::{Dict, Map, Value};
+use figment::{Figment, Metadata, Profile, Provider};
 use serde::{Deserialize, Serialize};
 
 use super::args::ServeArgs;
 use super::failure::Failure;
+use super::settings::{self, Variable};
 
 /// The file that is read if it is there and no other is named.
 const FILE: &str = "dormouse.toml";
 
-/// Every setting. The names here are the names in errors and documents.
+/// Where a value comes from that nobody has set.
+const DEFAULTS: &str = "the defaults";
+
+/// The configuration, and where each value comes from.
+pub(crate) struct Loaded {
+    pub(crate) config: Config,
+    figment: Figment,
+}
+
+/// The configuration as it is in the file; [`settings`] says what each is for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
-    pub(crate) data: PathBuf,
-    pub(crate) log: String,
-    pub(crate) server: ServerSection,
-    pub(crate) pgwire: PgwireSection,
-    pub(crate) http: HttpSection,
-    pub(crate) databases: DatabasesSection,
-    pub(crate) sessions: SessionsSection,
-    pub(crate) durability: DurabilitySection,
-    pub(crate) backend: BackendSection,
-    pub(crate) volume: VolumeSection,
+    data: PathBuf,
+    cache: Option<PathBuf>,
+    log: String,
+    server: ServerSection,
+    pgwire: PgwireSection,
+    http: HttpSection,
+    databases: DatabasesSection,
+    sessions: SessionsSection,
+    durability: DurabilitySection,
+    backend: BackendSection,
+    volume: VolumeSection,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct ServerSection {
+struct ServerSection {
     insecure_listen: bool,
     drain_ms_max: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct PgwireSection {
+struct PgwireSection {
     listen: String,
     message_bytes_max: usize,
     startup_timeout_ms: u64,
@@ -48,7 +63,7 @@ pub(crate) struct PgwireSection {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct HttpSection {
+struct HttpSection {
     listen: String,
     body_bytes_max: usize,
     result_bytes_max: usize,
@@ -59,32 +74,32 @@ pub(crate) struct HttpSection {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct DatabasesSection {
+struct DatabasesSection {
     auto_create: bool,
     idle_ms: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct SessionsSection {
+struct SessionsSection {
     wait_ms_max: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct DurabilitySection {
+struct DurabilitySection {
     flush_interval_ms: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct BackendSection {
+struct BackendSection {
     memory_bytes_max: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct VolumeSection {
+struct VolumeSection {
     bytes_max: u64,
 }
 
@@ -97,7 +112,8 @@ impl Default for Config {
         let server = server::Options::default();
         let limits = Limits::default();
         Self {
-            data: PathBuf::from("dormouse-data"),
+            data: PathBuf::from("./dormouse-data"),
+            cache: None,
             log: "info".to_owned(),
             server: ServerSection {
                 insecure_listen: server.insecure_listen,
@@ -160,7 +176,7 @@ impl Config {
     }
 
     pub(crate) fn database_options(&self) -> database::Options {
-        let cache = dormouse::default_cache_directory();
+        let cache = self.cache.clone().unwrap_or_else(default_cache_directory);
         database::Options {
             auto_create: self.databases.auto_create,
             limits: Limits {
@@ -174,160 +190,259 @@ impl Config {
             ..database::Options::new(&self.data, cache)
         }
     }
+}
 
-    /// The configuration as a file that says what each setting is for.
+impl Loaded {
+    /// The configuration as a file that says it again.
     pub(crate) fn to_toml(&self) -> String {
-        let text = |value: &dyn std::fmt::Display| toml_string(&value.to_string());
-        format!(
-            "# The data directory.\ndata = {}\n\
-             # What is logged to standard error: a level, or a filter as in RUST_LOG.\nlog = {}\n\n\
-             [server]\n\
-             # Whether to listen where other machines can connect. There is no authentication:\n\
-             # whoever reaches a port may do everything.\ninsecure_listen = {}\n\
-             # How long a stop waits for running statements before it cancels them.\n\
-             drain_ms_max = {}\n\n\
-             [pgwire]\n\
-             # Where PostgreSQL's protocol is spoken. Port 0 takes a free one.\nlisten = {}\n\
-             # The largest message of a client.\nmessage_bytes_max = {}\n\
-             # How long a client may take to say what it wants.\nstartup_timeout_ms = {}\n\
-             # Sessions at once.\nconnections_max = {}\n\n\
-             [http]\n\
-             # Where HTTP is spoken. Port 0 takes a free one.\nlisten = {}\n\
-             # The largest body of a request.\nbody_bytes_max = {}\n\
-             # The largest document of a result.\nresult_bytes_max = {}\n\
-             # How long a request may take, the wait for its turn included.\n\
-             request_timeout_ms = {}\n\
-             # How long a client may take to send the head of a request.\nheader_timeout_ms = {}\n\
-             # Connections at once.\nconnections_max = {}\n\n\
-             [databases]\n\
-             # Whether a database that is asked for and not there is made.\nauto_create = {}\n\
-             # How long a database without a session stays awake.\nidle_ms = {}\n\n\
-             [sessions]\n\
-             # Longest wait for a database that another session uses.\nwait_ms_max = {}\n\n\
-             [durability]\n\
-             # Longest time between a commit and its flush to disk.\nflush_interval_ms = {}\n\n\
-             [backend]\n\
-             # Most memory of one database's Postgres.\nmemory_bytes_max = {}\n\n\
-             [volume]\n\
-             # Most bytes that one database stores beyond its template.\nbytes_max = {}\n",
-            text(&self.data.display()),
-            text(&self.log),
-            self.server.insecure_listen,
-            self.server.drain_ms_max,
-            text(&self.pgwire.listen),
-            self.pgwire.message_bytes_max,
-            self.pgwire.startup_timeout_ms,
-            self.pgwire.connections_max,
-            text(&self.http.listen),
-            self.http.body_bytes_max,
-            self.http.result_bytes_max,
-            self.http.request_timeout_ms,
-            self.http.header_timeout_ms,
-            self.http.connections_max,
-            self.databases.auto_create,
-            self.databases.idle_ms,
-            self.sessions.wait_ms_max,
-            self.durability.flush_interval_ms,
-            self.backend.memory_bytes_max,
-            self.volume.bytes_max,
-        )
+        settings::render(|key| {
+            let value = self.figment.find_value(key).ok();
+            let value = value.filter(|value| !is_nothing(value)).or_else(|| {
+                let cache = default_cache_directory();
+                (key == "cache").then(|| Value::from(cache.to_string_lossy().into_owned()))
+            });
+            let source = self.figment.find_metadata(key);
+            let source = source.filter(|source| source.name != DEFAULTS);
+            (value, source.map(describe))
+        })
+    }
+
+    /// What is logged. `RUST_LOG` stands between our own variable and the file.
+    pub(crate) fn log_filter(&self) -> String {
+        let source = self.figment.find_metadata("log");
+        let own = source.is_some_and(|source| matches!(&*source.name, "--log" | "DORMOUSE_LOG"));
+        let common = env::var("RUST_LOG").ok();
+        match common.filter(|filter| !own && !filter.is_empty()) {
+            Some(filter) => filter,
+            None => self.config.log.clone(),
+        }
     }
 }
 
-/// A basic string of TOML.
-fn toml_string(text: &str) -> String {
-    format!("\"{}\"", text.escape_default())
+/// Reads everything.
+pub(crate) fn load(args: &ServeArgs) -> Result<Loaded, Failure> {
+    let variables = env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    load_from(args, variables)
 }
 
-/// Reads the configuration.
-pub(crate) fn load(args: &ServeArgs) -> Result<Config, Failure> {
-    let file = match &args.config {
-        Some(path) if !path.exists() => {
-            return Err(Failure::Usage(format!(
-                "the configuration file {} is not there",
-                path.display()
-            )));
+fn load_from(
+    args: &ServeArgs,
+    variables: impl Iterator<Item = (String, String)>,
+) -> Result<Loaded, Failure> {
+    let mut figment = Figment::from(Named {
+        name: DEFAULTS.to_owned(),
+        values: Serialized::defaults(Config::default()),
+    });
+    if let Some(file) = file(args.config.as_deref())? {
+        figment = figment.merge(Toml::file_exact(file));
+    }
+    for (name, value) in variables {
+        match settings::variable(&name, &value) {
+            Variable::Setting(key, value) => {
+                let values = Serialized::default(key, value);
+                figment = figment.merge(Named { name, values });
+            }
+            Variable::Unknown => {
+                return Err(Failure::Usage(format!(
+                    "the variable {name} is set, but there is no such setting; `dormouse config` \
+                     prints all with their variables"
+                )));
+            }
+            Variable::Other => {}
         }
-        Some(path) => path.clone(),
-        None => PathBuf::from(FILE),
-    };
-    merge(&file, args).extract().map_err(|error| {
-        let reasons: Vec<String> = error.into_iter().map(|one| one.to_string()).collect();
-        Failure::Usage(format!(
-            "the configuration is wrong: {}; `dormouse config` prints every setting",
-            reasons.join("; ")
-        ))
+    }
+    let flags = [
+        ("--data", "data", &args.data),
+        ("--pg", "pgwire.listen", &args.pg),
+        ("--http", "http.listen", &args.http),
+        ("--log", "log", &args.log),
+    ];
+    for (name, key, value) in flags {
+        if let Some(value) = value {
+            let name = name.to_owned();
+            let values = Serialized::default(key, Value::from(value.as_str()));
+            figment = figment.merge(Named { name, values });
+        }
+    }
+    let config = figment.extract().map_err(|error| refused(&error))?;
+    Ok(Loaded { config, figment })
+}
+
+/// The file to read, if any.
+fn file(named: Option<&Path>) -> Result<Option<PathBuf>, Failure> {
+    let path = named.unwrap_or_else(|| Path::new(FILE));
+    if path.exists() {
+        return Ok(Some(path.to_owned()));
+    }
+    match named {
+        None => Ok(None),
+        Some(path) => Err(Failure::Usage(format!(
+            "the configuration file {} is not there",
+            path.display()
+        ))),
+    }
+}
+
+/// Values under the name of where they come from, for errors.
+struct Named<T> {
+    name: String,
+    values: T,
+}
+
+impl<T: Provider> Provider for Named<T> {
+    fn metadata(&self) -> Metadata {
+        Metadata::named(self.name.clone())
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        self.values.data()
+    }
+}
+
+fn refused(error: &figment::Error) -> Failure {
+    let source = error.metadata.as_ref().map(describe);
+    let source = source.unwrap_or_else(|| "the configuration".to_owned());
+    let path = error.path.join(".");
+    Failure::Usage(match &error.kind {
+        Kind::UnknownField(field, known) => {
+            let section = path.strip_suffix(field).unwrap_or(&path);
+            let section = section.trim_end_matches('.');
+            let dot = if section.is_empty() { "" } else { "." };
+            let known = known.join(", ");
+            format!("{source}: there is no setting {section}{dot}{field}; there are: {known}")
+        }
+        kind if path.is_empty() => format!("{source}: {kind}"),
+        kind => format!("{source}: {path}: {kind}"),
     })
 }
 
-fn merge(file: &Path, args: &ServeArgs) -> Figment {
-    let mut figment = Figment::from(Serialized::defaults(Config::default()));
-    if file.exists() {
-        figment = figment.merge(Toml::file_exact(file));
+/// Where a value comes from, for people.
+fn describe(metadata: &Metadata) -> String {
+    match &metadata.source {
+        Some(figment::Source::File(path)) => path.display().to_string(),
+        _ => metadata.name.to_string(),
     }
-    // `DORMOUSE_SECTION__NAME`; single words have a meaning of their own.
-    let sections = Env::prefixed("DORMOUSE_")
-        .filter(|key| key.as_str().contains("__"))
-        .split("__");
-    figment = figment.merge(sections);
-    let short = [
-        ("data", "DORMOUSE_DATA", &args.data),
-        ("pgwire.listen", "DORMOUSE_PG", &args.pg),
-        ("http.listen", "DORMOUSE_HTTP", &args.http),
-        ("log", "DORMOUSE_LOG", &args.log),
-    ];
-    for (key, variable, flag) in short {
-        if let Some(value) = flag.clone().or_else(|| std::env::var(variable).ok()) {
-            figment = figment.merge(Serialized::default(key, value));
-        }
-    }
-    figment
+}
+
+fn is_nothing(value: &Value) -> bool {
+    matches!(value, Value::Empty(..))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::Parser as _;
 
-    fn args(words: &[&str]) -> ServeArgs {
-        let words = ["dormouse", "serve"].iter().chain(words);
-        match super::super::args::Args::parse_from(words).command {
-            super::super::args::Command::Serve(args) => args,
-            _ => unreachable!("BUG: `serve` was parsed"),
+    fn args(config: &Path) -> ServeArgs {
+        ServeArgs {
+            data: None,
+            pg: None,
+            http: None,
+            log: None,
+            config: Some(config.to_owned()),
+        }
+    }
+
+    fn load(file: &str, variables: &[(&str, &str)], pg: Option<&str>) -> Result<Loaded, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("test.toml");
+        std::fs::write(&path, file).unwrap();
+        let args = ServeArgs {
+            pg: pg.map(str::to_owned),
+            ..args(&path)
+        };
+        let variables = variables
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        load_from(&args, variables).map_err(|failure| match failure {
+            Failure::Usage(message) => message,
+            other => panic!("{other:?}"),
+        })
+    }
+
+    #[track_caller]
+    fn refused(file: &str, variables: &[(&str, &str)], words: &[&str]) {
+        let error = load(file, variables, None).err().unwrap();
+        for word in words {
+            assert!(error.contains(word), "no {word} in: {error}");
         }
     }
 
     #[test]
-    fn what_is_printed_is_read_back() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("dormouse.toml");
-        std::fs::write(&file, Config::default().to_toml()).unwrap();
-        let read: Config = merge(&file, &args(&[])).extract().unwrap();
-        assert_eq!(read, Config::default());
+    fn flags_over_variables_over_the_file_over_defaults() {
+        let file = "[pgwire]\nlisten = \"a\"\nconnections_max = 7\n[http]\nlisten = \"a\"\n";
+        let variables = [
+            ("DORMOUSE_PG", "b"),
+            ("DORMOUSE_HTTP", "b"),
+            ("DORMOUSE_DATABASES__AUTO_CREATE", "false"),
+            ("DORMOUSE_DATA", "123"),
+            ("DORMOUSE_PORT_7432_TCP", "tcp://10.0.0.1:7432"),
+        ];
+        let config = load(file, &variables, Some("c")).ok().unwrap().config;
+        assert_eq!(config.pgwire.listen, "c");
+        assert_eq!(config.http.listen, "b");
+        assert_eq!(config.pgwire.connections_max, 7);
+        assert!(!config.databases.auto_create);
+        assert_eq!(config.data, Path::new("123"));
+        assert_eq!(config.http.body_bytes_max, 16 << 20);
     }
 
     #[test]
-    fn flags_win_and_unknown_keys_are_errors() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("dormouse.toml");
-        std::fs::write(
-            &file,
-            "[pgwire]\nlisten = \"127.0.0.1:1\"\n[databases]\nauto_create = false",
-        )
-        .unwrap();
-        let read: Config = merge(&file, &args(&["--pg", "127.0.0.1:2"]))
-            .extract()
-            .unwrap();
-        assert_eq!(read.pgwire.listen, "127.0.0.1:2");
-        assert!(!read.databases.auto_create);
-        std::fs::write(&file, "[databases]\nauto_crate = false").unwrap();
-        let error = merge(&file, &args(&[]))
-            .extract::<Config>()
-            .unwrap_err()
-            .to_string();
+    fn unknown_settings_are_named_with_their_source() {
+        refused(
+            "[http]\nport = 1",
+            &[],
+            &["test.toml", "http.port", "listen"],
+        );
+        refused("colour = 1", &[], &["test.toml", "no setting colour"]);
+        refused(
+            "",
+            &[("DORMOUSE_HTTP__PORT", "1")],
+            &["DORMOUSE_HTTP__PORT"],
+        );
+    }
+
+    #[test]
+    fn wrong_values_are_named_with_their_source() {
+        let variables = [("DORMOUSE_PGWIRE__CONNECTIONS_MAX", "many")];
+        let words = ["DORMOUSE_PGWIRE__CONNECTIONS_MAX", "pgwire.connections_max"];
+        refused("", &variables, &words);
+        let file = "[server]\ndrain_ms_max = -1\n";
+        refused(file, &[], &["test.toml", "server.drain_ms_max"]);
+        refused("[server\n", &[], &["test.toml"]);
+    }
+
+    #[test]
+    fn a_file_that_was_named_must_be_there() {
+        let failure = load_from(&args(Path::new("/none.toml")), std::iter::empty());
+        assert!(matches!(failure, Err(Failure::Usage(text)) if text.contains("/none.toml")));
+    }
+
+    #[test]
+    fn what_is_printed_can_be_read_again() {
+        let variables = [("DORMOUSE_HTTP", "localhost:1"), ("DORMOUSE_CACHE", "/c")];
+        let first = load("", &variables, None).ok().unwrap();
+        let printed = first.to_toml();
         assert!(
-            error.contains("auto_crate") && error.contains("dormouse.toml"),
-            "{error}"
+            printed.contains("# Set by DORMOUSE_HTTP\nlisten = \"localhost:1\""),
+            "{printed}"
+        );
+        let again = load(&printed, &[], None).ok().unwrap();
+        assert_eq!(again.config, first.config);
+    }
+
+    #[test]
+    fn the_documentation_shows_the_defaults() {
+        let figment = load("", &[], None).ok().unwrap().figment;
+        let defaults = settings::render(|key| {
+            let value = figment.find_value(key).ok();
+            (value.filter(|value| !is_nothing(value)), None)
+        });
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");
+        let document = std::fs::read_to_string(path).unwrap();
+        assert!(
+            document.contains(&defaults),
+            "docs/configuration.md does not contain:\n{defaults}"
         );
     }
 }

@@ -8,6 +8,9 @@ use super::failure::Failure;
 use super::table::Table;
 use super::target::Target;
 
+/// The units of sizes, each 1,024 of the one before.
+const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+
 /// Creates, lists, forks or deletes databases.
 pub(crate) async fn run(args: DbArgs) -> Result<(), Failure> {
     let (DbCommand::Create { target: place, .. }
@@ -17,9 +20,9 @@ pub(crate) async fn run(args: DbArgs) -> Result<(), Failure> {
     | DbCommand::Delete { target: place, .. }) = &args.command;
     let target = Target::open(place).await?;
     let done = perform(&target, &args.command).await;
-    target.close().await?;
+    let closed = target.close().await;
     super::print(&done.map_err(|failure| failure.in_json(place.json))?);
-    Ok(())
+    closed
 }
 
 /// Does it, and says so.
@@ -87,7 +90,7 @@ fn listed(documents: &[DatabaseDocument]) -> String {
     for (name, right) in [
         ("name", false),
         ("state", false),
-        ("own bytes", true),
+        ("size", true),
         ("created", false),
         ("parent", false),
     ] {
@@ -97,7 +100,7 @@ fn listed(documents: &[DatabaseDocument]) -> String {
         table.row([
             document.name.clone(),
             document.state.clone(),
-            document.own_bytes.to_string(),
+            size(document.own_bytes),
             document.created_at.clone(),
             document.parent.clone().unwrap_or_default(),
         ]);
@@ -115,11 +118,39 @@ fn described(document: &DatabaseDocument) -> String {
             "parent",
             document.parent.clone().unwrap_or_else(|| "-".to_owned()),
         ),
-        ("own bytes", document.own_bytes.to_string()),
-        ("memory bytes", document.memory_bytes.to_string()),
+        ("size", size(document.own_bytes)),
+        ("memory", size(document.memory_bytes)),
     ];
     lines
         .iter()
-        .map(|(name, value)| format!("{name:12} {value}\n"))
+        .map(|(name, value)| format!("{name:8} {value}\n"))
         .collect()
+}
+
+/// A number of bytes for people: `12 B`, `1.5 MiB`.
+fn size(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 {
+        format!("{bytes} B")
+    } else {
+        format!("{value:.1} {}", UNITS[unit])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        assert_eq!(size(0), "0 B");
+        assert_eq!(size(1_023), "1023 B");
+        assert_eq!(size(1_536), "1.5 KiB");
+        assert_eq!(size(10 << 30), "10.0 GiB");
+    }
 }

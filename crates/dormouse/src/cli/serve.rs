@@ -1,68 +1,106 @@
 //! `dormouse serve`.
 
-use database::{Databases, OpenError};
+use std::io::IsTerminal as _;
+
+use database::Databases;
 use server::{Listeners, Server};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
-use super::config::Config;
+use super::config::Loaded;
 use super::failure::Failure;
 
-/// Serves until SIGTERM or SIGINT. A second signal ends the program at once.
-pub(crate) fn run(config: Config) -> Result<(), Failure> {
-    let filter = match std::env::var("RUST_LOG") {
-        Ok(filter) => EnvFilter::try_new(filter),
-        Err(_) => EnvFilter::try_new(&config.log),
-    };
-    let filter =
-        filter.map_err(|error| Failure::Usage(format!("the log filter is wrong: {error}")))?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
-    super::runtime()?.block_on(serve(config))
+/// Added to the number of a signal that ends the process at once, as shells do.
+const EXIT_BY_SIGNAL: i32 = 128;
+
+/// Serves until a signal says stop.
+pub(crate) fn run(loaded: Loaded) -> Result<(), Failure> {
+    log_to_standard_error(&loaded.log_filter())?;
+    raise_file_limit();
+    super::runtime()?.block_on(serve(loaded))
 }
 
-async fn serve(config: Config) -> Result<(), Failure> {
-    let unavailable = |error: &dyn std::fmt::Display| Failure::unavailable(error.to_string());
-    let mut terminate = signal(SignalKind::terminate()).map_err(|error| unavailable(&error))?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| unavailable(&error))?;
+async fn serve(loaded: Loaded) -> Result<(), Failure> {
+    let config = loaded.config;
+    let stop = stop_signals()?;
     let options = config.server_options();
     // Addresses first: a mistake there should not wait for the compiler.
     let listeners = Listeners::bind(&options)
         .await
-        .map_err(|error| unavailable(&error))?;
-    let opening = Databases::open(config.database_options());
+        .map_err(|error| Failure::unavailable(error.to_string()))?;
     let databases = tokio::select! {
-        opened = opening => opened.map_err(|error: OpenError| unavailable(&error))?,
-        _ = terminate.recv() => return Ok(()),
-        _ = interrupt.recv() => return Ok(()),
+        opened = Databases::open(config.database_options()) => {
+            opened.map_err(|error| Failure::unavailable(error.to_string()))?
+        }
+        () = stopped(stop.clone()) => return Ok(()),
     };
     super::print(&format!(
         "PostgreSQL: postgres://postgres@{}/postgres\nHTTP:       http://{}\n",
         listeners.pgwire_address(),
         listeners.http_address(),
     ));
-    let stop = async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        tracing::info!("stopping; a second signal stops at once");
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            // What was not flushed is as after a crash.
-            std::process::exit(130);
-        });
-    };
     Server::new(listeners, databases.clone(), options)
-        .run(stop)
+        .run(stopped(stop))
         .await;
     databases
         .close()
         .await
-        .map_err(|error| Failure::unavailable(error.to_string()))
+        .map_err(|error| Failure::unavailable(error.to_string()))?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn log_to_standard_error(filter: &str) -> Result<(), Failure> {
+    let filter = EnvFilter::try_new(filter)
+        .map_err(|error| Failure::Usage(format!("the log filter \"{filter}\": {error}")))?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+    Ok(())
+}
+
+/// Every connection is an open file, and the usual limit is 1,024 of them; the system lets us go
+/// up to the hard limit.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, limit = ?limit.current, "the limit on open files stays as it is");
+    }
+}
+
+/// Becomes true with the first SIGTERM or SIGINT. The second ends the process, whatever it does.
+fn stop_signals() -> Result<watch::Receiver<bool>, Failure> {
+    let failed = |error| Failure::unavailable(format!("cannot wait for signals: {error}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let (stop, stopping) = watch::channel(false);
+    tokio::spawn(async move {
+        next(&mut terminate, &mut interrupt).await;
+        tracing::info!("stopping; a second signal stops at once");
+        stop.send_replace(true);
+        let signal = next(&mut terminate, &mut interrupt).await;
+        // What was not flushed is as after a crash.
+        std::process::exit(EXIT_BY_SIGNAL + signal.as_raw_value());
+    });
+    Ok(stopping)
+}
+
+async fn next(terminate: &mut Signal, interrupt: &mut Signal) -> SignalKind {
+    tokio::select! {
+        _ = terminate.recv() => SignalKind::terminate(),
+        _ = interrupt.recv() => SignalKind::interrupt(),
+    }
+}
+
+async fn stopped(mut stop: watch::Receiver<bool>) {
+    // An error would mean that nobody waits for signals any more.
+    let _ = stop.wait_for(|stop| *stop).await;
 }

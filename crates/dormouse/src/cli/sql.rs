@@ -1,8 +1,10 @@
 //! `dormouse sql`.
 
+use std::borrow::Cow;
 use std::io::Read as _;
 
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use wire::http::RowMode;
 
 use super::args::SqlArgs;
@@ -10,13 +12,36 @@ use super::failure::Failure;
 use super::table::Table;
 use super::target::Target;
 
-/// Oids of types whose values stand at the right of their column.
-const NUMBERS: [u64; 8] = [20, 21, 23, 26, 700, 701, 790, 1700];
+/// The oid of `bool`, whose values psql shortens.
+const BOOL: u32 = 16;
+
+/// Oids of types whose values stand at the right of their column: numbers, `oid`, `money`.
+const NUMBERS: [u32; 8] = [20, 21, 23, 26, 700, 701, 790, 1700];
+
+/// The document of a result, rows as arrays. Values stay text: a parsed number may lose digits.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Document<'a> {
+    #[serde(borrow)]
+    fields: Vec<Field<'a>>,
+    #[serde(borrow)]
+    rows: Vec<Vec<&'a RawValue>>,
+    command: Option<String>,
+    row_count: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct Field<'a> {
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+    #[serde(rename = "dataTypeID")]
+    type_oid: u32,
+}
 
 /// Runs one statement and prints its result.
 pub(crate) async fn run(args: SqlArgs) -> Result<(), Failure> {
-    let sql = statement(&args.sql)?;
-    let params: Vec<Value> = args.params.iter().map(|text| param(text)).collect();
+    let sql = statement(args.sql)?;
+    let params: Vec<Box<RawValue>> = args.params.iter().map(|text| param(text)).collect();
     let mode = if args.target.json {
         RowMode::Objects
     } else {
@@ -24,86 +49,114 @@ pub(crate) async fn run(args: SqlArgs) -> Result<(), Failure> {
     };
     let target = Target::open(&args.target).await?;
     let result = target.query(&args.name, &sql, &params, mode).await;
-    target.close().await?;
+    let closed = target.close().await;
     let document = result.map_err(|failure| failure.of(&sql).in_json(args.target.json))?;
+    closed?;
     if args.target.json {
         super::print(&format!("{}\n", String::from_utf8_lossy(&document)));
-        return Ok(());
+    } else {
+        super::print(&render(&document)?);
     }
-    let document: Value = serde_json::from_slice(&document)
-        .map_err(|error| Failure::unavailable(format!("the result is not JSON: {error}")))?;
-    super::print(&render(&document));
     Ok(())
 }
 
-fn statement(text: &str) -> Result<String, Failure> {
+fn statement(text: String) -> Result<String, Failure> {
     if text != "-" {
-        return Ok(text.to_owned());
+        return Ok(text);
     }
     let mut sql = String::new();
     std::io::stdin()
         .read_to_string(&mut sql)
-        .map_err(|error| Failure::Usage(format!("standard input: {error}")))?;
+        .map_err(|error| Failure::Usage(format!("cannot read SQL from standard input: {error}")))?;
     Ok(sql)
 }
 
-/// Arrays and objects go as they are, for array and JSON parameters; all else is text.
-fn param(text: &str) -> Value {
-    match serde_json::from_str(text) {
-        Ok(value @ (Value::Array(_) | Value::Object(_))) => value,
-        _ => Value::String(text.to_owned()),
+/// A parameter as JSON: what is a JSON array or object is sent as such, so that it can become an
+/// array, or a json value that is no string. PostgreSQL reads everything else as text.
+fn param(text: &str) -> Box<RawValue> {
+    if text.starts_with(['[', '{'])
+        && let Ok(json) = RawValue::from_string(text.to_owned())
+    {
+        return json;
     }
+    serde_json::value::to_raw_value(text).expect("BUG: a string is always JSON")
 }
 
 /// A result as psql would show it.
-fn render(document: &Value) -> String {
-    let none = Vec::new();
-    let fields = document["fields"].as_array().unwrap_or(&none);
-    if fields.is_empty() {
-        let command = document["command"].as_str().unwrap_or_default();
-        return match document["rowCount"].as_u64() {
+fn render(document: &[u8]) -> Result<String, Failure> {
+    let document: Document<'_> = serde_json::from_slice(document)
+        .map_err(|error| Failure::unavailable(format!("the answer is not a result: {error}")))?;
+    if document.fields.is_empty() {
+        let command = document.command.unwrap_or_default();
+        return Ok(match document.row_count {
             Some(count) => format!("{command} {count}\n"),
             None => format!("{command}\n"),
-        };
+        });
     }
     let mut table = Table::default();
-    for field in fields {
-        let number = field["dataTypeID"]
-            .as_u64()
-            .is_some_and(|oid| NUMBERS.contains(&oid));
-        table.column(field["name"].as_str().unwrap_or_default(), number);
+    for field in &document.fields {
+        table.column(&field.name, NUMBERS.contains(&field.type_oid));
     }
-    for row in document["rows"].as_array().unwrap_or(&none) {
-        table.row(
-            row.as_array()
-                .unwrap_or(&none)
-                .iter()
-                .map(|value| match value {
-                    Value::Null => String::new(),
-                    Value::String(text) => text.clone(),
-                    value => value.to_string(),
-                }),
-        );
+    for row in &document.rows {
+        let values = row.iter().zip(&document.fields);
+        table.row(values.map(|(value, field)| cell(value.get(), field.type_oid)));
     }
-    table.render()
+    Ok(table.render())
+}
+
+/// A value as psql shows it; arrays and json as JSON.
+fn cell(value: &str, type_oid: u32) -> String {
+    match value {
+        "null" => String::new(),
+        "true" if type_oid == BOOL => "t".to_owned(),
+        "false" if type_oid == BOOL => "f".to_owned(),
+        // Half of a surrogate pair, in a json value, is no text.
+        text if text.starts_with('"') => {
+            serde_json::from_str(text).unwrap_or_else(|_| text.to_owned())
+        }
+        text => text.to_owned(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn results_look_like_psqls() {
-        let document = json!({
-            "fields": [{"name": "n", "dataTypeID": 23}, {"name": "t", "dataTypeID": 25}],
-            "rows": [[1, "a"], [20, null]], "command": "SELECT", "rowCount": 2,
-        });
-        assert_eq!(
-            render(&document),
-            " n  | t \n----+---\n  1 | a\n 20 | \n(2 rows)\n"
+        let document = br#"{"fields":[{"name":"n","dataTypeID":1700},{"name":"b","dataTypeID":16},
+            {"name":"\u00e4","dataTypeID":25}],"rows":[[1.50,true,"x"],
+            ["9007199254740993",false,null]],"command":"SELECT","rowCount":2}"#;
+        let expected = concat!(
+            "        n         | b | ä \n",
+            "------------------+---+---\n",
+            "             1.50 | t | x\n",
+            " 9007199254740993 | f | \n",
+            "(2 rows)\n"
         );
-        let insert = json!({ "fields": [], "rows": [], "command": "INSERT", "rowCount": 3 });
-        assert_eq!(render(&insert), "INSERT 3\n");
+        assert_eq!(render(document).unwrap(), expected);
+    }
+
+    #[test]
+    fn commands_without_rows_are_their_tag() {
+        let tag = |text: &str| render(text.as_bytes()).unwrap();
+        let insert = r#"{"fields":[],"rows":[],"command":"INSERT","rowCount":5}"#;
+        assert_eq!(tag(insert), "INSERT 5\n");
+        let create = r#"{"fields":[],"rows":[],"command":"CREATE TABLE","rowCount":null}"#;
+        assert_eq!(tag(create), "CREATE TABLE\n");
+    }
+
+    #[test]
+    fn parameters_are_text_unless_they_are_structured() {
+        let cases = [
+            ("5", "\"5\""),
+            ("{\"a\": 1.0}", "{\"a\": 1.0}"),
+            ("{1,2}", "\"{1,2}\""),
+            ("[1,2]", "[1,2]"),
+            (" [1]", "\" [1]\""),
+        ];
+        for (text, json) in cases {
+            assert_eq!(param(text).get(), json);
+        }
     }
 }

@@ -62,8 +62,8 @@ impl Server {
                 panic!("no ready line with {prefix}:\n{}", read(&log));
             })
         };
-        let pg = line("postgres://postgres@");
-        let http = line("http://");
+        let pg = line("PostgreSQL: postgres://postgres@");
+        let http = line("HTTP:       http://");
         Self {
             child,
             pg,

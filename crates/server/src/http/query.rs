@@ -36,8 +36,8 @@ struct Statement {
 #[serde(rename_all = "lowercase")]
 enum Rows {
     #[default]
-    Objects,
-    Arrays,
+    Object,
+    Array,
 }
 
 pub(super) async fn run(
@@ -71,8 +71,8 @@ async fn execute(
     let mut session = app.databases.session(&name, options).await?;
     slot.set(session.canceller());
     let mode = match statement.row_mode {
-        Rows::Objects => RowMode::Objects,
-        Rows::Arrays => RowMode::Arrays,
+        Rows::Object => RowMode::Objects,
+        Rows::Array => RowMode::Arrays,
     };
     let result_bytes_max = app.options.result_bytes_max;
     let document = session

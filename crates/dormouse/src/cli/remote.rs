@@ -1,0 +1,158 @@
+//! A server, asked over HTTP.
+
+use std::error::Error;
+
+use database::DatabaseName;
+use reqwest::{Client, Method, RequestBuilder};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use server::DatabaseDocument;
+use wire::http::RowMode;
+
+use super::failure::Failure;
+
+/// A server, asked over HTTP.
+pub(crate) struct Remote {
+    client: Client,
+    /// Without a slash at its end.
+    url: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Statement<'a> {
+    sql: &'a str,
+    params: &'a [Box<RawValue>],
+    row_mode: &'static str,
+}
+
+#[derive(Serialize)]
+struct Create<'a> {
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<FromDatabase<'a>>,
+}
+
+#[derive(Serialize)]
+struct FromDatabase<'a> {
+    database: &'a str,
+}
+
+#[derive(Deserialize)]
+struct List {
+    databases: Vec<DatabaseDocument>,
+}
+
+impl Remote {
+    pub(crate) fn new(url: &str) -> Result<Self, Failure> {
+        // The server is most often this machine, which no proxy reaches.
+        let client = Client::builder().no_proxy().build();
+        let client = client.map_err(|error| Failure::unavailable(innermost(&error)))?;
+        Ok(Self {
+            client,
+            url: url.trim_end_matches('/').to_owned(),
+        })
+    }
+
+    pub(crate) async fn query(
+        &self,
+        name: &DatabaseName,
+        sql: &str,
+        params: &[Box<RawValue>],
+        mode: RowMode,
+    ) -> Result<Vec<u8>, Failure> {
+        let row_mode = match mode {
+            RowMode::Objects => "object",
+            RowMode::Arrays => "array",
+        };
+        let statement = Statement {
+            sql,
+            params,
+            row_mode,
+        };
+        let request = self.request(Method::POST, &format!("/{name}/query"));
+        self.send(request.json(&statement)).await
+    }
+
+    pub(crate) async fn create(
+        &self,
+        name: &DatabaseName,
+        from: Option<&DatabaseName>,
+    ) -> Result<DatabaseDocument, Failure> {
+        let create = Create {
+            name: name.as_str(),
+            from: from.map(|from| FromDatabase {
+                database: from.as_str(),
+            }),
+        };
+        self.document(self.request(Method::POST, "").json(&create))
+            .await
+    }
+
+    pub(crate) async fn list(&self) -> Result<Vec<DatabaseDocument>, Failure> {
+        let list: List = self.document(self.request(Method::GET, "")).await?;
+        Ok(list.databases)
+    }
+
+    pub(crate) async fn info(&self, name: &DatabaseName) -> Result<DatabaseDocument, Failure> {
+        self.document(self.request(Method::GET, &format!("/{name}")))
+            .await
+    }
+
+    pub(crate) async fn delete(&self, name: &DatabaseName, force: bool) -> Result<(), Failure> {
+        let path = format!("/{name}?force={force}");
+        self.send(self.request(Method::DELETE, &path))
+            .await
+            .map(drop)
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let url = format!("{}/v1/databases{path}", self.url);
+        self.client.request(method, url)
+    }
+
+    async fn document<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Failure> {
+        let body = self.send(request).await?;
+        serde_json::from_slice(&body).map_err(|error| {
+            Failure::unavailable(format!(
+                "{} does not answer as a Dormouse server: {error}",
+                self.url
+            ))
+        })
+    }
+
+    /// The body of a successful answer.
+    async fn send(&self, request: RequestBuilder) -> Result<Vec<u8>, Failure> {
+        let response = request
+            .send()
+            .await
+            .map_err(|error| self.unreachable(&error))?;
+        let done = response.status().is_success();
+        let body = response.bytes().await;
+        let body = body.map_err(|error| self.unreachable(&error))?.to_vec();
+        if done {
+            Ok(body)
+        } else {
+            Err(Failure::request(body))
+        }
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> Failure {
+        Failure::unavailable(format!(
+            "no server at {}: {}\nStart one with `dormouse serve`, name another with --server or \
+             DORMOUSE_SERVER, or open a data directory with --data.",
+            self.url,
+            innermost(error)
+        ))
+    }
+}
+
+/// The innermost reason: the outer ones repeat the address.
+fn innermost(error: &reqwest::Error) -> String {
+    let mut reason: &dyn Error = error;
+    while let Some(source) = reason.source() {
+        reason = source;
+    }
+    reason.to_string()
+}

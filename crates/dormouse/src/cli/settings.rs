@@ -1,0 +1,300 @@
+//! Every setting: its name, and what it is for. The configuration file, the environment and
+//! `dormouse config` all go by this table.
+
+use figment::value::Value;
+
+/// One setting.
+#[derive(Debug)]
+pub(crate) struct Setting {
+    /// `section.name`, or `name` at the top of the file.
+    key: &'static str,
+    /// A variable with a name of its own; every setting in a section also has
+    /// `DORMOUSE_SECTION__NAME`.
+    variable: Option<&'static str>,
+    /// What the value is.
+    kind: Kind,
+    /// What it is for.
+    about: &'static str,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Text,
+    Number,
+    Switch,
+}
+
+/// In the order of the file.
+const SETTINGS: [Setting; 21] = [
+    Setting::text(
+        "data",
+        "DORMOUSE_DATA",
+        "The data directory; made if it is not there. One process at a time has it open.\n\
+         Flag: --data",
+    ),
+    Setting::text(
+        "cache",
+        "DORMOUSE_CACHE",
+        "What can be made anew: compiled code and templates. Data directories share it.\n\
+         Default: ${XDG_CACHE_HOME:-$HOME/.cache}/dormouse",
+    ),
+    Setting::text(
+        "log",
+        "DORMOUSE_LOG",
+        "What is logged to standard error: error, warn, info, debug or trace, or a filter as in\n\
+         RUST_LOG, which counts where neither the flag nor DORMOUSE_LOG is given. Flag: --log",
+    ),
+    Setting::number(
+        "server.drain_ms_max",
+        "How long a stop waits for running statements before it cancels them.",
+    ),
+    Setting::switch(
+        "server.insecure_listen",
+        "Listen where other machines can reach us. There is no authentication: whoever reaches a\n\
+         port may read and change every database.",
+    ),
+    Setting::text(
+        "pgwire.listen",
+        "DORMOUSE_PG",
+        "Where PostgreSQL's protocol is spoken; port 0 takes a free one. Flag: --pg",
+    ),
+    Setting::number(
+        "pgwire.connections_max",
+        "Sessions at once. Past it a connection fails with 53300.",
+    ),
+    Setting::number(
+        "pgwire.message_bytes_max",
+        "The largest message of a client. Past it the connection ends with 54000.",
+    ),
+    Setting::number(
+        "pgwire.startup_timeout_ms",
+        "How long a client may take to say which database it wants.",
+    ),
+    Setting::text(
+        "http.listen",
+        "DORMOUSE_HTTP",
+        "Where HTTP is spoken; port 0 takes a free one. Flag: --http",
+    ),
+    Setting::number(
+        "http.connections_max",
+        "Connections at once. Past it the answer is 503.",
+    ),
+    Setting::number(
+        "http.header_timeout_ms",
+        "How long a connection may be without a whole head of a request, quiet time included.",
+    ),
+    Setting::number(
+        "http.body_bytes_max",
+        "The largest body of a request. Past it the answer is 413.",
+    ),
+    Setting::number(
+        "http.request_timeout_ms",
+        "How long a statement may take, the wait for its turn included. Past it it is cancelled,\n\
+         and the answer is 504.",
+    ),
+    Setting::number(
+        "http.result_bytes_max",
+        "The largest document of a result. Past it the answer is 413.",
+    ),
+    Setting::switch(
+        "databases.auto_create",
+        "Make a database when it is first asked for.",
+    ),
+    Setting::number(
+        "databases.idle_ms",
+        "How long a database without a session stays awake.",
+    ),
+    Setting::number(
+        "sessions.wait_ms_max",
+        "How long a session waits for a database that another one uses. Past it it fails with\n\
+         53300.",
+    ),
+    Setting::number(
+        "backend.memory_bytes_max",
+        "Memory of one backend, 128 MiB that Postgres reserves included. Past it a statement\n\
+         fails with 53200.",
+    ),
+    Setting::number(
+        "volume.bytes_max",
+        "What one database stores beyond its template. Past it a statement fails with 53100.",
+    ),
+    Setting::number(
+        "durability.flush_interval_ms",
+        "The longest time between a commit and its flush to disk.",
+    ),
+];
+
+/// What a variable of the environment is for.
+///
+/// Variables without a section's `__` that are none of ours may be anybody's: a cluster in which a
+/// service is called dormouse sets `DORMOUSE_PORT`.
+pub(crate) enum Variable {
+    /// This setting, with this value.
+    Setting(&'static str, Value),
+    /// Made like one of ours, but there is no such setting.
+    Unknown,
+    /// Not ours.
+    Other,
+}
+
+/// Reads a variable of the environment.
+pub(crate) fn variable(name: &str, value: &str) -> Variable {
+    let Some(rest) = name.strip_prefix("DORMOUSE_") else {
+        return Variable::Other;
+    };
+    let in_section = rest.contains("__");
+    let key = rest.to_ascii_lowercase().replace("__", ".");
+    let found = SETTINGS
+        .iter()
+        .find(|setting| setting.variable == Some(name) || (in_section && setting.key == key));
+    match found {
+        Some(setting) => Variable::Setting(setting.key, setting.parse(value)),
+        None if in_section => Variable::Unknown,
+        None => Variable::Other,
+    }
+}
+
+/// The whole file. `lookup` gives a setting's value, and where it comes from if it is no default.
+pub(crate) fn render(lookup: impl Fn(&str) -> (Option<Value>, Option<String>)) -> String {
+    let mut out = String::new();
+    let mut section = "";
+    for setting in &SETTINGS {
+        if !out.is_empty() {
+            out.push('\n');
+        }
+        if let Some((this, _)) = setting.key.split_once('.')
+            && this != section
+        {
+            section = this;
+            out.push_str(&format!("[{section}]\n"));
+        }
+        let (value, source) = lookup(setting.key);
+        out.push_str(&setting.render(value.as_ref(), source.as_deref()));
+    }
+    out
+}
+
+impl Setting {
+    const fn text(key: &'static str, variable: &'static str, about: &'static str) -> Self {
+        Self {
+            key,
+            variable: Some(variable),
+            kind: Kind::Text,
+            about,
+        }
+    }
+
+    const fn number(key: &'static str, about: &'static str) -> Self {
+        Self {
+            key,
+            variable: None,
+            kind: Kind::Number,
+            about,
+        }
+    }
+
+    const fn switch(key: &'static str, about: &'static str) -> Self {
+        Self {
+            key,
+            variable: None,
+            kind: Kind::Switch,
+            about,
+        }
+    }
+
+    /// The value of a variable. What is no number and no switch stays text, and is refused later
+    /// with the name of the variable.
+    fn parse(&self, value: &str) -> Value {
+        let text = || Value::from(value);
+        match self.kind {
+            Kind::Text => text(),
+            Kind::Number => value.parse::<u64>().map_or_else(|_| text(), Value::from),
+            Kind::Switch => value.parse::<bool>().map_or_else(|_| text(), Value::from),
+        }
+    }
+
+    /// The setting in the file, with comments.
+    fn render(&self, value: Option<&Value>, source: Option<&str>) -> String {
+        let variable = self.variable.map_or_else(
+            || {
+                let key = self.key.replace('.', "__");
+                format!("DORMOUSE_{}", key.to_ascii_uppercase())
+            },
+            str::to_owned,
+        );
+        let mut about = format!("{}\nVariable: {variable}", self.about);
+        if let Some(source) = source {
+            about.push_str(&format!("\nSet by {source}"));
+        }
+        let about: String = about.lines().map(|line| format!("# {line}\n")).collect();
+        let name = self.key.rsplit('.').next().unwrap_or(self.key);
+        match value {
+            Some(value) => format!("{about}{name} = {}\n", toml(value)),
+            None => format!("{about}# {name} = \"\"\n"),
+        }
+    }
+}
+
+fn toml(value: &Value) -> String {
+    match (value.as_str(), value.to_bool(), value.to_u128()) {
+        (Some(text), ..) => quoted(text),
+        (_, Some(switch), _) => switch.to_string(),
+        (.., Some(number)) => grouped(&number.to_string()),
+        _ => "\"\"".to_owned(),
+    }
+}
+
+/// A basic string of TOML.
+fn quoted(text: &str) -> String {
+    let mut out = String::from('"');
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => out.extend(['\\', character]),
+            control if control.is_control() => {
+                out.push_str(&format!("\\u{:04X}", u32::from(control)));
+            }
+            other => out.push(other),
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// `67_108_864`
+fn grouped(digits: &str) -> String {
+    let groups = digits.as_bytes().rchunks(3).rev();
+    let groups = groups.map(|group| String::from_utf8_lossy(group).into_owned());
+    groups.collect::<Vec<_>>().join("_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_find_their_settings() {
+        let key = |name| match variable(name, "1") {
+            Variable::Setting(key, _) => Some(key),
+            _ => None,
+        };
+        assert_eq!(key("DORMOUSE_PG"), Some("pgwire.listen"));
+        assert_eq!(
+            key("DORMOUSE_PGWIRE__CONNECTIONS_MAX"),
+            Some("pgwire.connections_max")
+        );
+        assert_eq!(key("DORMOUSE_HTTP__LISTEN"), Some("http.listen"));
+        let unknown = variable("DORMOUSE_HTTP__PORT", "");
+        assert!(matches!(unknown, Variable::Unknown));
+        for other in ["DORMOUSE_PORT", "HOME"] {
+            assert!(matches!(variable(other, ""), Variable::Other));
+        }
+    }
+
+    #[test]
+    fn values_are_toml() {
+        assert_eq!(toml(&Value::from("a\"b\\\n")), "\"a\\\"b\\\\\\u000A\"");
+        assert_eq!(toml(&Value::from(67_108_864_u64)), "67_108_864");
+        assert_eq!(toml(&Value::from(100_u64)), "100");
+        assert_eq!(toml(&Value::from(true)), "true");
+    }
+}
