@@ -194,7 +194,7 @@ mod tests {
         let error = || PgError::error("42601", "e");
         assert_eq!(
             shown(error().position(11), "select '日本' x"),
-            "ERROR:  e\nLINE 1: select '日本' x\n                   ^\n"
+            "ERROR:  e\nLINE 1: select '日本' x\n                    ^\n"
         );
         let long = format!("{}!{}", "a".repeat(300), "b".repeat(300));
         let text = shown(error().position(301), &long);

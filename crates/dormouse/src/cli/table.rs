@@ -119,9 +119,9 @@ mod tests {
         table.row(["1", "日本", "10"].map(str::to_owned));
         table.row(["20", "two\nlines\x1b", ""].map(str::to_owned));
         let expected = concat!(
-            " id |      name       | n  \n",
-            "----+-----------------+----\n",
-            "  1 | 日本            | 10\n",
+            " id |       name       | n  \n",
+            "----+------------------+----\n",
+            "  1 | 日本             | 10\n",
             " 20 | two\\nlines\\u{1b} |   \n",
             "(2 rows)\n",
         );
