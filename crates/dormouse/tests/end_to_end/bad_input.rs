@@ -148,6 +148,8 @@ fn malformed_json() {
         ("{\"sql\":\"select 1\",\"parms\":[]}", "parms"),
         ("{\"sql\":\"select 1\",\"rowMode\":\"lines\"}", "lines"),
         ("{\"sql\":1}", "string"),
+        ("[\"select 1\"]", "object"),
+        ("\"select 1\"", "struct"),
     ] {
         let (_, message) = post(body).error(400);
         assert!(message.contains(name), "{message}");
@@ -306,18 +308,16 @@ fn garbage_behind_a_statement_does_not_undo_it() {
 fn messages_with_garbage_inside() {
     let server = Server::start();
     let mut client = server.connect("inside");
-    // Parse without its ends, Bind with a negative count, Describe of nothing known.
+    // Parse without its ends, Bind with a count beyond the message, Describe of nothing known.
     for message in [
         &b"P\0\0\0\x08abcd"[..],
-        b"B\0\0\0\x0a\0\0\xff\xff\xff\xff",
+        b"B\0\0\0\x0a\0\0\0\0\xff\xff",
         b"D\0\0\0\x06Z\0",
     ] {
         client.send(&[message, b"S\0\0\0\x04"].concat());
-        assert_eq!(
-            client.answer().error.unwrap().code(),
-            "08P01",
-            "{message:?}"
-        );
+        let answer = client.answer();
+        assert_eq!(answer.status, TransactionStatus::Idle);
+        assert!(answer.error.is_some(), "{message:?}");
     }
     assert_eq!(client.query("select 1").unwrap().len(), 1);
     server.still_answers();

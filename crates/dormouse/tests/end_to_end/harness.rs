@@ -4,7 +4,7 @@ mod http;
 mod pg;
 mod program;
 
-pub(crate) use http::{Http, Response};
+pub(crate) use http::Http;
 pub(crate) use pg::{Answer, Pg, startup};
 pub(crate) use program::{Output, dormouse, program, run_program};
 
@@ -109,6 +109,17 @@ impl Server {
         let mut http = self.http();
         let now = || http.get("/health").json()["connections"]["pgwire"]["open"].as_u64();
         until(now, |open| *open == Some(count));
+    }
+
+    /// Waits until so many databases are awake.
+    pub(crate) fn until_awake(&self, count: u64) {
+        let mut http = self.http();
+        let now = || http.get("/health").json()["databases"]["awake"].as_u64();
+        until(now, |awake| *awake == Some(count));
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Body as _;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use wire::{PgError, sqlstate};
 
 use super::error::ApiError;
@@ -19,7 +19,16 @@ pub(super) async fn read<T: DeserializeOwned>(
 ) -> Result<T, ApiError> {
     expect_json(request.headers())?;
     let bytes = collect(request.into_body(), body_bytes_max).await?;
-    serde_json::from_slice(&bytes).map_err(|error| malformed(&bytes, &error))
+    parse(&bytes)
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        // Would be taken for the members of an object in their order.
+        let parsed = serde_json::from_slice::<IgnoredAny>(bytes);
+        return Err(parsed.map_or_else(|error| malformed(bytes, &error), |_| not_an_object()));
+    }
+    serde_json::from_slice(bytes).map_err(|error| malformed(bytes, &error))
 }
 
 /// The media type must be JSON's. This is also what keeps other sites' pages out: a browser asks
@@ -77,7 +86,11 @@ fn malformed(bytes: &[u8], error: &serde_json::Error) -> ApiError {
     } else {
         "the body is not JSON"
     };
-    let position = character(bytes, error.line(), error.column());
+    let position = if error.is_eof() {
+        String::from_utf8_lossy(bytes).chars().count() + 1
+    } else {
+        character(bytes, error.line(), error.column())
+    };
     ApiError::from(
         PgError::error(
             sqlstate::INVALID_TEXT_REPRESENTATION,
@@ -85,6 +98,13 @@ fn malformed(bytes: &[u8], error: &serde_json::Error) -> ApiError {
         )
         .position(position),
     )
+}
+
+fn not_an_object() -> ApiError {
+    ApiError::from(PgError::error(
+        sqlstate::INVALID_TEXT_REPRESENTATION,
+        "the body is not what is expected here: it is an array, not an object",
+    ))
 }
 
 /// The number, from 1, of the character at a line and a byte of that line, as serde counts them.
