@@ -1,5 +1,7 @@
 //! The library, as an embedder uses it.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use dormouse::{Dormouse, Error};
 
 async fn open(folder: &tempfile::TempDir) -> Dormouse {

@@ -1,5 +1,7 @@
 //! The real program, started on free ports, with clients of every kind.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 mod bad_input;
 mod cancel;
 mod cli;

@@ -1,7 +1,7 @@
 //! Programs: ours, and PostgreSQL's.
 
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 /// What a program said, and how it ended.
 #[derive(Debug)]
@@ -26,17 +26,21 @@ pub(crate) fn dormouse() -> Command {
 }
 
 /// A program of PostgreSQL: of the version that `cargo xtask test` brings, or else the system's.
-/// `None`, and a word about it, if there is none.
-pub(crate) fn program(name: &str) -> Option<Command> {
+/// `None`, and a word about it, if there is none of this major version or a later one.
+pub(crate) fn program(name: &str, version: u32) -> Option<Command> {
     let tools = std::env::var_os("DORMOUSE_TEST_TOOLS").map(PathBuf::from);
     let path = tools.map_or_else(|| PathBuf::from(name), |tools| tools.join("bin").join(name));
-    let mut command = Command::new(&path);
-    command.arg("--version").stdout(Stdio::null());
-    if !command.status().is_ok_and(|status| status.success()) {
-        eprintln!(
-            "skipped: there is no {}; run `cargo xtask test`",
-            path.display()
-        );
+    let said = Command::new(&path).arg("--version").output();
+    // `psql (PostgreSQL) 18.6 (Debian 18.6-3)`
+    let said = said.map_or_else(
+        |_| String::new(),
+        |output| String::from_utf8(output.stdout).unwrap(),
+    );
+    let found = said
+        .split([' ', '.'])
+        .find_map(|word| word.parse::<u32>().ok());
+    if found < Some(version) {
+        eprintln!("skipped: no {name} of version {version}; `cargo xtask test` brings it");
         return None;
     }
     Some(Command::new(path))
