@@ -98,6 +98,13 @@ impl Canceller {
         }
     }
 
+    /// Ends the backend under the session at its next loop or call, whatever it does: its client
+    /// is told 57P02, and the next session gets a fresh backend. For what ignores
+    /// [`cancel`](Self::cancel).
+    pub fn stop(&self) {
+        self.interrupter.stop();
+    }
+
     /// Whether a statement of the session runs.
     pub(crate) fn is_running(&self) -> bool {
         !self.runs.borrow().is_multiple_of(2)

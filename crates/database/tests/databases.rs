@@ -417,3 +417,32 @@ async fn dropping_with_force_ends_the_session_in_it() {
     assert_eq!(rows(&mut anew, "SELECT to_regclass('t')").await, ["-"]);
     databases.close().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backend_that_ends_takes_its_session_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let databases = open(folder.path()).await;
+    let mut other = session(&databases, "other").await;
+    let mut first = session(&databases, "x").await;
+    simple(
+        &mut first,
+        "CREATE TABLE t (n int); INSERT INTO t VALUES (1)",
+    )
+    .await;
+    let canceller = first.canceller();
+    let stop = tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        canceller.stop();
+    });
+    let error = first
+        .query("SELECT count(*) FROM generate_series(1, 10000000000)", &[])
+        .await
+        .unwrap_err();
+    stop.await.unwrap();
+    assert_eq!(error.code(), "57P02");
+    drop(first);
+    assert_eq!(rows(&mut other, "SELECT 1").await, ["1"]);
+    let mut second = session(&databases, "x").await;
+    assert_eq!(rows(&mut second, "SELECT * FROM t").await, ["1"]);
+    databases.close().await.unwrap();
+}
