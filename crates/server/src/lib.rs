@@ -15,6 +15,7 @@
 mod address;
 mod connections;
 mod http;
+mod insist;
 mod linger;
 mod options;
 mod pgwire;

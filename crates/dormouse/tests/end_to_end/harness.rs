@@ -28,7 +28,8 @@ pub(crate) struct Server {
     pub(crate) pg: SocketAddr,
     pub(crate) http: SocketAddr,
     log: PathBuf,
-    _folder: Option<TempDir>,
+    /// Removed with the server.
+    folder: Option<TempDir>,
 }
 
 impl Server {
@@ -41,36 +42,35 @@ impl Server {
     pub(crate) fn start_with(settings: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut server = Self::start_in(folder.path(), settings);
-        server._folder = Some(folder);
+        server.folder = Some(folder);
         server
     }
 
     /// In this folder; the data is in its `data`.
     pub(crate) fn start_in(folder: &Path, settings: &[(&str, &str)]) -> Self {
         let log = folder.join("log");
-        let mut child = serve(folder, settings)
-            .stderr(File::create(&log).unwrap())
-            .spawn()
-            .unwrap();
-        let stdout = child.stdout.take().unwrap();
-        let mut lines = BufReader::new(stdout).lines().map_while(Result::ok);
-        let mut line = |prefix: &str| {
+        let mut command = serve(folder, settings);
+        let mut child = command.stderr(File::create(&log).unwrap()).spawn().unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let nowhere = SocketAddr::from(([0; 4], 0));
+        // From here on it is killed whatever happens.
+        let mut server = Self {
+            child,
+            pg: nowhere,
+            http: nowhere,
+            log,
+            folder: None,
+        };
+        let mut lines = stdout.lines().map_while(Result::ok);
+        let mut address = |prefix: &str| {
             let line = lines.next();
             let address = line.as_deref().and_then(|line| line.strip_prefix(prefix));
             let address = address.and_then(|rest| rest.split('/').next()?.parse().ok());
-            address.unwrap_or_else(|| {
-                panic!("no ready line with {prefix}:\n{}", read(&log));
-            })
+            address.unwrap_or_else(|| panic!("no {prefix} but {line:?}"))
         };
-        let pg = line("PostgreSQL: postgres://postgres@");
-        let http = line("HTTP:       http://");
-        Self {
-            child,
-            pg,
-            http,
-            log,
-            _folder: None,
-        }
+        server.pg = address("PostgreSQL: postgres://postgres@");
+        server.http = address("HTTP:       http://");
+        server
     }
 
     /// A session as `postgres`.

@@ -3,6 +3,7 @@
 use std::io::Read as _;
 
 use rustix::process::Signal;
+use wire::pg::backend;
 
 use crate::harness::{Server, serve};
 
@@ -59,6 +60,18 @@ fn statements_that_do_not_end_are_cancelled() {
         assert_eq!(client.last_word().code(), "57P01");
         assert_eq!(server.wait().code(), Some(0));
     }
+}
+
+#[test]
+fn a_copy_that_waits_for_data_is_ended() {
+    let mut server = Server::start_with(&[("DORMOUSE_SERVER__DRAIN_MS_MAX", "200")]);
+    let mut client = server.connect("copy");
+    client.query("create table t (n int)").unwrap();
+    client.send_query("copy t from stdin");
+    client.until_kind(backend::kind::COPY_IN_RESPONSE);
+    server.signal(Signal::TERM);
+    assert_eq!(client.last_word().code(), "57P01");
+    assert_eq!(server.wait().code(), Some(0));
 }
 
 #[test]

@@ -12,6 +12,8 @@ use std::task::{Context, Poll, ready};
 use database::Canceller;
 use parking_lot::Mutex;
 
+use crate::insist::insist;
+
 /// Where a statement's canceller is put once it has one.
 #[derive(Clone, Default)]
 pub(super) struct CancelSlot(Arc<Mutex<Option<Canceller>>>);
@@ -19,7 +21,7 @@ pub(super) struct CancelSlot(Arc<Mutex<Option<Canceller>>>);
 /// A future that goes on in the background when it is dropped unfinished.
 pub(super) struct Work<F: Future + Send + 'static>
 where
-    F::Output: Send,
+    F::Output: Send + 'static,
 {
     future: Option<Pin<Box<F>>>,
     abandoned: Abandoned,
@@ -41,7 +43,7 @@ impl CancelSlot {
 
 impl<F: Future + Send + 'static> Work<F>
 where
-    F::Output: Send,
+    F::Output: Send + 'static,
 {
     /// Work that is always done wholly.
     pub(super) fn to_its_end(future: F) -> Self {
@@ -62,7 +64,7 @@ where
 
 impl<F: Future + Send + 'static> Future for Work<F>
 where
-    F::Output: Send,
+    F::Output: Send + 'static,
 {
     type Output = F::Output;
 
@@ -79,20 +81,22 @@ where
 
 impl<F: Future + Send + 'static> Drop for Work<F>
 where
-    F::Output: Send,
+    F::Output: Send + 'static,
 {
     fn drop(&mut self) {
         let Some(future) = self.future.take() else {
             return;
         };
-        if let Abandoned::Cancelled(slot) = &self.abandoned {
-            let Some(canceller) = slot.0.lock().take() else {
-                return;
-            };
-            canceller.cancel();
-        }
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(future);
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        match &self.abandoned {
+            Abandoned::Finishes => drop(runtime.spawn(future)),
+            Abandoned::Cancelled(slot) => {
+                if let Some(canceller) = slot.0.lock().take() {
+                    runtime.spawn(async move { insist(&canceller, future).await });
+                }
+            }
         }
     }
 }

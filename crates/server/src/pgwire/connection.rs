@@ -18,6 +18,7 @@ use wire::{PgError, Severity, sqlstate};
 use super::client_io::Client;
 use super::inbox::{End, Inbox, Reader};
 use super::{Pgwire, shutting_down};
+use crate::insist::insist;
 use crate::linger::linger;
 
 /// How a connection ended, for the log.
@@ -47,7 +48,7 @@ impl From<End> for Ended {
         match end {
             End::Terminate => Self::ByClient,
             End::Gone => Self::Gone,
-            End::Malformed(error) => Self::ByError(error),
+            End::Error(error) => Self::ByError(error),
         }
     }
 }
@@ -234,26 +235,20 @@ impl Served<'_> {
         io: Box<dyn ClientIo>,
     ) -> Result<(Bytes, Option<Box<dyn ClientIo>>), Ended> {
         let mut exchange = pin!(self.session.exchange(batch, Some(io)));
-        let mut cancelling = pin!(pgwire.stopping.cancelling());
-        let (mut watched, mut patient) = (true, true);
+        let canceller = &self.canceller;
         let mut gone = false;
         // The exchange is looked at first: if it is done at once, nothing else has been touched.
-        let done = loop {
-            tokio::select! {
-                biased;
-                done = &mut exchange => break done,
-                end = self.socket.reader.read_to_end(), if watched => {
-                    watched = false;
-                    // Who says goodbye after a statement wants it to run.
-                    gone = matches!(end, End::Gone);
-                    if gone {
-                        self.canceller.cancel();
-                    }
-                }
-                () = &mut cancelling, if patient => {
-                    patient = false;
-                    self.canceller.cancel();
-                }
+        let done = tokio::select! {
+            biased;
+            done = &mut exchange => done,
+            () = self.socket.reader.read_until_gone() => {
+                gone = true;
+                insist(canceller, exchange).await
+            }
+            () = pgwire.stopping.cancelling() => {
+                // A COPY that waits for data cannot be cancelled, but it can be told the end.
+                self.socket.inbox.lock().close(shutting_down());
+                insist(canceller, exchange).await
             }
         };
         match done {

@@ -5,7 +5,7 @@
 //!    what was read. Each wakes the other.
 //! 3. Once the end has come, nothing is read any more.
 
-use std::future::{Future, poll_fn};
+use std::future::{Future, pending, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
@@ -36,8 +36,8 @@ pub(super) enum End {
     Terminate,
     /// The connection is closed or broken.
     Gone,
-    /// The client does not speak the protocol.
-    Malformed(PgError),
+    /// The connection ends by this error: the client does not speak the protocol, or we stop.
+    Error(PgError),
 }
 
 /// What a client has sent and nobody has taken yet.
@@ -109,6 +109,16 @@ impl Inbox {
         Poll::Ready(Ok(batch))
     }
 
+    /// Forgets what has come, and ends the connection by this error.
+    pub(super) fn close(&mut self, error: PgError) {
+        self.buffer.clear();
+        self.whole = 0;
+        self.end = Some(End::Error(error));
+        if let Some(taker) = self.taker.take() {
+            taker.wake();
+        }
+    }
+
     fn split(&mut self, bytes: usize) -> Bytes {
         self.whole -= bytes;
         self.buffer.split_to(bytes).freeze()
@@ -124,7 +134,7 @@ impl Inbox {
                     return;
                 }
                 Ok(Front::Terminate) => self.end = Some(End::Terminate),
-                Err(error) => self.end = Some(End::Malformed(error)),
+                Err(error) => self.end = Some(End::Error(error)),
             }
         }
     }
@@ -161,6 +171,14 @@ impl Reader {
                 return end.clone();
             }
             self.read().await;
+        }
+    }
+
+    /// Reads until the client has gone without a word. Safe to drop in the midst.
+    pub(super) async fn read_until_gone(&mut self) {
+        // Who says goodbye after a statement wants it to run.
+        if !matches!(self.read_to_end().await, End::Gone) {
+            pending::<()>().await;
         }
     }
 
@@ -226,7 +244,7 @@ mod tests {
         assert!(matches!(inbox.take(), Some(Err(End::Terminate))));
         let mut inbox = self::inbox(&[SYNC, b"\0"]);
         assert_eq!(inbox.take().unwrap().unwrap(), SYNC);
-        assert!(matches!(inbox.take(), Some(Err(End::Malformed(_)))));
+        assert!(matches!(inbox.take(), Some(Err(End::Error(_)))));
     }
 
     #[test]
