@@ -500,7 +500,11 @@ fn ended(error: wasmtime::Error) -> BackendError {
     match error.downcast_ref::<Exit>() {
         Some(Exit::Status(status)) => BackendError::Exited(*status),
         Some(Exit::Unresponsive) => BackendError::Unresponsive,
-        _ => BackendError::Crashed(format!("{error:#}")),
+        _ => {
+            // The backtrace is for the log; a client gets the cause alone.
+            tracing::error!(error = %format!("{error:#}"), "a backend crashed");
+            BackendError::Crashed(error.root_cause().to_string())
+        }
     }
 }
 

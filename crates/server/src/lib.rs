@@ -3,8 +3,8 @@
 //! [`Listeners::bind`] takes the addresses, [`Server::run`] serves [`Databases`](database::Databases)
 //! on them until it is told to stop, and then lets what runs come to its end. Read in this order:
 //!
-//! - [`pgwire`]: one task a connection. Whole messages go in, PostgreSQL's bytes come out.
-//! - [`http`]: SQL over HTTP and the directory of databases, all of it JSON.
+//! - `pgwire`: one task a connection. Whole messages go in, PostgreSQL's bytes come out.
+//! - `http`: SQL over HTTP and the directory of databases, all of it JSON.
 //!
 //! What holds in every file:
 //!

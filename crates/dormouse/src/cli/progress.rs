@@ -57,7 +57,7 @@ struct Logged(Mutex<String>);
 
 impl Progress for Logged {
     fn begin(&self, what: &str, _steps: u64) {
-        tracing::info!("{what}: begins, once for this machine");
+        tracing::info!("{what}: begins");
         what.clone_into(&mut self.0.lock());
     }
 
