@@ -135,7 +135,13 @@ fn open(
     fingerprint: u64,
 ) -> Result<CurrentTemplate, TemplateError> {
     let template = Template::open(folder)?;
-    let bytes = store::read_sealed(&folder.join(image_name), KIND, FORMAT_VERSION, fingerprint)?;
+    let bytes = store::read_sealed(
+        &store::RealDisk,
+        &folder.join(image_name),
+        KIND,
+        FORMAT_VERSION,
+        fingerprint,
+    )?;
     let damaged = || TemplateError::Damaged("it is cut short".to_owned());
     let (len, rest) = bytes.split_first_chunk::<4>().ok_or_else(damaged)?;
     let (parameters, image) = rest
@@ -223,7 +229,14 @@ async fn make_in(
     let mut bytes = (parameters.len() as u32).to_le_bytes().to_vec();
     bytes.extend_from_slice(&parameters);
     bytes.extend_from_slice(&encoded);
-    store::write_sealed(&path, KIND, FORMAT_VERSION, fingerprint, &bytes)?;
+    store::write_sealed(
+        &store::RealDisk,
+        &path,
+        KIND,
+        FORMAT_VERSION,
+        fingerprint,
+        &bytes,
+    )?;
     Ok(())
 }
 
@@ -264,11 +277,11 @@ fn copy(from: &Path, to: &Path) -> Result<(), TemplateError> {
             .and_then(|file| file.sync_all())
             .map_err(io(&target))?;
     }
-    store::sync_directory(&temporary).map_err(io(&temporary))?;
+    store::Disk::sync_directory(&store::RealDisk, &temporary).map_err(io(&temporary))?;
     if to.exists() {
         fs::remove_dir_all(to).map_err(io(to))?;
     }
     fs::rename(&temporary, to).map_err(io(to))?;
     let parent = to.parent().unwrap_or(to);
-    store::sync_directory(parent).map_err(io(parent))
+    store::Disk::sync_directory(&store::RealDisk, parent).map_err(io(parent))
 }

@@ -105,8 +105,15 @@ impl CompileCache {
         let description = Description::from(rewritten);
         let about = encode(&description, &code);
         write_atomic(&code_path, &code).map_err(|source| cache_error(&code_path, source))?;
-        store::write_sealed(&about_path, KIND, FORMAT_VERSION, key, &about)
-            .map_err(|error| cache_error(&about_path, std::io::Error::other(error.to_string())))?;
+        store::write_sealed(
+            &store::RealDisk,
+            &about_path,
+            KIND,
+            FORMAT_VERSION,
+            key,
+            &about,
+        )
+        .map_err(|error| cache_error(&about_path, std::io::Error::other(error.to_string())))?;
         let module = deserialize(engine, &code_path).map_err(EngineError::Wasm)?;
         Ok((module, description))
     }
@@ -182,7 +189,7 @@ fn read(
     about_path: &Path,
     key: u64,
 ) -> Result<(Module, Description), String> {
-    let about = store::read_sealed(about_path, KIND, FORMAT_VERSION, key)
+    let about = store::read_sealed(&store::RealDisk, about_path, KIND, FORMAT_VERSION, key)
         .map_err(|error| error.to_string())?;
     let mut reader = Reader::new(&about);
     let (len, checksum) = (reader.u64()?, reader.u32()?);

@@ -22,9 +22,10 @@
 //!    most one behind and the next write takes it over. The caller serializes.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io;
 use std::path::{Path, PathBuf};
+
+use crate::disk::{Disk, OpenHow};
 
 const MAGIC: [u8; 8] = *b"DORMOUSE";
 const HEADER_BYTES: usize = 42;
@@ -147,6 +148,7 @@ pub enum SealedError {
 /// [`SealedError::Io`]: the old content is still there, trying again is safe.
 /// [`SealedError::NotDurable`]: the new content is there, but not known to survive a crash.
 pub fn write_sealed(
+    disk: &dyn Disk,
     path: &Path,
     kind: [u8; 8],
     version: u16,
@@ -155,18 +157,20 @@ pub fn write_sealed(
 ) -> Result<(), SealedError> {
     let temporary = temporary(path);
     let header = encode_header(kind, version, owner, payload);
-    let written = write_file(&temporary, &header, payload).and_then(|()| {
-        fs::rename(&temporary, path).map_err(|source| io_error("replace", path, source))
+    let written = write_file(disk, &temporary, &header, payload).and_then(|()| {
+        disk.rename(&temporary, path)
+            .map_err(|source| io_error("replace", path, source))
     });
     if let Err(error) = written {
         // The next write takes the leftover over; removing it now is only tidiness.
-        let _ = fs::remove_file(&temporary);
+        let _ = disk.remove(&temporary);
         return Err(error);
     }
-    sync_directory(parent(path)).map_err(|source| SealedError::NotDurable {
-        path: path.to_owned(),
-        source,
-    })
+    disk.sync_directory(parent(path))
+        .map_err(|source| SealedError::NotDurable {
+            path: path.to_owned(),
+            source,
+        })
 }
 
 /// Reads the payload of the sealed file at `path`, which must be of this kind, format version and owner.
@@ -175,14 +179,15 @@ pub fn write_sealed(
 /// One variant of [`SealedError`] for each thing that can be wrong; never wrong bytes.
 /// A missing file is [`SealedError::Io`] with [`io::ErrorKind::NotFound`].
 pub fn read_sealed(
+    disk: &dyn Disk,
     path: &Path,
     kind: [u8; 8],
     version: u16,
     owner: u64,
 ) -> Result<Vec<u8>, SealedError> {
     let failed = |source| io_error("read", path, source);
-    let mut file = File::open(path).map_err(failed)?;
-    let file_bytes = file.metadata().map_err(failed)?.len();
+    let file = disk.open(path, OpenHow::Read).map_err(failed)?;
+    let file_bytes = file.len().map_err(failed)?;
 
     if file_bytes < HEADER_BYTES as u64 {
         let expected = HEADER_BYTES as u64;
@@ -193,7 +198,7 @@ pub fn read_sealed(
         });
     }
     let mut header = [0; HEADER_BYTES];
-    file.read_exact(&mut header).map_err(failed)?;
+    file.read_exact_at(&mut header, 0).map_err(failed)?;
     let header = decode_header(path, &header, kind, version, owner)?;
 
     let expected = header.payload_bytes.saturating_add(HEADER_BYTES as u64);
@@ -211,13 +216,10 @@ pub fn read_sealed(
             found: file_bytes,
         });
     }
-    let mut payload = Vec::new();
-    file.take(header.payload_bytes)
-        .read_to_end(&mut payload)
+    let mut payload = vec![0; header.payload_bytes as usize];
+    file.read_exact_at(&mut payload, HEADER_BYTES as u64)
         .map_err(failed)?;
-    if payload.len() as u64 != header.payload_bytes
-        || crc32c::crc32c(&payload) != header.payload_crc
-    {
+    if crc32c::crc32c(&payload) != header.payload_crc {
         return Err(SealedError::PayloadDamaged { path: path.into() });
     }
     Ok(payload)
@@ -228,9 +230,9 @@ pub fn read_sealed(
 ///
 /// # Errors
 /// [`SealedError::Io`]: the file may still be there, or be there again after a crash; call again.
-pub fn remove_sealed(path: &Path) -> Result<(), SealedError> {
+pub fn remove_sealed(disk: &dyn Disk, path: &Path) -> Result<(), SealedError> {
     for path in [&temporary(path), path] {
-        match fs::remove_file(path) {
+        match disk.remove(path) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
                 return Err(io_error("remove", path, source));
             }
@@ -238,15 +240,8 @@ pub fn remove_sealed(path: &Path) -> Result<(), SealedError> {
         }
     }
     let directory = parent(path);
-    sync_directory(directory).map_err(|source| io_error("sync", directory, source))
-}
-
-/// Makes the names in `directory` durable: files created, renamed or removed there before this call.
-///
-/// # Errors
-/// What the operating system said; the names may or may not survive a crash then.
-pub fn sync_directory(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
+    disk.sync_directory(directory)
+        .map_err(|source| io_error("sync", directory, source))
 }
 
 /// What the reader still needs of a header that was found in order.
@@ -323,12 +318,18 @@ fn field<const N: usize>(header: &[u8; HEADER_BYTES], at: usize) -> [u8; N] {
         .expect("BUG: a header field has its own width")
 }
 
-fn write_file(path: &Path, header: &[u8], payload: &[u8]) -> Result<(), SealedError> {
+fn write_file(
+    disk: &dyn Disk,
+    path: &Path,
+    header: &[u8],
+    payload: &[u8],
+) -> Result<(), SealedError> {
     let failed = |source| io_error("write", path, source);
-    let mut file = File::create(path).map_err(failed)?;
-    file.write_all(header).map_err(failed)?;
-    file.write_all(payload).map_err(failed)?;
-    file.sync_all().map_err(failed)
+    let file = disk.open(path, OpenHow::Create).map_err(failed)?;
+    file.write_all_at(header, 0).map_err(failed)?;
+    file.write_all_at(payload, header.len() as u64)
+        .map_err(failed)?;
+    file.sync_data().map_err(failed)
 }
 
 fn temporary(path: &Path) -> PathBuf {
@@ -356,6 +357,8 @@ fn io_error(action: &'static str, path: &Path, source: io::Error) -> SealedError
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::RealDisk;
+    use std::fs;
 
     const KIND: [u8; 8] = *b"sandwich";
 
@@ -363,7 +366,7 @@ mod tests {
     fn sealed(payload: &[u8]) -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
-        write_sealed(&path, KIND, 3, 7, payload).unwrap();
+        write_sealed(&RealDisk, &path, KIND, 3, 7, payload).unwrap();
         (dir, path)
     }
 
@@ -371,9 +374,12 @@ mod tests {
     fn what_was_written_is_read() {
         for payload in [&b""[..], b"x", &[0xA5; 100_000]] {
             let (dir, path) = sealed(payload);
-            assert_eq!(read_sealed(&path, KIND, 3, 7).unwrap(), payload);
-            write_sealed(&path, KIND, 3, 7, b"replaced").unwrap();
-            assert_eq!(read_sealed(&path, KIND, 3, 7).unwrap(), b"replaced");
+            assert_eq!(read_sealed(&RealDisk, &path, KIND, 3, 7).unwrap(), payload);
+            write_sealed(&RealDisk, &path, KIND, 3, 7, b"replaced").unwrap();
+            assert_eq!(
+                read_sealed(&RealDisk, &path, KIND, 3, 7).unwrap(),
+                b"replaced"
+            );
             assert_eq!(
                 fs::read_dir(dir.path()).unwrap().count(),
                 1,
@@ -391,7 +397,7 @@ mod tests {
                 let mut bytes = whole.clone();
                 bytes[at] ^= 1 << bit;
                 fs::write(&path, &bytes).unwrap();
-                let error = read_sealed(&path, KIND, 3, 7).unwrap_err();
+                let error = read_sealed(&RealDisk, &path, KIND, 3, 7).unwrap_err();
                 let expected = match at {
                     0..8 => matches!(error, SealedError::WrongMagic { .. }),
                     8..42 => matches!(error, SealedError::HeaderDamaged { .. }),
@@ -408,14 +414,14 @@ mod tests {
         let whole = fs::read(&path).unwrap();
         for length in 0..whole.len() {
             fs::write(&path, &whole[..length]).unwrap();
-            let error = read_sealed(&path, KIND, 3, 7).unwrap_err();
+            let error = read_sealed(&RealDisk, &path, KIND, 3, 7).unwrap_err();
             assert!(
                 matches!(error, SealedError::Truncated { .. }),
                 "{length}: {error}"
             );
         }
         fs::write(&path, [&whole[..], b"!"].concat()).unwrap();
-        let error = read_sealed(&path, KIND, 3, 7).unwrap_err();
+        let error = read_sealed(&RealDisk, &path, KIND, 3, 7).unwrap_err();
         assert!(matches!(
             error,
             SealedError::TrailingBytes {
@@ -429,9 +435,9 @@ mod tests {
     #[test]
     fn another_kind_version_or_owner_is_refused_by_name() {
         let (_dir, path) = sealed(b"payload");
-        let error = read_sealed(&path, *b"omelette", 3, 7).unwrap_err();
+        let error = read_sealed(&RealDisk, &path, *b"omelette", 3, 7).unwrap_err();
         assert!(matches!(&error, SealedError::WrongKind { found, .. } if found == "sandwich"));
-        let error = read_sealed(&path, KIND, 4, 7).unwrap_err();
+        let error = read_sealed(&RealDisk, &path, KIND, 4, 7).unwrap_err();
         assert!(matches!(
             error,
             SealedError::WrongVersion {
@@ -440,7 +446,7 @@ mod tests {
                 ..
             }
         ));
-        let error = read_sealed(&path, KIND, 3, 8).unwrap_err();
+        let error = read_sealed(&RealDisk, &path, KIND, 3, 8).unwrap_err();
         assert!(matches!(
             error,
             SealedError::WrongOwner {
@@ -456,23 +462,23 @@ mod tests {
     fn a_failed_write_leaves_the_old_content() {
         let (dir, path) = sealed(b"old");
         fs::create_dir(dir.path().join("file.tmp")).unwrap();
-        let error = write_sealed(&path, KIND, 3, 7, b"new").unwrap_err();
+        let error = write_sealed(&RealDisk, &path, KIND, 3, 7, b"new").unwrap_err();
         assert!(matches!(error, SealedError::Io { .. }));
-        assert_eq!(read_sealed(&path, KIND, 3, 7).unwrap(), b"old");
+        assert_eq!(read_sealed(&RealDisk, &path, KIND, 3, 7).unwrap(), b"old");
     }
 
     #[test]
     fn removing_leaves_nothing() {
         let (dir, path) = sealed(b"payload");
         fs::write(dir.path().join("file.tmp"), "left by a crash").unwrap();
-        remove_sealed(&path).unwrap();
-        remove_sealed(&path).unwrap();
+        remove_sealed(&RealDisk, &path).unwrap();
+        remove_sealed(&RealDisk, &path).unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
     #[test]
     fn a_missing_file_says_so() {
-        let error = read_sealed(Path::new("/nonexistent/file"), KIND, 3, 7).unwrap_err();
+        let error = read_sealed(&RealDisk, Path::new("/nonexistent/file"), KIND, 3, 7).unwrap_err();
         let SealedError::Io { source, .. } = error else {
             panic!("{error}")
         };

@@ -103,7 +103,7 @@ impl PagesFile {
         self.file.sync_data().map_err(failed)?;
         if !self.name_synced.load(Ordering::Acquire) {
             let directory = self.path.parent().unwrap_or_else(|| Path::new("."));
-            store::sync_directory(directory).map_err(failed)?;
+            store::Disk::sync_directory(&store::RealDisk, directory).map_err(failed)?;
             self.name_synced.store(true, Ordering::Release);
         }
         Ok(())

@@ -45,8 +45,14 @@ impl Template {
     /// was written, [`VolumeError::Io`] if they cannot be read.
     pub fn open(directory: &Path) -> Result<Arc<Self>> {
         let path = directory.join(MANIFEST_NAME);
-        let payload = store::read_sealed(&path, manifest::TEMPLATE_KIND, manifest::FORMAT, 0)
-            .map_err(|error| VolumeError::from_read(&path, error))?;
+        let payload = store::read_sealed(
+            &store::RealDisk,
+            &path,
+            manifest::TEMPLATE_KIND,
+            manifest::FORMAT,
+            0,
+        )
+        .map_err(|error| VolumeError::from_read(&path, error))?;
         let TemplateManifest {
             id,
             page_count,
@@ -152,6 +158,7 @@ pub(crate) fn save(
     let path = beside.join(MANIFEST_NAME);
     let payload = manifest::encode_template(id, page_count, &nodes);
     store::write_sealed(
+        &store::RealDisk,
         &path,
         manifest::TEMPLATE_KIND,
         manifest::FORMAT,
@@ -163,7 +170,8 @@ pub(crate) fn save(
     let parent = directory
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty());
-    store::sync_directory(parent.unwrap_or_else(|| Path::new("."))).map_err(failed)
+    store::Disk::sync_directory(&store::RealDisk, parent.unwrap_or_else(|| Path::new(".")))
+        .map_err(failed)
 }
 
 /// The nodes of `tree` in the order of a walk, numbered by it, their pages appended to `pages`.

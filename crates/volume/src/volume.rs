@@ -121,8 +121,14 @@ impl Volume {
     ) -> Result<Self> {
         let path = manifest_path(directory, id);
         let malformed = |error: manifest::Malformed| VolumeError::corrupt(&path, error.0);
-        let payload = store::read_sealed(&path, manifest::VOLUME_KIND, manifest::FORMAT, id.get())
-            .map_err(|error| VolumeError::from_read(&path, error))?;
+        let payload = store::read_sealed(
+            &store::RealDisk,
+            &path,
+            manifest::VOLUME_KIND,
+            manifest::FORMAT,
+            id.get(),
+        )
+        .map_err(|error| VolumeError::from_read(&path, error))?;
         let template_id = manifest::template_of(&payload).map_err(malformed)?;
         let template = match template_id {
             TemplateId::EMPTY => Template::empty(),
@@ -165,7 +171,8 @@ impl Volume {
     /// [`VolumeError::Io`] if a file cannot be removed; call again to finish.
     pub fn remove(directory: &Path, id: DatabaseId) -> Result<()> {
         // The manifest first: without it the database is gone, and its pages are only garbage.
-        store::remove_sealed(&manifest_path(directory, id)).map_err(VolumeError::from_write)?;
+        store::remove_sealed(&store::RealDisk, &manifest_path(directory, id))
+            .map_err(VolumeError::from_write)?;
         remove_file(&pages_path(directory, id))
     }
 

@@ -105,7 +105,15 @@ impl Volume {
         let path = manifest_path(&self.directory, self.id);
         let payload = manifest::encode(self.template.id(), version, &snapshot.tree);
         let (kind, format) = (manifest::VOLUME_KIND, manifest::FORMAT);
-        store::write_sealed(&path, kind, format, self.id.get(), &payload).map_err(|error| {
+        store::write_sealed(
+            &store::RealDisk,
+            &path,
+            kind,
+            format,
+            self.id.get(),
+            &payload,
+        )
+        .map_err(|error| {
             let must_reopen = matches!(error, store::SealedError::NotDurable { .. });
             WriteFailed {
                 error: VolumeError::from_write(error),
