@@ -447,3 +447,21 @@ fn shorter_segments_do_not_cut_the_last_group() {
     drop(journal);
     assert_eq!(open(&disk, 3).entries(1).unwrap().len(), 11);
 }
+
+#[test]
+fn the_spare_lets_a_journal_open_on_a_full_disk() {
+    let disk = MemoryDisk::default();
+    let journal = open(&disk, 1);
+    journal.append(1, b"kept", true).unwrap();
+    write_all(&journal);
+    drop(journal);
+    disk.set_capacity(Some(disk.used()));
+    let journal = open(&disk, 2);
+    // What the first segment held was the last group, and is written again: that one is the next spare.
+    assert!(!journal.is_full());
+    assert_eq!(journal.bytes(), SEGMENT_BYTES as u64);
+    let position = journal.append(1, b"more", true).unwrap();
+    write_all(&journal);
+    assert!(journal.is_durable(position));
+    assert_eq!(journal.entries(1).unwrap().len(), 2);
+}
