@@ -21,6 +21,9 @@ use crate::rewrite::{LONGJMP_TAG, START};
 /// Offsets in the guest's `struct dso`.
 const DSO_NAME: u32 = 36;
 
+/// Most table slots that an image may claim: ten times what all libraries together have.
+const TABLE_SLOTS_MAX: u32 = 1 << 20;
+
 /// The libraries that a backend has opened.
 #[derive(Default)]
 pub(crate) struct Libraries {
@@ -58,7 +61,6 @@ pub(crate) struct SavedLibrary {
     pub(crate) handles: Vec<u32>,
     pub(crate) memory_base: u32,
     pub(crate) table_base: u32,
-    pub(crate) symbols: Vec<(String, u32)>,
     pub(crate) slots: Vec<(String, u32)>,
     /// Values of its `GOT` entries, in import order.
     pub(crate) got: Vec<u32>,
@@ -275,7 +277,7 @@ async fn instantiate(
         memory_base,
         table_base,
         symbols: (library.description.symbols.iter())
-            .map(|(name, offset)| (name.clone(), memory_base + offset))
+            .map(|(name, offset)| (name.clone(), memory_base.wrapping_add(*offset)))
             .collect(),
         slots: HashMap::new(),
         got,
@@ -478,7 +480,6 @@ pub(crate) fn save(store: &mut Store<Host>) -> wasmtime::Result<SavedLibraries> 
                 .collect(),
             memory_base: library.memory_base,
             table_base: library.table_base,
-            symbols: pairs(&library.symbols),
             slots: pairs(&library.slots),
             got,
             globals,
@@ -494,7 +495,10 @@ pub(crate) async fn restore(
     saved: &SavedLibraries,
 ) -> wasmtime::Result<()> {
     let guest = store.data().guest();
-    let missing = u64::from(saved.table_slots) - guest.table.size(&*store);
+    if saved.table_slots > TABLE_SLOTS_MAX {
+        wasmtime::bail!("its table has {} slots", saved.table_slots);
+    }
+    let missing = u64::from(saved.table_slots).saturating_sub(guest.table.size(&*store));
     if missing > 0 {
         guest.table.grow(&mut *store, missing, Ref::Func(None))?;
     }
