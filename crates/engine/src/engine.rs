@@ -322,6 +322,7 @@ impl EngineInner {
         Ok(LibraryModule {
             module,
             description,
+            links: Mutex::default(),
         })
     }
 

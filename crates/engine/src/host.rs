@@ -19,7 +19,7 @@ use wasmtime::{Caller, Instance, Linker, Memory, StoreContextMut, Table};
 
 pub(crate) use client::Client;
 pub use client::{ClientIo, ClientIoError};
-pub(crate) use library::{Libraries, SavedLibraries, SavedLibrary, restore, save};
+pub(crate) use library::{KnownLinks, Libraries, SavedLibraries, SavedLibrary, restore, save};
 pub(crate) use process::Children;
 
 use crate::engine::EngineInner;

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 
+use parking_lot::Mutex;
 use wasmtime::{InstancePre, Linker, Module};
 
 use crate::error::EngineError;
-use crate::host::Host;
+use crate::host::{Host, KnownLinks};
 use crate::rewrite::{CALLBACKS, Dylink, Rewritten, Segment};
 
 /// What is kept of a module beside its compiled code.
@@ -36,6 +37,7 @@ impl From<Rewritten> for Description {
 pub(crate) struct LibraryModule {
     pub(crate) module: Module,
     pub(crate) description: Description,
+    pub(crate) links: Mutex<KnownLinks>,
 }
 
 /// `pglite.wasm` or `initdb.wasm`, ready to be instantiated.
@@ -74,6 +76,10 @@ impl MainModule {
             description,
             addresses,
         })
+    }
+
+    pub(crate) fn module(&self) -> &Module {
+        self.pre.module()
     }
 
     /// Table slot of a callback of the host.
