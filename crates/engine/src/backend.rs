@@ -1,5 +1,7 @@
 //! One running Postgres: bytes in, bytes out.
 
+mod wal;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 

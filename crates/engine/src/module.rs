@@ -55,6 +55,9 @@ pub(crate) struct Addresses {
     /// Holds the address of the latch.
     pub(crate) my_latch: u32,
     pub(crate) prng_state: u32,
+    /// Holds the address of the variables.
+    pub(crate) transaction_variables: u32,
+    pub(crate) wal_segment_size: u32,
 }
 
 impl MainModule {
@@ -69,6 +72,8 @@ impl MainModule {
             query_cancel_pending: address("QueryCancelPending"),
             my_latch: address("MyLatch"),
             prng_state: address("pg_global_prng_state"),
+            transaction_variables: address("TransamVariables"),
+            wal_segment_size: address("wal_segment_size"),
         };
         let pre = linker.instantiate_pre(module).map_err(EngineError::Wasm)?;
         Ok(Self {
