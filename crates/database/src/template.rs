@@ -223,7 +223,7 @@ async fn make_in(
     let folder = work.join("template");
     volume.save_as_template(&folder, TemplateId::from_bytes(id))?;
     let path = folder.join(image_name);
-    let encoded = image.encode().map_err(io(&path))?;
+    let encoded = image.encode();
     let parameters = serde_json::to_vec(&parameters)
         .map_err(|error| TemplateError::Damaged(error.to_string()))?;
     let mut bytes = (parameters.len() as u32).to_le_bytes().to_vec();

@@ -1,5 +1,7 @@
 //! One running Postgres: bytes in, bytes out.
 
+mod wal;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -18,6 +20,8 @@ use crate::image::Image;
 use crate::memory::MemoryImage;
 use crate::module::MainModule;
 use crate::rewrite::START;
+use crate::state::HostState;
+use crate::{delta, saved};
 
 /// Limits of one backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +43,10 @@ impl Default for BackendLimits {
 const STATUS_ALIVE: i32 = 99;
 /// The exit status by which an error has unwound to the main loop.
 const STATUS_LONGJMP: i32 = 100;
+
+/// Part of the guest's stack in memory that is surely stack: more than Postgres ever goes down by
+/// default (`max_stack_depth`), half of what this build reserves.
+const STACK_BYTES: usize = 4 << 20;
 
 /// Settings without which this build does not work; on the command line nobody can change them
 /// for good. There are no other processes: nothing may wait for one.
@@ -88,6 +96,8 @@ struct Calls {
     flush: TypedFunc<(), ()>,
     buffered: TypedFunc<(), i32>,
     in_transaction: TypedFunc<(), i32>,
+    /// Of a function's object id, a collation, and an argument.
+    call_function: TypedFunc<(u32, u32, u32), u32>,
     stack_pointer: Global,
 }
 
@@ -157,39 +167,43 @@ impl Backend {
         volume: Arc<Volume>,
         limits: BackendLimits,
     ) -> Result<Self, BackendError> {
-        let scratch = Arc::new(Scratch::new());
-        let mut host = host(
-            engine,
-            engine.postgres(),
-            volume,
-            scratch,
-            StandardStreams::Log,
-            limits,
-            None,
-        );
-        host.files
-            .restore(&image.directory, &image.files)
-            .map_err(|errno| BackendError::Start(format!("its files: errno {}", errno.0)))?;
-        let mut store = instantiate(engine, host).await.map_err(start_error)?;
+        let bytes = image.memory.bytes().len();
+        let store = map(engine, image, &image.state, bytes, volume, limits).await?;
+        Self::restored(store, &image.state).await
+    }
+
+    /// Continues a saved backend over a volume that equals the one it was saved on.
+    pub(crate) async fn resume(
+        engine: &Arc<EngineInner>,
+        base: &Image,
+        saved: &[u8],
+        volume: Arc<Volume>,
+        limits: BackendLimits,
+    ) -> Result<Self, BackendError> {
+        let bad = |reason: String| BackendError::Start(format!("its saved state: {reason}"));
+        let saved = saved::decode(saved).map_err(bad)?;
+        if saved.image != base.id {
+            return Err(bad("it belongs to another image".to_owned()));
+        }
+        let bytes = saved.memory_bytes.max(base.memory.bytes().len());
+        let runs = delta::runs(saved.delta, bytes).map_err(bad)?;
+        let mut store = map(engine, base, &saved.state, bytes, volume, limits).await?;
+        let memory = store.data().guest().memory.data_mut(&mut store);
+        for (start, run) in runs {
+            memory[start..start + run.len()].copy_from_slice(run);
+        }
+        Self::restored(store, &saved.state).await
+    }
+
+    /// A backend whose memory is in place: everything else of its state is put back.
+    async fn restored(mut store: Store<Host>, state: &HostState) -> Result<Self, BackendError> {
         let guest = store.data().guest();
-        let missing = image
-            .memory
-            .bytes()
-            .saturating_sub(guest.memory.data_size(&store));
-        guest
-            .memory
-            .grow(&mut store, missing as u64 / 65_536)
-            .map_err(start_error)?;
-        image
-            .memory
-            .map_over(&mut store, &guest.memory)
-            .map_err(|error| BackendError::Start(error.to_string()))?;
         let module = Arc::clone(&store.data().module);
         for (name, value) in module
             .description
             .mutable_globals
             .iter()
-            .zip(&image.globals)
+            .zip(&state.globals)
         {
             let global = guest.instance.get_global(&mut store, name);
             let global = global.ok_or_else(|| BackendError::Start(format!("no {name}")))?;
@@ -197,11 +211,15 @@ impl Backend {
                 .set(&mut store, Val::I32(*value as i32))
                 .map_err(start_error)?;
         }
-        crate::host::restore(&mut store, &image.libraries)
+        crate::host::restore(&mut store, &state.libraries)
             .await
             .map_err(start_error)?;
+        let host = store.data_mut();
+        host.umask = state.umask;
+        // Its signal is early at worst, which Postgres bears; one that never came it would not.
+        host.timer.fired = state.timer_armed;
         let mut backend = Self::new(store).map_err(start_error)?;
-        backend.reseed();
+        backend.reseed().await?;
         Ok(backend)
     }
 
@@ -219,6 +237,7 @@ impl Backend {
             flush: export(&mut store, "pgl_pq_flush")?,
             buffered: export(&mut store, "pq_buffer_remaining_data")?,
             in_transaction: export(&mut store, "IsTransactionBlock")?,
+            call_function: export(&mut store, "OidFunctionCall1Coll")?,
             stack_pointer,
         };
         let interrupt = Arc::clone(&store.data().interrupt);
@@ -230,9 +249,11 @@ impl Backend {
         })
     }
 
-    /// Gives a fork random numbers of its own. What Postgres draws from the system is different
-    /// in each fork by itself; the state of its fast generator was copied with the memory.
-    fn reseed(&mut self) {
+    /// Gives a backend that is continued random numbers of its own. What Postgres draws from the
+    /// system differs by itself; the states of its two fast generators came with the memory.
+    async fn reseed(&mut self) -> Result<(), BackendError> {
+        /// `setseed(float8)`.
+        const SETSEED: u32 = 1599;
         let host = self.store.data();
         let address = host.module.addresses.prng_state;
         let environment = Arc::clone(&host.environment);
@@ -240,15 +261,55 @@ impl Backend {
         if let Ok(state) = slice_mut(memory.data_mut(&mut self.store), address, 16) {
             environment.random(state);
         }
+        let mut seed = [0; 8];
+        environment.random(&mut seed);
+        // A whole number of 53 bits, from -1 to 1.
+        let seed = (u64::from_le_bytes(seed) >> 11) as f64 / (1u64 << 52) as f64 - 1.0;
+        self.call_builtin(SETSEED, &seed.to_le_bytes()).await?;
+        Ok(())
     }
 
     /// Takes the image of this backend, which must be idle, outside a transaction, and must never
     /// have served a client with data of its own.
     pub(crate) fn image(&mut self) -> Result<Image, EngineError> {
+        let state = self.state()?;
         let host = self.store.data();
+        let memory = MemoryImage::of(host.guest().memory.data(&self.store))
+            .map_err(|error| EngineError::Image(error.to_string()))?;
+        let mut id = [0; 16];
+        host.environment.random(&mut id);
+        Ok(Image {
+            id,
+            memory: Arc::new(memory),
+            state,
+        })
+    }
+
+    /// This backend as its differences from `base`; it must be as for [`image`](Self::image), but
+    /// for the data.
+    pub(crate) fn save(&mut self, base: &Image) -> Result<Vec<u8>, EngineError> {
+        let state = self.state()?;
+        let stack_pointer = self.calls.stack_pointer.get(&mut self.store);
+        let host = self.store.data();
+        let forked = matches!(&host.mapped, Some(image) if Arc::ptr_eq(image, &base.memory));
+        let memory = host.guest().memory.data(&self.store);
+        // Of an idle backend everything below the stack pointer is left over.
+        let top = stack_pointer.i32().unwrap_or_default() as u32 as usize / 16 * 16;
+        let dead = top.saturating_sub(STACK_BYTES)..top;
+        Ok(saved::encode(base, forked, memory, dead, &state))
+    }
+
+    fn state(&mut self) -> Result<HostState, EngineError> {
+        let host = self.store.data();
+        let idle = host.client.input.is_empty() && host.client.output.is_empty();
+        if !idle || self.is_broken() {
+            return Err(EngineError::Image("the backend is not idle".to_owned()));
+        }
         let (directory, files) = host.files.save().map_err(|errno| {
             EngineError::Image(format!("an open file cannot be kept (errno {})", errno.0))
         })?;
+        let umask = host.umask;
+        let timer_armed = host.timer.fired || host.timer.deadline.is_some();
         let module = Arc::clone(&host.module);
         let guest = host.guest();
         let mut globals = Vec::new();
@@ -259,16 +320,43 @@ impl Backend {
                 _ => return Err(EngineError::Image(format!("{name} is not an i32"))),
             }
         }
-        let libraries = crate::host::save(&mut self.store).map_err(EngineError::Wasm)?;
-        let memory = MemoryImage::of(guest.memory.data(&self.store))
-            .map_err(|error| EngineError::Image(error.to_string()))?;
-        Ok(Image {
-            memory,
+        Ok(HostState {
             globals,
-            libraries,
+            libraries: crate::host::save(&mut self.store).map_err(EngineError::Wasm)?,
             directory,
             files,
+            umask,
+            timer_armed,
         })
+    }
+
+    /// Calls an SQL function that is built in, by its object id, with one argument passed by
+    /// reference; its result as Postgres returns it. It must need no transaction.
+    async fn call_builtin(
+        &mut self,
+        function: u32,
+        argument: &[u8; 8],
+    ) -> Result<u32, BackendError> {
+        let guard = Busy::begin(&self.busy);
+        let stack = self.calls.stack_pointer.get(&mut self.store);
+        let place = (stack.i32().unwrap_or_default() as u32).wrapping_sub(16);
+        let set = |store: &mut Store<Host>, global: Global, value| global.set(store, value);
+        let global = self.calls.stack_pointer;
+        set(&mut self.store, global, Val::I32(place as i32)).map_err(ended)?;
+        let memory = self.store.data().guest().memory;
+        if let Ok(target) = slice_mut(memory.data_mut(&mut self.store), place, 8) {
+            target.copy_from_slice(argument);
+        }
+        enter(&mut self.store);
+        let result = self
+            .calls
+            .call_function
+            .call_async(&mut self.store, (function, 0, place))
+            .await
+            .map_err(ended)?;
+        set(&mut self.store, global, stack).map_err(ended)?;
+        guard.end();
+        Ok(result)
     }
 
     /// A handle that interrupts this backend from another task or thread.
@@ -543,10 +631,49 @@ fn host(
         module,
         memory_bytes_max: limits.memory_bytes_max,
         umask: 0o077,
+        mapped: None,
         stack_top: 0,
         stack_bytes_max: crate::engine::WASM_STACK_BYTES,
         guest: None,
     }
+}
+
+/// An instance with an image mapped into its memory, which has `bytes` bytes at least, and with
+/// the files of `state` open.
+async fn map(
+    engine: &Arc<EngineInner>,
+    image: &Image,
+    state: &HostState,
+    bytes: usize,
+    volume: Arc<Volume>,
+    limits: BackendLimits,
+) -> Result<Store<Host>, BackendError> {
+    let scratch = Arc::new(Scratch::new());
+    let module = engine.postgres();
+    let mut host = host(
+        engine,
+        module,
+        volume,
+        scratch,
+        StandardStreams::Log,
+        limits,
+        None,
+    );
+    host.files
+        .restore(&state.directory, &state.files)
+        .map_err(|errno| BackendError::Start(format!("its files: errno {}", errno.0)))?;
+    host.mapped = Some(Arc::clone(&image.memory));
+    let mut store = instantiate(engine, host).await.map_err(start_error)?;
+    let memory = store.data().guest().memory;
+    let missing = bytes.saturating_sub(memory.data_size(&store));
+    memory
+        .grow(&mut store, missing.div_ceil(65_536) as u64)
+        .map_err(start_error)?;
+    image
+        .memory
+        .map_over(&mut store, &memory)
+        .map_err(|error| BackendError::Start(error.to_string()))?;
+    Ok(store)
 }
 
 async fn instantiate(engine: &EngineInner, host: Host) -> wasmtime::Result<Store<Host>> {

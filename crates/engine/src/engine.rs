@@ -32,7 +32,7 @@ const HOST_STACK_BYTES: usize = 1 << 20;
 const EPOCH: Duration = Duration::from_millis(5);
 /// Raised whenever images of earlier builds must not be used: the settings of a boot, or the
 /// host's part of an image, changed.
-const IMAGE_VERSION: u32 = 3;
+const IMAGE_VERSION: u32 = 4;
 
 /// How an engine is opened.
 pub struct EngineOptions {
@@ -202,6 +202,37 @@ impl Engine {
     pub fn image(&self, backend: &mut Backend) -> Result<Image, EngineError> {
         backend.image()
     }
+
+    /// An idle backend as its differences from `base`, the image of the template that its volume
+    /// was made from: bytes to keep while the database sleeps. The backend is not disturbed.
+    ///
+    /// It must be outside a transaction, and what its sessions left behind be discarded. The bytes
+    /// hold the tenant's data; they belong to this volume as it is now, to `base`, and to
+    /// [`fingerprint`](Self::fingerprint), and carry no checksum.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Image`] if the backend is not idle, or holds something that cannot be kept,
+    /// as an open file without a name. It works on; shut it down instead.
+    pub fn save(&self, backend: &mut Backend, base: &Image) -> Result<Vec<u8>, EngineError> {
+        backend.save(base)
+    }
+
+    /// Continues a saved backend, on a volume whose files are exactly those of that moment.
+    ///
+    /// # Errors
+    ///
+    /// [`BackendError::Start`](crate::BackendError::Start) if `saved` is not what
+    /// [`save`](Self::save) wrote, or not of `base`, or does not fit the volume: boot instead.
+    pub async fn resume(
+        &self,
+        base: &Image,
+        saved: &[u8],
+        volume: Arc<Volume>,
+        limits: BackendLimits,
+    ) -> Result<Backend, crate::BackendError> {
+        Backend::resume(&self.0, base, saved, volume, limits).await
+    }
 }
 
 impl EngineInner {
@@ -291,6 +322,7 @@ impl EngineInner {
         Ok(LibraryModule {
             module,
             description,
+            links: Mutex::default(),
         })
     }
 

@@ -19,13 +19,14 @@ use wasmtime::{Caller, Instance, Linker, Memory, StoreContextMut, Table};
 
 pub(crate) use client::Client;
 pub use client::{ClientIo, ClientIoError};
-pub(crate) use library::{Libraries, SavedLibraries, SavedLibrary, restore, save};
+pub(crate) use library::{KnownLinks, Libraries, SavedLibraries, SavedLibrary, restore, save};
 pub(crate) use process::Children;
 
 use crate::engine::EngineInner;
 use crate::environment::Environment;
 use crate::errno::Errno;
 use crate::files::FileTable;
+use crate::memory::MemoryImage;
 use crate::module::MainModule;
 
 /// Everything a guest can see of the world, and what the host keeps for it.
@@ -45,6 +46,8 @@ pub(crate) struct Host {
     /// Most bytes of linear memory; past it the guest's `malloc` fails.
     pub(crate) memory_bytes_max: u64,
     pub(crate) umask: u32,
+    /// The image that the memory was mapped from, if it was.
+    pub(crate) mapped: Option<Arc<MemoryImage>>,
     /// Highest stack address seen since the host entered the guest: how deep the guest is.
     pub(crate) stack_top: usize,
     pub(crate) stack_bytes_max: usize,

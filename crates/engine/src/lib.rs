@@ -9,6 +9,7 @@
 mod backend;
 mod cache;
 mod codec;
+mod delta;
 pub mod distribution;
 mod engine;
 mod environment;
@@ -20,7 +21,10 @@ mod image;
 mod initdb;
 mod memory;
 mod module;
+mod pagemap;
 mod rewrite;
+mod saved;
+mod state;
 
 pub use backend::{Backend, BackendLimits, Interrupter};
 pub use cache::{Progress, Silent};

@@ -10,12 +10,12 @@
 use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 
-use rustix::fs::MemfdFlags;
+use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
 use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
 
 /// Bytes of a memory page of the host, the unit of what an image stores.
-const HOST_PAGE_BYTES: usize = 4096;
+pub(crate) const HOST_PAGE_BYTES: usize = 4096;
 
 /// Makes the reservations; one for the whole engine.
 #[derive(Debug)]
@@ -133,14 +133,24 @@ unsafe impl LinearMemory for Reservation {
 }
 
 /// The memory of a booted backend, shared by every backend that is forked from it.
+///
+/// An anonymous file of the kernel, sealed, and a view of it: one descriptor and one mapping for
+/// each template, whatever the number of its forks.
 #[derive(Debug)]
 pub(crate) struct MemoryImage {
     file: OwnedFd,
-    bytes: usize,
+    view: NonNull<u8>,
+    len: usize,
 }
 
+// SAFETY: the view is read-only, of a file that nobody can write any more, and unmapped only when
+// this value is dropped.
+unsafe impl Send for MemoryImage {}
+// SAFETY: as above.
+unsafe impl Sync for MemoryImage {}
+
 impl MemoryImage {
-    /// Copies `memory` into an anonymous file of the kernel, leaving out what is zero.
+    /// Copies `memory`, leaving out what is zero.
     pub(crate) fn of(memory: &[u8]) -> std::io::Result<Self> {
         let runs: Vec<(u64, &[u8])> = nonzero_runs(memory)
             .into_iter()
@@ -149,39 +159,42 @@ impl MemoryImage {
         Self::of_runs(memory.len(), &runs)
     }
 
-    /// An image of `bytes` bytes that is zero but for `runs`, each an offset and its bytes.
-    pub(crate) fn of_runs(bytes: usize, runs: &[(u64, &[u8])]) -> std::io::Result<Self> {
-        let file = rustix::fs::memfd_create("dormouse-image", MemfdFlags::CLOEXEC)?;
-        rustix::fs::ftruncate(&file, bytes as u64)?;
+    /// An image of `len` bytes that is zero but for `runs`, each an offset and its bytes.
+    pub(crate) fn of_runs(len: usize, runs: &[(u64, &[u8])]) -> std::io::Result<Self> {
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let file = rustix::fs::memfd_create("dormouse-image", flags)?;
+        rustix::fs::ftruncate(&file, len as u64)?;
         for (offset, run) in runs {
             let mut done = 0;
             while done < run.len() {
                 done += rustix::io::pwrite(&file, &run[done..], offset + done as u64)?;
             }
         }
-        Ok(Self { file, bytes })
+        let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+        rustix::fs::fcntl_add_seals(&file, seals)?;
+        // SAFETY: a fresh mapping at an address of the kernel's choice aliases nothing; the seals
+        // see to it that its bytes never change and never vanish.
+        let view = unsafe {
+            rustix::mm::mmap(
+                std::ptr::null_mut(),
+                len,
+                ProtFlags::READ,
+                MapFlags::SHARED,
+                &file,
+                0,
+            )?
+        };
+        let view = NonNull::new(view.cast()).ok_or(rustix::io::Errno::NOMEM)?;
+        Ok(Self { file, view, len })
     }
 
-    /// The whole memory.
-    pub(crate) fn read(&self) -> std::io::Result<Vec<u8>> {
-        let mut memory = vec![0; self.bytes];
-        let mut done = 0;
-        while done < memory.len() {
-            let read = rustix::io::pread(&self.file, &mut memory[done..], done as u64)?;
-            if read == 0 {
-                return Err(std::io::ErrorKind::UnexpectedEof.into());
-            }
-            done += read;
-        }
-        Ok(memory)
+    /// The whole memory that was copied, zeros included.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // SAFETY: `len` bytes are mapped for as long as `self` lives, and nobody can change them.
+        unsafe { std::slice::from_raw_parts(self.view.as_ptr(), self.len) }
     }
 
-    /// Bytes of the memory that was copied, zeros included.
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    /// Replaces the first [`bytes`](Self::bytes) of a memory by this image, copied on write.
+    /// Replaces the beginning of a memory by this image, copied on write.
     ///
     /// The memory must be of an engine that uses [`HostMemories`], and at least as large.
     pub(crate) fn map_over(
@@ -191,7 +204,7 @@ impl MemoryImage {
     ) -> std::io::Result<()> {
         let mut store = store;
         assert!(
-            memory.data_size(&store) >= self.bytes,
+            memory.data_size(&store) >= self.len,
             "BUG: image larger than the memory"
         );
         let base = memory.data_mut(&mut store).as_mut_ptr();
@@ -201,7 +214,7 @@ impl MemoryImage {
         unsafe {
             rustix::mm::mmap(
                 base.cast(),
-                self.bytes,
+                self.len,
                 ProtFlags::READ | ProtFlags::WRITE,
                 MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE,
                 &self.file,
@@ -209,6 +222,17 @@ impl MemoryImage {
             )?;
         }
         Ok(())
+    }
+}
+
+impl Drop for MemoryImage {
+    fn drop(&mut self) {
+        // SAFETY: the view is ours, and no slice of it outlives `self`.
+        let unmapped = unsafe { rustix::mm::munmap(self.view.as_ptr().cast(), self.len) };
+        debug_assert!(
+            unmapped.is_ok(),
+            "munmap of an owned range cannot fail: {unmapped:?}"
+        );
     }
 }
 

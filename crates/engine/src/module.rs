@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 
+use parking_lot::Mutex;
 use wasmtime::{InstancePre, Linker, Module};
 
 use crate::error::EngineError;
-use crate::host::Host;
+use crate::host::{Host, KnownLinks};
 use crate::rewrite::{CALLBACKS, Dylink, Rewritten, Segment};
 
 /// What is kept of a module beside its compiled code.
@@ -36,6 +37,7 @@ impl From<Rewritten> for Description {
 pub(crate) struct LibraryModule {
     pub(crate) module: Module,
     pub(crate) description: Description,
+    pub(crate) links: Mutex<KnownLinks>,
 }
 
 /// `pglite.wasm` or `initdb.wasm`, ready to be instantiated.
@@ -53,6 +55,9 @@ pub(crate) struct Addresses {
     /// Holds the address of the latch.
     pub(crate) my_latch: u32,
     pub(crate) prng_state: u32,
+    /// Holds the address of the variables.
+    pub(crate) transaction_variables: u32,
+    pub(crate) wal_segment_size: u32,
 }
 
 impl MainModule {
@@ -67,6 +72,8 @@ impl MainModule {
             query_cancel_pending: address("QueryCancelPending"),
             my_latch: address("MyLatch"),
             prng_state: address("pg_global_prng_state"),
+            transaction_variables: address("TransamVariables"),
+            wal_segment_size: address("wal_segment_size"),
         };
         let pre = linker.instantiate_pre(module).map_err(EngineError::Wasm)?;
         Ok(Self {
@@ -74,6 +81,10 @@ impl MainModule {
             description,
             addresses,
         })
+    }
+
+    pub(crate) fn module(&self) -> &Module {
+        self.pre.module()
     }
 
     /// Table slot of a callback of the host.

@@ -659,7 +659,10 @@ impl FileTable {
                 .collect();
             let pipe = match &open.object {
                 Object::Volume(ino) if self.volume_file(&open.path) == Ok(*ino) => false,
-                Object::Log(_) | Object::Device(_) => continue,
+                // The standard streams, which every backend begins with.
+                Object::Log(_) | Object::Device(_) if matches!(descriptors[..], [0..=2]) => {
+                    continue;
+                }
                 Object::PipeRead(_) | Object::PipeWrite(_) => true,
                 // A booted backend keeps nothing else open; an image that would lose a file
                 // must not be made.
@@ -684,11 +687,18 @@ impl FileTable {
         }
     }
 
-    /// Opens what [`save`](Self::save) told, at the same descriptors.
+    /// Opens what [`save`](Self::save) told, at the same descriptors. A descriptor that is taken or
+    /// out of range is an error.
     pub(crate) fn restore(&mut self, directory: &str, saved: &[SavedFile]) -> Result<(), Errno> {
         directory.clone_into(&mut self.directory);
         let pipe = Pipe::default();
         for file in saved {
+            let taken = |descriptor: &u32| {
+                *descriptor as usize >= DESCRIPTORS_MAX || self.index(*descriptor as i32).is_ok()
+            };
+            if file.descriptors.iter().any(taken) {
+                return Err(Errno::BADF);
+            }
             let flags = OpenFlags(file.flags);
             let object = if !file.pipe {
                 let ino = self.volume_file(&file.path)?;

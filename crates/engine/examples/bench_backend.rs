@@ -1,0 +1,110 @@
+//! What backends cost: prints tables.
+//!
+//! `cargo run --release -p dormouse-engine --example bench_backend CACHE_FOLDER [PART [COUNT]]`,
+//! where the parts are `fork`, `boot`, `hibernate` and `footprint`.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a measurement fails")]
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+#[path = "../tests/harness/mod.rs"]
+mod harness;
+
+use harness::Ground;
+
+#[tokio::main]
+async fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let cache = arguments
+        .next()
+        .expect("the first argument is the cache folder");
+    let part = arguments.next();
+    let count = arguments.next().map_or(200, |count| count.parse().unwrap());
+    let ground = Ground::new(&PathBuf::from(cache)).await;
+    let wanted = |name: &str| part.as_deref().is_none_or(|part| part == name);
+    println!("| what | p50 ms | p99 ms | rounds |\n|---|---:|---:|---:|");
+    if wanted("fork") {
+        fork(&ground, count).await;
+    }
+    if wanted("hibernate") {
+        hibernate(&ground, count).await;
+    }
+}
+
+/// Forks that do nothing, and forks that answer once.
+async fn fork(ground: &Ground, rounds: usize) {
+    let volumes: Vec<_> = (0..rounds).map(|_| ground.volume()).collect();
+    let (mut forked, mut dropped) = (Vec::new(), Vec::new());
+    for volume in &volumes {
+        let started = Instant::now();
+        let backend = ground.fork(volume).await;
+        forked.push(started.elapsed());
+        let started = Instant::now();
+        drop(backend);
+        dropped.push(started.elapsed());
+    }
+    report("fork", &mut forked);
+    report("drop of a fork", &mut dropped);
+    let mut answers = [Vec::new(), Vec::new()];
+    for volume in &volumes {
+        let mut backend = ground.fork(volume).await;
+        for samples in &mut answers {
+            let started = Instant::now();
+            harness::run(&mut backend, "SELECT 1").await;
+            samples.push(started.elapsed());
+        }
+    }
+    let [mut first, mut second] = answers;
+    report("first answer of a fork", &mut first);
+    report("second answer", &mut second);
+}
+
+/// Small databases that are saved, dropped and continued.
+async fn hibernate(ground: &Ground, rounds: usize) {
+    let [mut saved, mut resumed, mut answered, mut second] = [const { Vec::new() }; 4];
+    let mut bytes = Vec::new();
+    for _ in 0..rounds {
+        let volume = ground.volume();
+        let mut backend = ground.fork(&volume).await;
+        for statement in SMALL_DATABASE {
+            harness::run(&mut backend, statement).await;
+        }
+        let started = Instant::now();
+        bytes = ground.engine.save(&mut backend, &ground.image).unwrap();
+        saved.push(started.elapsed());
+        drop(backend);
+        let started = Instant::now();
+        let mut backend = ground.resume(&bytes, &volume).await.unwrap();
+        resumed.push(started.elapsed());
+        for samples in [&mut answered, &mut second] {
+            let started = Instant::now();
+            harness::run(&mut backend, "SELECT count(*) FROM orders").await;
+            samples.push(started.elapsed());
+        }
+    }
+    report("save", &mut saved);
+    report("resume", &mut resumed);
+    report("first answer of a resumed backend", &mut answered);
+    report("second answer", &mut second);
+    println!("A saved backend: {} bytes.", bytes.len());
+}
+
+/// What a tenant of a small service has.
+const SMALL_DATABASE: [&str; 6] = [
+    "CREATE TABLE customers (id serial PRIMARY KEY, name text NOT NULL, email text UNIQUE)",
+    "CREATE TABLE orders (id serial PRIMARY KEY, customer int REFERENCES customers, total numeric, \
+     at timestamptz DEFAULT now())",
+    "INSERT INTO customers (name, email) SELECT 'c' || g, 'c' || g || '@example.com' \
+     FROM generate_series(1, 100) g",
+    "INSERT INTO orders (customer, total) SELECT 1 + g % 100, g FROM generate_series(1, 500) g",
+    "DISCARD ALL",
+    "CHECKPOINT",
+];
+
+fn report(what: &str, samples: &mut [Duration]) {
+    samples.sort();
+    let at = |share: f64| samples[((samples.len() - 1) as f64 * share) as usize].as_secs_f64();
+    let (middle, late) = (at(0.5) * 1000.0, at(0.99) * 1000.0);
+    println!("| {what} | {middle:.3} | {late:.3} | {} |", samples.len());
+}

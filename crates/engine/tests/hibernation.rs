@@ -1,0 +1,222 @@
+//! Backends that are saved, dropped, and continued.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dormouse_engine::{BackendError, BackendLimits, EngineError, Image};
+use tokio::sync::OnceCell;
+use volume::Volume;
+
+mod harness;
+
+use harness::{Ground, boot, connect, query, run, value};
+
+async fn ground() -> &'static Ground {
+    static GROUND: OnceCell<Ground> = OnceCell::const_new();
+    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache");
+    GROUND
+        .get_or_init(|| async move { Ground::new(&cache).await })
+        .await
+}
+
+/// Saves a forked backend after `sql`, as a database does before it sleeps.
+async fn saved(ground: &Ground, volume: &Arc<Volume>, sql: &[&str]) -> Vec<u8> {
+    let mut backend = ground.fork(volume).await;
+    for statement in sql {
+        run(&mut backend, statement).await;
+    }
+    for statement in ["DISCARD ALL", "CHECKPOINT"] {
+        run(&mut backend, statement).await;
+    }
+    ground.engine.save(&mut backend, &ground.image).unwrap()
+}
+
+#[tokio::test]
+async fn a_saved_backend_goes_on_where_it_stood() {
+    let ground = ground().await;
+    let volume = ground.volume();
+    let saved = saved(
+        ground,
+        &volume,
+        &[
+            "CREATE EXTENSION vector",
+            "CREATE TABLE t (id serial PRIMARY KEY, v vector(3), note text)",
+            "INSERT INTO t (v, note) SELECT '[1,2,3]', 'n' || g FROM generate_series(1, 1000) g",
+            "CREATE FUNCTION twice(i int) RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN 2 * i; END'",
+            "SELECT twice(1), v <-> '[0,0,0]' FROM t WHERE id = 1",
+        ],
+    )
+    .await;
+    let mut backend = ground.resume(&saved, &volume).await.unwrap();
+    assert_eq!(value(&mut backend, "SELECT sum(id) FROM t").await, "500500");
+    assert_eq!(
+        value(&mut backend, "SELECT v <-> '[1,2,5]' FROM t WHERE id = 7").await,
+        "2"
+    );
+    // An error unwinds to the main loop.
+    let error = query(&mut backend, "SELECT 1 / 0").await.unwrap_err();
+    assert_eq!(error, "Mdivision by zero");
+    let caught = "DO 'BEGIN PERFORM 1 / 0; EXCEPTION WHEN OTHERS THEN NULL; END'";
+    run(&mut backend, caught).await;
+    let id = "INSERT INTO t (note) VALUES ('next') RETURNING id";
+    assert_eq!(value(&mut backend, id).await, "1001");
+    run(&mut backend, "CREATE EXTENSION pg_trgm").await;
+    run(
+        &mut backend,
+        "CREATE INDEX ON t USING gin (note gin_trgm_ops)",
+    )
+    .await;
+    run(
+        &mut backend,
+        "CREATE INDEX ON t USING hnsw (v vector_l2_ops)",
+    )
+    .await;
+    run(&mut backend, "ALTER TABLE t ADD COLUMN more int DEFAULT 7").await;
+    run(&mut backend, "VACUUM t").await;
+    assert_eq!(
+        value(&mut backend, "SELECT sum(twice(more)) FROM t").await,
+        "14014"
+    );
+    run(&mut backend, "CHECKPOINT").await;
+    // What it has written is whole for a backend that knows nothing of it.
+    drop(backend);
+    let mut booted = boot(&ground.engine, &volume).await;
+    connect(&mut booted).await;
+    assert_eq!(
+        value(&mut booted, "SELECT count(*) FROM t WHERE more = 7").await,
+        "1001"
+    );
+    let like = "SELECT count(*) FROM t WHERE note LIKE '%n77%'";
+    assert_eq!(value(&mut booted, like).await, "11");
+}
+
+#[tokio::test]
+async fn a_backend_can_be_saved_again_and_again() {
+    let ground = ground().await;
+    let volume = ground.volume();
+    let mut bytes = saved(ground, &volume, &["CREATE TABLE t (n int)"]).await;
+    for round in 1..=5 {
+        let mut backend = ground.resume(&bytes, &volume).await.unwrap();
+        run(&mut backend, "INSERT INTO t SELECT generate_series(1, 100)").await;
+        let count = value(&mut backend, "SELECT count(*) FROM t").await;
+        assert_eq!(count, (100 * round).to_string());
+        run(
+            &mut backend,
+            &format!("CREATE TABLE t{round} AS SELECT * FROM t"),
+        )
+        .await;
+        run(&mut backend, "CHECKPOINT").await;
+        bytes = ground.engine.save(&mut backend, &ground.image).unwrap();
+        // Saving leaves the backend as it was.
+        assert_eq!(value(&mut backend, "SELECT count(*) FROM t").await, count);
+    }
+}
+
+#[tokio::test]
+async fn each_resume_draws_its_own_random_numbers() {
+    let ground = ground().await;
+    let volume = ground.volume();
+    let bytes = saved(ground, &volume, &["SELECT random(), gen_random_uuid()"]).await;
+    let draw = "SELECT random()::text || gen_random_uuid()";
+    let mut drawn = Vec::new();
+    for _ in 0..3 {
+        let copy = ground.copy(&volume);
+        let mut backend = ground.resume(&bytes, &copy).await.unwrap();
+        let both = run(&mut backend, "SELECT random(), gen_random_uuid()").await;
+        drawn.extend(both.into_iter().flatten());
+        drawn.push(value(&mut backend, draw).await);
+    }
+    let count = drawn.len();
+    drawn.sort();
+    drawn.dedup();
+    assert_eq!((drawn.len(), count), (9, 9));
+}
+
+#[tokio::test]
+async fn a_booted_backend_can_be_saved_too() {
+    let ground = ground().await;
+    let volume = ground.volume();
+    let mut booted = boot(&ground.engine, &volume).await;
+    connect(&mut booted).await;
+    run(&mut booted, "CREATE TABLE t AS SELECT 42 AS n; CHECKPOINT").await;
+    let bytes = ground.engine.save(&mut booted, &ground.image).unwrap();
+    drop(booted);
+    let mut backend = ground.resume(&bytes, &volume).await.unwrap();
+    assert_eq!(value(&mut backend, "SELECT n FROM t").await, "42");
+}
+
+#[tokio::test]
+async fn a_timer_that_ran_does_not_keep_later_ones_from_running() {
+    let ground = ground().await;
+    let volume = ground.volume();
+    // Postgres leaves the timer running for whoever needs it next.
+    let statements = [
+        "SET statement_timeout = '500ms'",
+        "SELECT 1",
+        "SET statement_timeout = 0",
+    ];
+    let bytes = saved(ground, &volume, &statements).await;
+    let mut backend = ground.resume(&bytes, &volume).await.unwrap();
+    run(&mut backend, "SET statement_timeout = '600ms'").await;
+    let endless = query(&mut backend, "SELECT pg_sleep(600)");
+    let ended = tokio::time::timeout(Duration::from_secs(30), endless).await;
+    let error = ended.expect("it was cancelled").unwrap_err();
+    assert_eq!(error, "Mcanceling statement due to statement timeout");
+}
+
+#[tokio::test]
+async fn a_backend_in_the_middle_of_something_is_not_saved() {
+    let ground = ground().await;
+    let volume = ground.volume();
+    let mut backend = ground.fork(&volume).await;
+    run(
+        &mut backend,
+        "CREATE TABLE t (n int); INSERT INTO t VALUES (1)",
+    )
+    .await;
+    backend.input().extend_from_slice(b"S\0\0\0\x04");
+    let error = ground.engine.save(&mut backend, &ground.image).unwrap_err();
+    assert!(matches!(error, EngineError::Image(_)), "{error}");
+    backend.exchange().await.unwrap();
+    backend.output().clear();
+    ground.engine.save(&mut backend, &ground.image).unwrap();
+}
+
+#[tokio::test]
+async fn foreign_and_damaged_bytes_are_refused() {
+    let ground = ground().await;
+    let volume = ground.volume();
+    let bytes = saved(ground, &volume, &["CREATE TABLE t (n int)"]).await;
+    // The same template, but another image of it.
+    let other = {
+        let mut booted = boot(&ground.engine, &ground.volume()).await;
+        connect(&mut booted).await;
+        ground.engine.image(&mut booted).unwrap()
+    };
+    let resume = |image: &'static Image, bytes: Vec<u8>| {
+        let volume = ground.copy(&volume);
+        async move {
+            let limits = BackendLimits::default();
+            ground.engine.resume(image, &bytes, volume, limits).await
+        }
+    };
+    let other: &'static Image = Box::leak(Box::new(other));
+    let refused = resume(other, bytes.clone()).await.unwrap_err();
+    assert!(matches!(refused, BackendError::Start(_)), "{refused}");
+    // Whatever the bytes, it is an error or a backend, never a panic.
+    let mut refused = 0;
+    for at in (0..bytes.len().min(6000))
+        .step_by(7)
+        .chain([bytes.len() - 1])
+    {
+        let cut = resume(&ground.image, bytes[..at].to_vec()).await;
+        assert!(matches!(cut, Err(BackendError::Start(_))), "cut at {at}");
+        let mut flipped = bytes.clone();
+        flipped[at] ^= 0xFF;
+        refused += usize::from(resume(&ground.image, flipped).await.is_err());
+    }
+    assert!(refused > 10, "{refused}");
+}
