@@ -120,9 +120,13 @@ impl Model {
         let floor = self.transactions.floor(seen);
         let sent = self.transactions.sent();
         if number < floor {
+            let since = self.transactions.acknowledged_for(number, seen);
+            let since = since.map_or_else(String::new, |time| {
+                format!(", {} ms before the kill", time.as_millis())
+            });
             return Err(format!(
                 "acknowledged transactions are missing: the database is as after {number}, but \
-                 {floor} was acknowledged ({sent} sent); missing: {}",
+                 {floor} was acknowledged{since} ({sent} sent); missing: {}",
                 self.spell(number, floor)
             ));
         }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::counters::Counters;
 use crate::model::SharedModel;
@@ -51,8 +51,7 @@ pub struct Shared {
     pub idle: Duration,
     /// What is counted.
     pub counters: Counters,
-    /// To the director.
-    pub events: UnboundedSender<Event>,
+    events: UnboundedSender<Event>,
     /// What each keeper is busy with, by its number.
     pub busy: Vec<Mutex<Option<Busy>>>,
 }
@@ -87,6 +86,25 @@ impl Leaving {
 }
 
 impl Shared {
+    /// What so many keepers share, and where their events come out.
+    pub fn new(
+        seed: u64,
+        durability: Durability,
+        idle: Duration,
+        keepers: u64,
+    ) -> (Self, UnboundedReceiver<Event>) {
+        let (events, heard) = unbounded_channel();
+        let shared = Self {
+            seed,
+            durability,
+            idle,
+            counters: Counters::default(),
+            events,
+            busy: (0..keepers).map(|_| Mutex::new(None)).collect(),
+        };
+        (shared, heard)
+    }
+
     /// Tells the director.
     pub fn tell(&self, event: Event) {
         // The director is gone only when the run has ended.

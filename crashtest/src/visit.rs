@@ -103,7 +103,11 @@ impl Visit<'_> {
         Transaction::any(random, kinds, model.head(), &self.member.clients)
     }
 
-    async fn transact(&self, transaction: &Transaction) -> Result<(), Trouble> {
+    /// Sends a transaction, and waits for its answer.
+    ///
+    /// # Errors
+    /// [`Trouble`]
+    pub async fn transact(&self, transaction: &Transaction) -> Result<(), Trouble> {
         let number = self.member.model.lock().sent() + 1;
         let statements = transaction.statements(self.shared.seed, number);
         let text = statements.join("; ");

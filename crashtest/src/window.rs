@@ -105,6 +105,16 @@ impl Window {
         }
     }
 
+    /// For how long, before the kill, what comes after this number had been acknowledged at least;
+    /// `None` if nothing tells.
+    pub fn acknowledged_for(&self, number: u64, seen: Seen) -> Option<Duration> {
+        let Seen::Killed(killed) = seen else {
+            return None;
+        };
+        let ack = self.acks.iter().find(|ack| ack.number > number)?;
+        Some(killed.saturating_duration_since(ack.at?))
+    }
+
     /// The database shows this number: later ones are not there and never will be.
     pub fn show(&mut self, number: u64, seen: Seen, now: Instant) {
         self.sent = number;
@@ -153,6 +163,8 @@ mod tests {
         }
         assert_eq!(window.floor(Seen::Killed(start + 5 * SECOND)), 4);
         assert_eq!(window.floor(Seen::Killed(start + 6 * SECOND)), 5);
+        let missing = window.acknowledged_for(3, Seen::Killed(start + 6 * SECOND));
+        assert_eq!(missing, Some(2 * SECOND));
         assert_eq!(window.floor(Seen::Live), 5);
         assert_eq!(window.settled(), 4);
         // What was lost is sent again, and what was found is durable.
