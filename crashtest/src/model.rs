@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -26,9 +27,11 @@ pub struct Model {
     base: State,
     base_number: u64,
     /// What the transactions after it do.
-    later: VecDeque<Vec<Op>>,
+    later: VecDeque<Arc<Sent>>,
+    /// Up to this number transactions are the parent's.
+    inherited: u64,
     /// What the last transactions up to it did.
-    recent: VecDeque<Vec<Op>>,
+    recent: VecDeque<Arc<Sent>>,
     /// The content after all that was sent.
     head: State,
     transactions: Window,
@@ -36,6 +39,17 @@ pub struct Model {
     settings: Window,
     /// Forks that are under way: they may have what is sent meanwhile.
     followers: Vec<SharedModel>,
+    durability: Durability,
+}
+
+/// A transaction, in the models of the database that it was sent to and of that database's forks.
+#[derive(Debug, Default)]
+struct Sent {
+    ops: Vec<Op>,
+    /// A kill took it from the database that it was sent to.
+    lost: AtomicBool,
+    /// A fork has shown it.
+    forked: AtomicBool,
 }
 
 impl Model {
@@ -45,11 +59,13 @@ impl Model {
             base: State::default(),
             base_number: 0,
             later: VecDeque::new(),
+            inherited: 0,
             recent: VecDeque::new(),
             head: State::default(),
             transactions: Window::new(durability),
             settings: Window::new(durability),
             followers: Vec::new(),
+            durability,
         }
     }
 
@@ -70,13 +86,22 @@ impl Model {
 
     /// A transaction's commit is about to be sent: its number.
     pub fn send(&mut self, ops: &[Op]) -> u64 {
+        let sent = Arc::new(Sent {
+            ops: ops.to_vec(),
+            ..Sent::default()
+        });
         for follower in &self.followers {
-            follower.lock().send(ops);
+            let mut follower = follower.lock();
+            follower.inherited = follower.push(Arc::clone(&sent));
         }
-        for op in ops {
+        self.push(sent)
+    }
+
+    fn push(&mut self, sent: Arc<Sent>) -> u64 {
+        for op in &sent.ops {
             self.head.apply(op);
         }
-        self.later.push_back(ops.to_vec());
+        self.later.push_back(sent);
         self.transactions.send()
     }
 
@@ -84,14 +109,14 @@ impl Model {
     pub fn acknowledge(&mut self, number: u64, at: Instant) {
         self.transactions.acknowledge(number, at);
         while self.base_number < self.transactions.settled() {
-            let Some(ops) = self.later.pop_front() else {
+            let Some(sent) = self.later.pop_front() else {
                 break;
             };
-            for op in &ops {
+            for op in &sent.ops {
                 self.base.apply(op);
             }
             self.base_number += 1;
-            self.recent.push_back(ops);
+            self.recent.push_back(sent);
             if self.recent.len() > RECENT_MAX {
                 self.recent.pop_front();
             }
@@ -135,12 +160,14 @@ impl Model {
                 "the database is as after transaction {number}, but only {sent} were sent to it"
             ));
         }
+        self.agree_with_forks(number)?;
         self.transactions.show(number, seen, Instant::now());
         if number < sent {
             let kept = number.saturating_sub(self.base_number) as usize;
             self.later.truncate(kept);
+            self.inherited = self.inherited.min(number);
             self.head = self.base.clone();
-            for op in self.later.iter().flatten() {
+            for op in self.later.iter().flat_map(|sent| &sent.ops) {
                 self.head.apply(op);
             }
         }
@@ -149,6 +176,33 @@ impl Model {
             self.followers.clear();
         }
         self.acknowledge(number, Instant::now());
+        Ok(())
+    }
+
+    /// A fork is its parent after a commit that lasts: what a fork shows, its parent must not lose.
+    /// With relaxed durability it may.
+    fn agree_with_forks(&self, number: u64) -> Result<(), String> {
+        for (sent, at) in self.later.iter().zip(self.base_number + 1..) {
+            let inherited = at <= self.inherited;
+            if inherited && at <= number {
+                sent.forked.store(true, Ordering::SeqCst);
+            }
+            if !inherited && at > number {
+                sent.lost.store(true, Ordering::SeqCst);
+            }
+            let both = sent.forked.load(Ordering::SeqCst) && sent.lost.load(Ordering::SeqCst);
+            if both && self.durability == Durability::Local {
+                let (has, lacks) = if inherited {
+                    ("it", "its parent")
+                } else {
+                    ("a fork", "it")
+                };
+                return Err(format!(
+                    "{has} has transaction {at}, which a kill took from {lacks}: {:?}",
+                    sent.ops
+                ));
+            }
+        }
         Ok(())
     }
 
@@ -174,6 +228,7 @@ impl Model {
     pub fn follow(&mut self) -> SharedModel {
         let fork = Arc::new(Mutex::new(Self {
             followers: Vec::new(),
+            inherited: self.sent(),
             ..self.clone()
         }));
         self.followers.push(Arc::clone(&fork));
@@ -191,7 +246,7 @@ impl Model {
         let mut words: Vec<String> = known
             .zip(self.base_number - self.recent.len() as u64 + 1..)
             .filter(|(_, number)| (shown + 1..=floor).contains(number))
-            .map(|(ops, number)| format!("{number} {ops:?}"))
+            .map(|(sent, number)| format!("{number} {:?}", sent.ops))
             .take(SPELLED_MAX)
             .collect();
         if words.len() < (floor - shown) as usize {
@@ -265,6 +320,39 @@ mod tests {
         for (shown, right) in [(1, false), (2, true), (3, true), (4, false)] {
             let mut fork = fork.lock().clone();
             assert_eq!(fork.show(shown, Seen::Live).is_ok(), right, "{shown}");
+        }
+    }
+
+    #[test]
+    fn a_fork_must_not_have_what_its_parent_loses() {
+        let killed = Seen::Killed(Instant::now());
+        for (fork_shows, parent_shows, right) in
+            [(2, 3, true), (3, 3, true), (2, 2, true), (3, 2, false)]
+        {
+            for parent_first in [false, true] {
+                let mut parent = model(2, 2);
+                let fork = parent.follow();
+                parent.send(&append(3));
+                parent.unfollow(&fork);
+                let mut fork = fork.lock();
+                let mut told = Vec::new();
+                if parent_first {
+                    told.push(parent.show(parent_shows, killed));
+                }
+                told.push(fork.show(fork_shows, killed));
+                if !parent_first {
+                    told.push(parent.show(parent_shows, killed));
+                }
+                let agreed = told.iter().all(Result::is_ok);
+                assert_eq!(agreed, right, "{fork_shows} {parent_shows} {told:?}");
+                // What the fork itself has sent is its own.
+                if agreed {
+                    fork.send(&append(9));
+                    let grandchild = fork.follow();
+                    assert!(fork.show(fork_shows, killed).is_ok());
+                    assert!(grandchild.lock().show(fork_shows + 1, killed).is_err());
+                }
+            }
         }
     }
 
