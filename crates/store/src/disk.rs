@@ -79,6 +79,10 @@ pub trait Disk: Send + Sync + Debug {
 }
 
 /// An open file.
+#[expect(
+    clippy::len_without_is_empty,
+    reason = "a length in bytes that may fail; nobody asks whether it is 0"
+)]
 pub trait DiskFile: Send + Sync + Debug {
     /// Its length in bytes.
     ///
