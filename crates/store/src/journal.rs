@@ -16,6 +16,7 @@ mod error;
 mod format;
 mod index;
 mod recovery;
+mod scan;
 mod segments;
 mod shared;
 mod state;
@@ -134,8 +135,8 @@ impl Journal {
             link,
             position,
             next_number,
-            spares,
             idle_segments,
+            spares,
         } = recover(&*disk, directory, generation)?;
         let next = match found {
             None => position,
@@ -144,21 +145,18 @@ impl Journal {
         let id = found.unwrap_or(id);
         let segment_bytes = options.segment_bytes.max(SEGMENT_BYTES_MIN);
         let segment_bytes = segment_bytes.next_multiple_of(BLOCK_BYTES);
-        let mut segments = Segments::new(
+        let segments = Segments::new(
             disk,
             directory,
-            (id, generation),
+            (id, generation, next),
             (segment_bytes, options.reserve_segments),
             next_number,
         );
         for path in spares {
-            segments.adopt(path);
-        }
-        for path in idle_segments {
             segments.discard(&path);
         }
         let state = State::new(index, last, next, generation);
-        let writer = Writer::new(segments, link, generation);
+        let writer = Writer::new(segments, link, generation, idle_segments);
         let journal = Self {
             shared: Arc::new(Shared::new(
                 id,

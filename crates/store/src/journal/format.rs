@@ -47,6 +47,8 @@ pub(super) struct SegmentHeader {
     pub(super) bytes: u64,
     /// Its first group.
     pub(super) link: Link,
+    /// Where the positions begin that whoever began it gave.
+    pub(super) given_from: u64,
 }
 
 impl SegmentHeader {
@@ -61,6 +63,7 @@ impl SegmentHeader {
         block[48..56].copy_from_slice(&self.link.group.to_le_bytes());
         block[56..64].copy_from_slice(&self.link.position.to_le_bytes());
         block[64..68].copy_from_slice(&self.link.crc.to_le_bytes());
+        block[72..80].copy_from_slice(&self.given_from.to_le_bytes());
         let crc = crc32c::crc32c(&block[..SEGMENT_CHECKED_BYTES]);
         block[SEGMENT_CHECKED_BYTES..].copy_from_slice(&crc.to_le_bytes());
         block
@@ -94,6 +97,7 @@ impl SegmentHeader {
                 position: u64_at(block, 56),
                 crc: u32_at(block, 64),
             },
+            given_from: u64_at(block, 72),
         })
     }
 }

@@ -40,6 +40,8 @@ pub(super) struct Segments {
     directory: PathBuf,
     id: u64,
     generation: u64,
+    /// Where the positions of this opening begin.
+    given_from: u64,
     segment_bytes: u64,
     reserve: usize,
     /// Above every segment's number so far.
@@ -52,7 +54,7 @@ impl Segments {
     pub(super) fn new(
         disk: Arc<dyn Disk>,
         directory: &Path,
-        (id, generation): (u64, u64),
+        (id, generation, given_from): (u64, u64, u64),
         (segment_bytes, reserve): (u64, usize),
         next_number: u64,
     ) -> Self {
@@ -61,6 +63,7 @@ impl Segments {
             directory: directory.to_owned(),
             id,
             generation,
+            given_from,
             segment_bytes,
             reserve,
             next_number,
@@ -98,6 +101,7 @@ impl Segments {
             generation: self.generation,
             bytes,
             link,
+            given_from: self.given_from,
         };
         // Header first, name after: a file with a segment's name has that segment's header.
         let failed = |source| Trouble::write(&spare.path, source);
@@ -136,19 +140,9 @@ impl Segments {
         self.discard(&segment.path);
     }
 
-    /// Takes over a spare that an earlier process left, or removes it.
-    pub(super) fn adopt(&mut self, path: PathBuf) {
-        if self.spares.len() < self.reserve
-            && let Ok(file) = self.disk.open(&path, OpenHow::Write)
-        {
-            self.spares.push(Spare { path, file });
-            return;
-        }
-        self.discard(&path);
-    }
-
-    /// Removes a segment that an earlier process needed no more. If it stays, it is below all that are
-    /// needed, and the next opening tries again.
+    /// Removes what an earlier process left: a segment that it needed no more, or a spare. A spare's
+    /// sync may have failed, so that not even its length is certain. If the file stays, a segment is
+    /// below all that are needed, and a spare is overwritten.
     pub(super) fn discard(&self, path: &Path) {
         let _ = self.disk.remove(path);
     }

@@ -166,6 +166,9 @@ impl Shared {
 
     /// Recycles segments that the last group says are not needed, and sees to the spares.
     fn tidy(&self, writer: &mut Writer) {
+        for path in std::mem::take(&mut writer.found_idle) {
+            writer.segments.discard(&path);
+        }
         let oldest = writer.recorded_oldest();
         let idle = self.state.lock().index.take_before(oldest);
         for segment in idle {

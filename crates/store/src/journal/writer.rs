@@ -1,6 +1,7 @@
 //! Writes groups: one write, one sync each. Whoever holds the [`Writer`] is the only one that writes.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::error::Trouble;
@@ -16,6 +17,8 @@ const GROUP_BYTES_KEPT: usize = 8 << 20;
 #[derive(Debug)]
 pub(super) struct Writer {
     pub(super) segments: Segments,
+    /// Segments that the last group found says nobody needs: to be removed once that is durable.
+    pub(super) found_idle: Vec<PathBuf>,
     /// None until the first group of this opening is written.
     current: Option<Current>,
     /// What the next group carries.
@@ -43,9 +46,15 @@ pub(super) struct Written {
 }
 
 impl Writer {
-    pub(super) fn new(segments: Segments, link: Link, generation: u64) -> Self {
+    pub(super) fn new(
+        segments: Segments,
+        link: Link,
+        generation: u64,
+        found_idle: Vec<PathBuf>,
+    ) -> Self {
         Self {
             segments,
+            found_idle,
             current: None,
             link,
             generation,
