@@ -1,6 +1,7 @@
 //! Workloads: what is done on the disk, a small model of what must be there, and the checks.
 
 mod disk_names;
+mod journal;
 
 use std::fmt;
 
@@ -9,6 +10,7 @@ use clap::ValueEnum;
 use crate::disk::DiskCounts;
 use crate::history::Notes;
 use disk_names::DiskNames;
+use journal::JournalWorkload;
 
 /// A broken promise, in words.
 #[derive(Debug)]
@@ -31,15 +33,18 @@ pub(crate) trait Workload {
 pub enum WorkloadKind {
     /// Sealed files are written, read and removed.
     DiskNames,
+    /// Databases append to the node's journal.
+    Journal,
 }
 
 impl WorkloadKind {
     /// Every workload.
-    pub const ALL: [Self; 1] = [Self::DiskNames];
+    pub const ALL: [Self; 2] = [Self::DiskNames, Self::Journal];
 
     pub(crate) fn start(self, seed: u64) -> Box<dyn Workload> {
         match self {
             Self::DiskNames => Box::new(DiskNames::new(seed)),
+            Self::Journal => Box::new(JournalWorkload::new(seed)),
         }
     }
 }
@@ -48,6 +53,7 @@ impl fmt::Display for WorkloadKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::DiskNames => "disk-names",
+            Self::Journal => "journal",
         })
     }
 }

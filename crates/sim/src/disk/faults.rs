@@ -53,7 +53,8 @@ impl Faults {
             sync_per_million: some(),
             sync_directory_per_million: some(),
             write_per_million: some(),
-            read_per_million: some(),
+            // A boot reads a lot, and is over at the first that fails.
+            read_per_million: some() / 10,
             name_per_million: some(),
             directories_forget: false,
             names_survive: *random.pick(&[
