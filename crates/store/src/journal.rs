@@ -42,7 +42,7 @@ use recovery::{Recovered, recover};
 use segments::{Segment, Segments};
 use shared::Shared;
 use state::State;
-use writer::Writer;
+use writer::{Found, Writer};
 
 /// Longest payload of an entry, in bytes.
 pub const ENTRY_BYTES_MAX: usize = 256 << 20;
@@ -136,6 +136,7 @@ impl Journal {
             position,
             next_number,
             idle_segments,
+            ends,
             spares,
         } = recover(&*disk, directory, generation)?;
         let next = match found {
@@ -156,7 +157,15 @@ impl Journal {
             segments.discard(&path);
         }
         let state = State::new(index, last, next, generation);
-        let writer = Writer::new(segments, link, generation, idle_segments);
+        let writer = Writer::new(
+            segments,
+            link,
+            generation,
+            Found {
+                idle_segments,
+                ends,
+            },
+        );
         let journal = Self {
             shared: Arc::new(Shared::new(
                 id,
@@ -178,7 +187,8 @@ impl Journal {
         self.shared.id
     }
 
-    /// The position that the next entry will get.
+    /// The position that the next entry will get. To compare with in this process; what is to be kept
+    /// beyond it is a position that [`Self::append`] gave.
     pub fn next(&self) -> Position {
         Position(self.shared.state.lock().pending.end())
     }
@@ -207,8 +217,14 @@ impl Journal {
         state.alive()?;
         let waiting = state.unwritten_bytes();
         let bytes = waiting + entry_bytes(payload.len());
+        // What is being written and what waits are two groups.
+        let edge = if state.writing.is_some() {
+            BLOCK_BYTES
+        } else {
+            0
+        };
         if let Some(shortage) = &state.shortage
-            && group_bytes(bytes) > shortage.room
+            && group_bytes(bytes) + edge > shortage.room
         {
             let cause = Arc::clone(&shortage.cause);
             return Err(shared.full(cause, state.index.bytes()));

@@ -133,7 +133,7 @@ impl World {
             }
             Step::Forget { owner } => {
                 self.journal.forget(owner);
-                self.note_release(owner, self.next);
+                self.note_release(owner, self.given + 1);
             }
             Step::Kill => {
                 let disk = self.disk.clone();

@@ -33,6 +33,8 @@ pub(super) struct Recovered {
     pub(super) next_number: u64,
     /// Segments that nobody needs, if the last group is durable.
     pub(super) idle_segments: Vec<PathBuf>,
+    /// Where the groups of each segment end; the rest is room that can be given back.
+    pub(super) ends: Vec<(Arc<Segment>, u64)>,
     /// What is left of spares.
     pub(super) spares: Vec<PathBuf>,
 }
@@ -129,6 +131,7 @@ fn join(mut scans: Vec<Scan>) -> Result<Recovered, JournalError> {
             .map_or(Link::FIRST.position, |s| s.segment.header.given_from),
         next_number: 0,
         idle_segments: Vec::new(),
+        ends: Vec::new(),
         spares: Vec::new(),
     };
     let newest = scans.iter().rposition(|scan| !scan.groups.is_empty());
@@ -136,8 +139,10 @@ fn join(mut scans: Vec<Scan>) -> Result<Recovered, JournalError> {
     let mut last_link = None;
     for (n, mut scan) in scans.into_iter().enumerate() {
         let begins = scan.segment.header.link;
-        if begins.group > chain.link.group {
-            // The header was durable before its segment was used, and it knows of more groups.
+        // The header was durable before its segment was used, so the groups before its first one were
+        // there. Unless nothing came of it, and a later segment began with a lower one.
+        let is_passed = scan.groups.is_empty() && newest.is_some_and(|newest| n < newest);
+        if begins.group > chain.link.group && !is_passed {
             return Err(lost(previous, &scan.segment));
         }
         if !scan.groups.is_empty() && begins != chain.link {
@@ -148,8 +153,8 @@ fn join(mut scans: Vec<Scan>) -> Result<Recovered, JournalError> {
             chain.link = scan.link;
         }
         let segment = Arc::new(scan.segment);
-        let bytes = segment.header.bytes;
-        chain.index.push_segment(Arc::clone(&segment), bytes);
+        chain.index.push_segment(Arc::clone(&segment), scan.end);
+        chain.ends.push((Arc::clone(&segment), scan.end));
         previous = Some(Previous {
             segment: Arc::clone(&segment),
             end: scan.end,

@@ -85,7 +85,9 @@ impl Shared {
                 .or_else(|| writer.current_number());
             let is_due = writer.is_new()
                 || oldest.is_some_and(|oldest| oldest > writer.recorded_oldest())
-                || (marks && state.is_unmarked && group_bytes(0) <= writer.room());
+                || (marks && state.is_unmarked && writer.room() > 0 && state.shortage.is_none());
+            // A mark for which there is no room is given up: it is only for a better diagnosis.
+            state.is_unmarked &= !marks;
             (state.writing.clone(), state.cursor, is_due)
         };
         let is_wanted = batch.is_some() || mark;
@@ -136,6 +138,10 @@ impl Shared {
             let mut state = self.state.lock();
             state.settle(batch, cut, written.segment, written.offset);
             state.is_unmarked = true;
+            // Before anyone who is told now can append again.
+            if let Some(shortage) = &mut state.shortage {
+                shortage.room = writer.room_in_all();
+            }
             state.written() - 1
         };
         self.durable.store(durable, Ordering::Release);
@@ -166,9 +172,7 @@ impl Shared {
 
     /// Recycles segments that the last group says are not needed, and sees to the spares.
     fn tidy(&self, writer: &mut Writer) {
-        for path in std::mem::take(&mut writer.found_idle) {
-            writer.segments.discard(&path);
-        }
+        writer.tidy_found();
         let oldest = writer.recorded_oldest();
         let idle = self.state.lock().index.take_before(oldest);
         for segment in idle {

@@ -17,8 +17,7 @@ const GROUP_BYTES_KEPT: usize = 8 << 20;
 #[derive(Debug)]
 pub(super) struct Writer {
     pub(super) segments: Segments,
-    /// Segments that the last group found says nobody needs: to be removed once that is durable.
-    pub(super) found_idle: Vec<PathBuf>,
+    found: Found,
     /// None until the first group of this opening is written.
     current: Option<Current>,
     /// What the next group carries.
@@ -28,6 +27,15 @@ pub(super) struct Writer {
     recorded_oldest: u64,
     /// The group being written, reused.
     group: Vec<u8>,
+}
+
+/// What an opening found, to be tidied up once what it found is durable.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// Segments that nobody needs.
+    pub(super) idle_segments: Vec<PathBuf>,
+    /// Where the groups of the others end.
+    pub(super) ends: Vec<(Arc<Segment>, u64)>,
 }
 
 #[derive(Debug)]
@@ -46,20 +54,30 @@ pub(super) struct Written {
 }
 
 impl Writer {
-    pub(super) fn new(
-        segments: Segments,
-        link: Link,
-        generation: u64,
-        found_idle: Vec<PathBuf>,
-    ) -> Self {
+    pub(super) fn new(segments: Segments, link: Link, generation: u64, found: Found) -> Self {
         Self {
             segments,
-            found_idle,
+            found,
             current: None,
             link,
             generation,
             recorded_oldest: 0,
             group: Vec::new(),
+        }
+    }
+
+    /// Gives back the room of what was found and is not needed; after the first group. Only tidiness: the
+    /// next opening does it again.
+    pub(super) fn tidy_found(&mut self) {
+        let Found {
+            idle_segments,
+            ends,
+        } = std::mem::take(&mut self.found);
+        for path in idle_segments {
+            self.segments.discard(&path);
+        }
+        for (segment, end) in ends {
+            let _ = segment.file.punch(end, segment.header.bytes - end);
         }
     }
 

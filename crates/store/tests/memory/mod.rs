@@ -223,6 +223,20 @@ impl MemoryDisk {
             .collect()
     }
 
+    /// Takes a name away, durably.
+    pub(crate) fn forget(&self, path: &Path) {
+        let mut world = self.world();
+        world.names.remove(path);
+        world.durable_names.remove(path);
+    }
+
+    /// Flips a bit of a file, under those who have it open.
+    pub(crate) fn flip(&self, path: &Path, at: usize) {
+        let mut world = self.world();
+        let file = world.names[path];
+        Arc::make_mut(&mut world.files[file].now)[at] ^= 1;
+    }
+
     /// Replaces a file's content, durably.
     pub(crate) fn put(&self, path: &Path, bytes: Vec<u8>) {
         let mut world = self.world();
