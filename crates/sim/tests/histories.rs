@@ -34,6 +34,11 @@ fn disk_names() {
 }
 
 #[test]
+fn journal() {
+    histories_of(WorkloadKind::Journal);
+}
+
+#[test]
 fn a_history_runs_the_same_every_time() {
     for workload in WorkloadKind::ALL {
         let history = History {
