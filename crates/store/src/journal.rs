@@ -47,8 +47,9 @@ use writer::{Found, Writer};
 /// Longest payload of an entry, in bytes.
 pub const ENTRY_BYTES_MAX: usize = 256 << 20;
 
-/// Shortest segment, in bytes.
+/// Shortest and longest segment, in bytes.
 const SEGMENT_BYTES_MIN: u64 = 4 * BLOCK_BYTES;
+const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 
 /// A reopened journal leaves out so many positions: more than can have been given and then lost, since
 /// that many entries do not fit in any memory.
@@ -57,7 +58,8 @@ const POSITIONS_LEFT_OUT: u64 = 1 << 32;
 /// How a journal behaves.
 #[derive(Debug, Clone)]
 pub struct JournalOptions {
-    /// Length of a segment in bytes, `journal.segment_bytes`: at least 16 KiB, rounded up to 4 KiB.
+    /// Length of a segment in bytes, `journal.segment_bytes`: 16 KiB to 1 GiB, rounded up to
+    /// 4 KiB.
     /// Longer: fewer files. Shorter: disk space comes back sooner.
     pub segment_bytes: u64,
     /// So many entries that nobody waits for are synced without waiting for the interval.
@@ -141,10 +143,12 @@ impl Journal {
         } = recover(&*disk, directory, generation)?;
         let next = match found {
             None => position,
-            Some(_) => position + POSITIONS_LEFT_OUT,
+            Some(_) => position.saturating_add(POSITIONS_LEFT_OUT),
         };
         let id = found.unwrap_or(id);
-        let segment_bytes = options.segment_bytes.max(SEGMENT_BYTES_MIN);
+        let segment_bytes = options
+            .segment_bytes
+            .clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
         let segment_bytes = segment_bytes.next_multiple_of(BLOCK_BYTES);
         let segments = Segments::new(
             disk,
@@ -176,7 +180,7 @@ impl Journal {
             )),
         };
         // The last group once more, or a mark: from here on everything that was found is durable.
-        match journal.shared.step(false) {
+        match journal.shared.step(false, true) {
             Ok(_) | Err(JournalError::Full { .. }) => Ok(journal),
             Err(error) => Err(error),
         }
@@ -337,7 +341,7 @@ impl Journal {
     /// # Errors
     /// [`JournalError::Full`]: nothing is lost, call again. `Broken`, `Closed`: for good.
     pub fn write_group(&self) -> Result<bool, JournalError> {
-        self.shared.step(false)
+        self.shared.step(false, true)
     }
 
     /// Writes a mark behind the last group, if that has entries: from then on its damage cannot pass
@@ -346,7 +350,7 @@ impl Journal {
     /// # Errors
     /// Those of [`Self::write_group`].
     pub fn write_mark(&self) -> Result<bool, JournalError> {
-        self.shared.step(true)
+        self.shared.step(true, true)
     }
 
     /// Starts the writer thread. Once: dropping what is returned closes the journal.

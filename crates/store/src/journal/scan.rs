@@ -147,7 +147,7 @@ enum Read {
     },
 }
 
-/// Reads the group at `offset`, which must carry `link`, and what follows its header into `body`.
+/// Reads the group at `offset`, which must carry `link`, and what follows its header into the front of `body`.
 fn read_group(
     segment: &Segment,
     offset: u64,
@@ -178,7 +178,11 @@ fn read_group(
     if end > segment.header.bytes || group.first.checked_add(group.entries.into()).is_none() {
         return Ok(none("a group is longer than its segment"));
     }
-    body.resize(group.group_bytes() as usize - GROUP_HEADER_BYTES, 0);
+    let body_bytes = group.group_bytes() as usize - GROUP_HEADER_BYTES;
+    if body.len() < body_bytes {
+        *body = vec![0; body_bytes];
+    }
+    let body = &mut body[..body_bytes];
     read(segment, body, offset + GROUP_HEADER_BYTES as u64)?;
     if crc32c::crc32c(body) != group.body_crc {
         return Ok(Read::None {
@@ -227,11 +231,12 @@ fn read(segment: &Segment, buffer: &mut [u8], offset: u64) -> Result<(), Journal
 pub(super) fn refuse_later_group(scan: &Scan) -> Result<(), JournalError> {
     let Scan { segment, link, .. } = scan;
     let mut at = scan.search_from;
-    let mut blocks = Vec::new();
-    while at < segment.header.bytes {
-        let bytes = SEARCH_BYTES.min(segment.header.bytes - at);
-        blocks.resize(bytes as usize, 0);
-        read(segment, &mut blocks, at)?;
+    let end = segment.header.bytes;
+    let mut buffer = vec![0; SEARCH_BYTES.min(end.saturating_sub(at)) as usize];
+    while at < end {
+        let bytes = SEARCH_BYTES.min(end - at);
+        let blocks = &mut buffer[..bytes as usize];
+        read(segment, blocks, at)?;
         for block in blocks.chunks(BLOCK_BYTES as usize) {
             let Some((group, _)) = GroupHeader::decode(block) else {
                 continue;

@@ -127,7 +127,7 @@ impl Segments {
     /// Makes a spare of a segment that nobody needs, or removes it. Neither need be durable: its number
     /// is below all that are needed, so an opening that finds it there again discards it.
     pub(super) fn recycle(&mut self, segment: Segment) {
-        if self.spares.len() < self.reserve {
+        if !self.has_spares() {
             let path = self.free_spare_path();
             if self.disk.rename(&segment.path, &path).is_ok() {
                 self.spares.push(Spare {
@@ -147,9 +147,13 @@ impl Segments {
         let _ = self.disk.remove(path);
     }
 
+    pub(super) fn has_spares(&self) -> bool {
+        self.spares.len() >= self.reserve
+    }
+
     /// Sees to it that all spares are there.
     pub(super) fn make_spares(&mut self) -> io::Result<()> {
-        while self.spares.len() < self.reserve {
+        while !self.has_spares() {
             let spare = self.make_spare()?;
             self.spares.push(spare);
         }

@@ -72,7 +72,10 @@ impl Shared {
 
     /// Writes one group: what is appended, or a mark if something is to be recorded or `marks` and the
     /// last group is none. Then recycles what nobody needs. False if nothing was to be written.
-    pub(super) fn step(&self, marks: bool) -> Result<bool, JournalError> {
+    ///
+    /// `tries`: if spares are known to be missing, whether to try again to get some; while a disk is
+    /// full that takes, for a moment, what others could use.
+    pub(super) fn step(&self, marks: bool, tries: bool) -> Result<bool, JournalError> {
         let mut writer = self.writer.lock();
         let (batch, cursor, mark) = {
             let mut state = self.state.lock();
@@ -98,7 +101,7 @@ impl Shared {
         };
         match written {
             Ok(()) => {
-                self.tidy(&mut writer);
+                self.tidy(&mut writer, tries);
                 Ok(is_wanted)
             }
             Err(Trouble::Full(cause)) => {
@@ -171,18 +174,22 @@ impl Shared {
     }
 
     /// Recycles segments that the last group says are not needed, and sees to the spares.
-    fn tidy(&self, writer: &mut Writer) {
+    fn tidy(&self, writer: &mut Writer, tries: bool) {
         writer.tidy_found();
         let oldest = writer.recorded_oldest();
         let idle = self.state.lock().index.take_before(oldest);
         for segment in idle {
             writer.segments.recycle(segment);
         }
-        let shortage = writer.segments.make_spares().err().map(|cause| Shortage {
+        let known = self.state.lock().shortage.clone();
+        let cause = match known {
+            Some(known) if !tries && !writer.segments.has_spares() => Some(known.cause),
+            _ => writer.segments.make_spares().err().map(Arc::new),
+        };
+        self.state.lock().shortage = cause.map(|cause| Shortage {
             room: writer.room_in_all(),
-            cause: Arc::new(cause),
+            cause,
         });
-        self.state.lock().shortage = shortage;
     }
 
     /// Ends the journal: nothing is taken any more, and whoever waits is told.

@@ -56,14 +56,23 @@ enum Next {
     Stop,
 }
 
-/// Whether the disk is full.
+/// What is known of the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Room {
     Enough,
-    /// There are no spares; what there is can be written.
-    Short,
-    /// The last group could not be written.
-    None,
+    /// There are no spares, which is to be tried again at this time; what there is can be written.
+    Short(Instant),
+    /// The last group could not be written, which is to be tried again at this time.
+    None(Instant),
+}
+
+impl Room {
+    fn retry_at(self) -> Option<Instant> {
+        match self {
+            Self::Enough => None,
+            Self::Short(at) | Self::None(at) => Some(at),
+        }
+    }
 }
 
 fn run(shared: &Shared) {
@@ -73,16 +82,20 @@ fn run(shared: &Shared) {
         if next == Next::Stop {
             break;
         }
-        room = match shared.step(next == Next::Mark) {
+        let now = Instant::now();
+        let retry_at = room.retry_at().filter(|at| now < *at);
+        let result = shared.step(next == Next::Mark, retry_at.is_none());
+        let retry_at = retry_at.unwrap_or(now + RETRY_INTERVAL);
+        room = match result {
             Ok(_) if shared.state.lock().shortage.is_none() => Room::Enough,
-            Ok(_) => Room::Short,
-            Err(JournalError::Full { .. }) => Room::None,
+            Ok(_) => Room::Short(retry_at),
+            Err(JournalError::Full { .. }) => Room::None(retry_at),
             // Whoever waits was told.
             Err(_) => return,
         };
     }
     loop {
-        match shared.step(false) {
+        match shared.step(false, true) {
             Ok(true) => {}
             Ok(false) => break,
             // The end tells whoever waits.
@@ -90,21 +103,20 @@ fn run(shared: &Shared) {
         }
     }
     // Only for a better diagnosis: without the mark a damaged last group looks torn.
-    let _ = shared.step(true);
+    let _ = shared.step(true, false);
 }
 
 /// Waits until there is something to do.
 fn wait(shared: &Shared, room: Room) -> Next {
     let options = &shared.options;
     let mut state = shared.state.lock();
-    // What is to be done when, and what for.
+    // What is to be done when it has waited long enough.
     let mut armed: Option<(Next, Instant)> = None;
-    let retry_at = (room != Room::Enough).then(|| Instant::now() + RETRY_INTERVAL);
     loop {
         if state.is_stopping {
             return Next::Stop;
         }
-        let due = if room == Room::None {
+        let due = if matches!(room, Room::None(_)) {
             if state.is_released {
                 return Next::Write;
             }
@@ -126,7 +138,7 @@ fn wait(shared: &Shared, room: Room) -> Next {
         if armed.map(|(next, _)| next) != due {
             armed = due.map(|next| (next, Instant::now() + options.sync_interval));
         }
-        let first = match (armed, retry_at) {
+        let first = match (armed, room.retry_at()) {
             (Some((next, at)), Some(retry)) if at <= retry => Some((next, at)),
             (_, Some(retry)) => Some((Next::Write, retry)),
             (armed, None) => armed,

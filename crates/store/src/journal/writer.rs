@@ -1,6 +1,5 @@
 //! Writes groups: one write, one sync each. Whoever holds the [`Writer`] is the only one that writes.
 
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -77,6 +76,9 @@ impl Writer {
             self.segments.discard(&path);
         }
         for (segment, end) in ends {
+            if end == segment.header.bytes {
+                continue;
+            }
             let _ = segment.file.punch(end, segment.header.bytes - end);
         }
     }
@@ -169,10 +171,8 @@ impl Writer {
         entries: &[u8],
         oldest: Option<u64>,
     ) -> Result<Written, Trouble> {
-        let Some(current) = &mut self.current else {
-            let missing = io::Error::other("no segment was begun");
-            return Err(Trouble::Full(Arc::new(missing)));
-        };
+        let current = self.current.as_mut();
+        let current = current.expect("BUG: what does not fit begins a segment");
         let segment = &current.segment;
         let bytes = group_bytes(entries.len());
         self.group.clear();

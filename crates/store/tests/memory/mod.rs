@@ -94,13 +94,19 @@ fn apply(bytes: &mut Vec<u8>, change: &Change) {
     match change {
         Change::Write(offset, data) => {
             let end = offset + data.len();
-            if bytes.len() < end {
-                bytes.resize(end, 0);
-            }
+            grow(bytes, end);
             bytes[*offset..end].copy_from_slice(data);
         }
-        Change::Length(len) => bytes.resize(*len, 0),
+        Change::Length(len) => {
+            bytes.truncate(*len);
+            grow(bytes, *len);
+        }
     }
+}
+
+/// `Vec::resize` is slow in a build that is not optimized.
+fn grow(bytes: &mut Vec<u8>, len: usize) {
+    bytes.extend_from_slice(&vec![0; len.saturating_sub(bytes.len())]);
 }
 
 fn apply_name(names: &mut BTreeMap<PathBuf, usize>, change: &NameChange) {
@@ -231,22 +237,26 @@ impl MemoryDisk {
     }
 
     /// Flips a bit of a file, under those who have it open.
-    pub(crate) fn flip(&self, path: &Path, at: usize) {
+    pub(crate) fn flip(&self, path: &Path, at: usize, bit: usize) {
         let mut world = self.world();
         let file = world.names[path];
-        Arc::make_mut(&mut world.files[file].now)[at] ^= 1;
+        Arc::make_mut(&mut world.files[file].now)[at] ^= 1 << bit;
     }
 
     /// Replaces a file's content, durably.
     pub(crate) fn put(&self, path: &Path, bytes: Vec<u8>) {
         let mut world = self.world();
         let bytes = Arc::new(bytes);
-        let file = world.files.len();
-        world.files.push(Content {
+        let file = world.names.get(path).copied();
+        let file = file.unwrap_or_else(|| {
+            world.files.push(Content::default());
+            world.files.len() - 1
+        });
+        world.files[file] = Content {
             now: Arc::clone(&bytes),
             durable: bytes,
             unsynced: Vec::new(),
-        });
+        };
         world.names.insert(path.to_owned(), file);
         world.durable_names.insert(path.to_owned(), file);
     }
