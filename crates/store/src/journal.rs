@@ -150,7 +150,7 @@ impl Journal {
             .segment_bytes
             .clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
         let segment_bytes = segment_bytes.next_multiple_of(BLOCK_BYTES);
-        let segments = Segments::new(
+        let mut segments = Segments::new(
             disk,
             directory,
             (id, generation, next),
@@ -158,7 +158,7 @@ impl Journal {
             next_number,
         );
         for path in spares {
-            segments.discard(&path);
+            segments.adopt(path);
         }
         let state = State::new(index, last, next, generation);
         let writer = Writer::new(

@@ -35,6 +35,16 @@ enum Step {
     Crash {
         seed: u64,
     },
+    /// The machine dies after so many more changes of the disk.
+    CrashIn {
+        changes: u64,
+        seed: u64,
+    },
+    /// The machine dies, and the journal's opening after so many changes.
+    CrashTwice {
+        changes: u64,
+        seed: u64,
+    },
     FailSync,
     FailWrite,
     /// No more room than is used now, and so many bytes.
@@ -56,6 +66,10 @@ fn step() -> impl Strategy<Value = Step> {
         1 => owner.prop_map(|owner| Step::Forget { owner }),
         1 => Just(Step::Kill),
         2 => any::<u64>().prop_map(|seed| Step::Crash { seed }),
+        2 => (0..30u64, any::<u64>())
+            .prop_map(|(changes, seed)| Step::CrashIn { changes, seed }),
+        1 => (0..30u64, any::<u64>())
+            .prop_map(|(changes, seed)| Step::CrashTwice { changes, seed }),
         1 => Just(Step::FailSync),
         1 => Just(Step::FailWrite),
         1 => (0..100_000usize).prop_map(|left| Step::Fill { left }),
@@ -84,6 +98,8 @@ struct World {
     next: u64,
     /// The highest position ever given.
     given: u64,
+    /// How the disk is to look when it has stopped.
+    stop_seed: u64,
     /// A write or sync failed, or was told to: the journal may be broken.
     may_break: bool,
 }
@@ -115,6 +131,7 @@ impl World {
             durable: 0,
             next,
             given: 0,
+            stop_seed: 0,
             may_break: false,
         }
     }
@@ -143,6 +160,25 @@ impl World {
                 let disk = self.disk.crash(&mut Random(seed));
                 self.reopen(disk);
             }
+            Step::CrashIn { changes, seed } => {
+                self.disk.stop_in(changes);
+                self.stop_seed = seed;
+                self.may_break = true;
+            }
+            Step::CrashTwice { changes, seed } => {
+                let disk = self.disk.crash(&mut Random(seed));
+                disk.stop_in(changes);
+                // Whether it gets that far or not.
+                let _ = open(&disk, self.generation + 1);
+                self.generation += 1;
+                // And then the machine once more, or only the process.
+                let is_machine = seed.is_multiple_of(2);
+                self.reopen(if is_machine {
+                    disk.crash(&mut Random(!seed))
+                } else {
+                    disk
+                });
+            }
             Step::FailSync => {
                 self.disk.fail_next_sync();
                 self.may_break = true;
@@ -156,6 +192,10 @@ impl World {
                 self.disk.set_capacity(Some(used + left));
             }
             Step::Free => self.disk.set_capacity(None),
+        }
+        if self.disk.has_stopped() {
+            let disk = self.disk.crash(&mut Random(self.stop_seed));
+            self.reopen(disk);
         }
         self.check();
     }

@@ -424,3 +424,44 @@ fn reopening_again_and_again_takes_no_more_room() {
         .max();
     assert!(most.unwrap() <= 5 * 4096, "{bytes:?}");
 }
+
+#[test]
+fn shorter_segments_do_not_cut_the_last_group() {
+    let disk = MemoryDisk::default();
+    let journal = open(&disk, 1);
+    for n in 0..10u8 {
+        journal.append(1, &[n; 4000], true).unwrap();
+    }
+    let last = Position::from_number(journal.next().get() - 1);
+    assert!(journal.write_group().unwrap());
+    drop(journal);
+    let shorter = JournalOptions {
+        segment_bytes: 16 << 10,
+        ..options()
+    };
+    let journal = open_with(&disk, 2, shorter);
+    assert!(journal.is_durable(last), "opening wrote all of it at once");
+    assert_eq!(journal.entries(1).unwrap().len(), 10);
+    journal.append(1, &[10; 4000], true).unwrap();
+    write_all(&journal);
+    drop(journal);
+    assert_eq!(open(&disk, 3).entries(1).unwrap().len(), 11);
+}
+
+#[test]
+fn the_spare_lets_a_journal_open_on_a_full_disk() {
+    let disk = MemoryDisk::default();
+    let journal = open(&disk, 1);
+    journal.append(1, b"kept", true).unwrap();
+    write_all(&journal);
+    drop(journal);
+    disk.set_capacity(Some(disk.used()));
+    let journal = open(&disk, 2);
+    // What the first segment held was the last group, and is written again: that one is the next spare.
+    assert!(!journal.is_full());
+    assert_eq!(journal.bytes(), SEGMENT_BYTES as u64);
+    let position = journal.append(1, b"more", true).unwrap();
+    write_all(&journal);
+    assert!(journal.is_durable(position));
+    assert_eq!(journal.entries(1).unwrap().len(), 2);
+}

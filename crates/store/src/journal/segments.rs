@@ -140,9 +140,27 @@ impl Segments {
         self.discard(&segment.path);
     }
 
-    /// Removes what an earlier process left: a segment that it needed no more, or a spare. A spare's
-    /// sync may have failed, so that not even its length is certain. If the file stays, a segment is
-    /// below all that are needed, and a spare is overwritten.
+    /// Takes over a spare that an earlier process left, so that a full disk leaves us room to begin; or
+    /// removes it.
+    pub(super) fn adopt(&mut self, path: PathBuf) {
+        if !self.has_spares()
+            && let Ok(file) = self.disk.open(&path, OpenHow::Write)
+        {
+            // Its last sync may have failed. Then even its length is not on the medium, and will not be
+            // unless it changes.
+            let sized = file
+                .set_len(self.segment_bytes - BLOCK_BYTES)
+                .and_then(|()| size(&*file, self.segment_bytes));
+            if sized.is_ok() {
+                self.spares.push(Spare { path, file });
+                return;
+            }
+        }
+        self.discard(&path);
+    }
+
+    /// Removes a file that nobody needs. If it stays, a segment is below all that are needed, and a spare
+    /// is overwritten or taken over.
     pub(super) fn discard(&self, path: &Path) {
         let _ = self.disk.remove(path);
     }

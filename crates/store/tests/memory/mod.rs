@@ -62,6 +62,8 @@ struct World {
     capacity: Option<usize>,
     fail_next_sync: bool,
     fail_next_write: bool,
+    /// After so many more changes nothing has an effect: the machine has stopped.
+    changes_left: Option<u64>,
     syncs: u64,
 }
 
@@ -80,6 +82,18 @@ impl World {
                 Err(io::ErrorKind::StorageFull.into())
             }
             _ => Ok(()),
+        }
+    }
+
+    /// To be asked before each change.
+    fn is_running(&mut self) -> io::Result<()> {
+        match &mut self.changes_left {
+            Some(0) => Err(io::Error::other("the machine has stopped")),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
         }
     }
 
@@ -211,8 +225,18 @@ impl MemoryDisk {
         self.world().fail_next_write = true;
     }
 
+    /// Stops the machine after so many more changes of the disk.
+    pub(crate) fn stop_in(&self, changes: u64) {
+        self.world().changes_left = Some(changes);
+    }
+
+    pub(crate) fn has_stopped(&self) -> bool {
+        self.world().changes_left == Some(0)
+    }
+
     pub(crate) fn clear_faults(&self) {
         let mut world = self.world();
+        world.changes_left = None;
         (world.fail_next_sync, world.fail_next_write) = (false, false);
     }
 
@@ -265,6 +289,9 @@ impl MemoryDisk {
 impl Disk for MemoryDisk {
     fn open(&self, path: &Path, how: OpenHow) -> io::Result<Arc<dyn DiskFile>> {
         let mut world = self.world();
+        if how == OpenHow::Create {
+            world.is_running()?;
+        }
         let found = world.names.get(path).copied();
         let file = match (found, how) {
             (Some(file), OpenHow::Create) => {
@@ -307,6 +334,7 @@ impl Disk for MemoryDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut world = self.world();
+        world.is_running()?;
         let Some(file) = world.names.get(from).copied() else {
             return Err(io::ErrorKind::NotFound.into());
         };
@@ -322,6 +350,7 @@ impl Disk for MemoryDisk {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut world = self.world();
+        world.is_running()?;
         if world.names.remove(path).is_none() {
             return Err(io::ErrorKind::NotFound.into());
         }
@@ -331,6 +360,7 @@ impl Disk for MemoryDisk {
 
     fn sync_directory(&self, _: &Path) -> io::Result<()> {
         let mut world = self.world();
+        world.is_running()?;
         // As with files: after a failed sync the changes are seen, and never durable.
         let changes = std::mem::take(&mut world.name_changes);
         if std::mem::take(&mut world.fail_next_sync) {
@@ -364,6 +394,7 @@ impl DiskFile for MemoryFile {
 
     fn write_all_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
         let mut world = self.0.world();
+        world.is_running()?;
         if std::mem::take(&mut world.fail_next_write) {
             let half = data[..data.len() / 2].to_vec();
             world.change(self.1, Change::Write(offset as usize, half));
@@ -376,6 +407,7 @@ impl DiskFile for MemoryFile {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut world = self.0.world();
+        world.is_running()?;
         world.grow(self.1, len as usize)?;
         world.change(self.1, Change::Length(len as usize));
         Ok(())
@@ -383,6 +415,7 @@ impl DiskFile for MemoryFile {
 
     fn allocate(&self, len: u64) -> io::Result<()> {
         let mut world = self.0.world();
+        world.is_running()?;
         world.grow(self.1, len as usize)?;
         if world.files[self.1].now.len() < len as usize {
             world.change(self.1, Change::Length(len as usize));
@@ -392,6 +425,7 @@ impl DiskFile for MemoryFile {
 
     fn punch(&self, offset: u64, len: u64) -> io::Result<()> {
         let mut world = self.0.world();
+        world.is_running()?;
         let end = (offset + len).min(world.files[self.1].now.len() as u64);
         let zeros = vec![0; end.saturating_sub(offset) as usize];
         world.change(self.1, Change::Write(offset as usize, zeros));
@@ -400,6 +434,7 @@ impl DiskFile for MemoryFile {
 
     fn sync_data(&self) -> io::Result<()> {
         let mut world = self.0.world();
+        world.is_running()?;
         world.syncs += 1;
         let fails = std::mem::take(&mut world.fail_next_sync);
         let content = &mut world.files[self.1];
