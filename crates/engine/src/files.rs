@@ -70,7 +70,10 @@ impl From<volume::VolumeError> for Errno {
             E::IsDirectory => Self::ISDIR,
             E::NotEmpty => Self::NOTEMPTY,
             E::Invalid(_) => Self::INVAL,
-            E::NoSpace { .. } => Self::NOSPC,
+            E::NoSpace { .. } | E::DiskFull { .. } => {
+                tracing::warn!(error = %error, "the guest sees ENOSPC");
+                Self::NOSPC
+            }
             other => {
                 tracing::error!(error = %other, "the volume failed; the guest sees EIO");
                 Self::IO

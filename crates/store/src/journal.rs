@@ -387,7 +387,8 @@ fn read_entry(segment: &Segment, place: Place, owner: u64) -> Result<Vec<u8>, Jo
         .read_exact_at(&mut header, offset)
         .map_err(failed)?;
     let (found, payload_bytes) = entry_parts(&header);
-    if found != owner || payload_bytes > ENTRY_BYTES_MAX {
+    let past = offset + entry_bytes(payload_bytes) as u64 > segment.header.bytes;
+    if found != owner || payload_bytes > ENTRY_BYTES_MAX || past {
         return Err(damaged("an entry's header is damaged"));
     }
     let mut payload = vec![0; payload_bytes];

@@ -31,6 +31,26 @@ impl Contents {
         &self.table
     }
 
+    /// Puts every page elsewhere: `moved` gets each page's reference and returns its new one.
+    pub(crate) fn move_pages(
+        &mut self,
+        moved: &mut dyn FnMut(PageRef) -> Result<PageRef>,
+    ) -> Result<()> {
+        let pages: Vec<(u32, PageRef)> = self.table.iter().collect();
+        for (page, reference) in pages {
+            let new = moved(reference)?;
+            if new != reference {
+                self.table.set(page, new);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the page at byte `page * 8192` is a hole.
+    pub(crate) fn is_hole(&self, page: u64) -> bool {
+        u32::try_from(page).is_ok_and(|page| self.table.get(page).is_hole())
+    }
+
     /// Fills `buffer` from `offset` on, up to the end of the file; returns the bytes read.
     pub(crate) fn read(&self, pages: &Pages, offset: u64, buffer: &mut [u8]) -> Result<usize> {
         let left = self.len.saturating_sub(offset);

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use store::SealedError;
+use store::{JournalError, SealedError};
 
 use crate::id::Version;
 
@@ -71,6 +71,27 @@ pub enum VolumeError {
         /// What failed.
         source: Box<Self>,
     },
+    /// A later generation has written the volume: this process may not.
+    #[error(
+        "the volume was written by generation {found}, this is generation {ours}: another node has it"
+    )]
+    Fenced {
+        /// The generation in the volume.
+        found: u64,
+        /// The one that wanted to write.
+        ours: u64,
+    },
+    /// The journal refused: it is broken, or closed.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// ENOSPC: the host's disk is full. Nothing is broken.
+    #[error("the disk is full: cannot {action} {}; give it room", path.display())]
+    DiskFull {
+        /// What was being done.
+        action: &'static str,
+        /// To which file of the host.
+        path: PathBuf,
+    },
     /// An earlier write or flush failed in a way that makes this volume's memory and disk differ.
     #[error("the volume cannot flush since {0}: drop it and open its last durable version")]
     Broken(&'static str),
@@ -78,10 +99,27 @@ pub enum VolumeError {
 
 impl VolumeError {
     pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
-        Self::Io {
-            action,
-            path: path.to_owned(),
-            source,
+        let path = path.to_owned();
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Self::DiskFull { action, path }
+            }
+            _ => Self::Io {
+                action,
+                path,
+                source,
+            },
+        }
+    }
+
+    /// Of an append to the journal.
+    pub(crate) fn from_journal(error: JournalError) -> Self {
+        match error {
+            JournalError::Full { .. } => Self::DiskFull {
+                action: "extend the journal in",
+                path: PathBuf::from("journal"),
+            },
+            error => Self::Journal(error),
         }
     }
 
@@ -118,11 +156,7 @@ impl VolumeError {
                 action,
                 path,
                 source,
-            } => Self::Io {
-                action,
-                path,
-                source,
-            },
+            } => Self::io(action, &path, source),
             SealedError::NotDurable { path, source } => {
                 Self::io("sync the directory of", &path, source)
             }

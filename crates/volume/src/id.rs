@@ -64,6 +64,41 @@ impl fmt::Display for TemplateId {
     }
 }
 
+/// Names one layer: the pages and the tree that a database had when it was shared with a fork. It is
+/// never changed, and outlives the database for as long as something is based on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LayerId {
+    /// The database whose state it was.
+    pub origin: DatabaseId,
+    /// Which of that database's pages files, counted from 0.
+    pub epoch: u32,
+}
+
+/// `ORIGIN.EPOCH`, both hexadecimal, as its files are named.
+impl fmt::Display for LayerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:x}", self.origin, self.epoch)
+    }
+}
+
+/// What a volume starts from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum BaseId {
+    /// A template.
+    Template(TemplateId),
+    /// What another volume was at one instant.
+    Layer(LayerId),
+}
+
+impl fmt::Display for BaseId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Template(id) => write!(f, "template {id}"),
+            Self::Layer(id) => write!(f, "layer {id}"),
+        }
+    }
+}
+
 /// Number of a volume's flush: dense, from 1. Zero is a volume that was never flushed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version(u64);

@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+mod base;
 mod contents;
 mod error;
 mod id;
@@ -20,11 +21,15 @@ mod slots;
 mod template;
 mod tree;
 mod volume;
+mod volumes;
+mod wal;
 
+pub use base::{Base, LAYERS_MAX};
 pub use error::{Result, VolumeError};
-pub use id::{DatabaseId, TemplateId, Version};
+pub use id::{BaseId, DatabaseId, LayerId, TemplateId, Version};
 pub use node::{DirectoryEntry, Ino, Mtime, NodeInfo, NodeKind};
 pub use page::{FILE_BYTES_MAX, PAGE_BYTES};
 pub use template::Template;
 pub use tree::{NAME_BYTES_MAX, NODES_MAX, SYMLINK_TARGET_BYTES_MAX, SYMLINKS_FOLLOWED_MAX};
-pub use volume::{BYTES_MAX_DEFAULT, Volume};
+pub use volume::{BYTES_MAX_DEFAULT, Owed, Volume};
+pub use volumes::{FindTemplate, Volumes};

@@ -8,10 +8,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::base::Base;
 use crate::contents::Contents;
-use crate::id::{TemplateId, Version};
+use crate::id::{BaseId, DatabaseId, LayerId, TemplateId, Version};
 use crate::node::{Content, Entries, Ino, Mtime, Node};
-use crate::page::{PageRef, Place};
+use crate::page::{PageRef, TEMPLATE_DEPTH};
 use crate::page_table::PageTable;
 use crate::slots::slot_count;
 use crate::tree::{Tree, check_name, check_target};
@@ -21,7 +22,10 @@ pub(crate) const VOLUME_KIND: [u8; 8] = *b"manifest";
 /// Kind of the sealed file that holds a template's manifest.
 pub(crate) const TEMPLATE_KIND: [u8; 8] = *b"template";
 /// Format version of both payloads.
-pub(crate) const FORMAT: u16 = 1;
+pub(crate) const FORMAT: u16 = 2;
+
+const BASE_TEMPLATE: u8 = 1;
+const BASE_LAYER: u8 = 2;
 
 const NODE_REMOVED: u8 = 0;
 const NODE_DIRECTORY: u8 = 1;
@@ -32,10 +36,26 @@ const NODE_SYMLINK: u8 = 3;
 #[derive(Debug, PartialEq)]
 pub(crate) struct Malformed(pub(crate) &'static str);
 
+/// What a manifest says before its nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) base: BaseId,
+    /// Who wrote it.
+    pub(crate) generation: u64,
+    /// The journal that `applied` is a position of; 0 for none.
+    pub(crate) journal: u64,
+    /// The last entry of the journal that is in this version; 0 if none is.
+    pub(crate) applied: u64,
+    pub(crate) version: Version,
+    /// LSN past the last byte of WAL in it.
+    pub(crate) lsn: u64,
+    /// Which of the volume's pages files the own pages are in.
+    pub(crate) epoch: u32,
+}
+
 /// One durable version of a volume.
 #[derive(Debug)]
 pub(crate) struct Manifest {
-    pub(crate) version: Version,
     pub(crate) tree: Tree,
     /// The own slots that the tree refers to, ascending.
     pub(crate) own_slots: Vec<u32>,
@@ -49,13 +69,29 @@ pub(crate) struct TemplateManifest {
     pub(crate) nodes: Arc<[Node]>,
 }
 
-pub(crate) fn encode(template: TemplateId, version: Version, tree: &Tree) -> Vec<u8> {
+/// Encodes the tree of a volume whose own pages are at `own_depth`.
+pub(crate) fn encode(header: &Header, tree: &Tree, own_depth: u8) -> Vec<u8> {
     let changes = tree.changes();
     let mut out = Vec::new();
-    out.extend(template.to_bytes());
-    out.extend(version.get().to_le_bytes());
+    match header.base {
+        BaseId::Template(id) => {
+            out.push(BASE_TEMPLATE);
+            out.extend(id.to_bytes());
+        }
+        BaseId::Layer(id) => {
+            out.push(BASE_LAYER);
+            out.extend(id.origin.get().to_le_bytes());
+            out.extend(u64::from(id.epoch).to_le_bytes());
+        }
+    }
+    out.extend(header.generation.to_le_bytes());
+    out.extend(header.journal.to_le_bytes());
+    out.extend(header.applied.to_le_bytes());
+    out.extend(header.version.get().to_le_bytes());
+    out.extend(header.lsn.to_le_bytes());
+    out.extend(header.epoch.to_le_bytes());
     out.extend(tree.next().to_le_bytes());
-    out.extend(slot_count(&tree.own_slots()).to_le_bytes());
+    out.extend(slot_count(&tree.slots_at(own_depth)).to_le_bytes());
     put_count(&mut out, changes.len());
     for (ino, node) in changes {
         out.extend(ino.get().to_le_bytes());
@@ -67,33 +103,34 @@ pub(crate) fn encode(template: TemplateId, version: Version, tree: &Tree) -> Vec
     out
 }
 
-/// The template over which this manifest's tree is; needed before the rest can be decoded.
-pub(crate) fn template_of(payload: &[u8]) -> Result<TemplateId, Malformed> {
-    Ok(TemplateId::from_bytes(Reader(payload).array()?))
+/// What stands before the nodes; needed before the rest can be decoded.
+pub(crate) fn header_of(payload: &[u8]) -> Result<Header, Malformed> {
+    Reader(payload).header()
 }
 
-/// Decodes a manifest over the template's nodes and its number of pages.
-pub(crate) fn decode(
-    payload: &[u8],
-    base: Arc<[Node]>,
-    template_pages: u32,
-) -> Result<Manifest, Malformed> {
+/// Decodes a manifest over its base.
+pub(crate) fn decode(payload: &[u8], base: &Base) -> Result<Manifest, Malformed> {
     let mut reader = Reader(payload);
-    let _template: [u8; 16] = reader.array()?;
-    let version = Version::from_number(reader.u64()?);
+    let header = reader.header()?;
     let next = reader.u32()?;
     let slot_limit = reader.u32()?;
     let count = reader.u32()?;
+    ensure(header.base == base.id(), "it is over another base")?;
     ensure(
-        version > Version::default(),
+        header.version > Version::default(),
         "version zero is never written",
     )?;
     ensure(
-        next as usize > base.len(),
-        "the next node number is below the template's",
+        next >= base.tree().next(),
+        "the next node number is below the base's",
     )?;
+    let own_depth = base.depth() + 1;
+    let mut limits: Vec<u32> = (TEMPLATE_DEPTH..own_depth)
+        .map(|depth| base.slots_at(depth))
+        .collect();
+    limits.push(slot_limit);
 
-    let mut tree = Tree::new(base);
+    let mut tree = Tree::new(base.tree().clone());
     tree.restore_next(next);
     let mut last = 0;
     for _ in 0..count {
@@ -104,11 +141,11 @@ pub(crate) fn decode(
         )?;
         last = number;
         let ino = Ino::new(number);
-        let node = reader.node(template_pages, slot_limit)?;
-        let removable = ino != Ino::ROOT && number as usize <= tree.base_len();
+        let node = reader.node(&limits)?;
+        let removable = ino != Ino::ROOT && tree.base().contains(ino);
         ensure(
             node.is_some() || removable,
-            "a removed node is not the template's",
+            "a removed node is not the base's",
         )?;
         tree.restore(ino, node);
     }
@@ -128,7 +165,7 @@ pub(crate) fn decode(
             ensure(leads_on, "a name leads to no node")?;
         }
     }
-    let mut own_slots = tree.own_slots();
+    let mut own_slots = tree.slots_at(own_depth);
     own_slots.sort_unstable();
     ensure(
         own_slots.windows(2).all(|pair| pair[0] < pair[1]),
@@ -139,7 +176,6 @@ pub(crate) fn decode(
         "the number of own slots is wrong",
     )?;
     Ok(Manifest {
-        version,
         tree,
         own_slots,
     })
@@ -164,7 +200,7 @@ pub(crate) fn decode_template(payload: &[u8]) -> Result<TemplateManifest, Malfor
     let count = reader.u32()?;
     let mut nodes = Vec::new();
     for _ in 0..count {
-        let node = reader.node(page_count, 0)?;
+        let node = reader.node(&[page_count])?;
         nodes.push(node.ok_or(Malformed("a template has a removed node"))?);
     }
     reader.end()?;
@@ -258,8 +294,32 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    /// A node, or `None` for a removed one.
-    fn node(&mut self, template_pages: u32, own_slots: u32) -> Result<Option<Node>, Malformed> {
+    fn header(&mut self) -> Result<Header, Malformed> {
+        let [kind] = self.array()?;
+        let base = match kind {
+            BASE_TEMPLATE => BaseId::Template(TemplateId::from_bytes(self.array()?)),
+            BASE_LAYER => {
+                let origin = DatabaseId::new(self.u64()?);
+                BaseId::Layer(LayerId {
+                    origin: origin.ok_or(Malformed("a layer of no database"))?,
+                    epoch: u32::try_from(self.u64()?).map_err(|_| Malformed("a layer's epoch"))?,
+                })
+            }
+            _ => return Err(Malformed("a base of unknown kind")),
+        };
+        Ok(Header {
+            base,
+            generation: self.u64()?,
+            journal: self.u64()?,
+            applied: self.u64()?,
+            version: Version::from_number(self.u64()?),
+            lsn: self.u64()?,
+            epoch: self.u32()?,
+        })
+    }
+
+    /// A node, or `None` for a removed one. `limits`: slots of the pages files, from depth 1 on.
+    fn node(&mut self, limits: &[u32]) -> Result<Option<Node>, Malformed> {
         let [kind] = self.array()?;
         if kind == NODE_REMOVED {
             return Ok(None);
@@ -271,7 +331,7 @@ impl<'a> Reader<'a> {
         };
         let content = match kind {
             NODE_DIRECTORY => Content::Directory(self.entries()?),
-            NODE_FILE => Content::File(self.contents(template_pages, own_slots)?),
+            NODE_FILE => Content::File(self.contents(limits)?),
             NODE_SYMLINK => {
                 let target = self.text()?;
                 check_target(target).map_err(|_| Malformed("not a link's target"))?;
@@ -302,7 +362,7 @@ impl<'a> Reader<'a> {
         Ok(entries)
     }
 
-    fn contents(&mut self, template_pages: u32, own_slots: u32) -> Result<Contents, Malformed> {
+    fn contents(&mut self, limits: &[u32]) -> Result<Contents, Malformed> {
         let len = self.u64()?;
         let mut table = PageTable::default();
         let mut next: Option<u32> = None;
@@ -320,11 +380,8 @@ impl<'a> Reader<'a> {
             for page in first..end {
                 let reference = PageRef::from_bits(self.u64()?);
                 let reference = reference.ok_or(Malformed("not a page reference"))?;
-                let exists = match reference.place() {
-                    Place::Hole => false,
-                    Place::Template(slot) => slot < template_pages,
-                    Place::Own(slot) => slot < own_slots,
-                };
+                let limit = limits.get(usize::from(reference.depth() - TEMPLATE_DEPTH));
+                let exists = limit.is_some_and(|limit| reference.slot() < *limit);
                 ensure(exists, "a page is in a slot that does not exist")?;
                 table.set(page, reference);
             }

@@ -6,8 +6,14 @@ pub const PAGE_BYTES: usize = 8192;
 /// Bytes of the longest file, the limit `volume.file_bytes_max`. Postgres cuts its own at 1 GiB.
 pub const FILE_BYTES_MAX: u64 = 1 << 40;
 
-/// Slots a pages file can have: what 30 bits number, 8 TiB of pages.
+/// Slots a pages file can have: what 26 bits number, 512 GiB of pages.
 pub(crate) const SLOTS_MAX: u32 = 1 << SLOT_BITS;
+
+/// Depth of the template's pages in every chain of pages files; the layers follow, then the own file.
+pub(crate) const TEMPLATE_DEPTH: u8 = 1;
+
+/// Greatest depth that a page reference can name.
+pub(crate) const DEPTH_MAX: u8 = u8::MAX >> 2;
 
 /// Page numbers of a file must fit u32.
 const _: () = assert!(FILE_BYTES_MAX / PAGE_BYTES as u64 <= u32::MAX as u64);
@@ -15,58 +21,44 @@ const _: () = assert!(FILE_BYTES_MAX / PAGE_BYTES as u64 <= u32::MAX as u64);
 /// A page of zeros; such pages are never stored.
 pub(crate) static ZEROS: [u8; PAGE_BYTES] = [0; PAGE_BYTES];
 
-const SLOT_BITS: u32 = 30;
-const TAG_TEMPLATE: u32 = 1;
-const TAG_OWN: u32 = 2;
+const SLOT_BITS: u32 = 26;
 
-/// Where a page is and what its checksum must be, in 8 bytes: the low 30 bits are the slot, the next
-/// two the tag (0 hole, 1 template, 2 own), the high 32 the page's crc32c. A hole is all zero.
+/// Where a page is and what its checksum must be, in 8 bytes: the low 26 bits are the slot, the next
+/// six the depth of its pages file (0 hole, 1 template, then layers, then own), the high 32 the page's
+/// crc32c. A hole is all zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PageRef(u64);
-
-/// A [`PageRef`] taken apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
-    /// Nowhere: the page is zeros.
-    Hole,
-    /// A slot of the template's pages file.
-    Template(u32),
-    /// A slot of the volume's own pages file.
-    Own(u32),
-}
 
 impl PageRef {
     pub(crate) const HOLE: Self = Self(0);
 
-    pub(crate) fn template(slot: u32, crc: u32) -> Self {
-        Self::pack(TAG_TEMPLATE, slot, crc)
-    }
-
-    pub(crate) fn own(slot: u32, crc: u32) -> Self {
-        Self::pack(TAG_OWN, slot, crc)
-    }
-
-    fn pack(tag: u32, slot: u32, crc: u32) -> Self {
+    pub(crate) fn new(depth: u8, slot: u32, crc: u32) -> Self {
         assert!(
-            slot < SLOTS_MAX,
-            "BUG: slot {slot} does not fit a page reference"
+            slot < SLOTS_MAX && (TEMPLATE_DEPTH..=DEPTH_MAX).contains(&depth),
+            "BUG: slot {slot} at depth {depth} does not fit a page reference"
         );
-        Self(u64::from(crc) << 32 | u64::from(tag << SLOT_BITS | slot))
+        Self(u64::from(crc) << 32 | u64::from(u32::from(depth) << SLOT_BITS | slot))
     }
 
-    pub(crate) fn place(self) -> Place {
-        let slot = self.0 as u32 & (SLOTS_MAX - 1);
-        match self.0 as u32 >> SLOT_BITS {
-            TAG_TEMPLATE => Place::Template(slot),
-            TAG_OWN => Place::Own(slot),
-            _ => Place::Hole,
-        }
+    /// The depth of the pages file that it is in; 0 for a hole.
+    pub(crate) fn depth(self) -> u8 {
+        (self.0 as u32 >> SLOT_BITS) as u8
+    }
+
+    /// Its slot of that file.
+    pub(crate) fn slot(self) -> u32 {
+        self.0 as u32 & (SLOTS_MAX - 1)
     }
 
     /// The crc32c of the page's 8192 bytes. Kept apart from the page, so that a page lost, misplaced
     /// or of another database does not pass for this one.
     pub(crate) fn crc(self) -> u32 {
         (self.0 >> 32) as u32
+    }
+
+    /// The same slot of the file at another depth.
+    pub(crate) fn at_depth(self, depth: u8) -> Self {
+        Self::new(depth, self.slot(), self.crc())
     }
 
     pub(crate) fn is_hole(self) -> bool {
@@ -79,7 +71,7 @@ impl PageRef {
 
     /// The reference of these bits; `None` for a hole and for bits that `to_bits` never gives.
     pub(crate) fn from_bits(bits: u64) -> Option<Self> {
-        matches!(bits as u32 >> SLOT_BITS, TAG_TEMPLATE | TAG_OWN).then_some(Self(bits))
+        (Self(bits).depth() != 0).then_some(Self(bits))
     }
 }
 
@@ -94,18 +86,18 @@ mod tests {
 
     #[test]
     fn references_survive_their_bits() {
-        for (reference, place) in [
-            (PageRef::template(0, 0), Place::Template(0)),
-            (PageRef::own(0, u32::MAX), Place::Own(0)),
-            (PageRef::own(SLOTS_MAX - 1, 7), Place::Own(SLOTS_MAX - 1)),
-        ] {
-            assert_eq!(reference.place(), place);
+        for (depth, slot, crc) in [(1, 0, 0), (2, 0, u32::MAX), (DEPTH_MAX, SLOTS_MAX - 1, 7)] {
+            let reference = PageRef::new(depth, slot, crc);
+            assert_eq!(
+                (reference.depth(), reference.slot(), reference.crc()),
+                (depth, slot, crc)
+            );
             assert_eq!(PageRef::from_bits(reference.to_bits()), Some(reference));
             assert!(!reference.is_hole());
         }
-        assert_eq!(PageRef::HOLE.place(), Place::Hole);
+        assert_eq!(PageRef::HOLE.depth(), 0);
         assert_eq!(PageRef::from_bits(0), None);
-        assert_eq!(PageRef::from_bits(3 << 30), None);
+        assert_eq!(PageRef::from_bits(3), None);
     }
 
     #[test]

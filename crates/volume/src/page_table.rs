@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn holes_take_no_chunk() {
         let mut table = PageTable::default();
-        table.set(1 << 26, PageRef::own(1, 1));
+        table.set(1 << 26, PageRef::new(2, 1, 1));
         table.set(5, PageRef::HOLE);
         assert_eq!((table.chunks.len(), table.get(5)), (1, PageRef::HOLE));
         table.set(1 << 26, PageRef::HOLE);
@@ -96,7 +96,7 @@ mod tests {
     fn cut_returns_what_was_beyond() {
         let mut table = PageTable::default();
         for page in [0, 3, 63, 64, 200] {
-            table.set(page, PageRef::own(page, 0));
+            table.set(page, PageRef::new(2, page, 0));
         }
         let before = table.clone();
         assert_eq!(table.cut(63).len(), 3);

@@ -1,4 +1,4 @@
-//! The pages of one volume: the template's, shared and read-only, and its own, in one file.
+//! The pages of one volume: those of its base, shared and read-only, and its own, in one file.
 //!
 //! Invariants
 //! 1. The own pages file exists only once an own page was written; opening a volume costs no
@@ -10,39 +10,51 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use store::Disk;
+
+use crate::base::Base;
 use crate::error::{Result, VolumeError};
-use crate::page::{PAGE_BYTES, PageRef, Place, SLOTS_MAX, ZEROS};
+use crate::page::{PAGE_BYTES, PageRef, SLOTS_MAX, TEMPLATE_DEPTH, ZEROS};
 use crate::pages_file::PagesFile;
 use crate::slots::Slots;
-use crate::template::Template;
 
 #[derive(Debug)]
 pub(crate) struct Pages {
-    pub(crate) template: Arc<Template>,
+    pub(crate) base: Arc<Base>,
     pub(crate) own: Option<Arc<PagesFile>>,
     pub(crate) own_path: PathBuf,
+    pub(crate) disk: Arc<dyn Disk>,
     pub(crate) slots: Slots,
+    /// Pages of layers, not of the template, that the tree refers to.
+    pub(crate) layered: u64,
     pub(crate) bytes_max: u64,
     /// Set when a page that the tree refers to may hold anything: such a tree must not be flushed.
     pub(crate) torn: bool,
 }
 
 impl Pages {
+    /// The depth of own pages.
+    pub(crate) fn own_depth(&self) -> u8 {
+        self.base.depth() + 1
+    }
+
+    fn own(&self) -> &Arc<PagesFile> {
+        self.own
+            .as_ref()
+            .expect("BUG: an own page without a pages file")
+    }
+
     /// Reads one page whole. `page` is [`PAGE_BYTES`] long.
     pub(crate) fn read(&self, reference: PageRef, page: &mut [u8]) -> Result<()> {
-        match reference.place() {
-            Place::Hole => {
+        match reference.depth() {
+            0 => {
                 page.fill(0);
                 Ok(())
             }
-            Place::Template(slot) => self.template.read_page(slot, reference.crc(), page),
-            Place::Own(slot) => {
-                let own = self
-                    .own
-                    .as_ref()
-                    .expect("BUG: an own page without a pages file");
-                own.read(slot, reference.crc(), page)
+            depth if depth == self.own_depth() => {
+                self.own().read(reference.slot(), reference.crc(), page)
             }
+            _ => self.base.read(reference, page),
         }
     }
 
@@ -53,15 +65,11 @@ impl Pages {
             return Ok(PageRef::HOLE);
         }
         let crc = crc32c::crc32c(page);
-        if let Place::Own(slot) = old.place()
-            && self.slots.is_fresh(slot)
-        {
-            let own = self
-                .own
-                .as_ref()
-                .expect("BUG: an own page without a pages file");
-            own.write(slot, page).inspect_err(|_| self.torn = true)?;
-            return Ok(PageRef::own(slot, crc));
+        if old.depth() == self.own_depth() && self.slots.is_fresh(old.slot()) {
+            let own = Arc::clone(self.own());
+            own.write(old.slot(), page)
+                .inspect_err(|_| self.torn = true)?;
+            return Ok(PageRef::new(old.depth(), old.slot(), crc));
         }
         let new = self.store(old, page, crc)?;
         self.release(old);
@@ -76,21 +84,30 @@ impl Pages {
         self.replace(old, &page)
     }
 
+    /// Stores a page of a layer as an own one; the layer's stays.
+    pub(crate) fn copy_in(&mut self, old: PageRef, page: &[u8]) -> Result<PageRef> {
+        self.store(old, page, old.crc())
+    }
+
     /// No page table refers to `reference` any more.
     pub(crate) fn release(&mut self, reference: PageRef) {
-        if let Place::Own(slot) = reference.place() {
-            self.slots.release(slot);
+        let depth = reference.depth();
+        if depth == self.own_depth() {
+            self.slots.release(reference.slot());
+        } else if depth > TEMPLATE_DEPTH {
+            self.layered -= 1;
         }
     }
 
-    /// Bytes of the own pages that the tree refers to.
+    /// Bytes of the pages that the tree refers to and that are not the template's.
     pub(crate) fn own_bytes(&self) -> u64 {
-        u64::from(self.slots.live()) * PAGE_BYTES as u64
+        (u64::from(self.slots.live()) + self.layered) * PAGE_BYTES as u64
     }
 
     fn store(&mut self, old: PageRef, page: &[u8], crc: u32) -> Result<PageRef> {
-        // A page that is own already takes no more room in the end: it passes at the limit too.
-        let grows = !matches!(old.place(), Place::Own(_));
+        // A page that is not the template's already takes no more room in the end: it passes at the
+        // limit too.
+        let grows = old.depth() <= TEMPLATE_DEPTH;
         if grows && self.own_bytes() + PAGE_BYTES as u64 > self.bytes_max {
             return Err(VolumeError::NoSpace {
                 limit: "volume.bytes_max",
@@ -100,7 +117,7 @@ impl Pages {
         let own = match &self.own {
             Some(own) => Arc::clone(own),
             None => {
-                let own = Arc::new(PagesFile::create(&self.own_path)?);
+                let own = Arc::new(PagesFile::create(&self.disk, &self.own_path)?);
                 Arc::clone(self.own.insert(own))
             }
         };
@@ -112,6 +129,6 @@ impl Pages {
         let slot = self.slots.take().ok_or(full)?;
         own.write(slot, page)
             .inspect_err(|_| self.slots.release(slot))?;
-        Ok(PageRef::own(slot, crc))
+        Ok(PageRef::new(self.own_depth(), slot, crc))
     }
 }

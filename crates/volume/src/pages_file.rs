@@ -4,12 +4,15 @@
 //! 1. A page is read whole and given out only if its checksum is the one its [`PageRef`] names.
 //! 2. A page is written whole.
 //! 3. After `sync` returns Ok, the pages written before it and the file's own name survive a crash.
+//!
+//! [`PageRef`]: crate::page::PageRef
 
-use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use store::{Disk, DiskFile, OpenHow};
 
 use crate::error::{Result, VolumeError};
 use crate::page::PAGE_BYTES;
@@ -17,38 +20,39 @@ use crate::page::PAGE_BYTES;
 #[derive(Debug)]
 pub(crate) struct PagesFile {
     path: PathBuf,
-    file: File,
+    disk: Arc<dyn Disk>,
+    file: Arc<dyn DiskFile>,
     /// Whether the directory is known to hold the file's name durably.
     name_synced: AtomicBool,
 }
 
 impl PagesFile {
-    /// An empty file; content left there by a volume that was never flushed is thrown away.
-    pub(crate) fn create(path: &Path) -> Result<Self> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(true);
-        let file = options
-            .open(path)
+    /// An empty file; content left there by a version that never became durable is thrown away.
+    pub(crate) fn create(disk: &Arc<dyn Disk>, path: &Path) -> Result<Self> {
+        let file = disk
+            .open(path, OpenHow::Create)
             .map_err(|source| VolumeError::io("create", path, source))?;
         Ok(Self {
             path: path.to_owned(),
+            disk: Arc::clone(disk),
             file,
             name_synced: AtomicBool::new(false),
         })
     }
 
     /// The existing file, which must hold at least `pages` pages.
-    pub(crate) fn open(path: &Path, writable: bool, pages: u32) -> Result<Self> {
+    pub(crate) fn open(
+        disk: &Arc<dyn Disk>,
+        path: &Path,
+        how: OpenHow,
+        pages: u32,
+    ) -> Result<Self> {
         let failed = |source: io::Error| match source.kind() {
             io::ErrorKind::NotFound => VolumeError::corrupt(path, "the pages file is missing"),
             _ => VolumeError::io("open", path, source),
         };
-        let file = OpenOptions::new()
-            .read(true)
-            .write(writable)
-            .open(path)
-            .map_err(failed)?;
-        let found = file.metadata().map_err(failed)?.len();
+        let file = disk.open(path, how).map_err(failed)?;
+        let found = file.len().map_err(failed)?;
         let expected = offset(pages);
         if found < expected {
             let reason = format!("cut short, {found} of {expected} bytes");
@@ -56,19 +60,10 @@ impl PagesFile {
         }
         Ok(Self {
             path: path.to_owned(),
+            disk: Arc::clone(disk),
             file,
             name_synced: AtomicBool::new(true),
         })
-    }
-
-    /// Copies the first `pages` slots of `from` into a new file; the file system may share the blocks.
-    pub(crate) fn copy(from: &Self, pages: u32, path: &Path) -> Result<Self> {
-        let to = Self::create(path)?;
-        // A descriptor of its own: copying moves the file position.
-        let source = File::open(&from.path).map_err(|e| VolumeError::io("open", &from.path, e))?;
-        io::copy(&mut io::Read::take(&source, offset(pages)), &mut &to.file)
-            .map_err(|e| VolumeError::io("copy pages into", path, e))?;
-        Ok(to)
     }
 
     /// Reads the page in `slot`. `page` is [`PAGE_BYTES`] long.
@@ -98,12 +93,22 @@ impl PagesFile {
             .map_err(|source| VolumeError::io("write", &self.path, source))
     }
 
+    /// Gives the room of slots back that nothing refers to. Ascending; neighbours go in one call.
+    pub(crate) fn punch(&self, slots: &[u32]) -> Result<()> {
+        let failed = |source| VolumeError::io("give back room of", &self.path, source);
+        for run in slots.chunk_by(|a, b| a + 1 == *b) {
+            let bytes = (run.len() * PAGE_BYTES) as u64;
+            self.file.punch(offset(run[0]), bytes).map_err(failed)?;
+        }
+        Ok(())
+    }
+
     pub(crate) fn sync(&self) -> Result<()> {
         let failed = |source| VolumeError::io("sync", &self.path, source);
         self.file.sync_data().map_err(failed)?;
         if !self.name_synced.load(Ordering::Acquire) {
             let directory = self.path.parent().unwrap_or_else(|| Path::new("."));
-            store::Disk::sync_directory(&store::RealDisk, directory).map_err(failed)?;
+            self.disk.sync_directory(directory).map_err(failed)?;
             self.name_synced.store(true, Ordering::Release);
         }
         Ok(())

@@ -13,7 +13,10 @@ use crate::page::SLOTS_MAX;
 pub(crate) struct Slots {
     /// Slots ever taken: the pages file is at most this many pages long.
     count: u32,
+    /// Free slots that may have room in the file system.
     free: Vec<u32>,
+    /// Free slots whose room was given back; taken last.
+    punched: Vec<u32>,
     fresh: Bits,
     retired: Vec<u32>,
     live: u32,
@@ -47,17 +50,16 @@ impl Slots {
         }
     }
 
-    /// The slots of a volume whose pages were just copied: no version refers to them, all are fresh.
-    pub(crate) fn copied(used: &[u32]) -> Self {
-        let mut slots = Self::opened(used);
-        used.iter().for_each(|slot| slots.fresh.set(*slot));
-        slots.taken = u64::from(slots.live);
-        slots
+    /// The slots of the file that are not among `used`, ascending.
+    pub(crate) fn unused(&self, used: &[u32]) -> Vec<u32> {
+        let mut is_used = Bits::default();
+        used.iter().for_each(|slot| is_used.set(*slot));
+        (0..self.count).filter(|slot| !is_used.get(*slot)).collect()
     }
 
     /// A slot for a new page, fresh; `None` when the file can have no more.
     pub(crate) fn take(&mut self) -> Option<u32> {
-        let slot = match self.free.pop() {
+        let slot = match self.free.pop().or_else(|| self.punched.pop()) {
             Some(slot) => slot,
             None if self.count < SLOTS_MAX => {
                 self.count += 1;
@@ -100,6 +102,20 @@ impl Slots {
             std::mem::take(&mut self.taken),
         );
         Pending { retired, taken }
+    }
+
+    /// Free slots beyond `kept` whose room is to be given back, ascending; each is named once.
+    pub(crate) fn surplus(&mut self, kept: usize) -> Vec<u32> {
+        // Not for a handful: each run costs a call.
+        if self.free.len() < 2 * kept {
+            return Vec::new();
+        }
+        self.free.sort_unstable_by(|a, b| b.cmp(a));
+        // Downwards, for the last is taken first: the highest go.
+        let mut surplus: Vec<u32> = self.free.drain(..self.free.len() - kept).collect();
+        surplus.reverse();
+        self.punched.extend(surplus.iter().rev());
+        surplus
     }
 
     pub(crate) fn flush_done(&mut self, pending: Pending) {
@@ -186,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn opened_slots_are_frozen_and_copied_ones_fresh() {
+    fn opened_slots_are_frozen() {
         let mut opened = Slots::opened(&[1]);
         assert_eq!(
             (opened.live(), opened.taken(), opened.is_fresh(1)),
@@ -196,10 +212,6 @@ mod tests {
             [opened.take(), opened.take(), opened.take()],
             [Some(0), Some(2), Some(3)]
         );
-        let copied = Slots::copied(&[1]);
-        assert_eq!(
-            (copied.live(), copied.taken(), copied.is_fresh(1)),
-            (1, 1, true)
-        );
+        assert_eq!(opened.unused(&[1, 3]), [0, 2]);
     }
 }

@@ -14,12 +14,14 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use store::{Disk, OpenHow, RealDisk};
+
 use crate::contents::Contents;
 use crate::error::{Result, VolumeError};
 use crate::id::TemplateId;
 use crate::manifest::{self, TemplateManifest};
 use crate::node::{Content, Entries, Ino, Mtime, Node};
-use crate::page::{PAGE_BYTES, PageRef, SLOTS_MAX};
+use crate::page::{PAGE_BYTES, PageRef, SLOTS_MAX, TEMPLATE_DEPTH};
 use crate::page_table::PageTable;
 use crate::pages_file::PagesFile;
 use crate::tree::Tree;
@@ -62,8 +64,9 @@ impl Template {
         let pages = match page_count {
             0 => None,
             _ => Some(PagesFile::open(
+                &real_disk(),
                 &directory.join(PAGES_NAME),
-                false,
+                OpenHow::Read,
                 page_count,
             )?),
         };
@@ -116,6 +119,11 @@ impl Template {
             .expect("BUG: a template page of a template without pages");
         pages.read(slot, crc, page)
     }
+}
+
+/// Templates are made once a machine and never written again: they are not for simulated disks.
+fn real_disk() -> Arc<dyn Disk> {
+    Arc::new(RealDisk)
 }
 
 /// Writes `tree`, whose pages `read` reads, as the template `id` into the new directory `directory`.
@@ -242,7 +250,7 @@ impl PagesWriter<'_> {
             }
             (self.read)(old, &mut page)?;
             self.out.write_all(&page).map_err(self.failed)?;
-            table.set(number, PageRef::template(self.count, old.crc()));
+            table.set(number, PageRef::new(TEMPLATE_DEPTH, self.count, old.crc()));
             self.count += 1;
         }
         Ok(Contents::from_parts(contents.len(), table).expect("BUG: the same pages as before"))

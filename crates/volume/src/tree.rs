@@ -4,7 +4,8 @@
 //!
 //! Invariants
 //! 1. The base is never changed; a base node is copied into the overlay when it first changes. So a
-//!    new tree costs nothing, however large its base.
+//!    new tree costs nothing, however large its base, and so does freezing what a tree is now as the
+//!    base of others, but for one reference a changed node.
 //! 2. Every node but the root, and those unlinked while open, has exactly one name.
 //! 3. Node numbers are never reused, nor is a base number given to a new node.
 //! 4. A clone shares its nodes, and copies one only when it changes it.
@@ -13,9 +14,10 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
+use crate::contents::Contents;
 use crate::error::{Result, VolumeError};
 use crate::node::{Content, DirectoryEntry, Entries, Ino, Node};
-use crate::page::Place;
+use crate::page::{PageRef, TEMPLATE_DEPTH};
 
 /// Bytes of the longest name.
 pub const NAME_BYTES_MAX: usize = 255;
@@ -30,18 +32,63 @@ pub const SYMLINKS_FOLLOWED_MAX: usize = 8;
 /// `volume.nodes_max`. A Postgres table with an index takes about six.
 pub const NODES_MAX: usize = 4_194_304;
 
+/// Nodes that differ from what is below; `None` for one that was removed.
+pub(crate) type Changes = HashMap<Ino, Option<Arc<Node>>, BuildHasherDefault<InoHasher>>;
+
+/// What a tree stands on: a template's nodes, and the changes of all layers over it in one.
+#[derive(Clone, Debug)]
+pub(crate) struct TreeBase {
+    nodes: Arc<[Node]>,
+    changes: Arc<Changes>,
+    next: u32,
+}
+
+impl TreeBase {
+    /// A base in which node n stands at index n - 1 and the first is the root.
+    pub(crate) fn new(nodes: Arc<[Node]>) -> Self {
+        let next = u32::try_from(nodes.len() + 1).expect("BUG: a template beyond 2^32 nodes");
+        Self {
+            nodes,
+            changes: Arc::default(),
+            next,
+        }
+    }
+
+    fn get(&self, ino: Ino) -> Option<&Node> {
+        match self.changes.get(&ino) {
+            Some(changed) => changed.as_deref(),
+            None => self.nodes.get((ino.get() as usize).checked_sub(1)?),
+        }
+    }
+
+    fn share(&self, ino: Ino) -> Option<Arc<Node>> {
+        match self.changes.get(&ino) {
+            Some(changed) => changed.clone(),
+            None => self.get(ino).cloned().map(Arc::new),
+        }
+    }
+
+    pub(crate) fn contains(&self, ino: Ino) -> bool {
+        self.get(ino).is_some()
+    }
+
+    /// Above every number in it.
+    pub(crate) fn next(&self) -> u32 {
+        self.next
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Tree {
-    base: Arc<[Node]>,
-    /// What differs from the base; `None` for a base node that was removed.
-    overlay: HashMap<Ino, Option<Arc<Node>>, BuildHasherDefault<InoHasher>>,
+    base: TreeBase,
+    overlay: Changes,
     next: u32,
 }
 
 impl Tree {
-    /// A tree equal to `base`, in which node n stands at index n - 1 and the first is the root.
-    pub(crate) fn new(base: Arc<[Node]>) -> Self {
-        let next = u32::try_from(base.len() + 1).expect("BUG: a template beyond 2^32 nodes");
+    /// A tree equal to `base`.
+    pub(crate) fn new(base: TreeBase) -> Self {
+        let next = base.next;
         Self {
             base,
             overlay: HashMap::default(),
@@ -49,12 +96,46 @@ impl Tree {
         }
     }
 
+    /// What the tree is now, as the base of others.
+    pub(crate) fn freeze(&self) -> TreeBase {
+        let mut changes = Changes::clone(&self.base.changes);
+        changes.extend(self.overlay.iter().map(|(ino, node)| (*ino, node.clone())));
+        TreeBase {
+            nodes: Arc::clone(&self.base.nodes),
+            changes: Arc::new(changes),
+            next: self.next,
+        }
+    }
+
+    /// The same tree as changes of `base`, which is one that this tree's base was made from.
+    pub(crate) fn rebase(&self, base: TreeBase) -> Self {
+        let same = |ino: &Ino, node: &Option<Arc<Node>>| match (base.changes.get(ino), node) {
+            (Some(Some(below)), Some(node)) => Arc::ptr_eq(below, node),
+            (Some(None), None) => true,
+            // A node that a layer added and another removed was never there.
+            (None, None) => !base.contains(*ino),
+            _ => false,
+        };
+        let frozen = self.freeze();
+        let differing = frozen.changes.iter().filter(|(ino, node)| !same(ino, node));
+        Self {
+            overlay: differing.map(|(ino, node)| (*ino, node.clone())).collect(),
+            base,
+            next: self.next,
+        }
+    }
+
+    /// Whether it equals its base.
+    pub(crate) fn is_unchanged(&self) -> bool {
+        self.overlay.is_empty()
+    }
+
     pub(crate) fn next(&self) -> u32 {
         self.next
     }
 
-    pub(crate) fn base_len(&self) -> usize {
-        self.base.len()
+    pub(crate) fn base(&self) -> &TreeBase {
+        &self.base
     }
 
     /// What differs from the base, ascending by number.
@@ -78,34 +159,57 @@ impl Tree {
         self.next = next;
     }
 
-    /// The slots of own pages that the tree refers to.
-    pub(crate) fn own_slots(&self) -> Vec<u32> {
+    /// The pages of the files that differ from the base.
+    pub(crate) fn changed_pages(&self) -> impl Iterator<Item = PageRef> {
         let nodes = self.overlay.values().flatten();
         let files = nodes.filter_map(|node| node.contents().ok());
-        let pages = files.flat_map(|contents| contents.table().iter());
-        pages
-            .filter_map(|(_, page)| match page.place() {
-                Place::Own(slot) => Some(slot),
-                _ => None,
-            })
+        files.flat_map(|contents| contents.table().iter().map(|(_, page)| page))
+    }
+
+    /// The slots of the pages file at `depth` that changed files refer to, in no order.
+    pub(crate) fn slots_at(&self, depth: u8) -> Vec<u32> {
+        self.changed_pages()
+            .filter(|page| page.depth() == depth)
+            .map(PageRef::slot)
             .collect()
+    }
+
+    /// How many pages it refers to below `own_depth` that are not the template's.
+    pub(crate) fn layered_pages(&self, own_depth: u8) -> u64 {
+        let in_layers = |page: &PageRef| page.depth() > TEMPLATE_DEPTH && page.depth() < own_depth;
+        let changed = self.changed_pages().filter(in_layers).count();
+        let base = self.base.changes.iter();
+        let unchanged = base
+            .filter(|(ino, _)| !self.overlay.contains_key(ino))
+            .filter_map(|(_, node)| node.as_ref()?.contents().ok())
+            .flat_map(|contents| contents.table().iter().map(|(_, page)| page))
+            .filter(in_layers)
+            .count();
+        (changed + unchanged) as u64
+    }
+
+    /// The changed files, to be rewritten page by page.
+    pub(crate) fn changed_files_mut(&mut self) -> impl Iterator<Item = &mut Contents> {
+        let nodes = self.overlay.values_mut().flatten();
+        nodes.filter_map(|node| match &mut Arc::make_mut(node).content {
+            Content::File(contents) => Some(contents),
+            _ => None,
+        })
     }
 
     pub(crate) fn get(&self, ino: Ino) -> Result<&Node> {
         let node = match self.overlay.get(&ino) {
             Some(changed) => changed.as_deref(),
-            None => base_node(&self.base, ino),
+            None => self.base.get(ino),
         };
         node.ok_or(VolumeError::NotFound)
     }
 
     pub(crate) fn get_mut(&mut self, ino: Ino) -> Result<&mut Node> {
         if !self.overlay.contains_key(&ino) {
-            let node = base_node(&self.base, ino)
-                .ok_or(VolumeError::NotFound)?
-                .clone();
+            let node = self.base.share(ino).ok_or(VolumeError::NotFound)?;
             self.check_room()?;
-            self.overlay.insert(ino, Some(Arc::new(node)));
+            self.overlay.insert(ino, Some(node));
         }
         let changed = self.overlay.get_mut(&ino).and_then(Option::as_mut);
         changed.map(Arc::make_mut).ok_or(VolumeError::NotFound)
@@ -236,14 +340,28 @@ impl Tree {
         Ok(replaced)
     }
 
-    /// Removes a node that has no name; returns it if it was changed, for only then it has own pages.
+    /// Removes a node that has no name, and returns it.
     pub(crate) fn remove(&mut self, ino: Ino) -> Option<Arc<Node>> {
-        let removed = if base_node(&self.base, ino).is_some() {
+        let below = self.base.share(ino);
+        let removed = if below.is_some() {
             self.overlay.insert(ino, None)
         } else {
             self.overlay.remove(&ino)
         };
-        removed.flatten()
+        removed.unwrap_or(below)
+    }
+
+    /// Puts a node back that has no name, as an open file keeps it.
+    pub(crate) fn keep(&mut self, ino: Ino, node: Arc<Node>) {
+        self.overlay.insert(ino, Some(node));
+    }
+
+    /// The node, shared.
+    pub(crate) fn share(&self, ino: Ino) -> Option<Arc<Node>> {
+        match self.overlay.get(&ino) {
+            Some(changed) => changed.clone(),
+            None => self.base.share(ino),
+        }
     }
 
     /// Whether `ino` is `top` or somewhere below it.
@@ -305,14 +423,10 @@ pub(crate) fn check_target(target: &str) -> Result<()> {
     Ok(())
 }
 
-fn base_node(base: &[Node], ino: Ino) -> Option<&Node> {
-    base.get((ino.get() as usize).checked_sub(1)?)
-}
-
 /// Node numbers are dense and not chosen by an attacker: one multiplication spreads them, where the
 /// standard hasher would cost more than the rest of a page read's bookkeeping.
 #[derive(Default)]
-struct InoHasher(u64);
+pub(crate) struct InoHasher(u64);
 
 impl Hasher for InoHasher {
     fn finish(&self) -> u64 {
@@ -336,7 +450,10 @@ mod tests {
     use crate::node::Mtime;
 
     fn tree() -> Tree {
-        Tree::new(Arc::new([Node::directory(0o755, Mtime::default())]))
+        Tree::new(TreeBase::new(Arc::new([Node::directory(
+            0o755,
+            Mtime::default(),
+        )])))
     }
 
     fn directory(tree: &mut Tree, parent: Ino, name: &str) -> Ino {

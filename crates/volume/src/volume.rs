@@ -1,52 +1,60 @@
 //! The volume: one database's tree and pages behind one lock, and its durable versions.
 //!
-//! On disk two files, `<id>.manifest` (sealed, the last durable version) and `<id>.pages`.
+//! On disk a manifest (sealed, the last durable version), a file of own pages, and what the journal
+//! holds of the WAL written since.
 //!
 //! Invariants
 //! 1. The pages that the durable version refers to are never overwritten: whatever is written, and
-//!    whenever the process dies, opening shows the last version that was flushed, exactly.
+//!    whenever the process dies, opening shows the last version that was flushed, exactly, and over it
+//!    the WAL that was synced since.
 //! 2. A version is one instant: all changes that returned before `flush` was called, none that began
 //!    after it returned.
 //! 3. The manifest is replaced only after the pages it refers to are on the disk, and slots of the
-//!    version before are free only after that.
+//!    version before are free only after that; the journal is released after that, too.
 //! 4. One [`Volume`] a database and process: the caller sees to it (the data directory is locked).
+//! 5. Layers are never written: what a volume was when it was shared stays as it was.
 //!
 //! Page I/O happens under the lock, shared for reads. Without it, a flush finishing between finding
 //! a slot and reading it could give that slot to another page. A database has one backend and that has
 //! one thread, so nobody waits; the lock is free again while a flush waits for the disk.
 
 mod files;
+mod layers;
+mod log;
 mod versions;
 
 use std::collections::{HashMap, HashSet};
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
+use store::OpenHow;
 
+use crate::base::Base;
 use crate::error::{Result, VolumeError};
 use crate::id::{DatabaseId, TemplateId, Version};
-use crate::manifest;
+use crate::manifest::{self, Malformed};
 use crate::node::{Ino, Node};
-use crate::page::{PageRef, Place};
 use crate::pages::Pages;
 use crate::pages_file::PagesFile;
 use crate::slots::{Slots, slot_count};
 use crate::template::{self, Template};
 use crate::tree::Tree;
+use crate::volumes::Volumes;
+use crate::wal::Wal;
+
+use layers::Frozen;
+pub use log::Owed;
 
 /// Bytes of own pages that a new volume may hold, the limit `volume.bytes_max`.
 pub const BYTES_MAX_DEFAULT: u64 = 10 << 30;
 
 /// The durable state of one database. Shared between threads; dropped without a flush, it loses what
-/// was written since the last one.
+/// was written since the last one, but for the WAL that was synced.
 #[derive(Debug)]
 pub struct Volume {
     id: DatabaseId,
-    directory: PathBuf,
-    template: Arc<Template>,
+    volumes: Arc<Volumes>,
     state: RwLock<State>,
     /// Held by whoever needs frozen slots to stay: flushes and copies, one at a time.
     /// Taken before `state`.
@@ -57,6 +65,11 @@ pub struct Volume {
 struct State {
     tree: Tree,
     pages: Pages,
+    wal: Wal,
+    /// Which of the volume's pages files the own pages are in.
+    epoch: u32,
+    /// Layers that this volume became when it was shared, and that are not on disk yet.
+    frozen: Vec<Frozen>,
     /// How often each node is open.
     open: HashMap<Ino, u32>,
     /// Nodes without a name that are kept because they are open.
@@ -65,6 +78,14 @@ struct State {
     version: Version,
     /// Whether the tree differs from it.
     changed: bool,
+    /// How many syncs of files other than the log were asked for, and how many of them the last
+    /// durable version has met.
+    syncs_asked: u64,
+    syncs_met: u64,
+    /// The last entry of the journal that is in the tree; 0 for none.
+    applied: u64,
+    /// Replies need not wait for the log: durability `relaxed`.
+    relaxed: bool,
     /// Why this volume can flush no more.
     broken: Option<&'static str>,
 }
@@ -73,29 +94,28 @@ struct State {
 #[derive(Debug)]
 struct Snapshot {
     tree: Tree,
+    base: Arc<Base>,
     own: Option<Arc<PagesFile>>,
+    epoch: u32,
+    applied: u64,
+    lsn: u64,
 }
 
 // Making, opening and removing volumes.
 impl Volume {
-    /// A new volume that shows `template`. Nothing is written before the first own page or flush;
-    /// until that flush the database does not exist on disk.
+    /// A new volume that shows `base`, and what the journal may hold of its WAL. Nothing is written
+    /// before the first own page or flush.
     ///
     /// # Errors
     /// [`VolumeError::Exists`] if the database was flushed before: open or remove it.
-    pub fn create(directory: &Path, id: DatabaseId, template: Arc<Template>) -> Result<Self> {
-        if Self::exists(directory, id)? {
+    pub fn create(volumes: &Arc<Volumes>, id: DatabaseId, base: &Arc<Base>) -> Result<Self> {
+        if Self::exists(volumes, id)? {
             return Err(VolumeError::Exists);
         }
-        let tree = Tree::new(template.nodes());
-        Ok(Self::assemble(
-            directory,
-            id,
-            template,
-            tree,
-            None,
-            Slots::default(),
-        ))
+        let tree = Tree::new(base.tree().clone());
+        let mut volume = Self::assemble(volumes, id, base, tree, 0, None, Slots::default());
+        volume.replay(0)?;
+        Ok(volume)
     }
 
     /// An empty volume that belongs to no database, to run initdb in. What an earlier scratch volume
@@ -104,108 +124,91 @@ impl Volume {
     /// # Errors
     /// [`VolumeError::Io`] if leftovers cannot be removed.
     pub fn scratch(directory: &Path) -> Result<Self> {
-        Self::remove(directory, DatabaseId::SCRATCH)?;
-        Self::create(directory, DatabaseId::SCRATCH, Template::empty())
+        let volumes = Volumes::plain(directory);
+        Self::remove(&volumes, DatabaseId::SCRATCH, &|_| false)?;
+        Self::create(
+            &volumes,
+            DatabaseId::SCRATCH,
+            &Base::template(Template::empty()),
+        )
     }
 
-    /// Opens the last flushed version of a database. `templates` finds the template it was made from;
-    /// it is not asked for the empty one.
+    /// Opens the last flushed version of a database, with the WAL that the journal holds since.
     ///
     /// # Errors
     /// [`VolumeError::NotFound`] if the database was never flushed or is removed,
-    /// [`VolumeError::Corrupt`] if its files are not what was written, and what `templates` returns.
-    pub fn open(
-        directory: &Path,
-        id: DatabaseId,
-        templates: &dyn Fn(TemplateId) -> Result<Arc<Template>>,
-    ) -> Result<Self> {
-        let path = manifest_path(directory, id);
-        let malformed = |error: manifest::Malformed| VolumeError::corrupt(&path, error.0);
-        let payload = store::read_sealed(
-            &store::RealDisk,
-            &path,
-            manifest::VOLUME_KIND,
-            manifest::FORMAT,
-            id.get(),
-        )
-        .map_err(|error| VolumeError::from_read(&path, error))?;
-        let template_id = manifest::template_of(&payload).map_err(malformed)?;
-        let template = match template_id {
-            TemplateId::EMPTY => Template::empty(),
-            _ => templates(template_id)?,
-        };
-        if template.id() != template_id {
-            return Err(VolumeError::Invalid(
-                "another template was given than the volume's",
-            ));
+    /// [`VolumeError::Corrupt`] if its files are not what was written, [`VolumeError::Fenced`] if a
+    /// later generation wrote them, and what finding its base gives.
+    pub fn open(volumes: &Arc<Volumes>, id: DatabaseId) -> Result<Self> {
+        let path = volumes.manifest_path(id);
+        let (header, payload) = volumes.read_manifest(&path, id)?;
+        if header.generation > volumes.generation() {
+            return Err(VolumeError::Fenced {
+                found: header.generation,
+                ours: volumes.generation(),
+            });
         }
-        let decoded = manifest::decode(&payload, template.nodes(), template.page_count())
-            .map_err(malformed)?;
+        let base = volumes.base(header.base)?;
+        let decoded = manifest::decode(&payload, &base)
+            .map_err(|Malformed(reason)| VolumeError::corrupt(&path, reason))?;
         let own = match slot_count(&decoded.own_slots) {
             0 => None,
-            count => Some(Arc::new(PagesFile::open(
-                &pages_path(directory, id),
-                true,
-                count,
-            )?)),
+            count => {
+                let path = volumes.pages_path(id, header.epoch);
+                let file = PagesFile::open(volumes.disk(), &path, OpenHow::Write, count)?;
+                Some(Arc::new(file))
+            }
         };
         let slots = Slots::opened(&decoded.own_slots);
-        let mut volume = Self::assemble(directory, id, template, decoded.tree, own, slots);
-        volume.state.get_mut().version = decoded.version;
+        let (tree, epoch) = (decoded.tree, header.epoch);
+        let mut volume = Self::assemble(volumes, id, &base, tree, epoch, own, slots);
+        let state = volume.state.get_mut();
+        state.version = header.version;
+        state.wal.restore_end(header.lsn);
+        let same_journal = volumes
+            .journal()
+            .is_some_and(|journal| journal.id() == header.journal);
+        volume.replay(if same_journal { header.applied } else { 0 })?;
         Ok(volume)
     }
 
-    /// Whether a flushed version of the database is in `directory`.
+    /// Whether a flushed version of the database is there.
     ///
     /// # Errors
     /// [`VolumeError::Io`] if the directory cannot be searched.
-    pub fn exists(directory: &Path, id: DatabaseId) -> Result<bool> {
-        let path = manifest_path(directory, id);
-        path.try_exists()
+    pub fn exists(volumes: &Volumes, id: DatabaseId) -> Result<bool> {
+        let path = volumes.manifest_path(id);
+        volumes
+            .disk()
+            .exists(&path)
             .map_err(|source| VolumeError::io("look for", &path, source))
     }
 
-    /// Removes a database's files durably; none being there is fine. No [`Volume`] of it may be open.
+    /// Removes a database's files durably, and its entries in the journal; none being there is fine.
+    /// No [`Volume`] of it may be open. `is_layer` tells which of its epochs are layers that others are
+    /// based on: those stay.
     ///
     /// # Errors
     /// [`VolumeError::Io`] if a file cannot be removed; call again to finish.
-    pub fn remove(directory: &Path, id: DatabaseId) -> Result<()> {
-        // The manifest first: without it the database is gone, and its pages are only garbage.
-        store::remove_sealed(&store::RealDisk, &manifest_path(directory, id))
-            .map_err(VolumeError::from_write)?;
-        remove_file(&pages_path(directory, id))
-    }
-
-    /// An independent volume that starts as this one is now. It exists on disk from its own first
-    /// flush on. Until its first write, that of an unchanged volume costs as little as `create`;
-    /// otherwise the own pages are copied, or shared by the host's file system where it can.
-    ///
-    /// # Errors
-    /// [`VolumeError::Exists`] if `id` was flushed before, [`VolumeError::Io`] if pages cannot be
-    /// copied, [`VolumeError::Broken`] if this volume holds a page that was torn by a failed write.
-    pub fn fork(&self, directory: &Path, id: DatabaseId) -> Result<Self> {
-        if (directory, id) == (&self.directory, self.id) || Self::exists(directory, id)? {
-            return Err(VolumeError::Exists);
-        }
-        let held = self.slots_held.lock();
-        let snapshot = self.snapshot()?;
-        let slots_used = snapshot.tree.own_slots();
-        let own = match (&snapshot.own, slot_count(&slots_used)) {
-            (Some(own), count @ 1..) => {
-                let path = pages_path(directory, id);
-                // A partial copy is garbage; the first error is the one to tell.
-                let copied =
-                    PagesFile::copy(own, count, &path).inspect_err(|_| drop(remove_file(&path)))?;
-                Some(Arc::new(copied))
-            }
-            _ => None,
+    pub fn remove(volumes: &Volumes, id: DatabaseId, is_layer: &dyn Fn(u32) -> bool) -> Result<()> {
+        let path = volumes.manifest_path(id);
+        let epoch = match volumes.read_manifest(&path, id) {
+            Ok((header, _)) => header.epoch,
+            // Without a manifest it was never shared.
+            Err(VolumeError::NotFound) => 0,
+            // Which epochs there were is not known: its pages stay behind.
+            Err(error @ VolumeError::Io { .. }) => return Err(error),
+            Err(_) => 0,
         };
-        drop(held);
-        let template = Arc::clone(&self.template);
-        let slots = Slots::copied(&slots_used);
-        let mut fork = Self::assemble(directory, id, template, snapshot.tree, own, slots);
-        fork.state.get_mut().pages.bytes_max = self.state.read().pages.bytes_max;
-        Ok(fork)
+        // The manifest first: without it the database is gone, and its pages are only garbage.
+        store::remove_sealed(&**volumes.disk(), &path).map_err(VolumeError::from_write)?;
+        for epoch in (0..=epoch.saturating_add(1)).filter(|epoch| !is_layer(*epoch)) {
+            volumes.remove_layer(crate::id::LayerId { origin: id, epoch })?;
+        }
+        if let Some(journal) = volumes.journal() {
+            journal.forget(id.get());
+        }
+        Ok(())
     }
 
     /// Writes what the volume is now as the template `id` into the new directory `directory`, whole
@@ -213,49 +216,63 @@ impl Volume {
     ///
     /// # Errors
     /// [`VolumeError::Exists`] if `directory` exists, [`VolumeError::Io`] if it cannot be written,
-    /// [`VolumeError::Corrupt`] if a page is not what was written, [`VolumeError::Broken`] as for `fork`.
+    /// [`VolumeError::Corrupt`] if a page is not what was written, [`VolumeError::Broken`] if this
+    /// volume holds a page that was torn by a failed write.
     pub fn save_as_template(&self, directory: &Path, id: TemplateId) -> Result<()> {
         let _held = self.slots_held.lock();
-        let Snapshot { tree, own } = self.snapshot()?;
-        let read = |reference: PageRef, page: &mut [u8]| match (reference.place(), &own) {
-            (Place::Template(slot), _) => self.template.read_page(slot, reference.crc(), page),
-            (Place::Own(slot), Some(own)) => own.read(slot, reference.crc(), page),
-            _ => unreachable!("BUG: a page table lists a hole, or an own page without a file"),
+        let Snapshot {
+            tree, own, base, ..
+        } = self.snapshot()?;
+        let own_depth = base.depth() + 1;
+        let read = |reference: crate::page::PageRef, page: &mut [u8]| match &own {
+            Some(own) if reference.depth() == own_depth => {
+                own.read(reference.slot(), reference.crc(), page)
+            }
+            _ => base.read(reference, page),
         };
         template::save(directory, id, &tree, &read)
     }
 
     fn assemble(
-        directory: &Path,
+        volumes: &Arc<Volumes>,
         id: DatabaseId,
-        template: Arc<Template>,
+        base: &Arc<Base>,
         tree: Tree,
+        epoch: u32,
         own: Option<Arc<PagesFile>>,
         slots: Slots,
     ) -> Self {
         let pages = Pages {
-            template: Arc::clone(&template),
+            layered: tree.layered_pages(base.depth() + 1),
+            base: Arc::clone(base),
             own,
-            own_path: pages_path(directory, id),
+            own_path: volumes.pages_path(id, epoch),
+            disk: Arc::clone(volumes.disk()),
             slots,
             bytes_max: BYTES_MAX_DEFAULT,
             torn: false,
         };
-        let state = State {
+        let mut state = State {
             tree,
             pages,
+            wal: Wal::default(),
+            epoch,
+            frozen: Vec::new(),
             open: HashMap::new(),
             orphans: HashSet::new(),
             version: Version::default(),
             changed: false,
+            syncs_asked: 0,
+            syncs_met: 0,
+            applied: 0,
+            relaxed: false,
             broken: None,
         };
-        let (directory, state) = (directory.to_owned(), RwLock::new(state));
+        state.find_wal();
         Self {
             id,
-            directory,
-            template,
-            state,
+            volumes: Arc::clone(volumes),
+            state: RwLock::new(state),
             slots_held: Mutex::new(()),
         }
     }
@@ -263,7 +280,7 @@ impl Volume {
 
 impl State {
     fn is_dirty(&self) -> bool {
-        self.changed || self.version == Version::default()
+        self.changed || !self.frozen.is_empty() || self.version == Version::default()
     }
 
     fn check_whole(&self) -> Result<()> {
@@ -282,7 +299,11 @@ impl State {
         }
         Snapshot {
             tree,
+            base: Arc::clone(&self.pages.base),
             own: self.pages.own.clone(),
+            epoch: self.epoch,
+            applied: self.applied,
+            lsn: self.wal.end(),
         }
     }
 
@@ -290,6 +311,7 @@ impl State {
         self.check_named(directory)?;
         let ino = self.tree.create(directory, name, node)?;
         self.changed = true;
+        self.named(directory, name, ino);
         Ok(ino)
     }
 
@@ -320,23 +342,5 @@ impl State {
         {
             self.pages.release(page);
         }
-    }
-}
-
-fn manifest_path(directory: &Path, id: DatabaseId) -> PathBuf {
-    directory.join(format!("{id}.manifest"))
-}
-
-fn pages_path(directory: &Path, id: DatabaseId) -> PathBuf {
-    directory.join(format!("{id}.pages"))
-}
-
-/// Removes a file, if it is there.
-fn remove_file(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            Err(VolumeError::io("remove", path, source))
-        }
-        _ => Ok(()),
     }
 }

@@ -574,6 +574,16 @@ impl FileTable {
         }
     }
 
+    /// `fsync` and `fdatasync`.
+    pub(crate) fn sync(&self, descriptor: i32) -> Result<(), Errno> {
+        match &self.open(descriptor)?.object {
+            Object::Volume(ino) | Object::VolumeDirectory(ino) => {
+                Ok(self.namespace.volume.sync(*ino)?)
+            }
+            _ => Ok(()),
+        }
+    }
+
     pub(crate) fn flags(&self, descriptor: i32) -> Result<i32, Errno> {
         Ok(self.open(descriptor)?.flags.0)
     }

@@ -641,17 +641,17 @@ fn link_data(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
         "__syscall_fadvise64",
         |_memory, _host, _fd: i32, _offset: i64, _len: i64, _advice: i32| Ok(0)
     );
-    // The volume is made durable as a whole, by its owner; see `Volume::flush`.
+    // A sync takes a ticket and returns: whoever gives out replies waits for it; see `Volume::owed`.
     syscall!(
         linker,
         "env",
         "__syscall_fdatasync",
-        |_memory, host, fd: i32| host.files.flags(fd).map(|_| 0)
+        |_memory, host, fd: i32| host.files.sync(fd).map(|()| 0)
     );
     wasi!(linker, "fd_sync", |_memory, host, fd: i32| host
         .files
-        .flags(fd)
-        .map(|_| 0));
+        .sync(fd)
+        .map(|()| 0));
     Ok(())
 }
 

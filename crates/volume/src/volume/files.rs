@@ -1,8 +1,10 @@
 //! What the engine's system calls ask of a volume: names, nodes, and the contents of files.
 
 use super::{State, Volume};
+use crate::contents::Contents;
 use crate::error::{Result, VolumeError};
 use crate::node::{Content, DirectoryEntry, Ino, Mtime, Node, NodeInfo, NodeKind};
+use crate::page::PAGE_BYTES;
 use crate::tree::{Tree, check_target};
 
 // Names and nodes.
@@ -117,6 +119,7 @@ impl Volume {
     pub fn unlink(&self, directory: Ino, name: &str) -> Result<()> {
         let mut state = self.state.write();
         let ino = state.tree.unlink(directory, name)?;
+        state.wal.unnamed(ino);
         state.unnamed(ino);
         Ok(())
     }
@@ -152,8 +155,12 @@ impl Volume {
             .rename((from_directory, from_name), (to_directory, to_name))?;
         state.changed = true;
         if let Some(replaced) = replaced {
+            state.wal.unnamed(replaced);
             state.unnamed(replaced);
         }
+        let moved = state.tree.lookup(to_directory, to_name)?;
+        state.wal.unnamed(moved);
+        state.named(to_directory, to_name, moved);
         Ok(())
     }
 
@@ -237,19 +244,10 @@ impl Volume {
     /// [`VolumeError::Io`], [`VolumeError::Corrupt`]; the file is then as before.
     pub fn write(&self, ino: Ino, offset: u64, data: &[u8], mtime: Mtime) -> Result<usize> {
         let mut state = self.state.write();
-        let State {
-            tree,
-            pages,
-            changed,
-            ..
-        } = &mut *state;
-        let node = file_mut(tree, ino)?;
-        let Content::File(contents) = &mut node.content else {
-            return Err(not_a_file());
-        };
-        let written = contents.write(pages, offset, data)?;
-        node.mtime = mtime;
-        *changed = true;
+        let written = state.write(ino, offset, data, mtime)?;
+        if state.wal.contains(ino) {
+            self.log_written(&mut state)?;
+        }
         Ok(written)
     }
 
@@ -258,13 +256,50 @@ impl Volume {
     /// # Errors
     /// As [`Volume::write`].
     pub fn set_len(&self, ino: Ino, len: u64, mtime: Mtime) -> Result<()> {
-        let mut state = self.state.write();
-        let State {
+        self.state.write().set_len(ino, len, mtime)
+    }
+}
+
+impl State {
+    pub(super) fn write(
+        &mut self,
+        ino: Ino,
+        offset: u64,
+        data: &[u8],
+        mtime: Mtime,
+    ) -> Result<usize> {
+        let Self {
+            tree,
+            pages,
+            wal,
+            changed,
+            ..
+        } = self;
+        let node = file_mut(tree, ino)?;
+        let Content::File(contents) = &mut node.content else {
+            return Err(not_a_file());
+        };
+        let holes = wal
+            .contains(ino)
+            .then(|| holes(contents, offset, data.len()));
+        let written = contents.write(pages, offset, data)?;
+        if let Some(holes) = holes {
+            let first = offset / PAGE_BYTES as u64;
+            let was_hole = |page: u64| holes[(page - first) as usize];
+            wal.wrote(ino, contents.len(), offset, &data[..written], &was_hole);
+        }
+        node.mtime = mtime;
+        *changed = true;
+        Ok(written)
+    }
+
+    pub(super) fn set_len(&mut self, ino: Ino, len: u64, mtime: Mtime) -> Result<()> {
+        let Self {
             tree,
             pages,
             changed,
             ..
-        } = &mut *state;
+        } = self;
         let node = file_mut(tree, ino)?;
         let Content::File(contents) = &mut node.content else {
             return Err(not_a_file());
@@ -274,6 +309,12 @@ impl Volume {
         *changed = true;
         Ok(())
     }
+}
+
+/// Which pages of a range are holes, the first page first.
+fn holes(contents: &Contents, offset: u64, bytes: usize) -> Vec<bool> {
+    let pages = offset / PAGE_BYTES as u64..(offset + bytes as u64).div_ceil(PAGE_BYTES as u64);
+    pages.map(|page| contents.is_hole(page)).collect()
 }
 
 /// The file `ino`, to be changed; what is not a file is not copied from the template for nothing.

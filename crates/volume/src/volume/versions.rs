@@ -1,14 +1,32 @@
 //! The versions of a volume: what is durable, what is not yet, and the flush between.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use super::{Snapshot, Volume, manifest_path};
+use store::Position;
+
+use super::layers::Frozen;
+use super::{Snapshot, Volume};
 use crate::error::{Result, VolumeError};
 use crate::id::{DatabaseId, Version};
-use crate::manifest;
+use crate::manifest::{self, Header};
 use crate::page::PAGE_BYTES;
 use crate::slots::Pending;
 use crate::template::Template;
+
+/// What a flush is to write, and what it settles.
+struct Plan {
+    /// Layers that must be on disk before the manifest that is over them.
+    frozen: Vec<Frozen>,
+    snapshot: Snapshot,
+    pending: Pending,
+    version: Version,
+    syncs_asked: u64,
+}
+
+/// Free slots that keep their room, beside a quarter of the live ones: the next writes take them
+/// without asking the file system for room.
+const FREE_SLOTS_KEPT: usize = 64;
 
 impl Volume {
     /// Makes everything written so far durable as one version, and returns its number. Writes that go
@@ -19,13 +37,28 @@ impl Volume {
     /// whether to try again or to open the volume anew. [`VolumeError::Broken`] after the latter.
     pub fn flush(&self) -> Result<Version> {
         let _held = self.slots_held.lock();
-        let Some((snapshot, pending, version)) = self.begin_flush()? else {
+        let Some(plan) = self.begin_flush()? else {
             return Ok(self.version());
         };
-        let written = self.write_version(&snapshot, version);
+        let written = self.write_versions(&plan);
+        let Plan {
+            frozen,
+            snapshot,
+            pending,
+            version,
+            syncs_asked,
+        } = plan;
+        let applied = snapshot.applied;
         // Before the lock is taken: the writer then need not copy nodes that are shared with it.
         drop(snapshot);
-        self.end_flush(pending, version, written)
+        self.end_flush(pending, version, syncs_asked, frozen.len(), written)?;
+        if let Some(journal) = self.volumes.journal()
+            && applied > 0
+        {
+            journal.release(self.id.get(), Position::from_number(applied + 1));
+        }
+        self.give_back(&frozen)?;
+        Ok(version)
     }
 
     /// Whether something would be lost if the process died now.
@@ -37,7 +70,9 @@ impl Volume {
     /// flushed since. Such a volume needs no files.
     pub fn is_pristine(&self) -> bool {
         let state = self.state.read();
-        state.version == Version::default() && !state.changed && state.pages.own_bytes() == 0
+        state.version == Version::default()
+            && state.tree.is_unchanged()
+            && state.pages.own_bytes() == 0
     }
 
     /// Bytes of pages that the next flush has to make durable, at most.
@@ -45,8 +80,9 @@ impl Volume {
         self.state.read().pages.slots.taken() * PAGE_BYTES as u64
     }
 
-    /// Bytes of the pages that are this volume's own, not its template's; what
-    /// `volume.bytes_max` limits. The pages file can be up to twice as long.
+    /// Bytes of the pages that this volume refers to and that are not its template's; what
+    /// `volume.bytes_max` limits. Pages in layers count, though others may share them. The file of its
+    /// own pages takes up to twice their room while a flush is under way.
     pub fn own_bytes(&self) -> u64 {
         self.state.read().pages.own_bytes()
     }
@@ -66,9 +102,9 @@ impl Volume {
         self.id
     }
 
-    /// The template it was made from.
-    pub fn template(&self) -> &Arc<Template> {
-        &self.template
+    /// The template at the bottom of its base.
+    pub fn template(&self) -> Arc<Template> {
+        Arc::clone(self.state.read().pages.base.bottom())
     }
 
     /// The volume as of now, its slots frozen. They stay as long as the caller holds `slots_held`.
@@ -81,19 +117,42 @@ impl Volume {
 
     /// Plans a flush: what to write, under which number, and what will be free then. `None` if there
     /// is nothing to flush.
-    fn begin_flush(&self) -> Result<Option<(Snapshot, Pending, Version)>> {
+    fn begin_flush(&self) -> Result<Option<Plan>> {
         let mut state = self.state.write();
         state.check_whole()?;
         if !state.is_dirty() {
+            // What is durable already meets every sync that was asked for.
+            state.syncs_met = state.syncs_asked;
             return Ok(None);
         }
         let pending = state.pages.slots.begin_flush();
         state.changed = false;
-        Ok(Some((state.snapshot(), pending, state.version.next())))
+        Ok(Some(Plan {
+            frozen: state.frozen.clone(),
+            snapshot: state.snapshot(),
+            pending,
+            version: state.next_version(),
+            syncs_asked: state.syncs_asked,
+        }))
     }
 
-    /// Acts, without the lock and in this order: pages, then the manifest that refers to them.
-    fn write_version(&self, snapshot: &Snapshot, version: Version) -> Result<(), WriteFailed> {
+    /// Acts, without the lock and in this order: pages, then the manifest that refers to them; the
+    /// layers first.
+    fn write_versions(&self, plan: &Plan) -> Result<(), WriteFailed> {
+        for frozen in &plan.frozen {
+            let path = self.volumes.layer_path(frozen.layer);
+            self.write_version(&path, &frozen.snapshot, frozen.version)?;
+        }
+        let path = self.volumes.manifest_path(self.id);
+        self.write_version(&path, &plan.snapshot, plan.version)
+    }
+
+    fn write_version(
+        &self,
+        path: &Path,
+        snapshot: &Snapshot,
+        version: Version,
+    ) -> Result<(), WriteFailed> {
         if let Some(own) = &snapshot.own {
             // After a failed sync the kernel may count pages as clean that never reached the disk:
             // trying again would succeed and be a lie.
@@ -102,18 +161,18 @@ impl Volume {
                 must_reopen: true,
             })?;
         }
-        let path = manifest_path(&self.directory, self.id);
-        let payload = manifest::encode(self.template.id(), version, &snapshot.tree);
-        let (kind, format) = (manifest::VOLUME_KIND, manifest::FORMAT);
-        store::write_sealed(
-            &store::RealDisk,
-            &path,
-            kind,
-            format,
-            self.id.get(),
-            &payload,
-        )
-        .map_err(|error| {
+        let header = Header {
+            base: snapshot.base.id(),
+            generation: self.volumes.generation(),
+            journal: self.volumes.journal().map_or(0, store::Journal::id),
+            applied: snapshot.applied,
+            version,
+            lsn: snapshot.lsn,
+            epoch: snapshot.epoch,
+        };
+        let payload = manifest::encode(&header, &snapshot.tree, snapshot.base.depth() + 1);
+        let written = self.volumes.write_manifest(path, self.id, &payload);
+        written.map_err(|error| {
             let must_reopen = matches!(error, store::SealedError::NotDurable { .. });
             WriteFailed {
                 error: VolumeError::from_write(error),
@@ -126,14 +185,18 @@ impl Volume {
         &self,
         pending: Pending,
         version: Version,
+        syncs_asked: u64,
+        frozen: usize,
         written: Result<(), WriteFailed>,
-    ) -> Result<Version> {
+    ) -> Result<()> {
         let mut state = self.state.write();
         match written {
             Ok(()) => {
                 state.pages.slots.flush_done(pending);
+                state.frozen.drain(..frozen);
                 state.version = version;
-                Ok(version)
+                state.syncs_met = syncs_asked;
+                Ok(())
             }
             Err(WriteFailed { error, must_reopen }) => {
                 state.pages.slots.flush_failed(pending);
@@ -141,7 +204,8 @@ impl Volume {
                 if must_reopen {
                     state.broken = Some("a sync failed");
                 }
-                let (kept, source) = (state.version, Box::new(error));
+                let kept = state.version;
+                let source = Box::new(error);
                 Err(VolumeError::FlushFailed {
                     kept,
                     must_reopen,
@@ -149,6 +213,24 @@ impl Volume {
                 })
             }
         }
+    }
+
+    /// Gives the file system back the room of what no durable version refers to: all free slots of new
+    /// layers, and those of the own file beyond what the next writes are likely to take.
+    fn give_back(&self, frozen: &[Frozen]) -> Result<()> {
+        for frozen in frozen {
+            if let Some(own) = &frozen.snapshot.own {
+                own.punch(&frozen.free)?;
+            }
+        }
+        // Under the lock: nobody may take a slot while its room is given back.
+        let mut state = self.state.write();
+        let Some(own) = state.pages.own.clone() else {
+            return Ok(());
+        };
+        let kept = FREE_SLOTS_KEPT.max(state.pages.slots.live() as usize / 4);
+        let surplus = state.pages.slots.surplus(kept);
+        own.punch(&surplus)
     }
 }
 

@@ -1,0 +1,195 @@
+//! The WAL of a volume: which files it is in, what a sync hands to the journal, and replay.
+
+use store::Position;
+
+use super::{State, Volume};
+use crate::error::{Result, VolumeError};
+use crate::id::Version;
+use crate::node::{Ino, Mtime, Node};
+use crate::wal::{self, CHUNK_BYTES_HIGH, WAL_DIRECTORY};
+
+/// Mode of a segment that replay makes.
+const SEGMENT_MODE: u32 = 0o600;
+
+/// What must become durable before a reply that may reveal a commit leaves; see [`Volume::owed`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Owed {
+    /// This entry of the journal, and all before it.
+    pub entry: Option<Position>,
+    /// A version that begins after now: a file other than the log was synced.
+    pub version: bool,
+}
+
+impl Volume {
+    /// What `fsync` asks for. Of a file of the WAL: what was written goes to the journal. Of another
+    /// file or directory: the next version. It does not wait; [`Volume::owed`] tells what for.
+    ///
+    /// # Errors
+    /// [`VolumeError::NotFound`]; [`VolumeError::NoSpace`] if the journal has no room left,
+    /// [`VolumeError::Journal`] if it is broken.
+    pub fn sync(&self, ino: Ino) -> Result<()> {
+        let mut state = self.state.write();
+        let in_log = state.wal.contains(ino) || state.wal.is_directory(ino);
+        if in_log && self.volumes.journal().is_some() {
+            let urgent = !state.relaxed;
+            return self.hand_over(&mut state, urgent);
+        }
+        if !in_log || self.volumes.journal().is_none() {
+            state.tree.get(ino)?;
+            state.syncs_asked += 1;
+        }
+        Ok(())
+    }
+
+    /// What must become durable before a reply may leave that reveals what was done until now. The
+    /// log's entry is left out with durability `relaxed`.
+    pub fn owed(&self) -> Owed {
+        let state = self.state.read();
+        let entry = (state.applied > 0 && !state.relaxed)
+            .then(|| Position::from_number(state.applied))
+            .filter(|entry| {
+                let journal = self.volumes.journal();
+                journal.is_some_and(|journal| !journal.is_durable(*entry))
+            });
+        Owed {
+            entry,
+            version: state.syncs_asked > state.syncs_met,
+        }
+    }
+
+    /// The last entry that this volume gave to the journal, to wait for whatever its durability.
+    pub fn last_entry(&self) -> Option<Position> {
+        let applied = self.state.read().applied;
+        (applied > 0).then(|| Position::from_number(applied))
+    }
+
+    /// Durability `relaxed`: replies do not wait, the journal is synced within its interval.
+    pub fn set_relaxed(&self, relaxed: bool) {
+        self.state.write().relaxed = relaxed;
+    }
+
+    /// Files of the WAL, times their length: what `volume.wal_bytes_max` would limit.
+    pub fn wal_segments(&self) -> usize {
+        self.state.read().wal.segment_count()
+    }
+
+    /// LSN past the last byte of WAL that was written, 0 if none was since the volume was made.
+    pub fn wal_end(&self) -> u64 {
+        self.state.read().wal.end()
+    }
+
+    /// Whether it is exactly the durable version `version`: nothing written or replayed since.
+    pub fn is_exactly(&self, version: Version) -> bool {
+        let state = self.state.read();
+        version > Version::default() && state.version == version && !state.is_dirty()
+    }
+
+    /// Gives what was written to the log to the journal.
+    fn hand_over(&self, state: &mut State, urgent: bool) -> Result<()> {
+        let Some(journal) = self.volumes.journal() else {
+            return Ok(());
+        };
+        if state.wal.entry().is_empty() {
+            if urgent && state.applied > 0 {
+                journal.request(Position::from_number(state.applied));
+            }
+            return Ok(());
+        }
+        let position = journal
+            .append(self.id.get(), state.wal.entry(), urgent)
+            .map_err(VolumeError::from_journal)?;
+        state.applied = position.get();
+        state.wal.handed_over();
+        Ok(())
+    }
+
+    /// After a write to the log: chunks do not gather without bound.
+    pub(super) fn log_written(&self, state: &mut State) -> Result<()> {
+        if state.wal.entry().len() >= CHUNK_BYTES_HIGH {
+            self.hand_over(state, false)?;
+        }
+        Ok(())
+    }
+
+    /// Puts the WAL over the version that was opened: all entries of the journal after `applied`.
+    pub(super) fn replay(&mut self, applied: u64) -> Result<()> {
+        let Some(journal) = self.volumes.journal().cloned() else {
+            return Ok(());
+        };
+        let entries = journal
+            .entries(self.id.get())
+            .map_err(VolumeError::from_journal)?;
+        let state = self.state.get_mut();
+        state.applied = applied;
+        for entry in entries {
+            let position = entry.position.get();
+            if position <= applied {
+                continue;
+            }
+            let (segment_bytes, chunks) = wal::decode(&entry.payload).ok_or_else(|| {
+                let reason = format!("entry {position} of the journal is not WAL");
+                VolumeError::corrupt(self.volumes.directory(), reason)
+            })?;
+            for chunk in chunks {
+                state.replay_chunk(&chunk, u64::from(segment_bytes))?;
+            }
+            state.applied = position;
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    /// Looks up the log's directory and the segments in it.
+    pub(super) fn find_wal(&mut self) {
+        let Ok(directory) = self.tree.lookup(Ino::ROOT, WAL_DIRECTORY) else {
+            return;
+        };
+        let Ok(entries) = self.tree.list(directory) else {
+            return;
+        };
+        self.wal.set_directory(directory);
+        for entry in entries {
+            self.wal.named(&entry.name, entry.ino);
+        }
+    }
+
+    /// `name` in `directory` leads to `ino` now.
+    pub(super) fn named(&mut self, directory: Ino, name: &str, ino: Ino) {
+        if self.wal.is_directory(directory) {
+            self.wal.named(name, ino);
+        } else if directory == Ino::ROOT && name == WAL_DIRECTORY {
+            self.find_wal();
+        }
+    }
+
+    fn replay_chunk(&mut self, chunk: &wal::Chunk<'_>, segment_bytes: u64) -> Result<()> {
+        let directory = match self.tree.lookup(Ino::ROOT, WAL_DIRECTORY) {
+            Ok(directory) => directory,
+            Err(VolumeError::NotFound) => {
+                let node = Node::directory(0o700, Mtime::default());
+                self.create(Ino::ROOT, WAL_DIRECTORY, node)?
+            }
+            Err(error) => return Err(error),
+        };
+        let name = chunk.segment.name();
+        let ino = match self.tree.lookup(directory, &name) {
+            Ok(ino) => ino,
+            Err(VolumeError::NotFound) => {
+                let node = Node::file(SEGMENT_MODE, Mtime::default());
+                self.create(directory, &name, node)?
+            }
+            Err(error) => return Err(error),
+        };
+        let len = self.tree.get(ino)?.contents()?.len();
+        if len < segment_bytes {
+            self.set_len(ino, segment_bytes, Mtime::default())?;
+        }
+        let mut done = 0;
+        while done < chunk.bytes.len() {
+            let at = u64::from(chunk.offset) + done as u64;
+            done += self.write(ino, at, &chunk.bytes[done..], Mtime::default())?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,216 @@
+//! The volumes of a data directory: what they share.
+//!
+//! In one directory, for each database that was ever flushed `ID.manifest` and, once it has own pages,
+//! `ID.EPOCH.pages`; for each layer `ORIGIN.EPOCH.manifest` and `ORIGIN.EPOCH.pages`.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+use store::{Disk, Journal, OpenHow, RealDisk};
+
+use crate::base::{Base, LAYERS_MAX};
+use crate::error::{Result, VolumeError};
+use crate::id::{BaseId, DatabaseId, LayerId, TemplateId};
+use crate::manifest::{self, Header, Malformed};
+use crate::pages_file::PagesFile;
+use crate::slots::slot_count;
+use crate::template::Template;
+
+/// Finds a template; the empty one is never asked for.
+pub type FindTemplate = dyn Fn(TemplateId) -> Result<Arc<Template>> + Send + Sync;
+
+/// What the volumes of a data directory share: disk, journal, generation, and the bases they have
+/// in common.
+pub struct Volumes {
+    disk: Arc<dyn Disk>,
+    directory: PathBuf,
+    journal: Option<Journal>,
+    generation: u64,
+    templates: Box<FindTemplate>,
+    layers: Mutex<HashMap<LayerId, Weak<Base>>>,
+}
+
+impl fmt::Debug for Volumes {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Volumes")
+            .field("directory", &self.directory)
+            .field("generation", &self.generation)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Volumes {
+    /// The volumes in `directory`, which exists. Without a journal nothing but a flush is durable.
+    /// `generation` is that of whoever may write them now: above that of every earlier writer.
+    pub fn new(
+        disk: Arc<dyn Disk>,
+        directory: &Path,
+        journal: Option<Journal>,
+        generation: u64,
+        templates: Box<FindTemplate>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            disk,
+            directory: directory.to_owned(),
+            journal,
+            generation,
+            templates,
+            layers: Mutex::default(),
+        })
+    }
+
+    /// Volumes in a directory of the real disk, without journal and templates.
+    pub fn plain(directory: &Path) -> Arc<Self> {
+        let no_templates = Box::new(|_| Err(VolumeError::NotFound));
+        Self::new(Arc::new(RealDisk), directory, None, 1, no_templates)
+    }
+
+    /// The journal, if there is one.
+    pub fn journal(&self) -> Option<&Journal> {
+        self.journal.as_ref()
+    }
+
+    /// The base of that name. One that something in this process is based on is shared.
+    ///
+    /// # Errors
+    /// [`VolumeError::NotFound`] if there is no such base, [`VolumeError::Corrupt`] if its files are
+    /// not what was written.
+    pub fn base(&self, id: BaseId) -> Result<Arc<Base>> {
+        let layer = match id {
+            BaseId::Template(TemplateId::EMPTY) => return Ok(Base::template(Template::empty())),
+            BaseId::Template(id) => {
+                let template = (self.templates)(id)?;
+                if template.id() != id {
+                    return Err(VolumeError::Invalid(
+                        "another template was given than asked",
+                    ));
+                }
+                return Ok(Base::template(template));
+            }
+            BaseId::Layer(layer) => layer,
+        };
+        if let Some(base) = self.layers.lock().get(&layer).and_then(Weak::upgrade) {
+            return Ok(base);
+        }
+        let base = self.open_layer(layer)?;
+        self.keep_layer(layer, &base);
+        Ok(base)
+    }
+
+    /// Removes a layer's files durably; none being there is fine. Nothing may be based on it.
+    ///
+    /// # Errors
+    /// [`VolumeError::Io`] if a file cannot be removed; call again to finish.
+    pub fn remove_layer(&self, layer: LayerId) -> Result<()> {
+        self.layers.lock().remove(&layer);
+        store::remove_sealed(&*self.disk, &self.layer_path(layer))
+            .map_err(VolumeError::from_write)?;
+        self.remove_file(&self.pages_path(layer.origin, layer.epoch))
+    }
+
+    /// The base that a layer is over, read from its file.
+    ///
+    /// # Errors
+    /// [`VolumeError::NotFound`], [`VolumeError::Corrupt`], [`VolumeError::Io`].
+    pub fn base_of_layer(&self, layer: LayerId) -> Result<BaseId> {
+        let path = self.layer_path(layer);
+        Ok(self.read_manifest(&path, layer.origin)?.0.base)
+    }
+
+    pub(crate) fn keep_layer(&self, layer: LayerId, base: &Arc<Base>) {
+        let mut layers = self.layers.lock();
+        layers.retain(|_, base| base.strong_count() > 0);
+        layers.insert(layer, Arc::downgrade(base));
+    }
+
+    fn open_layer(&self, layer: LayerId) -> Result<Arc<Base>> {
+        let path = self.layer_path(layer);
+        let (header, payload) = self.read_manifest(&path, layer.origin)?;
+        let below = self.base(header.base)?;
+        if below.layer_count() >= LAYERS_MAX {
+            return Err(VolumeError::corrupt(&path, "too many layers below it"));
+        }
+        let manifest = manifest::decode(&payload, &below)
+            .map_err(|Malformed(reason)| VolumeError::corrupt(&path, reason))?;
+        let slots = slot_count(&manifest.own_slots);
+        let pages = match slots {
+            0 => None,
+            _ => Some(Arc::new(PagesFile::open(
+                &self.disk,
+                &self.pages_path(layer.origin, layer.epoch),
+                OpenHow::Read,
+                slots,
+            )?)),
+        };
+        Ok(Base::layer(
+            &below,
+            layer,
+            manifest.tree.freeze(),
+            pages,
+            slots,
+        ))
+    }
+
+    /// A manifest's header and its whole payload.
+    pub(crate) fn read_manifest(
+        &self,
+        path: &Path,
+        owner: DatabaseId,
+    ) -> Result<(Header, Vec<u8>)> {
+        let (kind, format) = (manifest::VOLUME_KIND, manifest::FORMAT);
+        let payload = store::read_sealed(&*self.disk, path, kind, format, owner.get())
+            .map_err(|error| VolumeError::from_read(path, error))?;
+        let header = manifest::header_of(&payload)
+            .map_err(|Malformed(reason)| VolumeError::corrupt(path, reason))?;
+        Ok((header, payload))
+    }
+
+    pub(crate) fn write_manifest(
+        &self,
+        path: &Path,
+        owner: DatabaseId,
+        payload: &[u8],
+    ) -> Result<(), store::SealedError> {
+        let (kind, format) = (manifest::VOLUME_KIND, manifest::FORMAT);
+        store::write_sealed(&*self.disk, path, kind, format, owner.get(), payload)
+    }
+
+    pub(crate) fn disk(&self) -> &Arc<dyn Disk> {
+        &self.disk
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    pub(crate) fn manifest_path(&self, id: DatabaseId) -> PathBuf {
+        self.directory.join(format!("{id}.manifest"))
+    }
+
+    pub(crate) fn layer_path(&self, layer: LayerId) -> PathBuf {
+        self.directory.join(format!("{layer}.manifest"))
+    }
+
+    pub(crate) fn pages_path(&self, id: DatabaseId, epoch: u32) -> PathBuf {
+        self.directory.join(format!("{id}.{epoch:x}.pages"))
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Removes a file, if it is there.
+    pub(crate) fn remove_file(&self, path: &Path) -> Result<()> {
+        match self.disk.remove(path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(VolumeError::io("remove", path, source))
+            }
+            _ => Ok(()),
+        }
+    }
+}
