@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use parking_lot::Mutex;
-use volume::{DatabaseId, Volume};
+use volume::{Base, BaseId, DatabaseId, LayerId, Volume, VolumeError};
 use wire::{DatabaseName, PgError, sqlstate};
 
 use crate::databases::{Node, State};
-use crate::directory::Record;
+use crate::directory::{self, Rebase, Record};
+use crate::options::Durability;
 use crate::session::Canceller;
 use crate::slot::Slot;
 
@@ -102,23 +103,47 @@ impl Database {
             .load_volume(node)
             .map_err(|error| volume_error(&error))?;
         opened.set_bytes_max(node.options.limits.volume_bytes_max);
+        opened.set_relaxed(node.options.durability == Durability::Relaxed);
         let opened = Arc::new(opened);
+        self.settle_base(node, &opened)?;
         *volume = Some(Arc::clone(&opened));
         Ok(opened)
     }
 
     fn load_volume(&self, node: &Node) -> volume::Result<Volume> {
-        let directory = node.volumes_directory();
-        if Volume::exists(&directory, self.id)? {
-            return Volume::open(&directory, self.id, &|id| node.template(id));
+        if Volume::exists(&node.volumes, self.id)? {
+            return Volume::open(&node.volumes, self.id);
         }
-        // Nothing of its own yet: it is its template.
-        let template = self
-            .record
-            .lock()
-            .template()
-            .ok_or(volume::VolumeError::NotFound)?;
-        Volume::create(&directory, self.id, node.template(template)?)
+        // No version of its own yet: it is its base, and what the journal holds.
+        let base = self.record.lock().base();
+        let base = node.volumes.base(base.ok_or(VolumeError::NotFound)?)?;
+        Volume::create(&node.volumes, self.id, &base)
+    }
+
+    /// Writes into the directory what the volume is over, if that has changed: because it was shared,
+    /// or because a crash came between sharing it and writing it down.
+    pub(crate) fn settle_base(&self, node: &Node, volume: &Volume) -> Result<(), PgError> {
+        let base = volume.base();
+        let mut record = self.record.lock();
+        if record.base() == Some(base.id()) {
+            return Ok(());
+        }
+        let rebase = Rebase {
+            before: node.chain(record.base())?,
+            after: layers(&base),
+        };
+        let mut new = record.clone();
+        new.layer = rebase.after.first().copied().map(directory::key);
+        let unused = node.directory.rebase(&self.name(), &new, &rebase)?;
+        *record = new;
+        drop(record);
+        node.remove_layers(&unused);
+        Ok(())
+    }
+
+    /// Lets go of a volume that can flush no more; the next use opens its last durable state.
+    pub(crate) fn abandon_volume(&self) {
+        *self.volume.lock() = None;
     }
 
     /// Lets go of the volume, unless it has changes that are not on disk.
@@ -159,11 +184,25 @@ impl Database {
     }
 }
 
+/// The layers of a base, the topmost first.
+pub(crate) fn layers(base: &Base) -> Vec<LayerId> {
+    let mut layers = Vec::new();
+    let mut at = Some(base);
+    while let Some(base) = at {
+        if let BaseId::Layer(layer) = base.id() {
+            layers.push(layer);
+        }
+        at = base.below().map(|below| &**below);
+    }
+    layers
+}
+
 /// What a client is told of a volume's failure.
 pub(crate) fn volume_error(error: &volume::VolumeError) -> PgError {
     use volume::VolumeError as E;
     let code = match error {
-        E::NoSpace { .. } => sqlstate::DISK_FULL,
+        E::NoSpace { .. } | E::DiskFull { .. } => sqlstate::DISK_FULL,
+        E::FlushFailed { source, .. } => return volume_error(source),
         E::Corrupt { .. } => sqlstate::DATA_CORRUPTED,
         _ => sqlstate::IO_ERROR,
     };

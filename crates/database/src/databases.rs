@@ -1,6 +1,6 @@
 //! A data directory, opened.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,12 +10,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use engine::{Engine, EngineError, EngineOptions};
 use parking_lot::{Mutex, RwLock};
-use store::{DirectoryLock, LockError};
-use volume::{DatabaseId, Template, TemplateId, Volume, VolumeError};
+use store::{
+    DirectoryLock, Journal, JournalError, JournalOptions, JournalWriter, LockError, RealDisk,
+};
+use volume::{
+    BaseId, DatabaseId, FindTemplate, LayerId, Template, TemplateId, Volume, VolumeError, Volumes,
+};
 use wire::{DatabaseName, PgError, sqlstate};
 
 use crate::database::{Database, volume_error};
-use crate::directory::{Directory, Record};
+use crate::directory::{self, Directory, Record};
 use crate::maintenance;
 use crate::options::Options;
 use crate::session::{Session, SessionOptions};
@@ -43,7 +47,10 @@ pub(crate) struct Node {
     pub(crate) engine: Engine,
     pub(crate) current: CurrentTemplate,
     pub(crate) directory: Directory,
-    templates: Mutex<HashMap<TemplateId, Arc<Template>>>,
+    /// What all volumes share: the disk, the journal, the bases.
+    pub(crate) volumes: Arc<Volumes>,
+    /// Ends the journal's thread; taken when the node closes.
+    journal_writer: Mutex<Option<JournalWriter>>,
     entries: RwLock<BTreeMap<DatabaseName, Arc<Database>>>,
     /// Changes with every change of the entries.
     generation: AtomicU64,
@@ -131,6 +138,9 @@ pub enum OpenError {
         /// What is wrong.
         reason: String,
     },
+    /// The journal is damaged, belongs to another data directory, or cannot be written.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// A volume could not be looked at.
     #[error(transparent)]
     Volume(#[from] VolumeError),
@@ -177,13 +187,26 @@ impl Databases {
                 .ok_or_else(|| bad(format!("{name} has no id")))?;
             entries.insert(name.clone(), Arc::new(Database::new(name, id, record)));
         }
-        let templates = HashMap::from([(current.template.id(), Arc::clone(&current.template))]);
+        let new_journal = random().map_err(|error| bad(error.to_string()))?;
+        let (generation, journal_id) = directory
+            .begin_generation(new_journal)
+            .map_err(|error| bad(error.to_string()))?;
+        let journal = open_journal(&options, journal_id, generation).await?;
+        let journal_writer = journal.start()?;
+        let volumes = Volumes::new(
+            Arc::new(RealDisk),
+            &data.join("volumes"),
+            Some(journal),
+            generation,
+            find_template(&data.join("templates"), &current.template),
+        );
         let node = Arc::new(Node {
             options,
             engine,
             current,
             directory,
-            templates: Mutex::new(templates),
+            volumes,
+            journal_writer: Mutex::new(Some(journal_writer)),
             entries: RwLock::new(entries),
             generation: AtomicU64::new(1),
             changing: tokio::sync::Mutex::default(),
@@ -319,16 +342,31 @@ impl Node {
         self.entries.read().values().cloned().collect()
     }
 
-    /// The template of that id, opened once.
-    pub(crate) fn template(&self, id: TemplateId) -> volume::Result<Arc<Template>> {
-        let mut templates = self.templates.lock();
-        if let Some(template) = templates.get(&id) {
-            return Ok(Arc::clone(template));
+    /// The layers of a base, the topmost first, read from their files.
+    pub(crate) fn chain(&self, base: Option<BaseId>) -> Result<Vec<LayerId>, PgError> {
+        let mut chain = Vec::new();
+        let mut at = base;
+        while let Some(BaseId::Layer(layer)) = at {
+            chain.push(layer);
+            let below = self.volumes.base_of_layer(layer);
+            at = Some(below.map_err(|error| volume_error(&error))?);
         }
-        let folder = self.options.data_directory.join("templates");
-        let template = template::open_template(&folder, id)?;
-        templates.insert(id, Arc::clone(&template));
-        Ok(template)
+        Ok(chain)
+    }
+
+    /// Removes the files of layers that nothing is over.
+    pub(crate) fn remove_layers(&self, layers: &[LayerId]) {
+        for layer in layers {
+            // What stays is only garbage; the next start sweeps it.
+            if let Err(error) = self.volumes.remove_layer(*layer) {
+                tracing::warn!(%layer, %error, "a layer's files could not be removed");
+            }
+        }
+    }
+
+    /// Stops the journal, writing what it still holds. Nothing can be made durable afterwards.
+    pub(crate) fn close_journal(&self) {
+        drop(self.journal_writer.lock().take());
     }
 
     pub(crate) fn find(&self, name: &DatabaseName) -> Result<Arc<Database>, PgError> {
@@ -357,12 +395,18 @@ impl Node {
             return Err(taken(name));
         }
         let id = self.directory.next_id()?;
-        let (template, parent) = match &source {
-            Source::Template => (self.current.template.id(), None),
+        let (base, parent) = match &source {
+            Source::Template => (BaseId::Template(self.current.template.id()), None),
             Source::Database(parent) => {
                 let parent = self.find(parent)?;
-                (self.fork(&parent, id)?, Some(parent))
+                (self.share(&parent).await?, Some(parent))
             }
+        };
+        let chain = self.chain(Some(base))?;
+        let template = match (&parent, base) {
+            (Some(parent), _) => parent.record().template,
+            (None, BaseId::Template(id)) => id.to_string(),
+            (None, BaseId::Layer(_)) => unreachable!("BUG: only a fork is over a layer"),
         };
         let parent_name = parent
             .as_ref()
@@ -376,12 +420,13 @@ impl Node {
             .unwrap_or_default();
         let record = Record {
             id: id.get(),
-            template: template.to_string(),
+            template,
+            layer: chain.first().copied().map(directory::key),
             created_ms: created.as_millis() as u64,
             parent: parent_name,
             former_names,
         };
-        self.directory.insert(name, &record)?;
+        self.directory.insert(name, &record, &chain)?;
         let database = Arc::new(Database::new(name.clone(), id, record));
         self.entries
             .write()
@@ -390,17 +435,17 @@ impl Node {
         Ok(database)
     }
 
-    /// Copies what a database has of its own; the template that the copy shares with it.
-    fn fork(&self, parent: &Database, id: DatabaseId) -> Result<TemplateId, PgError> {
+    /// The base of a fork of `parent` as it is now. Nothing is copied: what the parent has of its own
+    /// becomes a layer that both are over.
+    async fn share(&self, parent: &Arc<Database>) -> Result<BaseId, PgError> {
         let volume = parent.volume(self)?;
-        let template = volume.template().id();
-        if !volume.is_pristine() {
-            let fork = volume
-                .fork(&self.volumes_directory(), id)
-                .map_err(|error| volume_error(&error))?;
-            fork.flush().map_err(|error| volume_error(&error))?;
-        }
-        Ok(template)
+        let sharing = Arc::clone(&volume);
+        let shared = tokio::task::spawn_blocking(move || sharing.share()).await;
+        let base = shared
+            .map_err(|error| PgError::error(sqlstate::INTERNAL_ERROR, error.to_string()))?
+            .map_err(|error| volume_error(&error))?;
+        parent.settle_base(self, &volume)?;
+        Ok(base)
     }
 
     pub(crate) async fn delete(&self, name: &DatabaseName, force: bool) -> Result<(), PgError> {
@@ -410,14 +455,27 @@ impl Node {
         if idle.is_err() && !force {
             return Err(in_use(&database));
         }
-        self.directory.remove(name)?;
+        let chain = self.chain(database.record().base())?;
+        let unused = self.directory.remove(name, &chain)?;
         self.entries.write().remove(name);
         self.changed();
         database.mark_dropped();
         if let Ok(mut slot) = idle {
             slot.lose(&database);
         }
-        Volume::remove(&self.volumes_directory(), database.id).map_err(|error| volume_error(&error))
+        self.remove_volume(database.id)
+            .map_err(|error| volume_error(&error))?;
+        self.remove_layers(&unused);
+        Ok(())
+    }
+
+    /// Removes a database's files, but for layers of it that others are over.
+    fn remove_volume(&self, id: DatabaseId) -> volume::Result<()> {
+        Volume::remove(&self.volumes, id, &|epoch| {
+            let layer = LayerId { origin: id, epoch };
+            // Not to know is no reason to remove.
+            self.directory.is_layer(layer).unwrap_or(true)
+        })
     }
 
     pub(crate) async fn rename(
@@ -454,10 +512,10 @@ impl Node {
         self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Removes files of databases that are not in the directory: what a crash in the middle of a
-    /// creation or removal left.
+    /// Removes files and log of databases that are not in the directory: what a crash in the middle of
+    /// a creation or removal left.
     fn sweep(&self) -> Result<(), OpenError> {
-        let known: std::collections::HashSet<u64> = self
+        let known: HashSet<u64> = self
             .entries
             .read()
             .values()
@@ -468,24 +526,98 @@ impl Node {
             path: folder.clone(),
             source,
         };
+        let mut unknown = HashSet::new();
         for entry in fs::read_dir(&folder).map_err(io)? {
             let path = entry.map_err(io)?.path();
-            let Some(id) = file_id(&path) else { continue };
-            if !known.contains(&id.get()) {
-                tracing::info!(%id, "removing the files of a database that does not exist");
-                Volume::remove(&folder, id)?;
+            let Some((id, epoch)) = file_of(&path) else {
+                continue;
+            };
+            let is_layer = match epoch {
+                Some(epoch) => {
+                    let layer = LayerId { origin: id, epoch };
+                    let found = self.directory.is_layer(layer);
+                    found.map_err(|error| OpenError::Directory {
+                        path: folder.clone(),
+                        reason: error.to_string(),
+                    })?
+                }
+                None => false,
+            };
+            if !known.contains(&id.get()) && !is_layer {
+                unknown.insert(id);
+            }
+        }
+        for id in unknown {
+            tracing::info!(%id, "removing the files of a database that does not exist");
+            self.remove_volume(id)?;
+        }
+        for owner in self.volumes.journal().into_iter().flat_map(Journal::owners) {
+            if let Some(journal) = self.volumes.journal()
+                && !known.contains(&owner)
+            {
+                journal.forget(owner);
             }
         }
         Ok(())
     }
 }
 
-/// The database that a file of the volumes' folder belongs to: `ID.pages` and the like.
-fn file_id(path: &Path) -> Option<DatabaseId> {
-    let name = path.file_name()?.to_str()?;
-    let (id, _) = name.split_once('.')?;
-    DatabaseId::new(u64::from_str_radix(id, 16).ok()?)
+/// The database that a file of the volumes' folder belongs to, and the epoch in its name: `ID.manifest`,
+/// `ID.EPOCH.pages` and the like.
+fn file_of(path: &Path) -> Option<(DatabaseId, Option<u32>)> {
+    let mut parts = path.file_name()?.to_str()?.split('.');
+    let id = DatabaseId::new(u64::from_str_radix(parts.next()?, 16).ok()?)?;
+    let epoch = parts.next()?;
+    Some((id, u32::from_str_radix(epoch, 16).ok()))
 }
+
+fn random() -> Result<u64, getrandom::Error> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes)?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
+/// Opens the journal, reading all that it holds.
+async fn open_journal(options: &Options, id: u64, generation: u64) -> Result<Journal, OpenError> {
+    let folder = options.data_directory.join("journal");
+    let settings = JournalOptions {
+        segment_bytes: JOURNAL_SEGMENT_BYTES,
+        unsynced_entries_max: options.limits.flush_entries_max,
+        sync_interval: options.limits.flush_interval,
+        ..JournalOptions::default()
+    };
+    let opening = tokio::task::spawn_blocking(move || {
+        Journal::open(Arc::new(RealDisk), &folder, id, generation, settings)
+    });
+    let journal = opening
+        .await
+        .map_err(|error| EngineError::Image(error.to_string()))??;
+    if journal.id() == id {
+        return Ok(journal);
+    }
+    Err(OpenError::Directory {
+        path: options.data_directory.join("journal"),
+        reason: "the journal belongs to another data directory: put the right one back".to_owned(),
+    })
+}
+
+/// Finds templates in their folder, each opened once.
+fn find_template(folder: &Path, current: &Arc<Template>) -> Box<FindTemplate> {
+    let folder = folder.to_owned();
+    let known = Mutex::new(HashMap::from([(current.id(), Arc::clone(current))]));
+    Box::new(move |id: TemplateId| {
+        let mut known = known.lock();
+        if let Some(template) = known.get(&id) {
+            return Ok(Arc::clone(template));
+        }
+        let template = template::open_template(&folder, id)?;
+        known.insert(id, Arc::clone(&template));
+        Ok(template)
+    })
+}
+
+/// Bytes of one file of the journal; two are there from the beginning.
+const JOURNAL_SEGMENT_BYTES: u64 = 16 << 20;
 
 /// `names` and one more at the front, each once.
 fn with_name(mut names: Vec<String>, name: Option<&str>) -> Vec<String> {

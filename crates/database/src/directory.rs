@@ -1,8 +1,10 @@
 //! The directory: every database's name and record, on disk and in memory.
 //!
-//! One `redb` file, two tables. `databases`: name -> record as JSON, so that later versions can add
-//! fields. `counters`: `next_id` -> the lowest id never reserved; ids are not reused, because they
-//! name files.
+//! One `redb` file, three tables. `databases`: name -> record as JSON, so that later versions can add
+//! fields. `layers`: (origin, epoch) -> how many databases and layers are directly over that layer.
+//! `counters`: `next_id` -> the lowest id never reserved (ids are not reused, because they name files),
+//! `generation` -> how often the data directory was opened to be written, `journal` -> the id of its
+//! journal.
 
 use std::ops::Range;
 use std::path::Path;
@@ -10,12 +12,15 @@ use std::path::Path;
 use parking_lot::Mutex;
 use redb::{Database as Redb, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
-use volume::{DatabaseId, TemplateId};
+use volume::{BaseId, DatabaseId, LayerId, TemplateId};
 use wire::{DatabaseName, PgError, sqlstate};
 
 const DATABASES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("databases");
 const COUNTERS: TableDefinition<'_, &str, u64> = TableDefinition::new("counters");
+const LAYERS: TableDefinition<'_, (u64, u32), u64> = TableDefinition::new("layers");
 const NEXT_ID: &str = "next_id";
+const GENERATION: &str = "generation";
+const JOURNAL: &str = "journal";
 /// How many ids are reserved at once.
 const IDS_RESERVED: u64 = 256;
 
@@ -25,6 +30,9 @@ pub(crate) struct Record {
     pub(crate) id: u64,
     /// 32 hexadecimal digits.
     pub(crate) template: String,
+    /// The layer that it is over, origin and epoch; none if it is over the template itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) layer: Option<(u64, u32)>,
     /// Milliseconds since the Unix epoch.
     pub(crate) created_ms: u64,
     /// The database that it was forked from.
@@ -46,6 +54,62 @@ impl Record {
     }
 }
 
+impl Record {
+    /// What its volume is over.
+    pub(crate) fn base(&self) -> Option<BaseId> {
+        match self.layer {
+            Some((origin, epoch)) => {
+                let origin = DatabaseId::new(origin)?;
+                Some(BaseId::Layer(LayerId { origin, epoch }))
+            }
+            None => self.template().map(BaseId::Template),
+        }
+    }
+}
+
+/// A change of what a database's volume is over.
+pub(crate) struct Rebase {
+    /// The layers it was over, the topmost first.
+    pub(crate) before: Vec<LayerId>,
+    /// The layers it is over, the topmost first.
+    pub(crate) after: Vec<LayerId>,
+}
+
+/// A layer as a key of the table.
+pub(crate) fn key(layer: LayerId) -> (u64, u32) {
+    (layer.origin.get(), layer.epoch)
+}
+
+type Layers<'a> = redb::Table<'a, (u64, u32), u64>;
+
+/// One more is over the first of `chain`, which stands over the rest.
+fn hold(layers: &mut Layers<'_>, chain: &[LayerId]) -> Result<(), redb::Error> {
+    for layer in chain {
+        let count = layers.get(key(*layer))?.map_or(0, |count| count.value());
+        layers.insert(key(*layer), count + 1)?;
+        // Known already: it holds what is below it.
+        if count > 0 {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// One less is over the first of `chain`; the layers that nothing is over any more.
+fn let_go(layers: &mut Layers<'_>, chain: &[LayerId]) -> Result<Vec<LayerId>, redb::Error> {
+    let mut unused = Vec::new();
+    for layer in chain {
+        let count = layers.get(key(*layer))?.map_or(0, |count| count.value());
+        if count > 1 {
+            layers.insert(key(*layer), count - 1)?;
+            break;
+        }
+        layers.remove(key(*layer))?;
+        unused.push(*layer);
+    }
+    Ok(unused)
+}
+
 /// The names and records on disk.
 pub(crate) struct Directory {
     file: Redb,
@@ -58,6 +122,7 @@ impl Directory {
         let file = Redb::create(path)?;
         let transaction = file.begin_write()?;
         transaction.open_table(DATABASES)?;
+        transaction.open_table(LAYERS)?;
         transaction.open_table(COUNTERS)?;
         transaction.commit()?;
         Ok(Self {
@@ -99,9 +164,29 @@ impl Directory {
         id.ok_or_else(|| internal("the directory has run out of ids"))
     }
 
-    pub(crate) fn insert(&self, name: &DatabaseName, record: &Record) -> Result<(), PgError> {
+    /// The generation of this opening, above all before it, and the id of the journal: `new_journal`
+    /// if there was none yet.
+    pub(crate) fn begin_generation(&self, new_journal: u64) -> Result<(u64, u64), PgError> {
+        self.write(|transaction| {
+            let mut counters = transaction.open_table(COUNTERS)?;
+            let generation = counters.get(GENERATION)?.map_or(0, |value| value.value()) + 1;
+            counters.insert(GENERATION, generation)?;
+            let journal = counters.get(JOURNAL)?.map(|value| value.value());
+            counters.insert(JOURNAL, journal.unwrap_or(new_journal))?;
+            Ok((generation, journal.unwrap_or(new_journal)))
+        })
+    }
+
+    /// Adds a database, over the first of `chain` if there are any.
+    pub(crate) fn insert(
+        &self,
+        name: &DatabaseName,
+        record: &Record,
+        chain: &[LayerId],
+    ) -> Result<(), PgError> {
         let bytes = serde_json::to_vec(record).map_err(|error| internal(&error.to_string()))?;
         self.write(|transaction| {
+            hold(&mut transaction.open_table(LAYERS)?, chain)?;
             transaction
                 .open_table(DATABASES)?
                 .insert(name.as_str(), bytes.as_slice())?;
@@ -109,10 +194,48 @@ impl Directory {
         })
     }
 
-    pub(crate) fn remove(&self, name: &DatabaseName) -> Result<(), PgError> {
+    /// Writes down that a database is over other layers now; the layers that nothing needs any more.
+    pub(crate) fn rebase(
+        &self,
+        name: &DatabaseName,
+        record: &Record,
+        rebase: &Rebase,
+    ) -> Result<Vec<LayerId>, PgError> {
+        let bytes = serde_json::to_vec(record).map_err(|error| internal(&error.to_string()))?;
+        self.write(|transaction| {
+            let mut layers = transaction.open_table(LAYERS)?;
+            hold(&mut layers, &rebase.after)?;
+            let unused = let_go(&mut layers, &rebase.before)?;
+            transaction
+                .open_table(DATABASES)?
+                .insert(name.as_str(), bytes.as_slice())?;
+            Ok(unused)
+        })
+    }
+
+    /// Removes a database that is over `chain`; the layers that nothing needs any more.
+    pub(crate) fn remove(
+        &self,
+        name: &DatabaseName,
+        chain: &[LayerId],
+    ) -> Result<Vec<LayerId>, PgError> {
         self.write(|transaction| {
             transaction.open_table(DATABASES)?.remove(name.as_str())?;
-            Ok(())
+            let_go(&mut transaction.open_table(LAYERS)?, chain)
+        })
+    }
+
+    /// Whether something is over a layer.
+    pub(crate) fn is_layer(&self, layer: LayerId) -> Result<bool, PgError> {
+        let look = || -> Result<bool, redb::Error> {
+            let transaction = self.file.begin_read()?;
+            Ok(transaction.open_table(LAYERS)?.get(key(layer))?.is_some())
+        };
+        look().map_err(|error| {
+            PgError::error(
+                sqlstate::IO_ERROR,
+                format!("the directory of databases: {error}"),
+            )
         })
     }
 
@@ -167,20 +290,60 @@ mod tests {
         let record = Record {
             id: 7,
             template: format!("{:032x}", 5),
+            layer: None,
             created_ms: 9,
             parent: None,
             former_names: vec![],
         };
         let first = {
             let directory = Directory::open(&path).unwrap();
-            directory.insert(&name("a"), &record).unwrap();
-            directory.insert(&name("gone"), &record).unwrap();
-            directory.remove(&name("gone")).unwrap();
+            directory.insert(&name("a"), &record, &[]).unwrap();
+            directory.insert(&name("gone"), &record, &[]).unwrap();
+            directory.remove(&name("gone"), &[]).unwrap();
             directory.rename(&name("a"), &name("b"), &record).unwrap();
             directory.next_id().unwrap()
         };
         let directory = Directory::open(&path).unwrap();
         assert_eq!(directory.load().unwrap(), [(name("b"), record)]);
         assert!(directory.next_id().unwrap().get() > first.get());
+    }
+
+    #[test]
+    fn layers_go_with_the_last_that_is_over_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = Directory::open(&folder.path().join("directory.redb")).unwrap();
+        let name = |text: &str| DatabaseName::parse(text).unwrap();
+        let record = Record {
+            id: 7,
+            template: format!("{:032x}", 5),
+            layer: None,
+            created_ms: 9,
+            parent: None,
+            former_names: vec![],
+        };
+        let layer = |epoch| LayerId {
+            origin: DatabaseId::new(7).unwrap(),
+            epoch,
+        };
+        let rebase = |before: &[LayerId], after: &[LayerId]| {
+            let (before, after) = (before.to_vec(), after.to_vec());
+            directory
+                .rebase(&name("a"), &record, &Rebase { before, after })
+                .unwrap()
+        };
+        directory.insert(&name("a"), &record, &[]).unwrap();
+        assert_eq!(rebase(&[], &[layer(0)]), []);
+        directory.insert(&name("b"), &record, &[layer(0)]).unwrap();
+        // Shared again: the new layer is over the old one, and takes the parent's place there.
+        assert_eq!(rebase(&[layer(0)], &[layer(1), layer(0)]), []);
+        directory
+            .insert(&name("c"), &record, &[layer(1), layer(0)])
+            .unwrap();
+        let remove = |text: &str, chain: &[LayerId]| directory.remove(&name(text), chain).unwrap();
+        assert_eq!(remove("b", &[layer(0)]), []);
+        assert_eq!(remove("a", &[layer(1), layer(0)]), []);
+        assert!(directory.is_layer(layer(0)).unwrap());
+        assert_eq!(remove("c", &[layer(1), layer(0)]), [layer(1), layer(0)]);
+        assert!(!directory.is_layer(layer(0)).unwrap());
     }
 }

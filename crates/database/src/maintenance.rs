@@ -5,33 +5,68 @@ use std::time::Duration;
 
 use wire::PgError;
 
-use crate::database::{Database, volume_error};
+use crate::database::Database;
 use crate::databases::Node;
+use crate::gate;
 use crate::session::Canceller;
 
-/// Shortest time between two looks.
-const TICK_MIN: Duration = Duration::from_millis(10);
+/// Time between two looks.
+const TICK: Duration = Duration::from_millis(100);
 /// How long a stop waits for a statement that it has cancelled.
 const STOP_WAIT: Duration = Duration::from_secs(5);
 
-/// Flushes what changed, and puts quiet databases to sleep, until the node is gone.
+/// Writes versions where they are due, and puts quiet databases to sleep, until the node is gone.
 pub(crate) async fn run(node: Weak<Node>) {
     loop {
         let Some(strong) = node.upgrade() else { return };
-        let interval = strong.options.limits.flush_interval.max(TICK_MIN);
         for database in strong.databases() {
-            if let Err(error) = flush(&database).await {
+            if let Err(error) = flush_if_due(&strong, &database).await {
                 tracing::error!(database = %database.name(), %error, "a flush failed");
             }
             sleep_if_quiet(&strong, &database).await;
         }
+        shrink_journal(&strong).await;
         drop(strong);
-        tokio::time::sleep(interval).await;
+        tokio::time::sleep(TICK).await;
     }
 }
 
-/// Makes a database's state of this moment durable. It is as after a crash at this moment: all
-/// that was committed is in it.
+/// Writes a version after a checkpoint, and when much was written since the last one.
+async fn flush_if_due(node: &Node, database: &Database) -> Result<(), PgError> {
+    let Some(volume) = database.open_volume() else {
+        return Ok(());
+    };
+    let much = volume.dirty_bytes() > node.options.limits.dirty_bytes_max;
+    if database.is_dropped() || !(much || volume.owed().version) {
+        return Ok(());
+    }
+    gate::flush(&volume).await
+}
+
+/// Flushes the database that the journal's oldest entry is kept for, when the journal is large.
+async fn shrink_journal(node: &Node) {
+    let Some(journal) = node.volumes.journal() else {
+        return;
+    };
+    if journal.bytes() <= node.options.limits.journal_bytes_max {
+        return;
+    }
+    let owner = journal.oldest_owner();
+    let oldest = node
+        .databases()
+        .into_iter()
+        .find(|database| Some(database.id.get()) == owner);
+    let Some(database) = oldest else { return };
+    let flushed = match database.volume(node) {
+        Ok(volume) => gate::flush(&volume).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = flushed {
+        tracing::error!(database = %database.name(), %error, "the journal cannot shrink");
+    }
+}
+
+/// Makes a database's state of this moment durable as a version.
 async fn flush(database: &Database) -> Result<(), PgError> {
     let Some(volume) = database.open_volume() else {
         return Ok(());
@@ -39,15 +74,7 @@ async fn flush(database: &Database) -> Result<(), PgError> {
     if volume.is_pristine() || !volume.dirty() || database.is_dropped() {
         return Ok(());
     }
-    let flushed = tokio::task::spawn_blocking(move || volume.flush()).await;
-    match flushed {
-        Ok(Ok(_version)) => Ok(()),
-        Ok(Err(error)) => Err(volume_error(&error)),
-        Err(error) => Err(PgError::error(
-            wire::sqlstate::INTERNAL_ERROR,
-            error.to_string(),
-        )),
-    }
+    gate::flush(&volume).await
 }
 
 async fn sleep_if_quiet(node: &Node, database: &Arc<Database>) {
@@ -98,5 +125,6 @@ pub(crate) async fn close(node: &Arc<Node>) -> Result<(), PgError> {
             first = first.and(Err(error));
         }
     }
+    node.close_journal();
     first
 }

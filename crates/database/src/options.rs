@@ -17,6 +17,8 @@ pub struct Options {
     pub cache_directory: PathBuf,
     /// Whether a database that is asked for and not there is made (`databases.auto_create`).
     pub auto_create: bool,
+    /// What an acknowledged commit has reached (`durability.level`).
+    pub durability: Durability,
     /// Limits, each with its name in the configuration.
     pub limits: Limits,
     /// Told about work that takes seconds, which happens once a machine.
@@ -30,6 +32,7 @@ impl Options {
             data_directory: data_directory.into(),
             cache_directory: cache_directory.into(),
             auto_create: true,
+            durability: Durability::default(),
             limits: Limits::default(),
             progress: Arc::new(Silent),
         }
@@ -43,9 +46,22 @@ impl fmt::Debug for Options {
             .field("data_directory", &self.data_directory)
             .field("cache_directory", &self.cache_directory)
             .field("auto_create", &self.auto_create)
+            .field("durability", &self.durability)
             .field("limits", &self.limits)
             .finish_non_exhaustive()
     }
+}
+
+/// What an acknowledged commit has reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// This process: a crash may take the commits of the last `durability.flush_interval_ms`, or the
+    /// last `durability.flush_entries_max` of the node, whichever is less; never one without those
+    /// after it.
+    Relaxed,
+    /// This node's disk: a commit is acknowledged once its WAL is synced.
+    #[default]
+    Local,
 }
 
 /// Limits of each database and of the node.
@@ -60,9 +76,18 @@ pub struct Limits {
     /// `sessions.wait_ms_max`: longest wait for a database that another session uses. Past it
     /// the connection fails with 53300. Default 60 s.
     pub session_wait_max: Duration,
-    /// `durability.flush_interval_ms`: longest time between a commit and its flush to disk.
-    /// Default 1 s.
+    /// `durability.flush_interval_ms`: longest time between a commit and its flush to disk with
+    /// durability `relaxed`. Default 1 s.
     pub flush_interval: Duration,
+    /// `durability.flush_entries_max`: most syncs of WAL, of all databases together, that wait for
+    /// their flush with durability `relaxed`. Default 1,000.
+    pub flush_entries_max: u64,
+    /// `volume.dirty_bytes_max`: bytes of pages of one database that are written and in no durable
+    /// version; past it a version is written in the background. Default 32 MiB.
+    pub dirty_bytes_max: u64,
+    /// `journal.bytes_max`: bytes of the journal past which the database that holds its oldest
+    /// entry is flushed, so that it can shrink. Default 256 MiB.
+    pub journal_bytes_max: u64,
     /// `databases.idle_ms`: how long a database without a session stays awake. Default 10 s.
     pub idle: Duration,
 }
@@ -74,6 +99,9 @@ impl Default for Limits {
             volume_bytes_max: volume::BYTES_MAX_DEFAULT,
             session_wait_max: Duration::from_secs(60),
             flush_interval: Duration::from_secs(1),
+            flush_entries_max: 1_000,
+            dirty_bytes_max: 32 << 20,
+            journal_bytes_max: 256 << 20,
             idle: Duration::from_secs(10),
         }
     }

@@ -13,6 +13,7 @@ use wire::{DatabaseName, PgError, sqlstate};
 use crate::catalog;
 use crate::database::Database;
 use crate::databases::{Node, Source};
+use crate::gate::{self, Gated, Ungate};
 use crate::slot::{self, Slot};
 use crate::statements::{Handling, Statements};
 use crate::template::SUPERUSER;
@@ -253,15 +254,31 @@ impl Session {
         messages: Bytes,
         io: Option<Box<dyn ClientIo>>,
     ) -> Result<(Bytes, Option<Box<dyn ClientIo>>), SessionEnded> {
+        let mut ungate = None;
         if let Some(slot) = &mut self.slot
             && let Some(backend) = &mut slot.backend
         {
+            let io = io.map(|io| {
+                let (gated, key) = Gated::new(io, backend.volume());
+                ungate = Some(key);
+                Box::new(gated) as Box<dyn ClientIo>
+            });
             backend.attach(io);
         }
         let mut output = BytesMut::new();
         let result = self.handle(messages, &mut output).await;
-        let backend = self.slot.as_mut().and_then(|slot| slot.backend.as_mut());
-        let io = backend.and_then(|backend| backend.attach(None));
+        if let Some(backend) = self.slot.as_mut().and_then(|slot| slot.backend.as_mut()) {
+            backend.attach(None);
+        }
+        // Also after an error: what comes before it may reveal a commit.
+        let settled = match self.database.open_volume() {
+            Some(volume) => gate::settle(&volume).await,
+            None => Ok(()),
+        };
+        if let Err(error) = settled {
+            return Err(self.not_durable(error));
+        }
+        let io = ungate.and_then(Ungate::take);
         match result {
             Ok(()) => Ok((output.freeze(), io)),
             Err(ended) => {
@@ -547,6 +564,20 @@ impl Session {
             output.extend_from_slice(&answer);
         }
         Ok(())
+    }
+
+    /// What was committed could not be made durable: nobody may see it, so the backend goes, and what
+    /// it answered is not told.
+    fn not_durable(&mut self, error: PgError) -> SessionEnded {
+        tracing::error!(database = %self.database.name(), %error, "a commit is not durable");
+        if let Some(slot) = &mut self.slot {
+            slot.lose(&self.database);
+        }
+        self.database.abandon_volume();
+        let error = PgError::fatal(error.code(), error.message().to_owned())
+            .detail("The last statements are not acknowledged: they may or may not be kept.")
+            .hint("Connect again: the database starts from its last durable commit.");
+        self.ended(error)
     }
 
     fn ended(&self, error: PgError) -> SessionEnded {

@@ -175,10 +175,7 @@ pub(crate) fn decode(payload: &[u8], base: &Base) -> Result<Manifest, Malformed>
         slot_count(&own_slots) == slot_limit,
         "the number of own slots is wrong",
     )?;
-    Ok(Manifest {
-        tree,
-        own_slots,
-    })
+    Ok(Manifest { tree, own_slots })
 }
 
 /// Encodes a template; node n stands at index n - 1.

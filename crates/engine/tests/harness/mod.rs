@@ -7,14 +7,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use dormouse_engine::{Backend, BackendError, BackendLimits, Engine, EngineOptions, Image};
-use volume::{DatabaseId, Template, TemplateId, Volume};
+use volume::{Base, DatabaseId, Template, TemplateId, Volume, Volumes};
 
 /// What tests fork backends from.
 pub(crate) struct Ground {
     pub(crate) engine: Engine,
     pub(crate) image: Image,
     template: Arc<Template>,
-    folder: tempfile::TempDir,
+    volumes: Arc<Volumes>,
+    _folder: tempfile::TempDir,
     next: AtomicU64,
 }
 
@@ -41,11 +42,21 @@ impl Ground {
         let id = TemplateId::from_bytes([7; 16]);
         volume.save_as_template(&path, id).unwrap();
         drop(backend);
+        let template = Template::open(&path).unwrap();
+        let found = Arc::clone(&template);
+        let volumes = Volumes::new(
+            Arc::new(store::RealDisk),
+            folder.path(),
+            None,
+            1,
+            Box::new(move |_| Ok(Arc::clone(&found))),
+        );
         Self {
             engine,
             image,
-            template: Template::open(&path).unwrap(),
-            folder,
+            template,
+            volumes,
+            _folder: folder,
             next: AtomicU64::new(1),
         }
     }
@@ -57,12 +68,13 @@ impl Ground {
     /// A new database.
     pub(crate) fn volume(&self) -> Arc<Volume> {
         let template = Arc::clone(&self.template);
-        Arc::new(Volume::create(self.folder.path(), self.id(), template).unwrap())
+        Arc::new(Volume::create(&self.volumes, self.id(), &Base::template(template)).unwrap())
     }
 
     /// A database that starts as `volume` is now.
     pub(crate) fn copy(&self, volume: &Volume) -> Arc<Volume> {
-        Arc::new(volume.fork(self.folder.path(), self.id()).unwrap())
+        let base = self.volumes.base(volume.share().unwrap()).unwrap();
+        Arc::new(Volume::create(&self.volumes, self.id(), &base).unwrap())
     }
 
     pub(crate) async fn fork(&self, volume: &Arc<Volume>) -> Backend {

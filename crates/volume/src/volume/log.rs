@@ -1,6 +1,6 @@
 //! The WAL of a volume: which files it is in, what a sync hands to the journal, and replay.
 
-use store::Position;
+use store::{JournalError, Position};
 
 use super::{State, Volume};
 use crate::error::{Result, VolumeError};
@@ -57,6 +57,11 @@ impl Volume {
         }
     }
 
+    /// The journal that its WAL goes to, if it has one.
+    pub fn journal(&self) -> Option<&store::Journal> {
+        self.volumes.journal()
+    }
+
     /// The last entry that this volume gave to the journal, to wait for whatever its durability.
     pub fn last_entry(&self) -> Option<Position> {
         let applied = self.state.read().applied;
@@ -95,9 +100,15 @@ impl Volume {
             }
             return Ok(());
         }
-        let position = journal
-            .append(self.id.get(), state.wal.entry(), urgent)
-            .map_err(VolumeError::from_journal)?;
+        let position = loop {
+            match journal.append(self.id.get(), state.wal.entry(), urgent) {
+                // Faster than the disk: the database waits for what it wrote before.
+                Err(JournalError::BufferFull { .. }) if state.applied > 0 => journal
+                    .wait_durable(Position::from_number(state.applied))
+                    .map_err(VolumeError::from_journal)?,
+                appended => break appended.map_err(VolumeError::from_journal)?,
+            }
+        };
         state.applied = position.get();
         state.wal.handed_over();
         Ok(())

@@ -1,0 +1,114 @@
+//! The output gate: no byte that may reveal a commit leaves before that commit is durable.
+//!
+//! The backend never waits for the disk. What its syncs asked for is owed by its volume; whoever lets
+//! bytes of it out waits here until that is on the disk.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::BytesMut;
+use engine::{ClientIo, ClientIoError};
+use parking_lot::Mutex;
+use volume::{Owed, Volume};
+use wire::{PgError, sqlstate};
+
+use crate::database::volume_error;
+
+/// Waits until everything is durable that the volume's syncs have asked for so far.
+///
+/// # Errors
+/// What made it fail: no byte may leave then, and the backend must be given up, for it shows what
+/// is not durable.
+pub(crate) async fn settle(volume: &Arc<Volume>) -> Result<(), PgError> {
+    let Owed { entry, version } = volume.owed();
+    if let Some(entry) = entry
+        && let Some(journal) = volume.journal()
+    {
+        journal.durable(entry).await.map_err(|error| {
+            PgError::fatal(sqlstate::IO_ERROR, format!("the journal: {error}")).detail(
+                "What was not acknowledged may or may not be there when the database starts again.",
+            )
+        })?;
+    }
+    if version {
+        flush(volume).await?;
+    }
+    Ok(())
+}
+
+/// Makes the volume's state of this moment durable as a version.
+pub(crate) async fn flush(volume: &Arc<Volume>) -> Result<(), PgError> {
+    let volume = Arc::clone(volume);
+    match tokio::task::spawn_blocking(move || volume.flush()).await {
+        Ok(Ok(_version)) => Ok(()),
+        Ok(Err(error)) => Err(volume_error(&error)),
+        Err(error) => Err(PgError::error(sqlstate::INTERNAL_ERROR, error.to_string())),
+    }
+}
+
+/// A client's connection behind the gate, for what leaves in the middle of a statement.
+pub(crate) struct Gated {
+    io: Arc<Mutex<Option<Box<dyn ClientIo>>>>,
+    volume: Arc<Volume>,
+    waiting: Option<Pin<Box<dyn Future<Output = Result<(), PgError>> + Send>>>,
+}
+
+/// Gets the connection back from behind the gate.
+pub(crate) struct Ungate(Arc<Mutex<Option<Box<dyn ClientIo>>>>);
+
+impl Gated {
+    pub(crate) fn new(io: Box<dyn ClientIo>, volume: Arc<Volume>) -> (Self, Ungate) {
+        let io = Arc::new(Mutex::new(Some(io)));
+        let ungate = Ungate(Arc::clone(&io));
+        let gated = Self {
+            io,
+            volume,
+            waiting: None,
+        };
+        (gated, ungate)
+    }
+}
+
+impl Ungate {
+    pub(crate) fn take(self) -> Option<Box<dyn ClientIo>> {
+        self.0.lock().take()
+    }
+}
+
+impl ClientIo for Gated {
+    fn poll_fill(
+        &mut self,
+        context: &mut Context<'_>,
+        input: &mut BytesMut,
+    ) -> Poll<Result<(), ClientIoError>> {
+        match &mut *self.io.lock() {
+            Some(io) => io.poll_fill(context, input),
+            None => Poll::Ready(Err(ClientIoError)),
+        }
+    }
+
+    fn poll_drain(
+        &mut self,
+        context: &mut Context<'_>,
+        output: &mut BytesMut,
+    ) -> Poll<Result<(), ClientIoError>> {
+        if self.waiting.is_none() && self.volume.owed() != Owed::default() {
+            let volume = Arc::clone(&self.volume);
+            self.waiting = Some(Box::pin(async move { settle(&volume).await }));
+        }
+        if let Some(waiting) = &mut self.waiting {
+            let settled = ready!(waiting.as_mut().poll(context));
+            self.waiting = None;
+            if let Err(error) = settled {
+                tracing::error!(%error, "output is held back: its commit is not durable");
+                return Poll::Ready(Err(ClientIoError));
+            }
+        }
+        match &mut *self.io.lock() {
+            Some(io) => io.poll_drain(context, output),
+            None => Poll::Ready(Err(ClientIoError)),
+        }
+    }
+}
