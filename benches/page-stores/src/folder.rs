@@ -83,6 +83,14 @@ pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Reads the files below `folder` once, so that the host has them in memory.
+pub(crate) fn warm(folder: &Path) -> io::Result<()> {
+    for file in files(folder)? {
+        io::copy(&mut fs::File::open(file)?, &mut io::sink())?;
+    }
+    Ok(())
+}
+
 /// Waits until everything written to the file system of `folder` is on its disk, so that nobody pays
 /// for the one before.
 pub(crate) fn settle(folder: &Path) -> Result<()> {

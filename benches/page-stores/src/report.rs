@@ -7,37 +7,52 @@ use crate::{
 };
 use std::fmt::Write as _;
 
-/// A row: what stands before it, and the figure.
-type Row<'a> = (&'a str, &'a str);
+/// A row: what stands before it, the figure, and what its cells show.
+type Row<'a> = (&'a str, &'a str, Cell);
+
+#[derive(Clone, Copy, Debug)]
+enum Cell {
+    /// The median, and the ratios to own and to plain.
+    Ratios,
+    /// The median alone: a count, or a ratio itself.
+    Alone,
+}
+
+use Cell::{Alone, Ratios};
 
 const MANY: [Row<'_>; 16] = [
-    ("make one, durably, ms ↓", "make_ms"),
-    ("disk, MiB ↓", "disk_made_mib"),
-    ("start and read one page, ms ↓", "start_ms"),
-    ("memory after that, MiB ↓", "start_mib"),
-    ("wake one: open, read a page, µs ↓", "wake_p50_us"),
-    ("memory, all awake, MiB ↓", "awake_mib"),
-    ("descriptors, all awake ↓", "awake_descriptors"),
-    ("threads, all awake ↓", "awake_threads"),
-    ("memory, all asleep again, MiB ↓", "asleep_mib"),
-    ("descriptors, all asleep ↓", "asleep_descriptors"),
-    ("threads, all asleep ↓", "asleep_threads"),
-    ("remove one, ms ↓", "remove_ms"),
+    ("make one, durably, ms ↓", "make_ms", Ratios),
+    ("disk, MiB ↓", "disk_made_mib", Alone),
+    ("start and read one page, ms ↓", "start_ms", Alone),
+    ("memory after that, MiB ↓", "start_mib", Alone),
+    ("wake one: open, read a page, µs ↓", "wake_p50_us", Ratios),
+    ("memory, all awake, MiB ↓", "awake_mib", Alone),
+    ("descriptors, all awake ↓", "awake_descriptors", Alone),
+    ("threads, all awake ↓", "awake_threads", Alone),
+    ("memory, all asleep again, MiB ↓", "asleep_mib", Alone),
+    ("descriptors, all asleep ↓", "asleep_descriptors", Alone),
+    ("threads, all asleep ↓", "asleep_threads", Alone),
+    ("remove one, ms ↓", "remove_ms", Ratios),
     (
         "space given back, half removed (1 = all) ↑",
         "given_back_removed",
+        Alone,
     ),
-    ("same, after the engine's compaction ↑", "given_back_tidied"),
-    ("that compaction, s ↓", "tidy_s"),
-    ("disk after it, MiB ↓", "disk_tidied_mib"),
+    (
+        "same, after the engine's compaction ↑",
+        "given_back_tidied",
+        Alone,
+    ),
+    ("that compaction, s ↓", "tidy_s", Alone),
+    ("disk after it, MiB ↓", "disk_tidied_mib", Alone),
 ];
 
 const HOT: [Row<'_>; 5] = [
-    ("pages/s ↑", "hot_pages_per_s"),
-    ("p99 of a batch, µs ↓", "hot_p99_us"),
-    ("disk at most / live bytes ↓", "hot_peak_ratio"),
-    ("disk when closed / live bytes ↓", "hot_end_ratio"),
-    ("bytes written / bytes given ↓", "hot_written_ratio"),
+    ("pages/s ↑", "hot_pages_per_s", Ratios),
+    ("p99 of a batch, µs ↓", "hot_p99_us", Ratios),
+    ("disk at most / live bytes ↓", "hot_peak_ratio", Alone),
+    ("disk when closed / live bytes ↓", "hot_end_ratio", Alone),
+    ("bytes written / bytes given ↓", "hot_written_ratio", Alone),
 ];
 
 /// All tables of a run.
@@ -45,7 +60,7 @@ pub(crate) fn markdown(candidates: &[Candidate], results: &Results) -> String {
     let sizes = &results.sizes;
     let mut out = format!(
         "{}; the run took {:.0} s.\n\
-         Cells: median of the rounds (ratio to own / ratio to plain, medians of ratios within a round).\n",
+         Cells: median of the rounds (ratio to own / ratio to plain: medians of ratios within a round).\n",
         results.machine,
         results.took.as_secs_f64()
     );
@@ -65,22 +80,32 @@ pub(crate) fn markdown(candidates: &[Candidate], results: &Results) -> String {
         let mut rows = vec![
             (
                 "random reads/s ↑".to_owned(),
-                format!("{prefix}read_pages_per_s"),
+                "read_pages_per_s".to_owned(),
+                Ratios,
             ),
-            ("read p99, µs ↓".to_owned(), format!("{prefix}read_p99_us")),
+            (
+                "read p99, µs ↓".to_owned(),
+                "read_p99_us".to_owned(),
+                Ratios,
+            ),
         ];
         for pages in BATCHES {
-            let name = format!("{prefix}write_{pages}");
-            rows.push((
-                format!("batches of {pages}: pages/s ↑"),
-                format!("{name}_pages_per_s"),
-            ));
-            rows.push(("p50, µs ↓".to_owned(), format!("{name}_p50_us")));
-            rows.push(("p99, µs ↓".to_owned(), format!("{name}_p99_us")));
+            for (text, what, cell) in [
+                ("pages/s ↑", "pages_per_s", Ratios),
+                ("p50, µs ↓", "p50_us", Ratios),
+                ("p99, µs ↓", "p99_us", Ratios),
+                ("bytes written / bytes given ↓", "written_ratio", Alone),
+            ] {
+                let text = format!("batches of {pages}: {text}");
+                rows.push((text, format!("write_{pages}_{what}"), cell));
+            }
+        }
+        for (_, name, _) in &mut rows {
+            name.insert_str(0, prefix);
         }
         let rows: Vec<Row<'_>> = rows
             .iter()
-            .map(|(text, name)| (text.as_str(), name.as_str()))
+            .map(|(text, name, cell)| (text.as_str(), name.as_str(), *cell))
             .collect();
         table(&mut out, &title, &rows, candidates, results);
     }
@@ -91,7 +116,7 @@ pub(crate) fn markdown(candidates: &[Candidate], results: &Results) -> String {
         sizes.hot_passes
     );
     table(&mut out, &title, &HOT, candidates, results);
-    let rows = [("the large database, ms ↓", "fork_ms")];
+    let rows = [("the large database, ms ↓", "fork_ms", Ratios)];
     table(&mut out, "Fork", &rows, candidates, results);
     faults(&mut out, candidates, results);
     for note in &results.notes {
@@ -108,21 +133,23 @@ fn table(
     results: &Results,
 ) {
     head(out, title, candidates);
-    for (text, name) in rows {
+    for (text, name, cell) in rows {
         let cells = candidates.iter().map(|candidate| {
-            let Some(value) = results.median(name, *candidate) else {
+            let Some(value) = results.median(name, *candidate).map(short) else {
                 return "-".to_owned();
             };
             let ratio = |base| match results.ratio(name, *candidate, base) {
                 Some(ratio) => short(ratio),
                 None => "-".to_owned(),
             };
-            format!(
-                "{} ({} / {})",
-                short(value),
-                ratio(Candidate::Own),
-                ratio(Candidate::Plain)
-            )
+            match cell {
+                Ratios => format!(
+                    "{value} ({} / {})",
+                    ratio(Candidate::Own),
+                    ratio(Candidate::Plain)
+                ),
+                Alone => value,
+            }
         });
         row(out, text, cells);
     }
@@ -195,7 +222,7 @@ fn line(out: &mut String, text: &str) {
 /// Three digits, and thousands by `k`.
 fn short(value: f64) -> String {
     match value.abs() {
-        0.0 => "0".to_owned(),
+        size if size < 0.005 => "0".to_owned(),
         size if size >= 99_950.0 => format!("{:.0}k", value / 1e3),
         size if size >= 9_995.0 => format!("{:.1}k", value / 1e3),
         size if size >= 99.5 => format!("{value:.0}"),

@@ -30,6 +30,9 @@ struct Run {
     results: Results,
 }
 
+/// One part of a run.
+type Part = fn(&mut Run) -> Result<()>;
+
 /// Compares the stores; data goes below `work`.
 pub(crate) fn run(candidates: &[Candidate], work: &Path, quick: bool) -> Result<Results> {
     itself::raise_descriptors()?;
@@ -42,7 +45,7 @@ pub(crate) fn run(candidates: &[Candidate], work: &Path, quick: bool) -> Result<
         sizes,
         results: Results::new(sizes, itself::machine()?),
     };
-    let parts: [(&str, fn(&mut Run) -> Result<()>); 5] = [
+    let parts: [(&str, Part); 5] = [
         ("many databases", Run::many),
         ("overwriting", Run::hot),
         ("reading and writing", Run::steady),

@@ -39,7 +39,7 @@ impl Sizes {
     pub(crate) const FULL: Self = Self {
         steady_rounds: 5,
         many_rounds: 3,
-        hot_rounds: 3,
+        hot_rounds: 2,
         hot_passes: 50,
         slice: Duration::from_millis(250),
         large_pages: 32_768,
