@@ -58,11 +58,14 @@ const HOT: [Row<'_>; 5] = [
 /// All tables of a run.
 pub(crate) fn markdown(candidates: &[Candidate], results: &Results) -> String {
     let sizes = &results.sizes;
+    let rounds = results.rounds.iter();
+    let rounds: Vec<String> = rounds.map(|(what, n)| format!("{what} {n}")).collect();
     let mut out = format!(
-        "{}; the run took {:.0} s.\n\
+        "{}; the run took {:.0} s; rounds: {}.\n\
          Cells: median of the rounds (ratio to own / ratio to plain: medians of ratios within a round).\n",
         results.machine,
-        results.took.as_secs_f64()
+        results.took.as_secs_f64(),
+        rounds.join(", "),
     );
     for (prefix, title) in [
         (

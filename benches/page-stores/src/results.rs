@@ -15,6 +15,8 @@ pub(crate) struct Results {
     pub(crate) sizes: Sizes,
     pub(crate) machine: String,
     pub(crate) took: Duration,
+    /// How many rounds there were of each kind.
+    pub(crate) rounds: BTreeMap<&'static str, usize>,
     figures: BTreeMap<String, BTreeMap<Candidate, BTreeMap<usize, f64>>>,
     pub(crate) kills: BTreeMap<Candidate, Kills>,
     pub(crate) flips: BTreeMap<Candidate, Flips>,
@@ -28,6 +30,7 @@ impl Results {
             sizes,
             machine,
             took: Duration::ZERO,
+            rounds: BTreeMap::new(),
             figures: BTreeMap::new(),
             kills: BTreeMap::new(),
             flips: BTreeMap::new(),

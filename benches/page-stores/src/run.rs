@@ -88,6 +88,24 @@ impl Run {
         }
     }
 
+    /// Calls `round` with 0, 1, … `most` times, or until time is up, and notes how often that was.
+    fn rounds(
+        &mut self,
+        what: &'static str,
+        most: usize,
+        mut round: impl FnMut(&mut Self, usize) -> Result<()>,
+    ) -> Result<()> {
+        let start = Instant::now();
+        for number in 0..most {
+            round(self, number)?;
+            self.results.rounds.insert(what, number + 1);
+            if start.elapsed() > self.sizes.rounds_limit {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// The stores in another order in each round.
     fn order(&self, round: usize) -> Vec<Candidate> {
         let mut order = self.candidates.clone();
@@ -103,14 +121,14 @@ impl Run {
     }
 
     fn many(&mut self) -> Result<()> {
-        for round in 0..self.sizes.many_rounds {
-            for candidate in self.order(round) {
-                let directory = self.directory("made", candidate)?;
-                self.many_of(candidate, &directory, round)?;
+        self.rounds("many", self.sizes.many_rounds, |run, round| {
+            for candidate in run.order(round) {
+                let directory = run.directory("made", candidate)?;
+                run.many_of(candidate, &directory, round)?;
                 fs::remove_dir_all(directory)?;
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     fn many_of(&mut self, candidate: Candidate, directory: &Path, round: usize) -> Result<()> {
@@ -149,15 +167,15 @@ impl Run {
     }
 
     fn hot(&mut self) -> Result<()> {
-        for round in 0..self.sizes.hot_rounds {
-            for candidate in self.order(round) {
-                let directory = self.directory("hot", candidate)?;
-                self.turn(Turn::Hot, candidate, &directory, round, "")?;
+        self.rounds("overwriting", self.sizes.hot_rounds, |run, round| {
+            for candidate in run.order(round) {
+                let directory = run.directory("hot", candidate)?;
+                run.turn(Turn::Hot, candidate, &directory, round, "")?;
                 fs::remove_dir_all(directory)?;
-                settle(self.folder.path())?;
+                settle(run.folder.path())?;
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     fn steady(&mut self) -> Result<()> {
@@ -171,22 +189,23 @@ impl Run {
                 bases.insert(candidate, (large, many));
             }
         }
-        for round in 0..self.sizes.steady_rounds {
+        self.rounds("steady", self.sizes.steady_rounds, |run, round| {
             for (turn, prefix) in [(Turn::Large, "large_"), (Turn::Many, "many_")] {
-                for candidate in self.order(round) {
+                for candidate in run.order(round) {
                     let Some((large, many)) = bases.get(&candidate) else {
                         continue;
                     };
                     let directory = if turn == Turn::Large { large } else { many };
-                    self.turn(turn, candidate, directory, round, prefix)?;
+                    run.turn(turn, candidate, directory, round, prefix)?;
                 }
             }
-            for candidate in self.order(round) {
+            for candidate in run.order(round) {
                 if let Some((large, _)) = bases.get(&candidate) {
-                    self.turn(Turn::Fork, candidate, large, round, "")?;
+                    run.turn(Turn::Fork, candidate, large, round, "")?;
                 }
             }
-        }
+            Ok(())
+        })?;
         fs::remove_dir_all(self.folder.path().join("large"))?;
         Ok(fs::remove_dir_all(self.folder.path().join("many"))?)
     }

@@ -15,12 +15,14 @@ pub(crate) const HOT_BATCH: usize = 100;
 /// The sizes of a run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sizes {
-    /// Rounds of reading and writing in steady state.
+    /// Rounds of reading and writing in steady state, at most.
     pub(crate) steady_rounds: usize,
-    /// Rounds of making, starting, touching and removing many databases.
+    /// Rounds of making, starting, touching and removing many databases, at most.
     pub(crate) many_rounds: usize,
-    /// Rounds of overwriting.
+    /// Rounds of overwriting, at most.
     pub(crate) hot_rounds: usize,
+    /// No round of a kind begins later than this after the first of that kind; disks differ.
+    pub(crate) rounds_limit: Duration,
     /// How often the hot pages are overwritten in a round.
     pub(crate) hot_passes: usize,
     /// Time for each kind of batch, and for reads, in a steady turn.
@@ -40,6 +42,7 @@ impl Sizes {
         steady_rounds: 5,
         many_rounds: 3,
         hot_rounds: 2,
+        rounds_limit: Duration::from_secs(140),
         hot_passes: 50,
         slice: Duration::from_millis(250),
         large_pages: 32_768,
@@ -53,6 +56,7 @@ impl Sizes {
         steady_rounds: 2,
         many_rounds: 1,
         hot_rounds: 1,
+        rounds_limit: Duration::from_secs(20),
         hot_passes: 10,
         slice: Duration::from_millis(80),
         large_pages: 4_096,
