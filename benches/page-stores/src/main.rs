@@ -34,7 +34,7 @@ Compares stores for the pages of many databases, and prints tables in Markdown.
 page-stores [--quick] [--work FOLDER] [--only STORE,...]
 
   --quick         a tenth of the work: for a look
-  --work FOLDER   where data goes, about 8 GiB; the system's temporary folder if not given
+  --work FOLDER   where data goes, about 15 GiB; the system's temporary folder if not given
   --only STORES   of plain, own, redb-one, redb-each, fjall-one, fjall-each, sqlite-one, sqlite-each
 ";
 
