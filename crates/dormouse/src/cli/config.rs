@@ -41,6 +41,7 @@ pub(crate) struct Config {
     databases: DatabasesSection,
     sessions: SessionsSection,
     durability: DurabilitySection,
+    journal: JournalSection,
     backend: BackendSection,
     volume: VolumeSection,
 }
@@ -88,7 +89,23 @@ struct SessionsSection {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct DurabilitySection {
+    level: Level,
     flush_interval_ms: u64,
+    flush_entries_max: u64,
+}
+
+/// [`Durability`](database::Durability) by its name in the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Level {
+    Relaxed,
+    Local,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct JournalSection {
+    bytes_max: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,6 +118,7 @@ struct BackendSection {
 #[serde(deny_unknown_fields)]
 struct VolumeSection {
     bytes_max: u64,
+    dirty_bytes_max: u64,
 }
 
 fn ms(duration: Duration) -> u64 {
@@ -141,13 +159,19 @@ impl Default for Config {
                 wait_ms_max: ms(limits.session_wait_max),
             },
             durability: DurabilitySection {
+                level: Level::Local,
                 flush_interval_ms: ms(limits.flush_interval),
+                flush_entries_max: limits.flush_entries_max,
+            },
+            journal: JournalSection {
+                bytes_max: limits.journal_bytes_max,
             },
             backend: BackendSection {
                 memory_bytes_max: limits.backend_memory_bytes_max,
             },
             volume: VolumeSection {
                 bytes_max: limits.volume_bytes_max,
+                dirty_bytes_max: limits.dirty_bytes_max,
             },
         }
     }
@@ -179,11 +203,18 @@ impl Config {
         let cache = self.cache.clone().unwrap_or_else(default_cache_directory);
         database::Options {
             auto_create: self.databases.auto_create,
+            durability: match self.durability.level {
+                Level::Relaxed => database::Durability::Relaxed,
+                Level::Local => database::Durability::Local,
+            },
             limits: Limits {
                 backend_memory_bytes_max: self.backend.memory_bytes_max,
                 volume_bytes_max: self.volume.bytes_max,
                 session_wait_max: Duration::from_millis(self.sessions.wait_ms_max),
                 flush_interval: Duration::from_millis(self.durability.flush_interval_ms),
+                flush_entries_max: self.durability.flush_entries_max,
+                dirty_bytes_max: self.volume.dirty_bytes_max,
+                journal_bytes_max: self.journal.bytes_max,
                 idle: Duration::from_millis(self.databases.idle_ms),
             },
             progress: super::progress::progress(),

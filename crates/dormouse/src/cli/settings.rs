@@ -25,7 +25,7 @@ enum Kind {
 }
 
 /// In the order of the file.
-const SETTINGS: [Setting; 21] = [
+const SETTINGS: [Setting; 25] = [
     Setting::text(
         "data",
         "DORMOUSE_DATA",
@@ -119,8 +119,27 @@ const SETTINGS: [Setting; 21] = [
         "What one database stores beyond its template. Past it a statement fails with 53100.",
     ),
     Setting::number(
+        "volume.dirty_bytes_max",
+        "Pages of one database that are written and in no durable version yet. Past it a version is\n\
+         written in the background.",
+    ),
+    Setting::text(
+        "durability.level",
+        "DORMOUSE_DURABILITY__LEVEL",
+        "What an acknowledged commit has reached: \"local\", this node's disk; \"relaxed\", this process,\n\
+         and the disk within flush_interval_ms or flush_entries_max.",
+    ),
+    Setting::number(
         "durability.flush_interval_ms",
-        "The longest time between a commit and its flush to disk.",
+        "The longest time between a commit and its flush to disk, with level \"relaxed\".",
+    ),
+    Setting::number(
+        "durability.flush_entries_max",
+        "The most commits of all databases that wait for their flush, with level \"relaxed\".",
+    ),
+    Setting::number(
+        "journal.bytes_max",
+        "Length of the journal past which the database that holds its oldest entry is flushed.",
     ),
 ];
 
