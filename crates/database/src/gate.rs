@@ -48,15 +48,21 @@ pub(crate) async fn flush(volume: &Arc<Volume>) -> Result<(), PgError> {
     }
 }
 
+/// A connection that both sides of the gate can reach.
+type Connection = Arc<Mutex<Option<Box<dyn ClientIo>>>>;
+
+/// A wait for what is owed.
+type Settling = Pin<Box<dyn Future<Output = Result<(), PgError>> + Send>>;
+
 /// A client's connection behind the gate, for what leaves in the middle of a statement.
 pub(crate) struct Gated {
-    io: Arc<Mutex<Option<Box<dyn ClientIo>>>>,
+    io: Connection,
     volume: Arc<Volume>,
-    waiting: Option<Pin<Box<dyn Future<Output = Result<(), PgError>> + Send>>>,
+    waiting: Option<Settling>,
 }
 
 /// Gets the connection back from behind the gate.
-pub(crate) struct Ungate(Arc<Mutex<Option<Box<dyn ClientIo>>>>);
+pub(crate) struct Ungate(Connection);
 
 impl Gated {
     pub(crate) fn new(io: Box<dyn ClientIo>, volume: Arc<Volume>) -> (Self, Ungate) {

@@ -26,7 +26,7 @@ pub struct Base {
     id: BaseId,
     template: Arc<Template>,
     /// The base below each layer, the template itself first; one less than depths.
-    below: Option<Arc<Base>>,
+    below: Option<Arc<Self>>,
     /// Slots of its pages file that pages may be in.
     slots: u32,
     /// The pages files of all layers, the first at depth 2.

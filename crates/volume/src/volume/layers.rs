@@ -67,10 +67,11 @@ impl State {
         if self.tree.is_unchanged() {
             return Ok(self.pages.base.id());
         }
-        let next_epoch = self.epoch.checked_add(1).ok_or(VolumeError::NoSpace {
+        let exhausted = VolumeError::NoSpace {
             limit: "volume.epochs_max",
             max: u64::from(u32::MAX),
-        })?;
+        };
+        let next_epoch = self.epoch.checked_add(1).ok_or(exhausted)?;
         let layer = LayerId {
             origin: volume.id,
             epoch: self.epoch,
