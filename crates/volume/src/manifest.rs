@@ -433,10 +433,14 @@ fn ensure(holds: bool, otherwise: &'static str) -> Result<(), Malformed> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::template::Template;
     use proptest::collection::vec;
     use proptest::prelude::*;
 
     const TEMPLATE_PAGES: u32 = 9;
+    const TEMPLATE: TemplateId = TemplateId::from_bytes([7; 16]);
+    /// Depth of own pages over a template.
+    const OWN: u8 = TEMPLATE_DEPTH + 1;
 
     fn base() -> Arc<[Node]> {
         let mut root = Node::directory(0o755, Mtime::default());
@@ -446,6 +450,22 @@ mod tests {
         entries.extend([("a".into(), Ino::new(2)), ("b".into(), Ino::new(3))]);
         let file = Node::file(0o644, Mtime::default());
         Arc::new([root, file.clone(), file])
+    }
+
+    fn over() -> Arc<Base> {
+        Base::template(Template::without_pages(TEMPLATE, base(), TEMPLATE_PAGES))
+    }
+
+    fn header(version: u64) -> Header {
+        Header {
+            base: BaseId::Template(TEMPLATE),
+            generation: 3,
+            journal: 4,
+            applied: 5,
+            version: Version::from_number(version),
+            lsn: 6,
+            epoch: 7,
+        }
     }
 
     #[derive(Clone, Debug)]
@@ -480,7 +500,7 @@ mod tests {
 
     /// A tree that went through these changes.
     fn build(changes: &[Change]) -> Tree {
-        let mut tree = Tree::new(base());
+        let mut tree = Tree::new(over().tree().clone());
         let mut slot = 0;
         for (number, change) in changes.iter().enumerate() {
             let name = format!("n{number}");
@@ -496,9 +516,12 @@ mod tests {
                     for (page, own, crc) in pages {
                         if *own {
                             slot += 1;
-                            table.set(*page, PageRef::own(slot, *crc));
+                            table.set(*page, PageRef::new(OWN, slot, *crc));
                         } else {
-                            table.set(*page, PageRef::template(crc % TEMPLATE_PAGES, *crc));
+                            table.set(
+                                *page,
+                                PageRef::new(TEMPLATE_DEPTH, crc % TEMPLATE_PAGES, *crc),
+                            );
                         }
                         end = end.max(u64::from(*page + 1) * 8192);
                     }
@@ -535,27 +558,23 @@ mod tests {
     }
 
     fn encoded(changes: &[Change]) -> Vec<u8> {
-        encode(
-            TemplateId::EMPTY,
-            Version::default().next(),
-            &build(changes),
-        )
+        encode(&header(1), &build(changes), OWN)
     }
 
     proptest! {
         #[test]
         fn decoding_gives_the_tree_back(changes in vec(change(), 0..20)) {
             let tree = build(&changes);
-            let bytes = encode(TemplateId::EMPTY, Version::from_number(77), &tree);
-            let manifest = decode(&bytes, base(), TEMPLATE_PAGES).unwrap();
-            prop_assert_eq!(manifest.version.get(), 77);
+            let bytes = encode(&header(77), &tree, OWN);
+            let manifest = decode(&bytes, &over()).unwrap();
+            prop_assert_eq!(header_of(&bytes).unwrap(), header(77));
             prop_assert_eq!(manifest.tree.next(), tree.next());
             prop_assert_eq!(manifest.tree.changes(), tree.changes());
         }
 
         #[test]
         fn random_bytes_never_panic(bytes in vec(any::<u8>(), 0..400)) {
-            let _ = decode(&bytes, base(), TEMPLATE_PAGES);
+            let _ = decode(&bytes, &over());
             let _ = decode_template(&bytes);
         }
 
@@ -566,15 +585,15 @@ mod tests {
             cut in any::<prop::sample::Index>(),
         ) {
             let mut bytes = encoded(&changes);
-            prop_assert!(decode(&bytes[..cut.index(bytes.len())], base(), TEMPLATE_PAGES).is_err());
+            prop_assert!(decode(&bytes[..cut.index(bytes.len())], &over()).is_err());
             for (at, value) in edits {
                 let at = at.index(bytes.len());
                 bytes[at] = value;
             }
             // What passes is a manifest: it encodes to the same bytes.
-            if let Ok(manifest) = decode(&bytes, base(), TEMPLATE_PAGES) {
-                let template = template_of(&bytes).unwrap();
-                prop_assert_eq!(encode(template, manifest.version, &manifest.tree), bytes);
+            if let Ok(manifest) = decode(&bytes, &over()) {
+                let header = header_of(&bytes).unwrap();
+                prop_assert_eq!(encode(&header, &manifest.tree, OWN), bytes);
             }
         }
     }
@@ -583,29 +602,29 @@ mod tests {
     fn pages_must_exist_and_own_pages_be_apart() {
         let reference = |reference| {
             let mut table = PageTable::default();
-            table.set(0, PageRef::own(0, 1));
+            table.set(0, PageRef::new(OWN, 0, 1));
             table.set(1, reference);
             let content = Content::File(Contents::from_parts(16384, table).unwrap());
-            let mut tree = Tree::new(base());
+            let mut tree = Tree::new(over().tree().clone());
             let node = Node {
                 mode: 0,
                 mtime: Mtime::default(),
                 content,
             };
             tree.create(Ino::ROOT, "f", node).unwrap();
-            encode(TemplateId::EMPTY, Version::from_number(1), &tree)
+            encode(&header(1), &tree, OWN)
         };
-        let refusal = |bytes: &[u8]| decode(bytes, base(), TEMPLATE_PAGES).unwrap_err();
+        let refusal = |bytes: &[u8]| decode(bytes, &over()).unwrap_err();
         let missing = "a page is in a slot that does not exist";
         assert_eq!(
-            refusal(&reference(PageRef::template(TEMPLATE_PAGES, 0))),
+            refusal(&reference(PageRef::new(TEMPLATE_DEPTH, TEMPLATE_PAGES, 0))),
             Malformed(missing)
         );
         assert_eq!(
-            refusal(&reference(PageRef::own(0, 2))),
+            refusal(&reference(PageRef::new(OWN, 0, 2))),
             Malformed("two pages are in one slot")
         );
-        assert!(decode(&reference(PageRef::own(1, 2)), base(), TEMPLATE_PAGES).is_ok());
+        assert!(decode(&reference(PageRef::new(OWN, 1, 2)), &over()).is_ok());
     }
 
     #[test]

@@ -89,6 +89,17 @@ impl Template {
         })
     }
 
+    /// A template that has no file, for what only looks at its tree.
+    #[cfg(test)]
+    pub(crate) fn without_pages(id: TemplateId, nodes: Arc<[Node]>, page_count: u32) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            nodes,
+            page_count,
+            pages: None,
+        })
+    }
+
     /// Its id.
     pub fn id(&self) -> TemplateId {
         self.id

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use dormouse_volume::{
-    DatabaseId, Ino, Mtime, PAGE_BYTES, Result, Template, TemplateId, Volume, VolumeError,
+    Base, DatabaseId, Ino, LAYERS_MAX, Mtime, PAGE_BYTES, Result, Template, TemplateId, Volume,
+    VolumeError, Volumes,
 };
 
 const T: Mtime = Mtime {
@@ -21,16 +22,43 @@ fn id(number: u64) -> DatabaseId {
     DatabaseId::new(number).unwrap()
 }
 
-fn no_templates(_: TemplateId) -> Result<Arc<Template>> {
-    Err(VolumeError::NotFound)
+fn open(directory: &Path, number: u64) -> Result<Volume> {
+    Volume::open(&Volumes::plain(directory), id(number))
 }
 
-fn open(directory: &Path, number: u64) -> Result<Volume> {
-    Volume::open(directory, id(number), &no_templates)
+/// As another process would, that knows this template.
+fn open_over(directory: &Path, number: u64, template: &Path) -> Result<Volume> {
+    Volume::open(&with_template(directory, template), id(number))
+}
+
+fn with_template(directory: &Path, template: &Path) -> Arc<Volumes> {
+    let template = template.to_owned();
+    let find = Box::new(move |_| Template::open(&template));
+    Volumes::new(Arc::new(store::RealDisk), directory, None, 1, find)
 }
 
 fn new(directory: &Path, number: u64) -> Volume {
-    Volume::create(directory, id(number), Template::empty()).unwrap()
+    over(directory, number, Template::empty()).unwrap()
+}
+
+fn over(directory: &Path, number: u64, template: Arc<Template>) -> Result<Volume> {
+    let volumes = Volumes::plain(directory);
+    Volume::create(&volumes, id(number), &Base::template(template))
+}
+
+/// A fork, made as another process would that finds the parent's layer on the disk.
+fn fork(parent: &Volume, volumes: &Arc<Volumes>, number: u64) -> Volume {
+    let base = volumes.base(parent.share().unwrap()).unwrap();
+    Volume::create(volumes, id(number), &base).unwrap()
+}
+
+fn exists(directory: &Path, number: u64) -> bool {
+    Volume::exists(&Volumes::plain(directory), id(number)).unwrap()
+}
+
+fn remove(directory: &Path, number: u64, layers: &[u32]) {
+    let volumes = Volumes::plain(directory);
+    Volume::remove(&volumes, id(number), &|epoch| layers.contains(&epoch)).unwrap();
 }
 
 fn file(volume: &Volume, name: &str) -> Ino {
@@ -75,18 +103,12 @@ fn nothing_is_written_before_it_must_be() {
     let volume = new(dir.path(), 1);
     file(&volume, "empty");
     assert!(volume.dirty());
-    assert_eq!(
-        (
-            names(dir.path()),
-            Volume::exists(dir.path(), id(1)).unwrap()
-        ),
-        (vec![], false)
-    );
+    assert_eq!((names(dir.path()), exists(dir.path(), 1)), (vec![], false));
     assert_eq!(volume.flush().unwrap().get(), 1);
     assert_eq!(volume.flush().unwrap().get(), 1, "unchanged");
     assert_eq!(names(dir.path()), ["0000000000000001.manifest"]);
     assert!(matches!(
-        Volume::create(dir.path(), id(1), Template::empty()),
+        over(dir.path(), 1, Template::empty()),
         Err(VolumeError::Exists)
     ));
     let ino = volume.lookup(Ino::ROOT, "empty").unwrap();
@@ -100,10 +122,10 @@ fn nothing_is_written_before_it_must_be() {
     volume.flush().unwrap();
     assert_eq!(
         names(dir.path()),
-        ["0000000000000001.manifest", "0000000000000001.pages"]
+        ["0000000000000001.0.pages", "0000000000000001.manifest"]
     );
-    Volume::remove(dir.path(), id(1)).unwrap();
-    Volume::remove(dir.path(), id(1)).unwrap();
+    remove(dir.path(), 1, &[]);
+    remove(dir.path(), 1, &[]);
     assert_eq!(names(dir.path()), [""; 0]);
     assert!(matches!(open(dir.path(), 1), Err(VolumeError::NotFound)));
 }
@@ -182,7 +204,7 @@ fn an_unlinked_file_stays_while_open() {
     put(&volume, ino, 1, 2);
     assert_eq!((get(&volume, ino, 0), get(&volume, ino, 1)), (1, 2));
 
-    let fork = volume.fork(dir.path(), id(2)).unwrap();
+    let fork = fork(&volume, &Volumes::plain(dir.path()), 2);
     assert!(matches!(fork.node(ino), Err(VolumeError::NotFound)));
     assert!(matches!(
         open(dir.path(), 1).unwrap().node(ino),
@@ -230,7 +252,7 @@ fn a_replaced_file_and_a_removed_directory_stay_while_open() {
 fn a_template_file_that_is_unlinked_while_open_is_gone_in_the_next_version() {
     let dir = tempfile::tempdir().unwrap();
     let (template, directory) = template(dir.path());
-    let volume = Volume::create(dir.path(), id(1), template).unwrap();
+    let volume = over(dir.path(), 1, template).unwrap();
     let ino = volume.lookup(Ino::ROOT, "a").unwrap();
     volume.open_ref(ino).unwrap();
     volume.unlink(Ino::ROOT, "a").unwrap();
@@ -238,7 +260,7 @@ fn a_template_file_that_is_unlinked_while_open_is_gone_in_the_next_version() {
     volume.flush().unwrap();
     volume.close_ref(ino).unwrap();
     assert!(matches!(volume.node(ino), Err(VolumeError::NotFound)));
-    let again = Volume::open(dir.path(), id(1), &|_| Template::open(&directory)).unwrap();
+    let again = open_over(dir.path(), 1, &directory).unwrap();
     assert!(matches!(again.node(ino), Err(VolumeError::NotFound)));
     assert_eq!(again.list(Ino::ROOT).unwrap().len(), 1);
 }
@@ -263,8 +285,12 @@ fn volumes_of_a_template_share_it_and_nothing_else() {
         (template.node_count(), template.bytes()),
         (3, 2 * PAGE_BYTES as u64)
     );
-    let one = Volume::create(dir.path(), id(1), Arc::clone(&template)).unwrap();
-    let two = one.fork(dir.path(), id(2)).unwrap();
+    let one = over(dir.path(), 1, Arc::clone(&template)).unwrap();
+    let two = fork(&one, &with_template(dir.path(), &directory), 2);
+    assert!(
+        !exists(dir.path(), 1),
+        "a fork of an unchanged volume is a record"
+    );
     let ino = one.resolve("/a").unwrap();
     put(&one, ino, 0, 7);
     let b = one.resolve("/b").unwrap();
@@ -278,18 +304,23 @@ fn volumes_of_a_template_share_it_and_nothing_else() {
         (2 * PAGE_BYTES as u64, 0)
     );
     two.flush().unwrap();
-    let find = |_| Template::open(&directory);
     assert_eq!(
-        get(&Volume::open(dir.path(), id(2), &find).unwrap(), ino, 0),
+        get(&open_over(dir.path(), 2, &directory).unwrap(), ino, 0),
         1
     );
     assert!(
         matches!(open(dir.path(), 2), Err(VolumeError::NotFound)),
         "no such template"
     );
-    let other = |_| Ok(Template::empty());
+    let other = Volumes::new(
+        Arc::new(store::RealDisk),
+        dir.path(),
+        None,
+        1,
+        Box::new(|_| Ok(Template::empty())),
+    );
     assert!(matches!(
-        Volume::open(dir.path(), id(2), &other),
+        Volume::open(&other, id(2)),
         Err(VolumeError::Invalid(_))
     ));
     let again = one.save_as_template(&directory, TemplateId::from_bytes([8; 16]));
@@ -306,22 +337,66 @@ fn a_fork_and_its_parent_go_their_own_ways() {
     }
     parent.flush().unwrap();
     put(&parent, ino, 3, 2);
-    let fork = parent.fork(dir.path(), id(2)).unwrap();
-    assert!(matches!(
-        parent.fork(dir.path(), id(1)),
-        Err(VolumeError::Exists)
-    ));
+    let fork = fork(&parent, &Volumes::plain(dir.path()), 2);
+    assert_eq!(
+        names(dir.path()),
+        [
+            "0000000000000001.0.manifest",
+            "0000000000000001.0.pages",
+            "0000000000000001.manifest"
+        ],
+        "nothing is copied"
+    );
+    assert_eq!(
+        parent.own_bytes(),
+        20 * PAGE_BYTES as u64,
+        "shared pages count"
+    );
     put(&parent, ino, 3, 3);
     put(&fork, ino, 4, 4);
     assert_eq!([get(&parent, ino, 3), get(&fork, ino, 3)], [3, 2]);
     assert_eq!([get(&parent, ino, 4), get(&fork, ino, 4)], [1, 4]);
+    assert_eq!(fork.own_bytes(), 20 * PAGE_BYTES as u64);
     fork.flush().unwrap();
-    Volume::remove(dir.path(), id(1)).unwrap();
+    parent.flush().unwrap();
+    assert_eq!(get(&open(dir.path(), 1).unwrap(), ino, 3), 3);
+    drop(parent);
+    remove(dir.path(), 1, &[0]);
     let fork = open(dir.path(), 2).unwrap();
     assert_eq!(
         [get(&fork, ino, 0), get(&fork, ino, 3), get(&fork, ino, 4)],
         [1, 2, 4]
     );
+}
+
+#[test]
+fn forks_of_forks_stay_right_however_deep() {
+    let dir = tempfile::tempdir().unwrap();
+    let volumes = Volumes::plain(dir.path());
+    let mut volume = new(dir.path(), 1);
+    let ino = file(&volume, "a");
+    let depth = LAYERS_MAX as u64 + 5;
+    for page in 0..depth {
+        put(&volume, ino, page, 1);
+    }
+    for number in 2..depth {
+        put(&volume, ino, number, number as u8);
+        let next = fork(&volume, &volumes, number);
+        put(&volume, ino, 0, 99);
+        assert!(next.base().layer_count() <= LAYERS_MAX);
+        volume = next;
+    }
+    volume.flush().unwrap();
+    let again = open(dir.path(), depth - 1).unwrap();
+    for number in 2..depth {
+        assert_eq!(get(&again, ino, number), number as u8);
+    }
+    assert_eq!([get(&again, ino, 0), get(&again, ino, 1)], [1, 1]);
+    again.merge_layers().unwrap();
+    assert_eq!(again.base().layer_count(), 0);
+    let again = open(dir.path(), depth - 1).unwrap();
+    assert_eq!([get(&again, ino, 0), get(&again, ino, 5)], [1, 5]);
+    assert_eq!(again.own_bytes(), depth * PAGE_BYTES as u64);
 }
 
 #[test]
@@ -336,7 +411,7 @@ fn overwriting_for_ever_does_not_grow_the_file() {
         }
         volume.flush().unwrap();
     }
-    let bytes = fs::metadata(dir.path().join("0000000000000001.pages"))
+    let bytes = fs::metadata(dir.path().join("0000000000000001.0.pages"))
         .unwrap()
         .len();
     assert_eq!(
@@ -381,7 +456,7 @@ fn every_byte_of_the_files_counts() {
     );
     fs::write(&manifest, &whole).unwrap();
 
-    let pages = dir.path().join("0000000000000001.pages");
+    let pages = dir.path().join("0000000000000001.0.pages");
     let whole = fs::read(&pages).unwrap();
     for at in [0, 1, 4095, PAGE_BYTES - 1] {
         let mut bytes = whole.clone();
@@ -514,7 +589,7 @@ fn versions_are_instants_while_writing_goes_on() {
             {
                 fs::copy(dir.path().join(name), copy.path().join(name)).unwrap();
             }
-            let fork = volume.fork(copy.path(), id(2)).unwrap();
+            let fork = fork(&volume, &Volumes::plain(dir.path()), 100 + round);
             for instant in [open(copy.path(), 1).unwrap(), fork] {
                 let counters = [0, PAGE_BYTES as u64].map(|offset| {
                     let mut counter = [0; 8];
@@ -526,6 +601,37 @@ fn versions_are_instants_while_writing_goes_on() {
             }
         }
     });
+}
+
+/// A share while a flush is under way: the flush must not give slots of the old file free in the new one.
+#[test]
+fn sharing_and_flushing_at_once_keep_pages_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let volume = new(dir.path(), 1);
+    let ino = file(&volume, "a");
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let _stop = StopAtEnd(&stop);
+        for thread in 0..2u64 {
+            let (volume, stop) = (&volume, &stop);
+            scope.spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    for page in 0..30 {
+                        put(volume, ino, thread * 30 + page, page as u8 + 1);
+                    }
+                    volume.flush().unwrap();
+                }
+            });
+        }
+        for _ in 0..60 {
+            volume.share().unwrap();
+        }
+    });
+    volume.flush().unwrap();
+    let again = open(dir.path(), 1).unwrap();
+    for page in 0..60 {
+        assert_eq!(get(&again, ino, page), (page % 30) as u8 + 1);
+    }
 }
 
 struct StopAtEnd<'a>(&'a AtomicBool);
@@ -542,7 +648,7 @@ fn a_torn_volume_of_a_never_flushed_database_starts_anew() {
     let volume = new(dir.path(), 1);
     put(&volume, file(&volume, "a"), 0, 1);
     drop(volume);
-    assert_eq!(names(dir.path()), ["0000000000000001.pages"]);
+    assert_eq!(names(dir.path()), ["0000000000000001.0.pages"]);
     let volume = new(dir.path(), 1);
     let ino = file(&volume, "b");
     put(&volume, ino, 0, 2);

@@ -8,7 +8,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use dormouse_volume::{
-    DatabaseId, Ino, Mtime, NodeKind, PAGE_BYTES, Template, TemplateId, Volume, VolumeError,
+    Base, DatabaseId, Ino, Mtime, NodeKind, PAGE_BYTES, Template, TemplateId, Volume, VolumeError,
+    Volumes,
 };
 use proptest::prelude::*;
 
@@ -101,7 +102,8 @@ struct Pair {
 impl Pair {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let volume = Volume::create(directory.path(), id(1), Template::empty()).unwrap();
+        let volumes = Volumes::plain(directory.path());
+        let volume = Volume::create(&volumes, id(1), &Base::template(Template::empty())).unwrap();
         let (model, flushed) = (Model::new(), None);
         Self {
             directory,
@@ -111,6 +113,17 @@ impl Pair {
             templates: Vec::new(),
             next_id: 2,
         }
+    }
+
+    /// As a process that starts now finds them.
+    fn volumes(&self) -> Arc<Volumes> {
+        let templates = self.templates.clone();
+        let find = move |id| {
+            let found = templates.iter().find(|template| template.id() == id);
+            found.cloned().ok_or(VolumeError::NotFound)
+        };
+        let disk = Arc::new(store::RealDisk);
+        Volumes::new(disk, self.directory.path(), None, 1, Box::new(find))
     }
 
     fn new_id(&mut self) -> u64 {
@@ -258,26 +271,21 @@ impl Pair {
     }
 
     fn crash(&mut self) {
-        let (directory, id) = (self.directory.path(), self.volume.id());
-        let templates = self.templates.clone();
-        let find = move |id| {
-            let found = templates.iter().find(|template| template.id() == id);
-            found.cloned().ok_or(VolumeError::NotFound)
-        };
+        let (volumes, id) = (self.volumes(), self.volume.id());
         match &self.flushed {
             Some(flushed) => {
                 let version = self.volume.version();
-                self.volume = Volume::open(directory, id, &find).unwrap();
+                self.volume = Volume::open(&volumes, id).unwrap();
                 assert_eq!(self.volume.version(), version);
                 self.model = flushed.clone();
             }
             None => {
                 assert!(matches!(
-                    Volume::open(directory, id, &find),
+                    Volume::open(&volumes, id),
                     Err(VolumeError::NotFound)
                 ));
-                let template = Arc::clone(self.volume.template());
-                self.volume = Volume::create(directory, id, template).unwrap();
+                let base = volumes.base(self.volume.base().id()).unwrap();
+                self.volume = Volume::create(&volumes, id, &base).unwrap();
                 self.model = shown(&self.volume);
             }
         }
@@ -285,7 +293,9 @@ impl Pair {
 
     fn fork(&mut self) {
         let id = id(self.new_id());
-        let fork = self.volume.fork(self.directory.path(), id).unwrap();
+        let volumes = self.volumes();
+        let base = volumes.base(self.volume.share().unwrap()).unwrap();
+        let fork = Volume::create(&volumes, id, &base).unwrap();
         // The parent overwrites all it has; then each shows its own.
         for (path, bytes) in &self.model {
             if let Some(bytes) = bytes {
@@ -316,7 +326,8 @@ impl Pair {
             .unwrap();
         let template = Template::open(&directory).unwrap();
         self.templates.push(Arc::clone(&template));
-        self.volume = Volume::create(self.directory.path(), id(number), template).unwrap();
+        self.volume =
+            Volume::create(&self.volumes(), id(number), &Base::template(template)).unwrap();
         self.flushed = None;
         assert_eq!(self.volume.own_bytes(), 0);
     }
@@ -394,8 +405,12 @@ fn check_room(pair: &Pair, path: &Path) {
         .map(|bytes| bytes.len().div_ceil(PAGE_BYTES))
         .sum();
     assert!(pair.volume.own_bytes() <= (spanned * PAGE_BYTES) as u64);
-    let file = path.join(format!("{}.pages", pair.volume.id()));
-    let on_disk = std::fs::metadata(file).map_or(0, |data| data.len());
+    // Its own pages and those of its layers.
+    let files = std::fs::read_dir(path).unwrap().map(Result::unwrap);
+    let on_disk: u64 = files
+        .filter(|file| file.path().extension().is_some_and(|end| end == "pages"))
+        .map(|file| file.metadata().unwrap().len())
+        .sum();
     assert!(on_disk >= pair.volume.own_bytes());
 }
 

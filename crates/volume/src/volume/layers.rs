@@ -31,7 +31,15 @@ impl Volume {
         if self.state.read().pages.base.layer_count() >= LAYERS_MAX {
             self.merge_layers()?;
         }
-        let base = self.state.write().freeze(self)?;
+        let base = {
+            // A flush under way would give its slots free in the new file.
+            let _held = self.slots_held.lock();
+            let mut state = self.state.write();
+            if state.tree.is_unchanged() && state.frozen.is_empty() {
+                return Ok(state.pages.base.id());
+            }
+            state.freeze(self)?
+        };
         self.flush()?;
         Ok(base)
     }
