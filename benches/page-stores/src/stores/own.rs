@@ -2,38 +2,38 @@
 
 use super::{PageStore, Result};
 use crate::page::{Batch, PAGE_BYTES, Page};
-use std::{
-    collections::HashMap,
-    path::{Path, PathBuf},
-};
-use volume::{DatabaseId, Ino, Mtime, Template, Volume, VolumeError};
+use std::{collections::HashMap, path::Path, sync::Arc};
+use volume::{Base, DatabaseId, Ino, Mtime, Template, Volume, VolumeError, Volumes};
 
 /// The one file of each volume.
 const FILE: &str = "pages";
 
 pub(super) struct Own {
-    directory: PathBuf,
+    volumes: Arc<Volumes>,
     open: HashMap<u64, (Volume, Ino)>,
 }
 
 impl Own {
     pub(super) fn open(directory: &Path) -> Self {
         Self {
-            directory: directory.to_owned(),
+            volumes: Volumes::plain(directory),
             open: HashMap::new(),
         }
     }
 
     fn volume(&mut self, database: u64) -> Result<&(Volume, Ino)> {
         if !self.open.contains_key(&database) {
-            let no_template = |_| Err(VolumeError::NotFound);
-            let opened = match Volume::open(&self.directory, id(database)?, &no_template) {
+            let opened = match Volume::open(&self.volumes, id(database)?) {
                 Ok(volume) => {
                     let ino = volume.lookup(Ino::ROOT, FILE)?;
                     (volume, ino)
                 }
                 Err(VolumeError::NotFound) => {
-                    let volume = Volume::create(&self.directory, id(database)?, Template::empty())?;
+                    let volume = Volume::create(
+                        &self.volumes,
+                        id(database)?,
+                        &Base::template(Template::empty()),
+                    )?;
                     let ino = volume.create_file(Ino::ROOT, FILE, 0o600, Mtime::default())?;
                     (volume, ino)
                 }
@@ -69,13 +69,15 @@ impl PageStore for Own {
     }
 
     fn remove(&mut self, database: u64) -> Result<()> {
-        Ok(Volume::remove(&self.directory, id(database)?)?)
+        // No fork outlives its parent in this comparison: its layers may go.
+        Ok(Volume::remove(&self.volumes, id(database)?, &|_| false)?)
     }
 
     fn fork(&mut self, from: u64, to: u64) -> Result<bool> {
-        let directory = self.directory.clone();
+        let volumes = Arc::clone(&self.volumes);
         let (parent, ino) = self.volume(from)?;
-        let fork = (parent.fork(&directory, id(to)?)?, *ino);
+        let base = volumes.base(parent.share()?)?;
+        let fork = (Volume::create(&volumes, id(to)?, &base)?, *ino);
         fork.0.flush()?;
         self.open.insert(to, fork);
         Ok(true)
