@@ -149,9 +149,12 @@ impl Database {
     /// Lets go of the volume, unless it has changes that are not on disk.
     pub(crate) fn close_volume(&self) {
         let mut volume = self.volume.lock();
+        // Somebody who still has it may be about to write, as a fork does: a second one must not be
+        // opened beside it.
+        let alone = |volume: &Arc<Volume>| Arc::strong_count(volume) == 1;
         if volume
             .as_ref()
-            .is_some_and(|volume| volume.is_pristine() || !volume.dirty())
+            .is_some_and(|volume| alone(volume) && (volume.is_pristine() || !volume.dirty()))
         {
             *volume = None;
         }
