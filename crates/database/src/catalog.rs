@@ -10,7 +10,7 @@ use wire::DatabaseName;
 /// Lowest oid of a row that stands for another database.
 const FOREIGN_OID_MIN: u32 = 1 << 30;
 /// Most other databases that `pg_database` shows (`catalog.databases_max`).
-const DATABASES_MAX: usize = 10_000;
+pub(crate) const DATABASES_MAX: usize = 10_000;
 
 /// The catalog's columns that are the same for every database of a node.
 const COMMON: &str = "datdba, encoding, datlocprovider, datistemplate, datallowconn, \

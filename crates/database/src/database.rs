@@ -1,19 +1,22 @@
 //! One database: what is known of it while it sleeps, and what it has while it is awake.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
+use engine::Interrupter;
 use parking_lot::Mutex;
 use volume::{Base, BaseId, DatabaseId, LayerId, Volume, VolumeError};
 use wire::{DatabaseName, PgError, sqlstate};
 
-use crate::databases::{Node, State};
-use crate::directory::{self, Rebase, Record};
+use crate::directory::{self, Rebase};
+use crate::info::State;
+use crate::node::Node;
 use crate::options::Durability;
+use crate::record::{Record, Settings};
 use crate::session::Canceller;
 use crate::slot::Slot;
 
-/// A database of the directory.
+/// A database that somebody has to do with; see [`Live`](crate::live::Live).
 pub(crate) struct Database {
     pub(crate) id: DatabaseId,
     record: Mutex<Record>,
@@ -29,11 +32,32 @@ pub(crate) struct Database {
     pub(crate) holder: Mutex<Option<String>>,
     /// Cancels the statement of the session that has the slot.
     pub(crate) current: Mutex<Option<Canceller>>,
+    /// How many sessions wait for the slot.
+    wanted: AtomicUsize,
+    /// Cancels the maintenance that has the slot.
+    upkeep: Mutex<Option<Interrupter>>,
+}
+
+/// Counts a session that waits for the slot.
+pub(crate) struct Wanting<'a>(&'a Database);
+
+impl Drop for Wanting<'_> {
+    fn drop(&mut self) {
+        self.0.wanted.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 impl Database {
-    pub(crate) fn new(name: DatabaseName, id: DatabaseId, record: Record) -> Self {
-        Self {
+    /// # Errors
+    /// XX001 if the record cannot be a database's.
+    pub(crate) fn new(name: DatabaseName, record: Record) -> Result<Self, PgError> {
+        let id = record.id().ok_or_else(|| {
+            PgError::fatal(
+                sqlstate::DATA_CORRUPTED,
+                format!("the directory of databases: \"{name}\" has no id"),
+            )
+        })?;
+        Ok(Self {
             id,
             record: Mutex::new(record),
             name: Mutex::new(name),
@@ -43,7 +67,33 @@ impl Database {
             volume: Mutex::new(None),
             holder: Mutex::new(None),
             current: Mutex::new(None),
+            wanted: AtomicUsize::new(0),
+            upkeep: Mutex::new(None),
+        })
+    }
+
+    /// Says that a session waits for the slot: maintenance that has it is to leave.
+    pub(crate) fn want(&self) -> Wanting<'_> {
+        self.wanted.fetch_add(1, Ordering::AcqRel);
+        if let Some(upkeep) = &*self.upkeep.lock() {
+            upkeep.cancel();
         }
+        Wanting(self)
+    }
+
+    /// Whether a session waits for the slot.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.wanted.load(Ordering::Acquire) > 0
+    }
+
+    /// Says how the maintenance that has the slot is cancelled, or that none has it.
+    pub(crate) fn set_upkeep(&self, interrupter: Option<Interrupter>) {
+        *self.upkeep.lock() = interrupter;
+    }
+
+    /// Whether it has anything in memory beside its record.
+    pub(crate) fn has_something(&self) -> bool {
+        self.state() != State::Asleep || self.volume.lock().is_some()
     }
 
     pub(crate) fn name(&self) -> DatabaseName {
@@ -65,11 +115,40 @@ impl Database {
     }
 
     pub(crate) fn state(&self) -> State {
-        match self.state.load(Ordering::Acquire) {
-            state if state == State::Awake as u8 => State::Awake,
-            state if state == State::Waking as u8 => State::Waking,
-            _ => State::Asleep,
+        State::from_number(self.state.load(Ordering::Acquire))
+    }
+
+    /// The settings of this database alone.
+    pub(crate) fn settings(&self) -> Settings {
+        self.record.lock().settings
+    }
+
+    /// Replaces its settings, in the directory too. Blocks for the disk.
+    pub(crate) fn set_settings(&self, node: &Node, settings: Settings) -> Result<(), PgError> {
+        let mut record = self.record.lock();
+        let mut new = record.clone();
+        new.settings = settings;
+        node.directory.update(&new)?;
+        *record = new;
+        drop(record);
+        if let Some(volume) = self.open_volume() {
+            volume.set_relaxed(self.durability(node) == Durability::Relaxed);
         }
+        Ok(())
+    }
+
+    /// What its acknowledged commits have reached.
+    pub(crate) fn durability(&self, node: &Node) -> Durability {
+        self.settings()
+            .durability
+            .unwrap_or(node.options.durability)
+    }
+
+    /// Whether the host maintains it.
+    pub(crate) fn is_maintained(&self, node: &Node) -> bool {
+        self.settings()
+            .maintenance
+            .unwrap_or(node.options.maintenance)
     }
 
     pub(crate) fn set_state(&self, state: State) {
@@ -99,11 +178,14 @@ impl Database {
         if let Some(volume) = &*volume {
             return Ok(Arc::clone(volume));
         }
-        let opened = self
-            .load_volume(node)
-            .map_err(|error| volume_error(&error))?;
+        let opened = self.load_volume(node).map_err(|error| {
+            if matches!(error, VolumeError::Fenced { .. }) {
+                self.set_state(State::Fenced);
+            }
+            volume_error(&error)
+        })?;
         opened.set_bytes_max(node.options.limits.volume_bytes_max);
-        opened.set_relaxed(node.options.durability == Durability::Relaxed);
+        opened.set_relaxed(self.durability(node) == Durability::Relaxed);
         let opened = Arc::new(opened);
         self.settle_base(node, &opened)?;
         *volume = Some(Arc::clone(&opened));
@@ -134,10 +216,10 @@ impl Database {
         };
         let mut new = record.clone();
         new.layer = rebase.after.first().copied().map(directory::key);
-        let unused = node.directory.rebase(&self.name(), &new, &rebase)?;
+        let unused = node.directory.rebase(&new, rebase)?;
         *record = new;
         drop(record);
-        node.remove_layers(&unused);
+        node.remove_garbage(&unused);
         Ok(())
     }
 
@@ -146,8 +228,8 @@ impl Database {
         *self.volume.lock() = None;
     }
 
-    /// Lets go of the volume, unless it has changes that are not on disk.
-    pub(crate) fn close_volume(&self) {
+    /// Lets go of the volume, unless it has changes that are not on disk: whether it is closed.
+    pub(crate) fn close_volume(&self) -> bool {
         let mut volume = self.volume.lock();
         // Somebody who still has it may be about to write, as a fork does: a second one must not be
         // opened beside it.
@@ -158,6 +240,7 @@ impl Database {
         {
             *volume = None;
         }
+        volume.is_none()
     }
 
     /// The error of one who waited too long.
@@ -207,6 +290,7 @@ pub(crate) fn volume_error(error: &volume::VolumeError) -> PgError {
         E::NoSpace { .. } | E::DiskFull { .. } => sqlstate::DISK_FULL,
         E::FlushFailed { source, .. } => return volume_error(source),
         E::Corrupt { .. } => sqlstate::DATA_CORRUPTED,
+        E::Fenced { .. } => sqlstate::CANNOT_CONNECT_NOW,
         _ => sqlstate::IO_ERROR,
     };
     PgError::error(code, format!("the database's files: {error}"))

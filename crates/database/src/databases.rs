@@ -1,35 +1,40 @@
 //! A data directory, opened.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::atomic::AtomicU64;
 
 use engine::{Engine, EngineError, EngineOptions};
-use parking_lot::{Mutex, RwLock};
-use store::{
-    DirectoryLock, Journal, JournalError, JournalOptions, JournalWriter, LockError, RealDisk,
-};
-use volume::{
-    BaseId, DatabaseId, FindTemplate, LayerId, Template, TemplateId, Volume, VolumeError, Volumes,
-};
-use wire::{DatabaseName, PgError, sqlstate};
+use parking_lot::Mutex;
+use store::{DirectoryLock, Journal, JournalError, JournalOptions, LockError, RealDisk};
+use volume::{FindTemplate, Template, TemplateId, VolumeError, Volumes};
+use wire::{DatabaseName, PgError};
 
-use crate::database::{Database, volume_error};
-use crate::directory::{self, Directory, Record};
-use crate::maintenance;
+use crate::admission::Admission;
+use crate::directory::Directory;
+use crate::gate;
+use crate::images::Images;
+use crate::info::DatabaseInfo;
+use crate::live::Live;
+use crate::maintenance::{self, Maintenance};
+use crate::metrics::{Counters, Metrics};
+use crate::node::{Node, Source, blocking};
 use crate::options::Options;
+use crate::record::Settings;
 use crate::session::{Session, SessionOptions};
-use crate::template::{self, CurrentTemplate, TemplateError};
+use crate::template::{self, TemplateError};
+
+/// Bytes of one file of the journal; two are there from the beginning.
+const JOURNAL_SEGMENT_BYTES: u64 = 16 << 20;
 
 /// All databases of a data directory. Cheap to clone; [`close`](Self::close) ends it for all.
 #[derive(Clone)]
 pub struct Databases {
     pub(crate) node: Arc<Node>,
-    maintenance: Arc<Mutex<Option<tokio::task::JoinHandle<()>>>>,
+    maintenance: Arc<Maintenance>,
 }
 
 impl fmt::Debug for Databases {
@@ -39,75 +44,6 @@ impl fmt::Debug for Databases {
             .field("options", &self.node.options)
             .finish()
     }
-}
-
-/// What the databases share.
-pub(crate) struct Node {
-    pub(crate) options: Options,
-    pub(crate) engine: Engine,
-    pub(crate) current: CurrentTemplate,
-    pub(crate) directory: Directory,
-    /// What all volumes share: the disk, the journal, the bases.
-    pub(crate) volumes: Arc<Volumes>,
-    /// Ends the journal's thread; taken when the node closes.
-    journal_writer: Mutex<Option<JournalWriter>>,
-    entries: RwLock<BTreeMap<DatabaseName, Arc<Database>>>,
-    /// Changes with every change of the entries.
-    generation: AtomicU64,
-    /// Held by who changes the entries, so that a name is taken once.
-    changing: tokio::sync::Mutex<()>,
-    /// No session may run anything any more.
-    closing: AtomicBool,
-    _lock: DirectoryLock,
-}
-
-/// What a new database begins as.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
-    /// Empty, from the built-in template.
-    Template,
-    /// A copy of another database as of its last commit.
-    Database(DatabaseName),
-}
-
-/// Whether a database has a backend.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// It has none, and costs no memory but its record.
-    Asleep = 0,
-    /// One is being started.
-    Waking = 1,
-    /// It has one.
-    Awake = 2,
-}
-
-impl fmt::Display for State {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::Asleep => "asleep",
-            Self::Waking => "waking",
-            Self::Awake => "awake",
-        })
-    }
-}
-
-/// What is known of a database without waking it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DatabaseInfo {
-    /// Unique, and never reused.
-    pub id: DatabaseId,
-    /// Its name, which can change.
-    pub name: String,
-    /// When it was made.
-    pub created_at: SystemTime,
-    /// The database that it was forked from, by the name of that time.
-    pub parent: Option<String>,
-    /// Whether it is awake.
-    pub state: State,
-    /// Bytes that it stores beyond what it shares.
-    pub own_bytes: u64,
-    /// Bytes of its backend's address space; 0 when asleep or busy.
-    pub memory_bytes: u64,
 }
 
 /// Why a data directory could not be opened.
@@ -148,7 +84,8 @@ pub enum OpenError {
 
 impl Databases {
     /// Opens a data directory, making it if it is not there. The first time on a machine this
-    /// compiles Postgres and makes the template: seconds; later milliseconds.
+    /// compiles Postgres and makes the template: seconds; later milliseconds, however many databases
+    /// there are.
     ///
     /// # Errors
     ///
@@ -162,16 +99,7 @@ impl Databases {
             })?;
         }
         let lock = DirectoryLock::acquire(&data)?;
-        let cache = options.cache_directory.clone();
-        let progress = Arc::clone(&options.progress);
-        let engine = tokio::task::spawn_blocking(move || {
-            Engine::open(EngineOptions {
-                progress,
-                ..EngineOptions::new(cache.join("code"))
-            })
-        })
-        .await
-        .map_err(|error| EngineError::Image(error.to_string()))??;
+        let engine = open_engine(&options).await?;
         let current =
             template::current(&engine, &data.join("templates"), &options.cache_directory).await?;
         let path = data.join("directory.redb");
@@ -179,14 +107,8 @@ impl Databases {
             path: path.clone(),
             reason,
         };
-        let directory = Directory::open(&path).map_err(|error| bad(error.to_string()))?;
-        let mut entries = BTreeMap::new();
-        for (name, record) in directory.load().map_err(bad)? {
-            let id = record
-                .id()
-                .ok_or_else(|| bad(format!("{name} has no id")))?;
-            entries.insert(name.clone(), Arc::new(Database::new(name, id, record)));
-        }
+        let directory =
+            Directory::open(&path, options.limits.directory_cache_bytes_max).map_err(bad)?;
         let new_journal = random().map_err(|error| bad(error.to_string()))?;
         let (generation, journal_id) = directory
             .begin_generation(new_journal)
@@ -200,24 +122,35 @@ impl Databases {
             generation,
             find_template(&data.join("templates"), &current.template),
         );
+        let folder = data.join("images");
+        let images =
+            Images::open(folder.clone(), options.limits.images_bytes_max).map_err(|source| {
+                OpenError::Io {
+                    path: folder,
+                    source,
+                }
+            })?;
         let node = Arc::new(Node {
+            admission: Admission::new(&options.limits),
             options,
             engine,
             current,
             directory,
+            live: Live::default(),
+            images,
+            counters: Counters::default(),
             volumes,
             journal_writer: Mutex::new(Some(journal_writer)),
-            entries: RwLock::new(entries),
             generation: AtomicU64::new(1),
-            changing: tokio::sync::Mutex::default(),
-            closing: AtomicBool::new(false),
+            changing: tokio::sync::RwLock::default(),
+            closing: tokio::sync::watch::Sender::new(false),
             _lock: lock,
         });
-        node.sweep()?;
-        let task = tokio::spawn(maintenance::run(Arc::downgrade(&node)));
+        sweep(&node).map_err(|error| bad(error.to_string()))?;
+        let maintenance = Maintenance::start(&node);
         Ok(Self {
             node,
-            maintenance: Arc::new(Mutex::new(Some(task))),
+            maintenance: Arc::new(maintenance),
         })
     }
 
@@ -231,32 +164,40 @@ impl Databases {
         name: &DatabaseName,
         source: Source,
     ) -> Result<DatabaseInfo, PgError> {
-        Ok(describe(&*self.node.create(name, source).await?))
+        self.node.create(name, source).await?;
+        Ok(DatabaseInfo::of(&self.node, &*self.node.find(name)?))
     }
 
-    /// Every database, by name.
+    /// Databases by name, those after `after`, at most `count`.
     ///
     /// # Errors
     ///
-    /// None today; a directory too large for memory may have some.
-    pub fn list(&self) -> Result<Vec<DatabaseInfo>, PgError> {
-        Ok(self
-            .node
-            .entries
-            .read()
-            .values()
-            .map(|database| describe(database))
-            .collect())
+    /// 58030 or XX001 if the directory of databases cannot be read.
+    pub fn list(
+        &self,
+        after: Option<&DatabaseName>,
+        count: usize,
+    ) -> Result<Vec<DatabaseInfo>, PgError> {
+        let after = after.map(DatabaseName::as_str);
+        let page = self.node.directory.page(after, count)?;
+        let mut infos = Vec::with_capacity(page.len());
+        for (name, _record) in page {
+            // One that was deleted meanwhile is left out.
+            if let Some(database) = self.node.live.find(&self.node.directory, &name)? {
+                infos.push(DatabaseInfo::with_size(&self.node, &database));
+            }
+        }
+        Ok(infos)
     }
 
-    /// How many databases there are, and how many of them are awake.
-    pub fn count(&self) -> (usize, usize) {
-        let entries = self.node.entries.read();
-        let awake = entries
-            .values()
-            .filter(|database| database.state() != State::Asleep)
-            .count();
-        (entries.len(), awake)
+    /// How many databases there are, and how many of them are not asleep.
+    ///
+    /// # Errors
+    ///
+    /// 58030 if the directory of databases cannot be read.
+    pub fn count(&self) -> Result<(u64, u64), PgError> {
+        let all = self.node.directory.count()?;
+        Ok((all, self.node.live.awake()))
     }
 
     /// One database.
@@ -265,7 +206,7 @@ impl Databases {
     ///
     /// 3D000 if it is not there.
     pub fn info(&self, name: &DatabaseName) -> Result<DatabaseInfo, PgError> {
-        Ok(describe(&*self.node.find(name)?))
+        Ok(DatabaseInfo::with_size(&self.node, &*self.node.find(name)?))
     }
 
     /// Removes a database and its files.
@@ -286,6 +227,39 @@ impl Databases {
         self.node.rename(from, to).await
     }
 
+    /// Replaces the settings of one database; they hold from its next statement on.
+    ///
+    /// # Errors
+    ///
+    /// 3D000 if it is not there.
+    pub async fn configure(
+        &self,
+        name: &DatabaseName,
+        settings: Settings,
+    ) -> Result<DatabaseInfo, PgError> {
+        let _changing = self.node.changing.read().await;
+        let (node, database) = (Arc::clone(&self.node), self.node.find(name)?);
+        blocking(move || {
+            database.set_settings(&node, settings)?;
+            Ok(DatabaseInfo::of(&node, &database))
+        })
+        .await
+    }
+
+    /// Makes everything durable that a database has acknowledged so far, whatever its durability; with
+    /// durability `relaxed` this is how to wait for the disk.
+    ///
+    /// # Errors
+    ///
+    /// 3D000 if it is not there; 53100 or 58030 if the disk does not take it.
+    pub async fn flush(&self, name: &DatabaseName) -> Result<(), PgError> {
+        match self.node.find(name)?.open_volume() {
+            Some(volume) => gate::settle_all(&volume).await,
+            // Whatever it was when its volume was closed is durable.
+            None => Ok(()),
+        }
+    }
+
     /// Begins a session in a database, waking it, and waiting for others to leave it.
     ///
     /// # Errors
@@ -298,11 +272,20 @@ impl Databases {
         options: SessionOptions,
     ) -> Result<Session, PgError> {
         let database = match self.node.find(name) {
-            Ok(database) => database,
-            Err(_) if self.node.options.auto_create => self.node.find_or_create(name).await?,
-            Err(error) => return Err(error),
+            Err(error)
+                if self.node.options.auto_create
+                    && error.code() == wire::sqlstate::INVALID_CATALOG_NAME =>
+            {
+                self.node.find_or_create(name).await?
+            }
+            found => found?,
         };
         Session::begin(Arc::clone(&self.node), database, options).await
+    }
+
+    /// What has been counted since the data directory was opened.
+    pub fn metrics(&self) -> Metrics {
+        Metrics::of(&self.node)
     }
 
     /// Stops: ends what runs, shuts every backend down, and flushes every volume.
@@ -311,264 +294,38 @@ impl Databases {
     ///
     /// The first failure to flush; the others are logged.
     pub async fn close(&self) -> Result<(), PgError> {
-        let task = self.maintenance.lock().take();
-        if let Some(task) = task {
-            task.abort();
-            // An aborted task ends with an error that says so.
-            let _ended = task.await;
-        }
+        self.node.closing.send_replace(true);
+        self.maintenance.end().await;
         maintenance::close(&self.node).await
     }
 }
 
-impl Node {
-    pub(crate) fn volumes_directory(&self) -> PathBuf {
-        self.options.data_directory.join("volumes")
-    }
-
-    pub(crate) fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn is_closing(&self) -> bool {
-        self.closing.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn set_closing(&self) {
-        self.closing.store(true, Ordering::Release);
-    }
-
-    pub(crate) fn databases(&self) -> Vec<Arc<Database>> {
-        self.entries.read().values().cloned().collect()
-    }
-
-    /// The layers of a base, the topmost first, read from their files.
-    pub(crate) fn chain(&self, base: Option<BaseId>) -> Result<Vec<LayerId>, PgError> {
-        let mut chain = Vec::new();
-        let mut at = base;
-        while let Some(BaseId::Layer(layer)) = at {
-            chain.push(layer);
-            let below = self.volumes.base_of_layer(layer);
-            at = Some(below.map_err(|error| volume_error(&error))?);
-        }
-        Ok(chain)
-    }
-
-    /// Removes the files of layers that nothing is over.
-    pub(crate) fn remove_layers(&self, layers: &[LayerId]) {
-        for layer in layers {
-            // What stays is only garbage; the next start sweeps it.
-            if let Err(error) = self.volumes.remove_layer(*layer) {
-                tracing::warn!(%layer, %error, "a layer's files could not be removed");
-            }
-        }
-    }
-
-    /// Stops the journal, writing what it still holds. Nothing can be made durable afterwards.
-    pub(crate) fn close_journal(&self) {
-        drop(self.journal_writer.lock().take());
-    }
-
-    pub(crate) fn find(&self, name: &DatabaseName) -> Result<Arc<Database>, PgError> {
-        self.entries.read().get(name).cloned().ok_or_else(|| {
-            PgError::fatal(
-                sqlstate::INVALID_CATALOG_NAME,
-                format!("database \"{name}\" does not exist"),
-            )
+async fn open_engine(options: &Options) -> Result<Engine, OpenError> {
+    let cache = options.cache_directory.clone();
+    let progress = Arc::clone(&options.progress);
+    let opening = tokio::task::spawn_blocking(move || {
+        Engine::open(EngineOptions {
+            progress,
+            ..EngineOptions::new(cache.join("code"))
         })
-    }
-
-    async fn find_or_create(&self, name: &DatabaseName) -> Result<Arc<Database>, PgError> {
-        match self.create(name, Source::Template).await {
-            Err(error) if error.code() == sqlstate::DUPLICATE_DATABASE => self.find(name),
-            result => result,
-        }
-    }
-
-    pub(crate) async fn create(
-        &self,
-        name: &DatabaseName,
-        source: Source,
-    ) -> Result<Arc<Database>, PgError> {
-        let _changing = self.changing.lock().await;
-        if self.entries.read().contains_key(name) {
-            return Err(taken(name));
-        }
-        let id = self.directory.next_id()?;
-        let (base, parent) = match &source {
-            Source::Template => (BaseId::Template(self.current.template.id()), None),
-            Source::Database(parent) => {
-                let parent = self.find(parent)?;
-                (self.share(&parent).await?, Some(parent))
-            }
-        };
-        let chain = self.chain(Some(base))?;
-        let template = match (&parent, base) {
-            (Some(parent), _) => parent.record().template,
-            (None, BaseId::Template(id)) => id.to_string(),
-            (None, BaseId::Layer(_)) => unreachable!("BUG: only a fork is over a layer"),
-        };
-        let parent_name = parent
-            .as_ref()
-            .map(|parent| parent.name().as_str().to_owned());
-        let former_names = parent
-            .map(|parent| parent.former_names())
-            .unwrap_or_default();
-        let former_names = with_name(former_names, parent_name.as_deref());
-        let created = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        let record = Record {
-            id: id.get(),
-            template,
-            layer: chain.first().copied().map(directory::key),
-            created_ms: created.as_millis() as u64,
-            parent: parent_name,
-            former_names,
-        };
-        self.directory.insert(name, &record, &chain)?;
-        let database = Arc::new(Database::new(name.clone(), id, record));
-        self.entries
-            .write()
-            .insert(name.clone(), Arc::clone(&database));
-        self.changed();
-        Ok(database)
-    }
-
-    /// The base of a fork of `parent` as it is now. Nothing is copied: what the parent has of its own
-    /// becomes a layer that both are over.
-    async fn share(&self, parent: &Arc<Database>) -> Result<BaseId, PgError> {
-        let volume = parent.volume(self)?;
-        let sharing = Arc::clone(&volume);
-        let shared = tokio::task::spawn_blocking(move || sharing.share()).await;
-        let base = shared
-            .map_err(|error| PgError::error(sqlstate::INTERNAL_ERROR, error.to_string()))?
-            .map_err(|error| volume_error(&error))?;
-        parent.settle_base(self, &volume)?;
-        Ok(base)
-    }
-
-    pub(crate) async fn delete(&self, name: &DatabaseName, force: bool) -> Result<(), PgError> {
-        let _changing = self.changing.lock().await;
-        let database = self.find(name)?;
-        let idle = database.slot.try_lock();
-        if idle.is_err() && !force {
-            return Err(in_use(&database));
-        }
-        let chain = self.chain(database.record().base())?;
-        let unused = self.directory.remove(name, &chain)?;
-        self.entries.write().remove(name);
-        self.changed();
-        database.mark_dropped();
-        if let Ok(mut slot) = idle {
-            slot.lose(&database);
-        }
-        self.remove_volume(database.id)
-            .map_err(|error| volume_error(&error))?;
-        self.remove_layers(&unused);
-        Ok(())
-    }
-
-    /// Removes a database's files, but for layers of it that others are over.
-    fn remove_volume(&self, id: DatabaseId) -> volume::Result<()> {
-        Volume::remove(&self.volumes, id, &|epoch| {
-            let layer = LayerId { origin: id, epoch };
-            // Not to know is no reason to remove.
-            self.directory.is_layer(layer).unwrap_or(true)
-        })
-    }
-
-    pub(crate) async fn rename(
-        &self,
-        from: &DatabaseName,
-        to: &DatabaseName,
-    ) -> Result<(), PgError> {
-        let _changing = self.changing.lock().await;
-        let database = self.find(from)?;
-        if self.entries.read().contains_key(to) {
-            return Err(taken(to));
-        }
-        let Ok(mut slot) = database.slot.try_lock() else {
-            return Err(in_use(&database));
-        };
-        let mut record = database.record();
-        record.former_names = with_name(record.former_names, Some(from.as_str()));
-        self.directory.rename(from, to, &record)?;
-        database.rename(to.clone(), record);
-        {
-            let mut entries = self.entries.write();
-            entries.remove(from);
-            entries.insert(to.clone(), Arc::clone(&database));
-        }
-        self.changed();
-        // The next wake, or the next session, gives the catalog the new name.
-        if slot.backend.is_some() {
-            slot.shut_down(&database).await;
-        }
-        Ok(())
-    }
-
-    fn changed(&self) {
-        self.generation.fetch_add(1, Ordering::AcqRel);
-    }
-
-    /// Removes files and log of databases that are not in the directory: what a crash in the middle of
-    /// a creation or removal left.
-    fn sweep(&self) -> Result<(), OpenError> {
-        let known: HashSet<u64> = self
-            .entries
-            .read()
-            .values()
-            .map(|database| database.id.get())
-            .collect();
-        let folder = self.volumes_directory();
-        let io = |source| OpenError::Io {
-            path: folder.clone(),
-            source,
-        };
-        let mut unknown = HashSet::new();
-        for entry in fs::read_dir(&folder).map_err(io)? {
-            let path = entry.map_err(io)?.path();
-            let Some((id, epoch)) = file_of(&path) else {
-                continue;
-            };
-            let is_layer = match epoch {
-                Some(epoch) => {
-                    let layer = LayerId { origin: id, epoch };
-                    let found = self.directory.is_layer(layer);
-                    found.map_err(|error| OpenError::Directory {
-                        path: folder.clone(),
-                        reason: error.to_string(),
-                    })?
-                }
-                None => false,
-            };
-            if !known.contains(&id.get()) && !is_layer {
-                unknown.insert(id);
-            }
-        }
-        for id in unknown {
-            tracing::info!(%id, "removing the files of a database that does not exist");
-            self.remove_volume(id)?;
-        }
-        for owner in self.volumes.journal().into_iter().flat_map(Journal::owners) {
-            if let Some(journal) = self.volumes.journal()
-                && !known.contains(&owner)
-            {
-                journal.forget(owner);
-            }
-        }
-        Ok(())
-    }
+    });
+    let opened = opening
+        .await
+        .map_err(|error| EngineError::Image(error.to_string()))?;
+    Ok(opened?)
 }
 
-/// The database that a file of the volumes' folder belongs to, and the epoch in its name: `ID.manifest`,
-/// `ID.EPOCH.pages` and the like.
-fn file_of(path: &Path) -> Option<(DatabaseId, Option<u32>)> {
-    let mut parts = path.file_name()?.to_str()?.split('.');
-    let id = DatabaseId::new(u64::from_str_radix(parts.next()?, 16).ok()?)?;
-    let epoch = parts.next()?;
-    Some((id, u32::from_str_radix(epoch, 16).ok()))
+/// Finishes what a crash cut short: files that were to be removed, and log of databases that are gone.
+fn sweep(node: &Node) -> Result<(), PgError> {
+    node.remove_garbage(&node.directory.garbage()?);
+    for owner in node.volumes.journal().into_iter().flat_map(Journal::owners) {
+        if let Some(journal) = node.volumes.journal()
+            && node.directory.name_of(owner)?.is_none()
+        {
+            journal.forget(owner);
+        }
+    }
+    Ok(())
 }
 
 fn random() -> Result<u64, getrandom::Error> {
@@ -614,56 +371,4 @@ fn find_template(folder: &Path, current: &Arc<Template>) -> Box<FindTemplate> {
         known.insert(id, Arc::clone(&template));
         Ok(template)
     })
-}
-
-/// Bytes of one file of the journal; two are there from the beginning.
-const JOURNAL_SEGMENT_BYTES: u64 = 16 << 20;
-
-/// `names` and one more at the front, each once.
-fn with_name(mut names: Vec<String>, name: Option<&str>) -> Vec<String> {
-    if let Some(name) = name {
-        names.retain(|known| known != name);
-        names.insert(0, name.to_owned());
-    }
-    names
-}
-
-fn taken(name: &DatabaseName) -> PgError {
-    PgError::error(
-        sqlstate::DUPLICATE_DATABASE,
-        format!("database \"{name}\" already exists"),
-    )
-}
-
-fn in_use(database: &Database) -> PgError {
-    let holder = database
-        .holder
-        .lock()
-        .clone()
-        .unwrap_or_else(|| "a session".to_owned());
-    let message = format!(
-        "database \"{}\" is being accessed by other users",
-        database.name()
-    );
-    PgError::error(sqlstate::OBJECT_IN_USE, message).detail(format!("It is in use by {holder}."))
-}
-
-fn describe(database: &Database) -> DatabaseInfo {
-    let memory = database.slot.try_lock().ok().and_then(|slot| {
-        slot.backend
-            .as_ref()
-            .map(|backend| backend.memory_bytes() as u64)
-    });
-    let record = database.record();
-    DatabaseInfo {
-        id: database.id,
-        name: database.name().as_str().to_owned(),
-        created_at: UNIX_EPOCH + Duration::from_millis(record.created_ms),
-        parent: record.parent,
-        state: database.state(),
-        own_bytes: database
-            .open_volume()
-            .map_or(0, |volume| volume.own_bytes()),
-        memory_bytes: memory.unwrap_or_default(),
-    }
 }

@@ -1,71 +1,42 @@
-//! The directory: every database's name and record, on disk and in memory.
+//! The directory: every database's name and record, on disk. Nothing of it stays in memory but a
+//! bounded cache of its pages.
 //!
-//! One `redb` file, three tables. `databases`: name -> record as JSON, so that later versions can add
-//! fields. `layers`: (origin, epoch) -> how many databases and layers are directly over that layer.
-//! `counters`: `next_id` -> the lowest id never reserved (ids are not reused, because they name files),
-//! `generation` -> how often the data directory was opened to be written, `journal` -> the id of its
-//! journal.
+//! One `redb` file. Tables: `names`: name -> id. `records`: id -> [`Record`] as JSON. `layers`: (origin,
+//! epoch) -> how many databases and layers are directly over that layer. `garbage`: (id, epoch) whose
+//! files are to be removed; epoch [`WHOLE`] stands for all of a database that was deleted. `counters`:
+//! `next_id` -> the lowest id never reserved (ids are not reused, because they name files), `generation`
+//! -> how often the data directory was opened to be written, `journal` -> the id of its journal.
+
+mod group;
 
 use std::ops::Range;
 use std::path::Path;
 
 use parking_lot::Mutex;
-use redb::{Database as Redb, ReadableDatabase, ReadableTable, TableDefinition};
-use serde::{Deserialize, Serialize};
-use volume::{BaseId, DatabaseId, LayerId, TemplateId};
+use redb::{
+    Database as Redb, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition,
+    TableHandle,
+};
+use volume::{DatabaseId, LayerId};
 use wire::{DatabaseName, PgError, sqlstate};
 
-const DATABASES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("databases");
+use crate::record::Record;
+use group::Group;
+
+const NAMES: TableDefinition<'_, &str, u64> = TableDefinition::new("names");
+const RECORDS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("records");
 const COUNTERS: TableDefinition<'_, &str, u64> = TableDefinition::new("counters");
 const LAYERS: TableDefinition<'_, (u64, u32), u64> = TableDefinition::new("layers");
+const GARBAGE: TableDefinition<'_, (u64, u32), ()> = TableDefinition::new("garbage");
+/// The table of the development versions before this one.
+const FORMER: &str = "databases";
 const NEXT_ID: &str = "next_id";
 const GENERATION: &str = "generation";
 const JOURNAL: &str = "journal";
 /// How many ids are reserved at once.
-const IDS_RESERVED: u64 = 256;
-
-/// What is kept of a database beside its volume. Serialized: fields may be added, never changed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Record {
-    pub(crate) id: u64,
-    /// 32 hexadecimal digits.
-    pub(crate) template: String,
-    /// The layer that it is over, origin and epoch; none if it is over the template itself.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) layer: Option<(u64, u32)>,
-    /// Milliseconds since the Unix epoch.
-    pub(crate) created_ms: u64,
-    /// The database that it was forked from.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) parent: Option<String>,
-    /// Names that its catalog may still have: its own before a rename, its parent's.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) former_names: Vec<String>,
-}
-
-impl Record {
-    pub(crate) fn id(&self) -> Option<DatabaseId> {
-        DatabaseId::new(self.id)
-    }
-
-    pub(crate) fn template(&self) -> Option<TemplateId> {
-        let number = u128::from_str_radix(&self.template, 16).ok()?;
-        Some(TemplateId::from_bytes(number.to_be_bytes()))
-    }
-}
-
-impl Record {
-    /// What its volume is over.
-    pub(crate) fn base(&self) -> Option<BaseId> {
-        match self.layer {
-            Some((origin, epoch)) => {
-                let origin = DatabaseId::new(origin)?;
-                Some(BaseId::Layer(LayerId { origin, epoch }))
-            }
-            None => self.template().map(BaseId::Template),
-        }
-    }
-}
+const IDS_RESERVED: u64 = 1024;
+/// In `garbage`: everything of the database.
+const WHOLE: u32 = u32::MAX;
 
 /// A change of what a database's volume is over.
 pub(crate) struct Rebase {
@@ -73,6 +44,32 @@ pub(crate) struct Rebase {
     pub(crate) before: Vec<LayerId>,
     /// The layers it is over, the topmost first.
     pub(crate) after: Vec<LayerId>,
+}
+
+/// Files that are to be removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Garbage {
+    /// Of a database that was deleted: all but its layers that others are over.
+    Database(DatabaseId),
+    /// Of a layer that nothing is over any more.
+    Layer(LayerId),
+}
+
+impl Garbage {
+    fn key(self) -> (u64, u32) {
+        match self {
+            Self::Database(id) => (id.get(), WHOLE),
+            Self::Layer(layer) => key(layer),
+        }
+    }
+
+    fn of_key((id, epoch): (u64, u32)) -> Option<Self> {
+        let origin = DatabaseId::new(id)?;
+        Some(match epoch {
+            WHOLE => Self::Database(origin),
+            _ => Self::Layer(LayerId { origin, epoch }),
+        })
+    }
 }
 
 /// A layer as a key of the table.
@@ -96,7 +93,7 @@ fn hold(layers: &mut Layers<'_>, chain: &[LayerId]) -> Result<(), redb::Error> {
 }
 
 /// One less is over the first of `chain`; the layers that nothing is over any more.
-fn let_go(layers: &mut Layers<'_>, chain: &[LayerId]) -> Result<Vec<LayerId>, redb::Error> {
+fn let_go(layers: &mut Layers<'_>, chain: &[LayerId]) -> Result<Vec<Garbage>, redb::Error> {
     let mut unused = Vec::new();
     for layer in chain {
         let count = layers.get(key(*layer))?.map_or(0, |count| count.value());
@@ -105,7 +102,7 @@ fn let_go(layers: &mut Layers<'_>, chain: &[LayerId]) -> Result<Vec<LayerId>, re
             break;
         }
         layers.remove(key(*layer))?;
-        unused.push(*layer);
+        unused.push(Garbage::Layer(*layer));
     }
     Ok(unused)
 }
@@ -113,39 +110,126 @@ fn let_go(layers: &mut Layers<'_>, chain: &[LayerId]) -> Result<Vec<LayerId>, re
 /// The names and records on disk.
 pub(crate) struct Directory {
     file: Redb,
+    group: Group,
     /// Ids that are reserved on disk and not given out yet.
     reserved: Mutex<Range<u64>>,
 }
 
+/// Some databases of the directory, by name.
+pub(crate) type Page = Vec<(DatabaseName, Record)>;
+
 impl Directory {
-    pub(crate) fn open(path: &Path) -> Result<Self, redb::Error> {
-        let file = Redb::create(path)?;
-        let transaction = file.begin_write()?;
-        transaction.open_table(DATABASES)?;
-        transaction.open_table(LAYERS)?;
-        transaction.open_table(COUNTERS)?;
-        transaction.commit()?;
+    /// Opens the file, or makes it. `cache_bytes` is the most that is kept of it in memory.
+    ///
+    /// # Errors
+    /// What is wrong with the file.
+    pub(crate) fn open(path: &Path, cache_bytes: usize) -> Result<Self, String> {
+        let open = || -> Result<Redb, redb::Error> {
+            let file = Redb::builder().set_cache_size(cache_bytes).create(path)?;
+            let transaction = file.begin_write()?;
+            transaction.open_table(NAMES)?;
+            transaction.open_table(RECORDS)?;
+            transaction.open_table(LAYERS)?;
+            transaction.open_table(GARBAGE)?;
+            transaction.open_table(COUNTERS)?;
+            transaction.commit()?;
+            Ok(file)
+        };
+        let file = open().map_err(|error| error.to_string())?;
+        let tables = file.begin_read().map_err(|error| error.to_string())?;
+        let mut tables = tables.list_tables().map_err(|error| error.to_string())?;
+        if tables.any(|table| table.name() == FORMER) {
+            return Err(
+                "it was written by a development version that this one does not read: begin with \
+                 a new data directory"
+                    .to_owned(),
+            );
+        }
         Ok(Self {
             file,
+            group: Group::default(),
             reserved: Mutex::default(),
         })
     }
 
-    /// Every database, by name.
-    pub(crate) fn load(&self) -> Result<Vec<(DatabaseName, Record)>, String> {
-        let fail = |error: &dyn std::fmt::Display| error.to_string();
-        let transaction = self.file.begin_read().map_err(|e| fail(&e))?;
-        let table = transaction.open_table(DATABASES).map_err(|e| fail(&e))?;
-        let mut databases = Vec::new();
-        for entry in table.iter().map_err(|e| fail(&e))? {
-            let (name, record) = entry.map_err(|e| fail(&e))?;
-            let name = name.value();
-            let record: Record = serde_json::from_slice(record.value())
-                .map_err(|error| format!("the record of {name:?} is damaged: {error}"))?;
-            let name = DatabaseName::parse(name).map_err(|error| error.to_string())?;
-            databases.push((name, record));
-        }
-        Ok(databases)
+    /// One database by its name.
+    ///
+    /// # Errors
+    /// XX001 if its record is damaged, 58030 if the file cannot be read.
+    pub(crate) fn find(&self, name: &DatabaseName) -> Result<Option<Record>, PgError> {
+        let look = || -> Result<Option<Vec<u8>>, redb::Error> {
+            let transaction = self.file.begin_read()?;
+            let names = transaction.open_table(NAMES)?;
+            let Some(id) = names.get(name.as_str())? else {
+                return Ok(None);
+            };
+            let records = transaction.open_table(RECORDS)?;
+            let record = records.get(id.value())?;
+            // A name without a record is damage: an empty record says so.
+            Ok(Some(
+                record.map_or_else(Vec::new, |record| record.value().to_vec()),
+            ))
+        };
+        let bytes = look().map_err(unreadable)?;
+        bytes.map(|bytes| decode(name.as_str(), &bytes)).transpose()
+    }
+
+    /// The name of the database with this id.
+    ///
+    /// # Errors
+    /// As [`find`](Self::find).
+    pub(crate) fn name_of(&self, id: u64) -> Result<Option<DatabaseName>, PgError> {
+        let look = || -> Result<Option<Vec<u8>>, redb::Error> {
+            let transaction = self.file.begin_read()?;
+            let record = transaction.open_table(RECORDS)?.get(id)?;
+            Ok(record.map(|record| record.value().to_vec()))
+        };
+        let Some(bytes) = look().map_err(unreadable)? else {
+            return Ok(None);
+        };
+        Ok(decode("", &bytes)?.name())
+    }
+
+    /// Databases by name, those after `after`, at most `count`.
+    ///
+    /// # Errors
+    /// As [`find`](Self::find).
+    pub(crate) fn page(&self, after: Option<&str>, count: usize) -> Result<Page, PgError> {
+        type Bytes = Vec<(String, Vec<u8>)>;
+        let look = || -> Result<Bytes, redb::Error> {
+            use std::ops::Bound::{Excluded, Unbounded};
+            let transaction = self.file.begin_read()?;
+            let names = transaction.open_table(NAMES)?;
+            let records = transaction.open_table(RECORDS)?;
+            let from = after.map_or(Unbounded, Excluded);
+            let mut page = Vec::new();
+            for entry in names.range::<&str>((from, Unbounded))?.take(count) {
+                let (name, id) = entry?;
+                let record = records.get(id.value())?;
+                let record = record.map_or_else(Vec::new, |record| record.value().to_vec());
+                page.push((name.value().to_owned(), record));
+            }
+            Ok(page)
+        };
+        let page = look().map_err(unreadable)?;
+        page.into_iter()
+            .map(|(name, bytes)| {
+                let record = decode(&name, &bytes)?;
+                let name = record.name().ok_or_else(|| damaged(&name, "its name"))?;
+                Ok((name, record))
+            })
+            .collect()
+    }
+
+    /// How many databases there are.
+    ///
+    /// # Errors
+    /// 58030 if the file cannot be read.
+    pub(crate) fn count(&self) -> Result<u64, PgError> {
+        let look = || -> Result<u64, redb::Error> {
+            Ok(self.file.begin_read()?.open_table(NAMES)?.len()?)
+        };
+        look().map_err(unreadable)
     }
 
     /// An id that no database has or had. They are reserved on disk many at a time, so that a
@@ -157,7 +241,7 @@ impl Directory {
                 let mut counters = transaction.open_table(COUNTERS)?;
                 let first = counters.get(NEXT_ID)?.map_or(1, |value| value.value());
                 counters.insert(NEXT_ID, first + IDS_RESERVED)?;
-                Ok(first..first + IDS_RESERVED)
+                Ok(Ok(first..first + IDS_RESERVED))
             })?;
         }
         let id = reserved.next().and_then(DatabaseId::new);
@@ -167,111 +251,193 @@ impl Directory {
     /// The generation of this opening, above all before it, and the id of the journal: `new_journal`
     /// if there was none yet.
     pub(crate) fn begin_generation(&self, new_journal: u64) -> Result<(u64, u64), PgError> {
-        self.write(|transaction| {
+        self.write(move |transaction| {
             let mut counters = transaction.open_table(COUNTERS)?;
             let generation = counters.get(GENERATION)?.map_or(0, |value| value.value()) + 1;
             counters.insert(GENERATION, generation)?;
             let journal = counters.get(JOURNAL)?.map(|value| value.value());
             counters.insert(JOURNAL, journal.unwrap_or(new_journal))?;
-            Ok((generation, journal.unwrap_or(new_journal)))
+            Ok(Ok((generation, journal.unwrap_or(new_journal))))
         })
     }
 
     /// Adds a database, over the first of `chain` if there are any.
+    ///
+    /// # Errors
+    /// 42P04 if the name is taken.
     pub(crate) fn insert(
         &self,
         name: &DatabaseName,
         record: &Record,
         chain: &[LayerId],
     ) -> Result<(), PgError> {
-        let bytes = serde_json::to_vec(record).map_err(|error| internal(&error.to_string()))?;
-        self.write(|transaction| {
-            hold(&mut transaction.open_table(LAYERS)?, chain)?;
+        let (id, bytes) = (record.id, encode(record)?);
+        let (name, chain) = (name.clone(), chain.to_vec());
+        self.write(move |transaction| {
+            let mut names = transaction.open_table(NAMES)?;
+            if names.get(name.as_str())?.is_some() {
+                return Ok(Err(taken(&name)));
+            }
+            names.insert(name.as_str(), id)?;
             transaction
-                .open_table(DATABASES)?
-                .insert(name.as_str(), bytes.as_slice())?;
-            Ok(())
+                .open_table(RECORDS)?
+                .insert(id, bytes.as_slice())?;
+            if !chain.is_empty() {
+                hold(&mut transaction.open_table(LAYERS)?, &chain)?;
+            }
+            Ok(Ok(()))
+        })
+    }
+
+    /// Replaces a database's record; its name and id stay.
+    pub(crate) fn update(&self, record: &Record) -> Result<(), PgError> {
+        let (id, bytes) = (record.id, encode(record)?);
+        self.write(move |transaction| {
+            transaction
+                .open_table(RECORDS)?
+                .insert(id, bytes.as_slice())?;
+            Ok(Ok(()))
         })
     }
 
     /// Writes down that a database is over other layers now; the layers that nothing needs any more.
-    pub(crate) fn rebase(
-        &self,
-        name: &DatabaseName,
-        record: &Record,
-        rebase: &Rebase,
-    ) -> Result<Vec<LayerId>, PgError> {
-        let bytes = serde_json::to_vec(record).map_err(|error| internal(&error.to_string()))?;
-        self.write(|transaction| {
+    pub(crate) fn rebase(&self, record: &Record, rebase: Rebase) -> Result<Vec<Garbage>, PgError> {
+        let (id, bytes) = (record.id, encode(record)?);
+        self.write(move |transaction| {
             let mut layers = transaction.open_table(LAYERS)?;
             hold(&mut layers, &rebase.after)?;
             let unused = let_go(&mut layers, &rebase.before)?;
             transaction
-                .open_table(DATABASES)?
-                .insert(name.as_str(), bytes.as_slice())?;
-            Ok(unused)
+                .open_table(RECORDS)?
+                .insert(id, bytes.as_slice())?;
+            discard(transaction, &unused)?;
+            Ok(Ok(unused))
         })
     }
 
-    /// Removes a database that is over `chain`; the layers that nothing needs any more.
+    /// Removes a database that is over `chain`: what is to be removed of its files.
     pub(crate) fn remove(
         &self,
         name: &DatabaseName,
+        id: DatabaseId,
         chain: &[LayerId],
-    ) -> Result<Vec<LayerId>, PgError> {
-        self.write(|transaction| {
-            transaction.open_table(DATABASES)?.remove(name.as_str())?;
-            let_go(&mut transaction.open_table(LAYERS)?, chain)
+    ) -> Result<Vec<Garbage>, PgError> {
+        let (name, chain) = (name.clone(), chain.to_vec());
+        self.write(move |transaction| {
+            transaction.open_table(NAMES)?.remove(name.as_str())?;
+            transaction.open_table(RECORDS)?.remove(id.get())?;
+            let mut garbage = vec![Garbage::Database(id)];
+            garbage.extend(let_go(&mut transaction.open_table(LAYERS)?, &chain)?);
+            discard(transaction, &garbage)?;
+            Ok(Ok(garbage))
         })
     }
 
-    /// Whether something is over a layer.
-    pub(crate) fn is_layer(&self, layer: LayerId) -> Result<bool, PgError> {
-        let look = || -> Result<bool, redb::Error> {
+    /// What was to be removed and perhaps is not yet.
+    pub(crate) fn garbage(&self) -> Result<Vec<Garbage>, PgError> {
+        let look = || -> Result<Vec<(u64, u32)>, redb::Error> {
             let transaction = self.file.begin_read()?;
-            Ok(transaction.open_table(LAYERS)?.get(key(layer))?.is_some())
+            let table = transaction.open_table(GARBAGE)?;
+            let keys = table.iter()?.map(|entry| Ok(entry?.0.value()));
+            keys.collect()
         };
-        look().map_err(|error| {
-            PgError::error(
-                sqlstate::IO_ERROR,
-                format!("the directory of databases: {error}"),
-            )
+        let keys = look().map_err(unreadable)?;
+        Ok(keys.into_iter().filter_map(Garbage::of_key).collect())
+    }
+
+    /// Writes down that garbage has been removed.
+    pub(crate) fn removed(&self, garbage: &[Garbage]) -> Result<(), PgError> {
+        let keys: Vec<_> = garbage.iter().map(|garbage| garbage.key()).collect();
+        self.write(move |transaction| {
+            let mut table = transaction.open_table(GARBAGE)?;
+            for key in &keys {
+                table.remove(*key)?;
+            }
+            Ok(Ok(()))
         })
     }
 
+    /// How many databases and layers are directly over a layer.
+    pub(crate) fn referents(&self, layer: LayerId) -> Result<u64, PgError> {
+        let look = || -> Result<u64, redb::Error> {
+            let transaction = self.file.begin_read()?;
+            let count = transaction.open_table(LAYERS)?.get(key(layer))?;
+            Ok(count.map_or(0, |count| count.value()))
+        };
+        look().map_err(unreadable)
+    }
+
+    /// Gives a database another name, the one in `record`.
+    ///
+    /// # Errors
+    /// 42P04 if the name is taken.
     pub(crate) fn rename(
         &self,
         from: &DatabaseName,
         to: &DatabaseName,
         record: &Record,
     ) -> Result<(), PgError> {
-        let bytes = serde_json::to_vec(record).map_err(|error| internal(&error.to_string()))?;
-        self.write(|transaction| {
-            let mut table = transaction.open_table(DATABASES)?;
-            table.remove(from.as_str())?;
-            table.insert(to.as_str(), bytes.as_slice())?;
-            Ok(())
+        let (id, bytes) = (record.id, encode(record)?);
+        let (from, to) = (from.clone(), to.clone());
+        self.write(move |transaction| {
+            let mut names = transaction.open_table(NAMES)?;
+            if names.get(to.as_str())?.is_some() {
+                return Ok(Err(taken(&to)));
+            }
+            names.remove(from.as_str())?;
+            names.insert(to.as_str(), id)?;
+            transaction
+                .open_table(RECORDS)?
+                .insert(id, bytes.as_slice())?;
+            Ok(Ok(()))
         })
     }
 
-    /// One durable transaction.
-    fn write<T>(
+    /// One change, durable when this returns. Blocks for the disk; changes that come meanwhile share
+    /// the next wait.
+    fn write<T: Send + 'static>(
         &self,
-        change: impl FnOnce(&redb::WriteTransaction) -> Result<T, redb::Error>,
+        change: impl FnOnce(&redb::WriteTransaction) -> group::Outcome<T> + Send + 'static,
     ) -> Result<T, PgError> {
-        let attempt = || -> Result<T, redb::Error> {
-            let transaction = self.file.begin_write()?;
-            let value = change(&transaction)?;
-            transaction.commit()?;
-            Ok(value)
-        };
-        attempt().map_err(|error| {
-            PgError::error(
-                sqlstate::IO_ERROR,
-                format!("the directory of databases: {error}"),
-            )
-        })
+        self.group.write(&self.file, change)
     }
+}
+
+fn discard(transaction: &redb::WriteTransaction, garbage: &[Garbage]) -> Result<(), redb::Error> {
+    let mut table = transaction.open_table(GARBAGE)?;
+    for garbage in garbage {
+        table.insert(garbage.key(), ())?;
+    }
+    Ok(())
+}
+
+fn encode(record: &Record) -> Result<Vec<u8>, PgError> {
+    serde_json::to_vec(record).map_err(|error| internal(&error.to_string()))
+}
+
+fn decode(name: &str, bytes: &[u8]) -> Result<Record, PgError> {
+    serde_json::from_slice(bytes).map_err(|error| damaged(name, &error.to_string()))
+}
+
+fn damaged(name: &str, reason: &str) -> PgError {
+    PgError::fatal(
+        sqlstate::DATA_CORRUPTED,
+        format!("the directory of databases: the record of \"{name}\" is damaged: {reason}"),
+    )
+}
+
+fn unreadable(error: redb::Error) -> PgError {
+    PgError::fatal(
+        sqlstate::IO_ERROR,
+        format!("the directory of databases cannot be read: {error}"),
+    )
+}
+
+pub(crate) fn taken(name: &DatabaseName) -> PgError {
+    PgError::error(
+        sqlstate::DUPLICATE_DATABASE,
+        format!("database \"{name}\" already exists"),
+    )
 }
 
 fn internal(message: &str) -> PgError {
@@ -279,71 +445,4 @@ fn internal(message: &str) -> PgError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn records_survive_and_ids_are_not_reused() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("directory.redb");
-        let name = |text: &str| DatabaseName::parse(text).unwrap();
-        let record = Record {
-            id: 7,
-            template: format!("{:032x}", 5),
-            layer: None,
-            created_ms: 9,
-            parent: None,
-            former_names: vec![],
-        };
-        let first = {
-            let directory = Directory::open(&path).unwrap();
-            directory.insert(&name("a"), &record, &[]).unwrap();
-            directory.insert(&name("gone"), &record, &[]).unwrap();
-            directory.remove(&name("gone"), &[]).unwrap();
-            directory.rename(&name("a"), &name("b"), &record).unwrap();
-            directory.next_id().unwrap()
-        };
-        let directory = Directory::open(&path).unwrap();
-        assert_eq!(directory.load().unwrap(), [(name("b"), record)]);
-        assert!(directory.next_id().unwrap().get() > first.get());
-    }
-
-    #[test]
-    fn layers_go_with_the_last_that_is_over_them() {
-        let folder = tempfile::tempdir().unwrap();
-        let directory = Directory::open(&folder.path().join("directory.redb")).unwrap();
-        let name = |text: &str| DatabaseName::parse(text).unwrap();
-        let record = Record {
-            id: 7,
-            template: format!("{:032x}", 5),
-            layer: None,
-            created_ms: 9,
-            parent: None,
-            former_names: vec![],
-        };
-        let layer = |epoch| LayerId {
-            origin: DatabaseId::new(7).unwrap(),
-            epoch,
-        };
-        let rebase = |before: &[LayerId], after: &[LayerId]| {
-            let (before, after) = (before.to_vec(), after.to_vec());
-            directory
-                .rebase(&name("a"), &record, &Rebase { before, after })
-                .unwrap()
-        };
-        directory.insert(&name("a"), &record, &[]).unwrap();
-        assert_eq!(rebase(&[], &[layer(0)]), []);
-        directory.insert(&name("b"), &record, &[layer(0)]).unwrap();
-        // Shared again: the new layer is over the old one, and takes the parent's place there.
-        assert_eq!(rebase(&[layer(0)], &[layer(1), layer(0)]), []);
-        directory
-            .insert(&name("c"), &record, &[layer(1), layer(0)])
-            .unwrap();
-        let remove = |text: &str, chain: &[LayerId]| directory.remove(&name(text), chain).unwrap();
-        assert_eq!(remove("b", &[layer(0)]), []);
-        assert_eq!(remove("a", &[layer(1), layer(0)]), []);
-        assert!(directory.is_layer(layer(0)).unwrap());
-        assert_eq!(remove("c", &[layer(1), layer(0)]), [layer(1), layer(0)]);
-        assert!(!directory.is_layer(layer(0)).unwrap());
-    }
-}
+mod tests;

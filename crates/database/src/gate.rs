@@ -38,6 +38,23 @@ pub(crate) async fn settle(volume: &Arc<Volume>) -> Result<(), PgError> {
     Ok(())
 }
 
+/// Makes everything durable that the volume's syncs have asked for so far, whatever the durability.
+///
+/// # Errors
+/// What made it fail.
+pub(crate) async fn settle_all(volume: &Arc<Volume>) -> Result<(), PgError> {
+    if let Some(entry) = volume.last_entry()
+        && let Some(journal) = volume.journal()
+    {
+        journal.request(entry);
+        journal
+            .durable(entry)
+            .await
+            .map_err(|error| PgError::error(sqlstate::IO_ERROR, format!("the journal: {error}")))?;
+    }
+    settle(volume).await
+}
+
 /// Makes the volume's state of this moment durable as a version.
 pub(crate) async fn flush(volume: &Arc<Volume>) -> Result<(), PgError> {
     let volume = Arc::clone(volume);

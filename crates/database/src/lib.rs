@@ -6,24 +6,39 @@
 
 #![forbid(unsafe_code)]
 
+mod admission;
 mod catalog;
 mod database;
 mod databases;
 mod directory;
 mod gate;
+mod hibernate;
+mod images;
+mod info;
+mod live;
+mod machine;
 mod maintenance;
+mod metrics;
+mod node;
 mod options;
 mod query;
+mod record;
 mod session;
 mod slot;
 mod statements;
 mod template;
+mod upkeep;
+mod wake;
 
-pub use databases::{DatabaseInfo, Databases, OpenError, Source, State};
+pub use databases::{Databases, OpenError};
 pub use engine::distribution::{PGLITE_VERSION, POSTGRES_VERSION};
 pub use engine::{ClientIo, ClientIoError, Progress, Silent};
+pub use info::{DatabaseInfo, State};
+pub use metrics::{Metrics, Timed};
+pub use node::Source;
 pub use options::{Durability, Limits, Options};
 pub use query::{Column, QueryResult};
+pub use record::Settings;
 pub use session::{Canceller, Session, SessionEnded, SessionOptions};
 pub use volume::DatabaseId;
 pub use wire::{DatabaseName, PgError};

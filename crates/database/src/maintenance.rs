@@ -1,33 +1,85 @@
-//! What happens to databases when nobody asks for anything: flushes, sleep, and the last stop.
+//! What happens to databases when nobody asks for anything: versions, sleep, upkeep, and the last stop.
+//!
+//! Three tasks. One writes versions and lets the journal shrink. One puts databases to sleep: those
+//! that were quiet for their idle time, and earlier where others want the room. One keeps quiet, awake
+//! databases in order.
 
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
+use tokio::sync::{OwnedMutexGuard, watch};
+use tokio::task::{JoinHandle, JoinSet};
 use wire::PgError;
 
 use crate::database::Database;
-use crate::databases::Node;
 use crate::gate;
+use crate::hibernate::hibernate;
+use crate::info::State;
+use crate::machine;
+use crate::node::Node;
 use crate::session::Canceller;
+use crate::slot::Slot;
+use crate::upkeep::{self, Ended};
 
 /// Time between two looks.
 const TICK: Duration = Duration::from_millis(100);
+/// How long a database is quiet before upkeep begins.
+const UPKEEP_QUIET: Duration = Duration::from_millis(500);
 /// How long a stop waits for a statement that it has cancelled.
 const STOP_WAIT: Duration = Duration::from_secs(5);
+/// How long after a failed flush it is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+/// Databases that go to sleep early at once for want of memory, before memory is looked at again.
+const RELIEF: usize = 16;
 
-/// Writes versions where they are due, and puts quiet databases to sleep, until the node is gone.
-pub(crate) async fn run(node: Weak<Node>) {
-    loop {
-        let Some(strong) = node.upgrade() else { return };
-        for database in strong.databases() {
-            if let Err(error) = flush_if_due(&strong, &database).await {
+/// The tasks.
+pub(crate) struct Maintenance {
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Maintenance {
+    pub(crate) fn start(node: &Arc<Node>) -> Self {
+        let weak = || Arc::downgrade(node);
+        let closing = || node.closing.subscribe();
+        let tasks = vec![
+            tokio::spawn(write_versions(weak(), closing())),
+            tokio::spawn(put_to_sleep(weak(), closing())),
+            tokio::spawn(keep_in_order(weak(), closing())),
+        ];
+        Self {
+            tasks: Mutex::new(tasks),
+        }
+    }
+
+    /// Waits until the tasks have seen that the node closes, and have brought to an end what they do.
+    pub(crate) async fn end(&self) {
+        let tasks = std::mem::take(&mut *self.tasks.lock());
+        for task in tasks {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a maintenance task failed");
+            }
+        }
+    }
+}
+
+/// Waits for the next look: whether there is one.
+async fn tick(closing: &mut watch::Receiver<bool>) -> bool {
+    // A node that is gone is closed too.
+    let closed = closing.wait_for(|closing| *closing);
+    tokio::time::timeout(TICK, closed).await.is_err()
+}
+
+async fn write_versions(node: Weak<Node>, mut closing: watch::Receiver<bool>) {
+    while tick(&mut closing).await {
+        let Some(node) = node.upgrade() else { return };
+        for database in node.live.all() {
+            if let Err(error) = flush_if_due(&node, &database).await {
                 tracing::error!(database = %database.name(), %error, "a flush failed");
             }
-            sleep_if_quiet(&strong, &database).await;
         }
-        shrink_journal(&strong).await;
-        drop(strong);
-        tokio::time::sleep(TICK).await;
+        shrink_journal(&node).await;
+        node.live.retire();
     }
 }
 
@@ -37,32 +89,213 @@ async fn flush_if_due(node: &Node, database: &Database) -> Result<(), PgError> {
         return Ok(());
     };
     let much = volume.dirty_bytes() > node.options.limits.dirty_bytes_max;
-    if database.is_dropped() || !(much || volume.owed().version) {
+    if database.is_dropped() || !(much || volume.version_is_due()) {
         return Ok(());
     }
-    gate::flush(&volume).await
+    let started = Instant::now();
+    gate::flush(&volume).await?;
+    node.counters.versions.took(started.elapsed());
+    Ok(())
 }
 
 /// Flushes the database that the journal's oldest entry is kept for, when the journal is large.
-async fn shrink_journal(node: &Node) {
+async fn shrink_journal(node: &Arc<Node>) {
     let Some(journal) = node.volumes.journal() else {
         return;
     };
     if journal.bytes() <= node.options.limits.journal_bytes_max {
         return;
     }
-    let owner = journal.oldest_owner();
-    let oldest = node
-        .databases()
-        .into_iter()
-        .find(|database| Some(database.id.get()) == owner);
-    let Some(database) = oldest else { return };
-    let flushed = match database.volume(node) {
-        Ok(volume) => gate::flush(&volume).await,
-        Err(error) => Err(error),
+    let Some(owner) = journal.oldest_owner() else {
+        return;
     };
-    if let Err(error) = flushed {
-        tracing::error!(database = %database.name(), %error, "the journal cannot shrink");
+    let shrunk = async {
+        let Some(name) = node.directory.name_of(owner)? else {
+            // Deleted between the look and now; what it had is forgotten.
+            return Ok(());
+        };
+        let volume = node.find(&name)?.volume(node)?;
+        gate::flush(&volume).await
+    };
+    let shrunk: Result<(), PgError> = shrunk.await;
+    if let Err(error) = shrunk {
+        tracing::error!(owner, %error, "the journal cannot shrink");
+    }
+}
+
+/// A quiet, awake database, and its slot.
+struct Quiet {
+    database: Arc<Database>,
+    since: Instant,
+}
+
+/// Awake databases without a session, the one that is quiet for the longest time first.
+fn quiet(node: &Node) -> Vec<Quiet> {
+    let mut quiet = Vec::new();
+    for database in node.live.all() {
+        let since = match database.slot.try_lock() {
+            Ok(slot) if slot.backend.is_some() => slot.quiet_since,
+            _ => continue,
+        };
+        if let Some(since) = since {
+            quiet.push(Quiet { database, since });
+        }
+    }
+    quiet.sort_unstable_by_key(|quiet| quiet.since);
+    quiet
+}
+
+async fn put_to_sleep(node: Weak<Node>, mut closing: watch::Receiver<bool>) {
+    loop {
+        let Some(strong) = node.upgrade() else { return };
+        tokio::select! {
+            biased;
+            open = tick(&mut closing) => if !open { return },
+            () = strong.admission.wanted() => {}
+        }
+        watch_memory(&strong);
+        let quiet = quiet(&strong);
+        let idle = strong.options.limits.idle;
+        let over = if strong.admission.is_over() {
+            RELIEF
+        } else {
+            0
+        };
+        let early = strong.admission.wanting().max(over);
+        let mut due = Vec::new();
+        for (place, quiet) in quiet.into_iter().enumerate() {
+            let idle_for = quiet.since.elapsed();
+            if place < early || idle_for >= idle {
+                due.push((quiet.database, idle_for < idle));
+            }
+        }
+        sleep_all(&strong, due).await;
+        close_volumes(&strong).await;
+        watch_memory(&strong);
+    }
+}
+
+/// Sees whether the process has more memory than it may.
+fn watch_memory(node: &Node) {
+    let Some(private) = machine::private_bytes() else {
+        return;
+    };
+    let limit = node.admission.memory_bytes_max();
+    // Relief is seen somewhat below, so that it does not flutter.
+    let over = if node.admission.is_over() {
+        private > limit / 20 * 19
+    } else {
+        private > limit
+    };
+    if over && !node.admission.is_over() {
+        tracing::warn!(
+            private,
+            limit,
+            "the node is short of memory: quiet databases go to sleep, others wait to wake (limit \
+             node.memory_bytes_max)"
+        );
+    }
+    node.admission.set_over(over);
+}
+
+/// Puts databases to sleep, as many at once as may wake at once.
+async fn sleep_all(node: &Arc<Node>, due: Vec<(Arc<Database>, bool)>) {
+    let mut running = JoinSet::new();
+    for (database, early) in due {
+        if node.is_closing() {
+            break;
+        }
+        if running.len() >= node.options.limits.wakes() {
+            ended(running.join_next().await);
+        }
+        // Taken by a session meanwhile: it is not quiet any more.
+        let Ok(slot) = Arc::clone(&database.slot).try_lock_owned() else {
+            continue;
+        };
+        let node = Arc::clone(node);
+        running.spawn(async move { sleep(&node, &database, slot, early).await });
+    }
+    while let Some(one) = running.join_next().await {
+        ended(Some(one));
+    }
+}
+
+fn ended(one: Option<Result<(), tokio::task::JoinError>>) {
+    if let Some(Err(error)) = one {
+        tracing::error!(%error, "putting a database to sleep failed");
+    }
+}
+
+async fn sleep(
+    node: &Arc<Node>,
+    database: &Arc<Database>,
+    mut slot: OwnedMutexGuard<Slot>,
+    early: bool,
+) {
+    if slot.backend.is_none() {
+        return;
+    }
+    if early {
+        node.counters.hibernations_early.one();
+    }
+    if let Err(error) = hibernate(node, database, &mut slot).await {
+        tracing::error!(database = %database.name(), %error, "a flush failed");
+        slot.quiet_since = Some(Instant::now());
+    }
+}
+
+/// Lets go of the volumes of databases that are asleep, flushing what a failure left behind.
+async fn close_volumes(node: &Arc<Node>) {
+    for database in node.live.all() {
+        let Ok(mut slot) = database.slot.try_lock() else {
+            continue;
+        };
+        if slot.backend.is_some() || database.close_volume() {
+            continue;
+        }
+        let recent = slot.quiet_since.is_some_and(|at| at.elapsed() < RETRY);
+        if recent || database.state() != State::Asleep {
+            continue;
+        }
+        slot.quiet_since = Some(Instant::now());
+        match flush(&database).await {
+            Ok(()) => {
+                database.close_volume();
+            }
+            Err(error) => {
+                tracing::error!(database = %database.name(), %error, "a flush failed");
+            }
+        }
+    }
+}
+
+async fn keep_in_order(node: Weak<Node>, mut closing: watch::Receiver<bool>) {
+    while tick(&mut closing).await {
+        let Some(node) = node.upgrade() else { return };
+        for quiet in quiet(&node) {
+            if node.is_closing() {
+                return;
+            }
+            if quiet.since.elapsed() < UPKEEP_QUIET {
+                continue;
+            }
+            let database = quiet.database;
+            let Ok(mut slot) = database.slot.try_lock() else {
+                continue;
+            };
+            if !upkeep::is_due(&node, &database, &mut slot) {
+                continue;
+            }
+            match upkeep::run(&node, &database, &mut slot).await {
+                Ok(Ended::Done | Ended::Preempted) => {}
+                Err(error) => {
+                    tracing::warn!(database = %database.name(), %error, "upkeep failed");
+                    if slot.backend.is_none() {
+                        slot.lose(&database);
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -77,30 +310,14 @@ async fn flush(database: &Database) -> Result<(), PgError> {
     gate::flush(&volume).await
 }
 
-async fn sleep_if_quiet(node: &Node, database: &Arc<Database>) {
-    let Ok(mut slot) = database.slot.try_lock() else {
-        return;
-    };
-    let quiet = slot
-        .quiet_since
-        .is_some_and(|since| since.elapsed() >= node.options.limits.idle);
-    if slot.backend.is_some() && quiet {
-        slot.shut_down(database).await;
-        if let Err(error) = flush(database).await {
-            tracing::error!(database = %database.name(), %error, "a flush failed");
-        }
-    }
-    if slot.backend.is_none() {
-        database.close_volume();
-    }
-}
-
-/// Shuts a backend down. One that a session still has is left as it is, once its statement has
-/// been cancelled: what it has committed is in the volume all the same, as after a crash.
-async fn stop(database: &Database) {
+/// Puts a database to sleep for good. A backend that a session still has is left as it is, once its
+/// statement has been cancelled: what it has committed is in the volume all the same, as after a crash.
+async fn stop(node: &Arc<Node>, database: &Database) -> Result<(), PgError> {
     if let Ok(mut slot) = database.slot.try_lock() {
-        slot.shut_down(database).await;
-        return;
+        if slot.backend.is_some() {
+            return hibernate(node, database, &mut slot).await;
+        }
+        return flush(database).await;
     }
     let current = database.current.lock().clone();
     if let Some(current) = current.filter(Canceller::is_running) {
@@ -112,19 +329,41 @@ async fn stop(database: &Database) {
             tracing::warn!(database = %database.name(), "a statement did not end in time");
         }
     }
+    flush(database).await
 }
 
 /// Ends everything. A session that still runs a statement is cancelled first.
 pub(crate) async fn close(node: &Arc<Node>) -> Result<(), PgError> {
-    node.set_closing();
     let mut first = Ok(());
-    for database in node.databases() {
-        stop(&database).await;
-        if let Err(error) = flush(&database).await {
-            tracing::error!(database = %database.name(), %error, "the last flush failed");
-            first = first.and(Err(error));
+    let mut running = JoinSet::new();
+    for database in node.live.all() {
+        if running.len() >= node.options.limits.wakes() {
+            first = first.and(stopped(running.join_next().await));
         }
+        let node = Arc::clone(node);
+        running.spawn(async move {
+            let stopped = stop(&node, &database).await;
+            stopped.inspect_err(|error| {
+                tracing::error!(database = %database.name(), %error, "the last flush failed");
+            })
+        });
+    }
+    while let Some(one) = running.join_next().await {
+        first = first.and(stopped(Some(one)));
     }
     node.close_journal();
     first
+}
+
+fn stopped(
+    one: Option<Result<Result<(), PgError>, tokio::task::JoinError>>,
+) -> Result<(), PgError> {
+    match one {
+        None => Ok(()),
+        Some(Ok(outcome)) => outcome,
+        Some(Err(error)) => Err(PgError::error(
+            wire::sqlstate::INTERNAL_ERROR,
+            error.to_string(),
+        )),
+    }
 }

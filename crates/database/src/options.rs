@@ -6,6 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::{Progress, Silent};
+use serde::{Deserialize, Serialize};
+
+use crate::machine;
 
 /// How a data directory is opened.
 #[derive(Clone)]
@@ -17,8 +20,12 @@ pub struct Options {
     pub cache_directory: PathBuf,
     /// Whether a database that is asked for and not there is made (`databases.auto_create`).
     pub auto_create: bool,
-    /// What an acknowledged commit has reached (`durability.level`).
+    /// What an acknowledged commit has reached (`durability.level`), where a database does not say
+    /// otherwise.
     pub durability: Durability,
+    /// Whether databases are vacuumed, analyzed and frozen (`maintenance.enabled`), where one does not
+    /// say otherwise.
+    pub maintenance: bool,
     /// Limits, each with its name in the configuration.
     pub limits: Limits,
     /// Told about work that takes seconds, which happens once a machine.
@@ -33,6 +40,7 @@ impl Options {
             cache_directory: cache_directory.into(),
             auto_create: true,
             durability: Durability::default(),
+            maintenance: true,
             limits: Limits::default(),
             progress: Arc::new(Silent),
         }
@@ -47,13 +55,15 @@ impl fmt::Debug for Options {
             .field("cache_directory", &self.cache_directory)
             .field("auto_create", &self.auto_create)
             .field("durability", &self.durability)
+            .field("maintenance", &self.maintenance)
             .field("limits", &self.limits)
             .finish_non_exhaustive()
     }
 }
 
 /// What an acknowledged commit has reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Durability {
     /// This process: a crash may take the commits of the last `durability.flush_interval_ms`, or the
     /// last `durability.flush_entries_max` of the node, whichever is less; never one without those
@@ -90,6 +100,54 @@ pub struct Limits {
     pub journal_bytes_max: u64,
     /// `databases.idle_ms`: how long a database without a session stays awake. Default 10 s.
     pub idle: Duration,
+    /// `databases.awake_max`: most databases awake at once. Past it the one that has been quiet for the
+    /// longest time goes to sleep early; if none is quiet, a wake waits. Default 5,000.
+    pub awake_max: usize,
+    /// `databases.wakes_max`: most databases that wake at the same moment; others wait in the order they
+    /// came. 0, the default: as many as there are processors.
+    pub wakes_max: usize,
+    /// `databases.wake_wait_ms_max`: longest wait for a turn to wake. Past it the connection fails with
+    /// 53300 or, for memory, 53200. Default 30 s.
+    pub wake_wait_max: Duration,
+    /// `node.memory_bytes_max`: most private memory of the process. Past it quiet databases go to sleep
+    /// early, and wakes wait until there is room. 0, the default: three quarters of the machine's memory,
+    /// or of what its control group grants.
+    pub node_memory_bytes_max: u64,
+    /// `images.bytes_max`: most bytes of hibernation images on disk; past it those of the databases that
+    /// have slept for the longest time go, and these boot. 0: none are made. Default 4 GiB.
+    pub images_bytes_max: u64,
+    /// `maintenance.checkpoint_wal_bytes`: WAL written since the last checkpoint of a database, past which
+    /// the host makes one as soon as no statement runs. Default 64 MiB.
+    pub checkpoint_wal_bytes: u64,
+    /// `volume.wal_bytes_max`: most WAL since the last checkpoint of a database. Past it the statement that
+    /// writes, which is what keeps the host from making a checkpoint, fails with 53100. Default 4 GiB.
+    pub wal_bytes_max: u64,
+    /// `directory.cache_bytes_max`: most memory that caches the directory of databases. Default 32 MiB.
+    pub directory_cache_bytes_max: usize,
+    /// `disk.reserve_bytes`: free bytes of the disk below which databases may not grow: statements that
+    /// write fail with 53100, so that what was committed can still be kept. Default 64 MiB.
+    pub disk_reserve_bytes: u64,
+    /// `maintenance.freeze_age`: transactions since the oldest unfrozen one, past which a database is
+    /// frozen. Default 150,000,000.
+    pub freeze_age: u32,
+}
+
+impl Limits {
+    /// The value of [`wakes_max`](Self::wakes_max), by this machine if it is 0.
+    pub(crate) fn wakes(&self) -> usize {
+        match self.wakes_max {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            wakes => wakes,
+        }
+    }
+
+    /// The value of [`node_memory_bytes_max`](Self::node_memory_bytes_max), by this machine if it is 0.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        match self.node_memory_bytes_max {
+            0 => machine::memory_bytes() / 4 * 3,
+            bytes => bytes,
+        }
+    }
 }
 
 impl Default for Limits {
@@ -103,6 +161,16 @@ impl Default for Limits {
             dirty_bytes_max: 32 << 20,
             journal_bytes_max: 256 << 20,
             idle: Duration::from_secs(10),
+            awake_max: 5_000,
+            wakes_max: 0,
+            wake_wait_max: Duration::from_secs(30),
+            node_memory_bytes_max: 0,
+            images_bytes_max: 4 << 30,
+            checkpoint_wal_bytes: 64 << 20,
+            wal_bytes_max: 4 << 30,
+            directory_cache_bytes_max: 32 << 20,
+            disk_reserve_bytes: 64 << 20,
+            freeze_age: 150_000_000,
         }
     }
 }

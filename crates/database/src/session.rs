@@ -12,8 +12,8 @@ use wire::{DatabaseName, PgError, sqlstate};
 
 use crate::catalog;
 use crate::database::Database;
-use crate::databases::{Node, Source};
 use crate::gate::{self, Gated, Ungate};
+use crate::node::{Node, Source};
 use crate::slot::{self, Slot};
 use crate::statements::{Handling, Statements};
 use crate::template::SUPERUSER;
@@ -129,10 +129,13 @@ impl Session {
         options: SessionOptions,
     ) -> Result<Self, PgError> {
         let limit = node.options.limits.session_wait_max;
+        let wanting = database.want();
         let waiting = Arc::clone(&database.slot).lock_owned();
         let Ok(mut slot) = tokio::time::timeout(limit, waiting).await else {
+            drop(wanting);
             return Err(database.busy(limit.as_millis()));
         };
+        drop(wanting);
         if database.is_dropped() {
             return Err(database.dropped_error());
         }
@@ -278,6 +281,13 @@ impl Session {
         if let Err(error) = settled {
             return Err(self.not_durable(error));
         }
+        if self.status == TransactionStatus::Idle
+            && let Some(slot) = self.slot.as_mut()
+            && let Err(error) = slot.checkpoint_if_due(&self.node, &self.database).await
+        {
+            tracing::warn!(database = %self.database.name(), %error, "a backend ended");
+            slot.lose(&self.database);
+        }
         let io = ungate.and_then(Ungate::take);
         match result {
             Ok(()) => Ok((output.freeze(), io)),
@@ -417,7 +427,7 @@ impl Session {
                     None | Some("template0" | "template1") => Source::Template,
                     Some(parent) => Source::Database(name(parent, sqlstate::INVALID_CATALOG_NAME)?),
                 };
-                node.create(&new, source).await.map(drop).map_err(as_error)
+                node.create(&new, source).await.map_err(as_error)
             }
             DatabaseStatement::Drop {
                 name: text,
@@ -475,11 +485,12 @@ impl Session {
             return Ok(());
         }
         let own = self.database.id;
-        let others: Vec<_> = self.node.databases();
+        let others = self.node.directory.page(None, catalog::DATABASES_MAX + 1);
+        let others = others.map_err(|error| self.ended(error))?;
         let others = others
-            .iter()
-            .filter(|database| database.id != own)
-            .map(|database| (database.id.get(), database.name()));
+            .into_iter()
+            .filter(|(_, record)| record.id != own.get())
+            .map(|(name, record)| (record.id, name));
         let mut sql = catalog::refresh(others);
         if let Some((_, user)) = self
             .parameters
@@ -591,7 +602,7 @@ impl Session {
     /// Ends the session: rolls back, takes its traces off the backend, and lets the next one in.
     pub async fn close(mut self) {
         if let Some(slot) = self.slot.take() {
-            leave(slot, Arc::clone(&self.database)).await;
+            leave(slot, Arc::clone(&self.node), Arc::clone(&self.database)).await;
         }
     }
 }
@@ -601,19 +612,21 @@ impl Drop for Session {
         let Some(mut slot) = self.slot.take() else {
             return;
         };
-        let database = Arc::clone(&self.database);
+        let (node, database) = (Arc::clone(&self.node), Arc::clone(&self.database));
         match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn(leave(slot, database))),
+            Ok(runtime) => drop(runtime.spawn(leave(slot, node, database))),
             // Nothing can run the backend any more.
             Err(_) => slot.lose(&database),
         }
     }
 }
 
-async fn leave(mut slot: OwnedMutexGuard<Slot>, database: Arc<Database>) {
+async fn leave(mut slot: OwnedMutexGuard<Slot>, node: Arc<Node>, database: Arc<Database>) {
     slot.reset(&database).await;
     *database.holder.lock() = None;
     *database.current.lock() = None;
+    drop(slot);
+    node.admission.left();
 }
 
 /// The status in the `ReadyForQuery` that ends a backend's answer, if one does.

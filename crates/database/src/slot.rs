@@ -1,20 +1,19 @@
 //! The slot: a database's backend, held by one session at a time.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::BytesMut;
-use engine::{Backend, BackendError, BackendLimits};
-use volume::Volume;
-use wire::pg::startup::Startup;
-use wire::pg::{backend, frames, frontend};
+use engine::{Backend, BackendError};
+use wire::pg::backend::DataRow;
+use wire::pg::frontend::{Bind, Execute, Parse};
+use wire::pg::{Target, backend, frames, frontend};
 use wire::{PgError, Severity, sqlstate};
 
-use crate::catalog;
+use crate::admission::Place;
 use crate::database::Database;
-use crate::databases::{Node, State};
-use crate::session::set_parameter;
-use crate::template::SUPERUSER;
+use crate::info::State;
+use crate::upkeep::Upkeep;
+use crate::wake::Resumed;
 
 /// A backend, if the database is awake.
 #[derive(Default)]
@@ -26,63 +25,20 @@ pub(crate) struct Slot {
     pub(crate) catalog_generation: Option<u64>,
     /// When the last session left.
     pub(crate) quiet_since: Option<Instant>,
+    /// Its room among the awake databases, for as long as there is a backend.
+    pub(crate) place: Option<Place>,
+    /// The image that the backend was resumed from.
+    pub(crate) resumed: Option<Resumed>,
+    /// What was done to keep the database in order, and when.
+    pub(crate) upkeep: Upkeep,
 }
 
 impl Slot {
-    /// Makes sure that there is a working backend.
-    pub(crate) async fn wake(&mut self, node: &Node, database: &Database) -> Result<(), PgError> {
-        if self.backend.as_ref().is_some_and(Backend::is_broken) {
-            tracing::info!(database = %database.name(), "a call was dropped; the backend goes too");
-            self.lose(database);
-        }
-        if self.backend.is_some() {
-            return Ok(());
-        }
-        database.set_state(State::Waking);
-        let woken = self.start(node, database).await;
-        match &woken {
-            Ok(()) => database.set_state(State::Awake),
-            Err(_) => self.lose(database),
-        }
-        woken
-    }
-
-    async fn start(&mut self, node: &Node, database: &Database) -> Result<(), PgError> {
-        let started = Instant::now();
-        let volume = database.volume(node)?;
-        let limits = BackendLimits {
-            memory_bytes_max: node.options.limits.backend_memory_bytes_max,
-        };
-        let current = &node.current;
-        let from_image = volume.is_pristine() && volume.template().id() == current.template.id();
-        let (backend, parameters) = if from_image {
-            let backend = node
-                .engine
-                .fork(&current.image, Arc::clone(&volume), limits)
-                .await;
-            (
-                backend.map_err(|error| start_error(&error))?,
-                current.parameters.clone(),
-            )
-        } else {
-            connect(boot(node, database, &volume, limits).await?).await?
-        };
-        self.backend = Some(backend);
-        self.parameters = parameters;
-        self.catalog_generation = None;
-        self.run(&catalog::set_name(&database.name())).await?;
-        tracing::debug!(
-            database = %database.name(),
-            from_image,
-            elapsed_us = started.elapsed().as_micros() as u64,
-            "awake"
-        );
-        Ok(())
-    }
-
     /// Forgets the backend without a word to it: as after a crash.
     pub(crate) fn lose(&mut self, database: &Database) {
         self.backend = None;
+        self.resumed = None;
+        self.place = None;
         database.set_state(State::Asleep);
     }
 
@@ -95,7 +51,7 @@ impl Slot {
         if let Err(error) = backend.shut_down().await {
             tracing::warn!(database = %database.name(), %error, "the shutdown was not clean");
         }
-        database.set_state(State::Asleep);
+        self.lose(database);
     }
 
     /// Runs statements of our own, and tells the first error among their answers.
@@ -103,15 +59,66 @@ impl Slot {
         if sql.is_empty() {
             return Ok(());
         }
+        let mut messages = BytesMut::new();
+        frontend::query(&mut messages, sql.as_bytes())?;
+        self.ask(&messages).await.map(drop)
+    }
+
+    /// Runs one statement of our own and gives its rows, values as text.
+    pub(crate) async fn rows(&mut self, sql: &str) -> Result<Vec<Vec<Option<String>>>, PgError> {
+        let mut messages = BytesMut::new();
+        frontend::query(&mut messages, sql.as_bytes())?;
+        let output = self.ask(&messages).await?;
+        let mut rows = Vec::new();
+        for (kind, body) in frames(&output) {
+            if kind == backend::kind::DATA_ROW {
+                let row = DataRow::decode(body)?;
+                let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+                rows.push(row.map(|value| value.map(text)).collect());
+            }
+        }
+        Ok(rows)
+    }
+
+    /// Runs one statement of our own under a name, so that a session's unnamed statement stays.
+    pub(crate) async fn run_named(&mut self, sql: &str) -> Result<(), PgError> {
+        const NAME: &[u8] = b"dormouse upkeep";
+        let mut messages = BytesMut::new();
+        let parse = Parse {
+            statement: NAME,
+            sql: sql.as_bytes(),
+            param_oids: Vec::new(),
+        };
+        parse.encode(&mut messages)?;
+        let bind = Bind {
+            portal: NAME,
+            statement: NAME,
+            params: Vec::new(),
+            result_formats: Vec::new(),
+        };
+        bind.encode(&mut messages)?;
+        let execute = Execute {
+            portal: NAME,
+            rows_max: 0,
+        };
+        execute.encode(&mut messages)?;
+        frontend::close(&mut messages, Target::Statement, NAME)?;
+        frontend::sync(&mut messages);
+        self.ask(&messages).await.map(drop)
+    }
+
+    /// Gives messages of our own to the backend: its answers, if there is no error among them.
+    async fn ask(&mut self, messages: &[u8]) -> Result<BytesMut, PgError> {
         let backend = self.backend.as_mut().ok_or_else(no_backend)?;
-        frontend::query(backend.input(), sql.as_bytes())?;
+        backend.input().extend_from_slice(messages);
         let outcome = backend.exchange().await;
         let output = backend.output().split();
         if let Err(error) = outcome {
             self.backend = None;
             return Err(start_error(&error));
         }
-        check(&output)
+        check(&output)?;
+        Ok(output)
     }
 
     /// Takes the sessions' traces off the backend. If that fails, the backend is given up.
@@ -162,54 +169,6 @@ const RESET: &str = "DISCARD ALL";
 /// `DISCARD ALL` does not know the first user of a stand-alone backend.
 const RESET_USER: &str = "SET SESSION AUTHORIZATION postgres";
 
-/// Boots a backend in the one database of its catalog. That has the name of this database, or one
-/// that it or its parent had before, if nobody woke it since.
-async fn boot(
-    node: &Node,
-    database: &Database,
-    volume: &Arc<Volume>,
-    limits: BackendLimits,
-) -> Result<Backend, PgError> {
-    let name = database.name();
-    let former = database.former_names();
-    let names = std::iter::once(name.as_str())
-        .chain(former.iter().map(String::as_str))
-        .chain([SUPERUSER]);
-    let mut failure = no_backend();
-    for name in names {
-        match node.engine.boot(Arc::clone(volume), name, limits).await {
-            Ok(backend) => return Ok(backend),
-            Err(error) => {
-                failure = start_error(&error);
-                // Postgres itself refused, perhaps for the name.
-                if !matches!(error, BackendError::Exited(1)) {
-                    break;
-                }
-            }
-        }
-    }
-    Err(failure)
-}
-
-/// The first connection of a booted backend.
-async fn connect(mut backend: Backend) -> Result<(Backend, Vec<(String, String)>), PgError> {
-    let mut startup = BytesMut::new();
-    Startup::new(SUPERUSER, SUPERUSER).encode(&mut startup)?;
-    backend
-        .connect(&startup)
-        .await
-        .map_err(|error| start_error(&error))?;
-    let mut parameters = Vec::new();
-    let output = backend.output().split();
-    for (kind, body) in frames(&output) {
-        if kind == backend::kind::PARAMETER_STATUS {
-            let (name, value) = backend::decode_parameter_status(body)?;
-            set_parameter(&mut parameters, name, value);
-        }
-    }
-    Ok((backend, parameters))
-}
-
 /// The first error in answers of the backend.
 pub(crate) fn check(output: &[u8]) -> Result<(), PgError> {
     match frames(output).find(|(kind, _)| *kind == backend::kind::ERROR_RESPONSE) {
@@ -223,7 +182,7 @@ pub(crate) fn no_backend() -> PgError {
         .hint("Connect again: the database starts from its last commit.")
 }
 
-fn start_error(error: &BackendError) -> PgError {
+pub(crate) fn start_error(error: &BackendError) -> PgError {
     PgError::fatal(
         sqlstate::CANNOT_CONNECT_NOW,
         format!("the database did not start: {error}"),

@@ -388,7 +388,7 @@ async fn a_quiet_database_goes_to_sleep_and_wakes_with_its_rows() {
             [expected.to_string()]
         );
         session.close().await;
-        while databases.count().1 > 0 {
+        while databases.count().unwrap().1 > 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

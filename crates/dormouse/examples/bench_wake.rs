@@ -69,7 +69,7 @@ async fn main() -> Outcome<()> {
     session.close().await;
     let mut woken = Vec::new();
     for _ in 0..rounds {
-        while databases.count().1 > 0 {
+        while databases.count().map_err(text_of)?.1 > 0 {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
         let started = Instant::now();

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use database::{DatabaseInfo, DatabaseName, Databases, Options, Source};
+use database::{DatabaseInfo, DatabaseName, Databases, Metrics, Options, Settings, Source};
 
 use crate::Error;
 use crate::cache::default_cache_directory;
@@ -47,9 +47,31 @@ impl Dormouse {
         Ok(self.databases.create(&to, source).await?)
     }
 
-    /// All databases.
+    /// All databases, by name.
     pub fn list(&self) -> Result<Vec<DatabaseInfo>, Error> {
-        Ok(self.databases.list()?)
+        Ok(self.databases.list(None, usize::MAX)?)
+    }
+
+    /// Databases by name, those after `after`, at most `count`: for directories too large for
+    /// [`list`](Self::list).
+    pub fn list_page(&self, after: Option<&str>, count: usize) -> Result<Vec<DatabaseInfo>, Error> {
+        let after = after.map(parse).transpose()?;
+        Ok(self.databases.list(after.as_ref(), count)?)
+    }
+
+    /// Replaces the settings of one database: its durability, its maintenance.
+    pub async fn configure(&self, name: &str, settings: Settings) -> Result<DatabaseInfo, Error> {
+        Ok(self.databases.configure(&parse(name)?, settings).await?)
+    }
+
+    /// Waits until everything that a database has acknowledged is on disk, whatever its durability.
+    pub async fn flush(&self, name: &str) -> Result<(), Error> {
+        Ok(self.databases.flush(&parse(name)?).await?)
+    }
+
+    /// What has been counted since the data directory was opened.
+    pub fn metrics(&self) -> Metrics {
+        self.databases.metrics()
     }
 
     /// What is known of a database. Error `3D000` if it is not there.

@@ -32,7 +32,8 @@ mod to_text;
 
 pub use cache::default_cache_directory;
 pub use database::{
-    DatabaseId, DatabaseInfo, DatabaseName, Limits, OpenError, Options, PgError, Progress, State,
+    DatabaseId, DatabaseInfo, DatabaseName, Durability, Limits, Metrics, OpenError, Options,
+    PgError, Progress, Settings, State, Timed,
 };
 pub use dormouse::Dormouse;
 pub use error::Error;

@@ -1,6 +1,9 @@
 //! One running Postgres: bytes in, bytes out.
 
+mod user;
 mod wal;
+
+pub use user::User;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

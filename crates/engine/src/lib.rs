@@ -26,7 +26,7 @@ mod rewrite;
 mod saved;
 mod state;
 
-pub use backend::{Backend, BackendLimits, Interrupter};
+pub use backend::{Backend, BackendLimits, Interrupter, User};
 pub use cache::{Progress, Silent};
 pub use engine::{Engine, EngineOptions};
 pub use environment::{Environment, SystemEnvironment};

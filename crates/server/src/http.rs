@@ -19,6 +19,7 @@ mod database_document;
 mod databases;
 mod error;
 mod health;
+mod metrics;
 mod query;
 mod router;
 mod work;

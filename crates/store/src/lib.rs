@@ -16,4 +16,4 @@ pub use journal::{
     ENTRY_BYTES_MAX, Entry, Journal, JournalError, JournalOptions, JournalWriter, Position,
 };
 pub use lock::{DirectoryLock, LockError};
-pub use sealed::{SealedError, read_sealed, remove_sealed, write_sealed};
+pub use sealed::{SealedError, read_sealed, remove_sealed, write_sealed, write_sealed_cache};

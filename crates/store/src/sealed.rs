@@ -173,6 +173,34 @@ pub fn write_sealed(
         })
 }
 
+/// Writes a sealed file that may be lost: of a cache, whose content can be made anew. Neither atomic nor
+/// synced, so it waits for no disk; what a crash leaves of it, [`read_sealed`] refuses.
+///
+/// # Errors
+/// [`SealedError::Io`]: the file is refused, if there is one.
+pub fn write_sealed_cache(
+    disk: &dyn Disk,
+    path: &Path,
+    kind: [u8; 8],
+    version: u16,
+    owner: u64,
+    payload: &[u8],
+) -> Result<(), SealedError> {
+    // A new file: file systems make a write over an old one wait for the disk.
+    match disk.remove(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            return Err(io_error("remove", path, source));
+        }
+        _ => {}
+    }
+    let failed = |source| io_error("write", path, source);
+    let header = encode_header(kind, version, owner, payload);
+    let file = disk.open(path, OpenHow::Create).map_err(failed)?;
+    file.write_all_at(payload, HEADER_BYTES as u64)
+        .and_then(|()| file.write_all_at(&header, 0))
+        .map_err(failed)
+}
+
 /// Reads the payload of the sealed file at `path`, which must be of this kind, format version and owner.
 ///
 /// # Errors
@@ -368,6 +396,26 @@ mod tests {
         let path = dir.path().join("file");
         write_sealed(&RealDisk, &path, KIND, 3, 7, payload).unwrap();
         (dir, path)
+    }
+
+    #[test]
+    fn a_cache_file_is_replaced_and_refused_when_torn() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        for payload in [&b"first, and longer"[..], b"second"] {
+            write_sealed_cache(&RealDisk, &path, KIND, 1, 7, payload).unwrap();
+            let read = read_sealed(&RealDisk, &path, KIND, 1, 7).unwrap();
+            assert_eq!(read, payload);
+        }
+        let bytes = fs::read(&path).unwrap();
+        for cut in 0..bytes.len() {
+            fs::write(&path, &bytes[..cut]).unwrap();
+            assert!(read_sealed(&RealDisk, &path, KIND, 1, 7).is_err());
+            let mut zeroed = bytes.clone();
+            zeroed[cut..].fill(0);
+            fs::write(&path, &zeroed).unwrap();
+            assert!(read_sealed(&RealDisk, &path, KIND, 1, 7).is_err());
+        }
     }
 
     #[test]

@@ -82,6 +82,8 @@ struct State {
     /// durable version has met.
     syncs_asked: u64,
     syncs_met: u64,
+    /// How many of them nobody waits for.
+    syncs_waived: u64,
     /// The last entry of the journal that is in the tree; 0 for none.
     applied: u64,
     /// Replies need not wait for the log: durability `relaxed`.
@@ -264,6 +266,7 @@ impl Volume {
             changed: false,
             syncs_asked: 0,
             syncs_met: 0,
+            syncs_waived: 0,
             applied: 0,
             relaxed: false,
             broken: None,

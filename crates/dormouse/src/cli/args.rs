@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use wire::DatabaseName;
 
 const EXIT_CODES: &str = "\
@@ -168,6 +168,24 @@ pub(crate) enum DbCommand {
         #[command(flatten)]
         target: TargetArgs,
     },
+    /// Set what is otherwise in one database than in the others
+    Set {
+        name: DatabaseName,
+        /// What an acknowledged commit has reached; "default" is as in the configuration
+        #[arg(long, value_enum, value_name = "LEVEL")]
+        durability: Option<DurabilityArg>,
+        /// Whether the host vacuums, analyzes and freezes it; "default" is as in the configuration
+        #[arg(long, value_enum, value_name = "SWITCH")]
+        maintenance: Option<SwitchArg>,
+        #[command(flatten)]
+        target: TargetArgs,
+    },
+    /// Wait until everything acknowledged is on disk, whatever the durability
+    Flush {
+        name: DatabaseName,
+        #[command(flatten)]
+        target: TargetArgs,
+    },
     /// Delete a database for good
     Delete {
         name: DatabaseName,
@@ -188,4 +206,20 @@ mod tests {
     fn the_command_line_is_consistent() {
         Args::command().debug_assert();
     }
+}
+
+/// A durability level, or what the configuration says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DurabilityArg {
+    Local,
+    Relaxed,
+    Default,
+}
+
+/// On, off, or what the configuration says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SwitchArg {
+    On,
+    Off,
+    Default,
 }

@@ -4,7 +4,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use database::Limits;
+use database::{Durability, Limits};
 use dormouse::default_cache_directory;
 use figment::error::Kind;
 use figment::providers::{Format as _, Serialized, Toml};
@@ -39,11 +39,16 @@ pub(crate) struct Config {
     pgwire: PgwireSection,
     http: HttpSection,
     databases: DatabasesSection,
+    node: NodeSection,
+    directory: DirectorySection,
+    images: ImagesSection,
+    maintenance: MaintenanceSection,
     sessions: SessionsSection,
     durability: DurabilitySection,
     journal: JournalSection,
     backend: BackendSection,
     volume: VolumeSection,
+    disk: DiskSection,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,6 +83,35 @@ struct HttpSection {
 struct DatabasesSection {
     auto_create: bool,
     idle_ms: u64,
+    awake_max: usize,
+    wakes_max: usize,
+    wake_wait_ms_max: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NodeSection {
+    memory_bytes_max: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DirectorySection {
+    cache_bytes_max: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ImagesSection {
+    bytes_max: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MaintenanceSection {
+    enabled: bool,
+    checkpoint_wal_bytes: u64,
+    freeze_age: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,17 +123,9 @@ struct SessionsSection {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct DurabilitySection {
-    level: Level,
+    level: Durability,
     flush_interval_ms: u64,
     flush_entries_max: u64,
-}
-
-/// [`Durability`](database::Durability) by its name in the file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Level {
-    Relaxed,
-    Local,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,6 +145,13 @@ struct BackendSection {
 struct VolumeSection {
     bytes_max: u64,
     dirty_bytes_max: u64,
+    wal_bytes_max: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DiskSection {
+    reserve_bytes: u64,
 }
 
 fn ms(duration: Duration) -> u64 {
@@ -154,12 +187,29 @@ impl Default for Config {
             databases: DatabasesSection {
                 auto_create: true,
                 idle_ms: ms(limits.idle),
+                awake_max: limits.awake_max,
+                wakes_max: limits.wakes_max,
+                wake_wait_ms_max: ms(limits.wake_wait_max),
+            },
+            node: NodeSection {
+                memory_bytes_max: limits.node_memory_bytes_max,
+            },
+            directory: DirectorySection {
+                cache_bytes_max: limits.directory_cache_bytes_max,
+            },
+            images: ImagesSection {
+                bytes_max: limits.images_bytes_max,
+            },
+            maintenance: MaintenanceSection {
+                enabled: true,
+                checkpoint_wal_bytes: limits.checkpoint_wal_bytes,
+                freeze_age: limits.freeze_age,
             },
             sessions: SessionsSection {
                 wait_ms_max: ms(limits.session_wait_max),
             },
             durability: DurabilitySection {
-                level: Level::Local,
+                level: Durability::default(),
                 flush_interval_ms: ms(limits.flush_interval),
                 flush_entries_max: limits.flush_entries_max,
             },
@@ -172,6 +222,10 @@ impl Default for Config {
             volume: VolumeSection {
                 bytes_max: limits.volume_bytes_max,
                 dirty_bytes_max: limits.dirty_bytes_max,
+                wal_bytes_max: limits.wal_bytes_max,
+            },
+            disk: DiskSection {
+                reserve_bytes: limits.disk_reserve_bytes,
             },
         }
     }
@@ -203,10 +257,8 @@ impl Config {
         let cache = self.cache.clone().unwrap_or_else(default_cache_directory);
         database::Options {
             auto_create: self.databases.auto_create,
-            durability: match self.durability.level {
-                Level::Relaxed => database::Durability::Relaxed,
-                Level::Local => database::Durability::Local,
-            },
+            durability: self.durability.level,
+            maintenance: self.maintenance.enabled,
             limits: Limits {
                 backend_memory_bytes_max: self.backend.memory_bytes_max,
                 volume_bytes_max: self.volume.bytes_max,
@@ -216,6 +268,16 @@ impl Config {
                 dirty_bytes_max: self.volume.dirty_bytes_max,
                 journal_bytes_max: self.journal.bytes_max,
                 idle: Duration::from_millis(self.databases.idle_ms),
+                awake_max: self.databases.awake_max,
+                wakes_max: self.databases.wakes_max,
+                wake_wait_max: Duration::from_millis(self.databases.wake_wait_ms_max),
+                node_memory_bytes_max: self.node.memory_bytes_max,
+                images_bytes_max: self.images.bytes_max,
+                checkpoint_wal_bytes: self.maintenance.checkpoint_wal_bytes,
+                wal_bytes_max: self.volume.wal_bytes_max,
+                directory_cache_bytes_max: self.directory.cache_bytes_max,
+                disk_reserve_bytes: self.disk.reserve_bytes,
+                freeze_age: self.maintenance.freeze_age,
             },
             progress: super::progress::progress(),
             ..database::Options::new(&self.data, cache)

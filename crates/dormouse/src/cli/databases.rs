@@ -1,9 +1,10 @@
 //! `dormouse db`.
 
+use database::Durability;
 use serde_json::json;
 use server::DatabaseDocument;
 
-use super::args::{DbArgs, DbCommand, TargetArgs};
+use super::args::{DbArgs, DbCommand, DurabilityArg, SwitchArg, TargetArgs};
 use super::failure::Failure;
 use super::table::Table;
 use super::target::Target;
@@ -17,6 +18,8 @@ pub(crate) async fn run(args: DbArgs) -> Result<(), Failure> {
     | DbCommand::List { target: place }
     | DbCommand::Info { target: place, .. }
     | DbCommand::Fork { target: place, .. }
+    | DbCommand::Set { target: place, .. }
+    | DbCommand::Flush { target: place, .. }
     | DbCommand::Delete { target: place, .. }) = &args.command;
     let target = Target::open(place).await?;
     let done = perform(&target, &args.command).await;
@@ -61,6 +64,42 @@ async fn perform(target: &Target, command: &DbCommand) -> Result<String, Failure
                 return Ok(format!("{}\n", json!({ "databases": documents })));
             }
             Ok(listed(&documents))
+        }
+        DbCommand::Set {
+            name,
+            durability,
+            maintenance,
+            target: place,
+        } => {
+            // What is not mentioned stays as it is.
+            let mut settings = target.info(name).await?.settings;
+            if let Some(level) = durability {
+                settings.durability = match level {
+                    DurabilityArg::Local => Some(Durability::Local),
+                    DurabilityArg::Relaxed => Some(Durability::Relaxed),
+                    DurabilityArg::Default => None,
+                };
+            }
+            if let Some(switch) = maintenance {
+                settings.maintenance = match switch {
+                    SwitchArg::On => Some(true),
+                    SwitchArg::Off => Some(false),
+                    SwitchArg::Default => None,
+                };
+            }
+            let document = target.configure(name, settings).await?;
+            Ok(one(&document, place, &described(&document)))
+        }
+        DbCommand::Flush {
+            name,
+            target: place,
+        } => {
+            target.flush(name).await?;
+            Ok(if place.json {
+                String::new()
+            } else {
+                format!("flushed {name}\n")
+            })
         }
         DbCommand::Delete {
             name,
@@ -120,11 +159,24 @@ fn described(document: &DatabaseDocument) -> String {
         ),
         ("size", size(document.own_bytes)),
         ("memory", size(document.memory_bytes)),
+        ("durability", durability(document).to_owned()),
+        ("maintenance", maintenance(document).to_owned()),
     ];
     lines
         .iter()
-        .map(|(name, value)| format!("{name:8} {value}\n"))
+        .map(|(name, value)| format!("{name:11} {value}\n"))
         .collect()
+}
+
+fn durability(document: &DatabaseDocument) -> &'static str {
+    match document.durability {
+        Durability::Local => "local",
+        Durability::Relaxed => "relaxed",
+    }
+}
+
+fn maintenance(document: &DatabaseDocument) -> &'static str {
+    if document.maintenance { "on" } else { "off" }
 }
 
 /// A number of bytes for people: `12 B`, `1.5 MiB`.

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use database::DatabaseName;
+use database::{DatabaseName, Settings};
 use reqwest::{Client, Method, RequestBuilder};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -42,6 +42,7 @@ struct FromDatabase<'a> {
 #[derive(Deserialize)]
 struct List {
     databases: Vec<DatabaseDocument>,
+    next: Option<String>,
 }
 
 impl Remote {
@@ -91,13 +92,37 @@ impl Remote {
     }
 
     pub(crate) async fn list(&self) -> Result<Vec<DatabaseDocument>, Failure> {
-        let list: List = self.document(self.request(Method::GET, "")).await?;
-        Ok(list.databases)
+        let mut databases = Vec::new();
+        let mut after: Option<String> = None;
+        loop {
+            // A name has no character that an address would want escaped.
+            let query = after.map_or_else(String::new, |after| format!("?after={after}"));
+            let list: List = self.document(self.request(Method::GET, &query)).await?;
+            databases.extend(list.databases);
+            after = list.next;
+            if after.is_none() {
+                return Ok(databases);
+            }
+        }
     }
 
     pub(crate) async fn info(&self, name: &DatabaseName) -> Result<DatabaseDocument, Failure> {
         self.document(self.request(Method::GET, &format!("/{name}")))
             .await
+    }
+
+    pub(crate) async fn configure(
+        &self,
+        name: &DatabaseName,
+        settings: Settings,
+    ) -> Result<DatabaseDocument, Failure> {
+        let request = self.request(Method::PUT, &format!("/{name}/settings"));
+        self.document(request.json(&settings)).await
+    }
+
+    pub(crate) async fn flush(&self, name: &DatabaseName) -> Result<(), Failure> {
+        let request = self.request(Method::POST, &format!("/{name}/flush"));
+        self.send(request).await.map(drop)
     }
 
     pub(crate) async fn delete(&self, name: &DatabaseName, force: bool) -> Result<(), Failure> {

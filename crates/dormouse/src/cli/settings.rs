@@ -25,7 +25,7 @@ enum Kind {
 }
 
 /// In the order of the file.
-const SETTINGS: [Setting; 25] = [
+const SETTINGS: [Setting; 36] = [
     Setting::text(
         "data",
         "DORMOUSE_DATA",
@@ -105,6 +105,49 @@ const SETTINGS: [Setting; 25] = [
         "How long a database without a session stays awake.",
     ),
     Setting::number(
+        "databases.awake_max",
+        "Databases awake at once. Past it the one that has been quiet for the longest time goes to\n\
+         sleep early; if none is quiet, a wake waits.",
+    ),
+    Setting::number(
+        "databases.wakes_max",
+        "Databases that wake at the same moment; others wait in the order they came. 0: as many as\n\
+         there are processors.",
+    ),
+    Setting::number(
+        "databases.wake_wait_ms_max",
+        "How long a database waits for its turn to wake. Past it the connection fails with 53300, or\n\
+         with 53200 where memory is what is missing.",
+    ),
+    Setting::number(
+        "node.memory_bytes_max",
+        "Private memory of the process. Past it quiet databases go to sleep early, and none wakes\n\
+         until there is room. 0: three quarters of what the machine or the control group has.",
+    ),
+    Setting::number(
+        "directory.cache_bytes_max",
+        "Memory that caches the directory of databases.",
+    ),
+    Setting::number(
+        "images.bytes_max",
+        "Hibernation images on disk. Past it those of the databases that have slept for the longest\n\
+         time go, and these boot when they wake. 0: none are made.",
+    ),
+    Setting::switch(
+        "maintenance.enabled",
+        "Vacuum, analyze and freeze quiet databases, by the rules and settings of autovacuum. One\n\
+         database can have it otherwise: dormouse db set.",
+    ),
+    Setting::number(
+        "maintenance.checkpoint_wal_bytes",
+        "WAL since the last checkpoint of a database, past which one is made as soon as no statement\n\
+         runs.",
+    ),
+    Setting::number(
+        "maintenance.freeze_age",
+        "Transactions since the oldest one that is not frozen, past which a database is frozen.",
+    ),
+    Setting::number(
         "sessions.wait_ms_max",
         "How long a session waits for a database that another one uses. Past it it fails with\n\
          53300.",
@@ -122,6 +165,16 @@ const SETTINGS: [Setting; 25] = [
         "volume.dirty_bytes_max",
         "Pages of one database that are written and in no durable version yet. Past it a version is\n\
          written in the background.",
+    ),
+    Setting::number(
+        "volume.wal_bytes_max",
+        "WAL since the last checkpoint of one database. Past it the statement that writes, and keeps\n\
+         a checkpoint from being made, fails with 53100.",
+    ),
+    Setting::number(
+        "disk.reserve_bytes",
+        "Free bytes of the disk below which no database may grow: statements that write fail with\n\
+         53100, so that what was committed can still be kept.",
     ),
     Setting::text(
         "durability.level",

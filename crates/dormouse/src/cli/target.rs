@@ -1,6 +1,6 @@
 //! Where the databases are: behind a server, or in a data directory opened here.
 
-use database::{DatabaseName, Databases, Options, PgError, SessionOptions, Source};
+use database::{DatabaseName, Databases, Options, PgError, SessionOptions, Settings, Source};
 use dormouse::default_cache_directory;
 use serde_json::value::RawValue;
 use server::DatabaseDocument;
@@ -74,7 +74,10 @@ impl Target {
     pub(crate) async fn list(&self) -> Result<Vec<DatabaseDocument>, Failure> {
         match self {
             Self::Server(remote) => remote.list().await,
-            Self::Data(databases) => Ok(databases.list()?.into_iter().map(Into::into).collect()),
+            Self::Data(databases) => {
+                let infos = databases.list(None, usize::MAX)?;
+                Ok(infos.into_iter().map(Into::into).collect())
+            }
         }
     }
 
@@ -82,6 +85,24 @@ impl Target {
         match self {
             Self::Server(remote) => remote.info(name).await,
             Self::Data(databases) => Ok(databases.info(name)?.into()),
+        }
+    }
+
+    pub(crate) async fn configure(
+        &self,
+        name: &DatabaseName,
+        settings: Settings,
+    ) -> Result<DatabaseDocument, Failure> {
+        match self {
+            Self::Server(remote) => remote.configure(name, settings).await,
+            Self::Data(databases) => Ok(databases.configure(name, settings).await?.into()),
+        }
+    }
+
+    pub(crate) async fn flush(&self, name: &DatabaseName) -> Result<(), Failure> {
+        match self {
+            Self::Server(remote) => remote.flush(name).await,
+            Self::Data(databases) => Ok(databases.flush(name).await?),
         }
     }
 

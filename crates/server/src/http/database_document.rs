@@ -1,6 +1,6 @@
 //! A database as a JSON document.
 
-use database::DatabaseInfo;
+use database::{DatabaseInfo, Durability, Settings};
 use serde::{Deserialize, Serialize};
 
 use crate::timestamp::rfc3339;
@@ -17,12 +17,18 @@ pub struct DatabaseDocument {
     pub created_at: String,
     /// The database it was forked from.
     pub parent: Option<String>,
-    /// `asleep`, `waking` or `awake`.
+    /// `asleep`, `waking`, `awake`, `hibernating` or `fenced`.
     pub state: String,
     /// Bytes on disk that it shares with no other database.
     pub own_bytes: u64,
     /// Bytes of memory; 0 when asleep.
     pub memory_bytes: u64,
+    /// What its acknowledged commits have reached: `relaxed` or `local`.
+    pub durability: Durability,
+    /// Whether it is vacuumed, analyzed and frozen by the host.
+    pub maintenance: bool,
+    /// What of these is set for this database alone.
+    pub settings: Settings,
 }
 
 impl From<DatabaseInfo> for DatabaseDocument {
@@ -35,6 +41,9 @@ impl From<DatabaseInfo> for DatabaseDocument {
             state: info.state.to_string(),
             own_bytes: info.own_bytes,
             memory_bytes: info.memory_bytes,
+            durability: info.durability,
+            maintenance: info.maintenance,
+            settings: info.settings,
         }
     }
 }

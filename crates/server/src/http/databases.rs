@@ -5,8 +5,9 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use database::Source;
+use database::{Settings, Source};
 use serde::{Deserialize, Serialize};
+use wire::{PgError, sqlstate};
 
 use super::body;
 use super::database_document::DatabaseDocument;
@@ -48,9 +49,30 @@ pub(super) struct Delete {
     force: bool,
 }
 
+/// The query of `GET /v1/databases`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListQuery {
+    /// Only names after this one.
+    after: Option<String>,
+    /// Most databases in one answer.
+    #[serde(default = "page_max")]
+    limit: usize,
+}
+
+/// Most databases that one answer lists (`http.page_max`).
+const PAGE_MAX: usize = 1_000;
+
+fn page_max() -> usize {
+    PAGE_MAX
+}
+
 #[derive(Serialize)]
 struct List {
     databases: Vec<DatabaseDocument>,
+    /// What to give as `after` for the next page; absent on the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
 }
 
 pub(super) async fn create(State(app): State<App>, request: Request) -> Result<Response, ApiError> {
@@ -75,15 +97,54 @@ pub(super) async fn create(State(app): State<App>, request: Request) -> Result<R
         .into_response())
 }
 
-pub(super) async fn list(State(app): State<App>) -> Result<Response, ApiError> {
-    let databases = app.databases.list()?;
-    let databases = databases.into_iter().map(DatabaseDocument::from).collect();
-    Ok(Json(List { databases }).into_response())
+pub(super) async fn list(
+    State(app): State<App>,
+    query: Result<Query<ListQuery>, QueryRejection>,
+) -> Result<Response, ApiError> {
+    let Query(ListQuery { after, limit }) = query
+        .map_err(|rejection| ApiError::request(StatusCode::BAD_REQUEST, rejection.body_text()))?;
+    if limit == 0 || limit > PAGE_MAX {
+        return Err(ApiError::request(
+            StatusCode::BAD_REQUEST,
+            format!("\"limit\" is {limit}; it must be from 1 to {PAGE_MAX}"),
+        ));
+    }
+    let after = after.as_deref().map(database_name).transpose()?;
+    let databases = app.databases.clone();
+    let infos = blocking(move || databases.list(after.as_ref(), limit)).await?;
+    let next = infos.last().filter(|_| infos.len() == limit);
+    let next = next.map(|info| info.name.clone());
+    let databases = infos.into_iter().map(DatabaseDocument::from).collect();
+    Ok(Json(List { databases, next }).into_response())
 }
 
 pub(super) async fn show(State(app): State<App>, name: Name) -> Result<Response, ApiError> {
-    let info = app.databases.info(&name.0)?;
+    let databases = app.databases.clone();
+    let info = blocking(move || databases.info(&name.0)).await?;
     Ok(Json(DatabaseDocument::from(info)).into_response())
+}
+
+/// Replaces the settings of one database.
+pub(super) async fn configure(
+    State(app): State<App>,
+    Name(name): Name,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let settings: Settings = body::read(request, app.options.body_bytes_max).await?;
+    let databases = app.databases.clone();
+    let configured = async move { databases.configure(&name, settings).await };
+    let info = Work::to_its_end(configured).await?;
+    Ok(Json(DatabaseDocument::from(info)).into_response())
+}
+
+/// Makes what a database has acknowledged durable, whatever its durability.
+pub(super) async fn flush(
+    State(app): State<App>,
+    Name(name): Name,
+) -> Result<StatusCode, ApiError> {
+    let databases = app.databases.clone();
+    Work::to_its_end(async move { databases.flush(&name).await }).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 pub(super) async fn delete(
@@ -96,4 +157,15 @@ pub(super) async fn delete(
     let databases = app.databases.clone();
     Work::to_its_end(async move { databases.delete(&name, force).await }).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Runs what waits for the disk on a thread for that.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, PgError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    let done = done
+        .map_err(|error| PgError::error(sqlstate::INTERNAL_ERROR, error.to_string()))
+        .flatten();
+    Ok(done?)
 }

@@ -8,6 +8,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use super::error::ApiError;
 use super::router::App;
 
 #[derive(Serialize)]
@@ -24,8 +25,8 @@ struct Health {
 
 #[derive(Serialize)]
 struct DatabaseCounts {
-    total: usize,
-    awake: usize,
+    total: u64,
+    awake: u64,
 }
 
 #[derive(Serialize)]
@@ -56,9 +57,9 @@ pub(super) async fn ping() -> Response {
         .into_response()
 }
 
-pub(super) async fn health(State(app): State<App>) -> Response {
+pub(super) async fn health(State(app): State<App>) -> Result<Response, ApiError> {
     let started = Instant::now();
-    let (total, awake) = app.databases.count();
+    let (total, awake) = app.databases.count()?;
     let latency_ms = started.elapsed().as_secs_f64() * 1e3;
     let count = |connections: &crate::connections::Connections| Count {
         open: connections.count(),
@@ -76,5 +77,5 @@ pub(super) async fn health(State(app): State<App>) -> Response {
         },
         probe: Probe { latency_ms },
     };
-    Json(health).into_response()
+    Ok(Json(health).into_response())
 }

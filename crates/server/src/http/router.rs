@@ -6,12 +6,12 @@ use axum::Router;
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
 use axum::http::{Method, StatusCode, Uri};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use database::DatabaseName;
 use wire::{PgError, sqlstate};
 
 use super::error::ApiError;
-use super::{Http, databases, health, query};
+use super::{Http, databases, health, metrics, query};
 
 /// What every handler gets.
 pub(super) type App = Arc<Http>;
@@ -19,6 +19,8 @@ pub(super) type App = Arc<Http>;
 pub(super) fn router(app: App) -> Router {
     Router::new()
         .route("/v1/databases/{name}/query", post(query::run))
+        .route("/v1/databases/{name}/flush", post(databases::flush))
+        .route("/v1/databases/{name}/settings", put(databases::configure))
         .route(
             "/v1/databases/{name}",
             get(databases::show).delete(databases::delete),
@@ -29,6 +31,7 @@ pub(super) fn router(app: App) -> Router {
         )
         .route("/ping", get(health::ping))
         .route("/health", get(health::health))
+        .route("/metrics", get(metrics::metrics))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .with_state(app)
@@ -64,8 +67,10 @@ pub(super) fn database_name(name: &str) -> Result<DatabaseName, ApiError> {
 
 async fn no_route(uri: Uri) -> ApiError {
     let path = uri.path();
-    ApiError::request(StatusCode::NOT_FOUND, format!("there is no {path} here"))
-        .hint("The routes are /v1/databases, /v1/databases/NAME, /v1/databases/NAME/query, /ping and /health.")
+    ApiError::request(StatusCode::NOT_FOUND, format!("there is no {path} here")).hint(
+        "The routes are /v1/databases, /v1/databases/NAME, /v1/databases/NAME/query, \
+               /v1/databases/NAME/flush, /v1/databases/NAME/settings, /ping, /health and /metrics.",
+    )
 }
 
 async fn no_method(method: Method, uri: Uri) -> ApiError {

@@ -53,8 +53,21 @@ impl Volume {
             });
         Owed {
             entry,
-            version: state.syncs_asked > state.syncs_met,
+            version: state.syncs_asked > state.syncs_met.max(state.syncs_waived),
         }
+    }
+
+    /// Nobody waits for what syncs have asked for so far but the log's: Postgres only tidied up, and what
+    /// it would need after a crash is in the log. A version is still due.
+    pub fn waive_version(&self) {
+        let mut state = self.state.write();
+        state.syncs_waived = state.syncs_asked;
+    }
+
+    /// Whether a sync of a file other than the log has asked for a version that is not durable yet.
+    pub fn version_is_due(&self) -> bool {
+        let state = self.state.read();
+        state.syncs_asked > state.syncs_met
     }
 
     /// The journal that its WAL goes to, if it has one.

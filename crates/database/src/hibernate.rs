@@ -1,0 +1,142 @@
+//! Hibernating: a quiet database gives up its backend and all its memory.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use engine::Backend;
+use volume::Volume;
+use wire::PgError;
+
+use crate::database::Database;
+use crate::gate;
+use crate::images::Particulars;
+use crate::info::State;
+use crate::node::{Node, blocking};
+use crate::slot::{Slot, no_backend, start_error};
+use crate::upkeep::Upkeep;
+
+/// An image that is to be kept once its volume's version is durable.
+struct Saved {
+    bytes: Vec<u8>,
+    wal_position: u64,
+    name: String,
+    upkeep: Upkeep,
+    parameters: Vec<(String, String)>,
+}
+
+/// Puts a database to sleep whose slot nobody else has. After an error it is as after a crash, from
+/// which the next wake recovers; what could not be flushed is tried again.
+pub(crate) async fn hibernate(
+    node: &Arc<Node>,
+    database: &Database,
+    slot: &mut Slot,
+) -> Result<(), PgError> {
+    let started = Instant::now();
+    database.set_state(State::Hibernating);
+    let saved = save(node, database, slot).await;
+    slot.lose(database);
+    let saved = saved.unwrap_or_else(|error| {
+        tracing::warn!(database = %database.name(), %error, "fell asleep as in a crash");
+        None
+    });
+    let Some(volume) = database.open_volume() else {
+        return Ok(());
+    };
+    if !database.is_dropped() {
+        keep(node, &volume, saved).await?;
+    }
+    drop(volume);
+    database.close_volume();
+    node.counters.hibernations.took(started.elapsed());
+    tracing::debug!(
+        database = %database.name(),
+        elapsed_us = started.elapsed().as_micros() as u64,
+        "asleep"
+    );
+    Ok(())
+}
+
+/// Brings everything of the backend into the volume, and takes its image if one is wanted.
+async fn save(
+    node: &Arc<Node>,
+    database: &Database,
+    slot: &mut Slot,
+) -> Result<Option<Saved>, PgError> {
+    let Some(backend) = slot.backend.as_mut() else {
+        return Ok(None);
+    };
+    let volume = backend.volume();
+    if backend.is_broken() || volume.is_pristine() {
+        return Ok(None);
+    }
+    let position = wal_position(backend).await?;
+    if let Some(resumed) = &slot.resumed
+        && resumed.wal_position == position
+        && volume.is_exactly(resumed.version)
+    {
+        // The image that it came from is still its image.
+        return Ok(None);
+    }
+    let current = &node.current;
+    if !node.images.are_kept() || volume.template().id() != current.template.id() {
+        slot.shut_down(database).await;
+        return Ok(None);
+    }
+    slot.run("CHECKPOINT").await?;
+    slot.upkeep.checkpointed(&volume);
+    let upkeep = slot.upkeep;
+    let parameters = slot.parameters.clone();
+    let backend = slot.backend.as_mut().ok_or_else(no_backend)?;
+    let wal_position = wal_position(backend).await?;
+    match node.engine.save(backend, &current.image) {
+        Ok(bytes) => Ok(Some(Saved {
+            bytes,
+            wal_position,
+            name: database.name().as_str().to_owned(),
+            upkeep,
+            parameters,
+        })),
+        Err(error) => {
+            tracing::debug!(database = %database.name(), %error, "no image can be kept");
+            slot.shut_down(database).await;
+            Ok(None)
+        }
+    }
+}
+
+async fn wal_position(backend: &mut Backend) -> Result<u64, PgError> {
+    let position = backend.wal_position().await;
+    position.map_err(|error| start_error(&error))
+}
+
+/// Writes the volume's last version before sleep, and the image of exactly that.
+async fn keep(node: &Arc<Node>, volume: &Arc<Volume>, saved: Option<Saved>) -> Result<(), PgError> {
+    if volume.is_pristine() {
+        return Ok(());
+    }
+    if volume.dirty() {
+        gate::flush(volume).await?;
+    }
+    let Some(saved) = saved else { return Ok(()) };
+    let (node, volume) = (Arc::clone(node), Arc::clone(volume));
+    blocking(move || {
+        let version = volume.version();
+        if !volume.is_exactly(version) {
+            return Ok(());
+        }
+        let particulars = Particulars {
+            fingerprint: node.engine.fingerprint(),
+            version: version.get(),
+            wal_position: saved.wal_position,
+            name: saved.name,
+            upkeep: saved.upkeep,
+            parameters: saved.parameters,
+        };
+        // Without an image the next wake boots.
+        if let Err(error) = node.images.keep(volume.id(), &particulars, &saved.bytes) {
+            tracing::warn!(%error, "a hibernation image could not be kept");
+        }
+        Ok(())
+    })
+    .await
+}

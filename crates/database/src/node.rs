@@ -1,0 +1,294 @@
+//! The node: what all databases of a data directory share, and how databases are made and removed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use engine::Engine;
+use parking_lot::Mutex;
+use store::{DirectoryLock, JournalWriter};
+use tokio::sync::watch;
+use volume::{BaseId, DatabaseId, LayerId, Volume, Volumes};
+use wire::{DatabaseName, PgError, sqlstate};
+
+use crate::admission::Admission;
+use crate::database::{Database, volume_error};
+use crate::directory::{self, Directory, Garbage};
+use crate::images::Images;
+use crate::live::Live;
+use crate::metrics::Counters;
+use crate::options::Options;
+use crate::record::{Record, Settings};
+use crate::template::CurrentTemplate;
+
+/// What the databases share.
+pub(crate) struct Node {
+    pub(crate) options: Options,
+    pub(crate) engine: Engine,
+    pub(crate) current: CurrentTemplate,
+    pub(crate) directory: Directory,
+    pub(crate) live: Live,
+    pub(crate) images: Images,
+    pub(crate) admission: Admission,
+    pub(crate) counters: Counters,
+    /// What all volumes share: the disk, the journal, the bases.
+    pub(crate) volumes: Arc<Volumes>,
+    /// Ends the journal's thread; taken when the node closes.
+    pub(crate) journal_writer: Mutex<Option<JournalWriter>>,
+    /// Changes with every change of the names.
+    pub(crate) generation: AtomicU64,
+    /// Shared by creations from a template; alone for what looks at one database and changes another.
+    pub(crate) changing: tokio::sync::RwLock<()>,
+    /// No session may run anything any more.
+    pub(crate) closing: watch::Sender<bool>,
+    pub(crate) _lock: DirectoryLock,
+}
+
+/// What a new database begins as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// Empty, from the built-in template.
+    Template,
+    /// A copy of another database as of its last commit.
+    Database(DatabaseName),
+}
+
+impl Node {
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        *self.closing.borrow()
+    }
+
+    /// The layers of a base, the topmost first, read from their files.
+    pub(crate) fn chain(&self, base: Option<BaseId>) -> Result<Vec<LayerId>, PgError> {
+        let mut chain = Vec::new();
+        let mut at = base;
+        while let Some(BaseId::Layer(layer)) = at {
+            chain.push(layer);
+            let below = self.volumes.base_of_layer(layer);
+            at = Some(below.map_err(|error| volume_error(&error))?);
+        }
+        Ok(chain)
+    }
+
+    /// Removes files that nothing needs any more. What cannot be removed stays written down as
+    /// garbage for the next start.
+    pub(crate) fn remove_garbage(&self, garbage: &[Garbage]) {
+        let mut removed = Vec::new();
+        for one in garbage {
+            let outcome = match one {
+                Garbage::Database(id) => {
+                    self.images.remove(*id);
+                    self.remove_volume(*id)
+                }
+                Garbage::Layer(layer) => self.volumes.remove_layer(*layer),
+            };
+            match outcome {
+                Ok(()) => removed.push(*one),
+                Err(error) => tracing::warn!(?one, %error, "files could not be removed"),
+            }
+        }
+        if removed.is_empty() {
+            return;
+        }
+        if let Err(error) = self.directory.removed(&removed) {
+            tracing::warn!(%error, "what was removed is still written down as garbage");
+        }
+    }
+
+    /// Removes a database's files, but for layers of it that others are over.
+    fn remove_volume(&self, id: DatabaseId) -> volume::Result<()> {
+        Volume::remove(&self.volumes, id, &|epoch| {
+            let layer = LayerId { origin: id, epoch };
+            // Not to know is no reason to remove.
+            self.directory
+                .referents(layer)
+                .map_or(true, |count| count > 0)
+        })
+    }
+
+    /// Stops the journal, writing what it still holds. Nothing can be made durable afterwards.
+    pub(crate) fn close_journal(&self) {
+        drop(self.journal_writer.lock().take());
+    }
+
+    pub(crate) fn find(&self, name: &DatabaseName) -> Result<Arc<Database>, PgError> {
+        self.live.find(&self.directory, name)?.ok_or_else(|| {
+            PgError::fatal(
+                sqlstate::INVALID_CATALOG_NAME,
+                format!("database \"{name}\" does not exist"),
+            )
+        })
+    }
+
+    pub(crate) async fn find_or_create(
+        self: &Arc<Self>,
+        name: &DatabaseName,
+    ) -> Result<Arc<Database>, PgError> {
+        match self.create(name, Source::Template).await {
+            Err(error) if error.code() == sqlstate::DUPLICATE_DATABASE => {}
+            result => result?,
+        }
+        self.find(name)
+    }
+
+    pub(crate) async fn create(
+        self: &Arc<Self>,
+        name: &DatabaseName,
+        source: Source,
+    ) -> Result<(), PgError> {
+        let (node, name) = (Arc::clone(self), name.clone());
+        match source {
+            Source::Template => {
+                let _changing = self.changing.read().await;
+                blocking(move || node.create_from_template(&name)).await
+            }
+            Source::Database(parent) => {
+                let _changing = self.changing.write().await;
+                blocking(move || node.fork(&name, &parent)).await
+            }
+        }
+    }
+
+    fn create_from_template(&self, name: &DatabaseName) -> Result<(), PgError> {
+        let template = self.current.template.id().to_string();
+        let record = self.new_record(name, template)?;
+        self.directory.insert(name, &record, &[])?;
+        self.changed();
+        Ok(())
+    }
+
+    /// Makes a database that is what its parent is now. Nothing is copied: what the parent has of its
+    /// own becomes a layer that both are over.
+    fn fork(&self, name: &DatabaseName, parent: &DatabaseName) -> Result<(), PgError> {
+        // Before anything is shared for nothing.
+        if self.directory.find(name)?.is_some() {
+            return Err(directory::taken(name));
+        }
+        let parent = self.find(parent)?;
+        let volume = parent.volume(self)?;
+        let base = volume.share().map_err(|error| volume_error(&error))?;
+        parent.settle_base(self, &volume)?;
+        let chain = self.chain(Some(base))?;
+        let parent_name = parent.name();
+        let record = Record {
+            layer: chain.first().copied().map(directory::key),
+            parent: Some(parent_name.as_str().to_owned()),
+            former_names: with_name(parent.former_names(), parent_name.as_str()),
+            settings: parent.settings(),
+            ..self.new_record(name, parent.record().template)?
+        };
+        self.directory.insert(name, &record, &chain)?;
+        self.changed();
+        Ok(())
+    }
+
+    fn new_record(&self, name: &DatabaseName, template: String) -> Result<Record, PgError> {
+        let created = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        Ok(Record {
+            id: self.directory.next_id()?.get(),
+            name: name.as_str().to_owned(),
+            template,
+            layer: None,
+            created_ms: created.as_millis() as u64,
+            parent: None,
+            former_names: Vec::new(),
+            settings: Settings::default(),
+        })
+    }
+
+    pub(crate) async fn delete(
+        self: &Arc<Self>,
+        name: &DatabaseName,
+        force: bool,
+    ) -> Result<(), PgError> {
+        let _changing = self.changing.write().await;
+        let database = self.find(name)?;
+        let idle = Arc::clone(&database.slot).try_lock_owned();
+        if idle.is_err() && !force {
+            return Err(in_use(&database));
+        }
+        let (node, name) = (Arc::clone(self), name.clone());
+        blocking(move || {
+            let chain = node.chain(database.record().base())?;
+            let garbage = node.directory.remove(&name, database.id, &chain)?;
+            node.live.remove(&name);
+            node.changed();
+            database.mark_dropped();
+            if let Ok(mut slot) = idle {
+                slot.lose(&database);
+            }
+            node.remove_garbage(&garbage);
+            Ok(())
+        })
+        .await
+    }
+
+    pub(crate) async fn rename(
+        self: &Arc<Self>,
+        from: &DatabaseName,
+        to: &DatabaseName,
+    ) -> Result<(), PgError> {
+        let _changing = self.changing.write().await;
+        let database = self.find(from)?;
+        let Ok(mut slot) = Arc::clone(&database.slot).try_lock_owned() else {
+            return Err(in_use(&database));
+        };
+        // The next wake gives the catalog the new name.
+        if slot.backend.is_some() {
+            slot.shut_down(&database).await;
+        }
+        let (node, from, to) = (Arc::clone(self), from.clone(), to.clone());
+        blocking(move || {
+            let mut record = database.record();
+            record.former_names = with_name(record.former_names, from.as_str());
+            record.name = to.as_str().to_owned();
+            node.live
+                .rename(&from, &to, || node.directory.rename(&from, &to, &record))?;
+            database.rename(to, record);
+            node.changed();
+            drop(slot);
+            Ok(())
+        })
+        .await
+    }
+
+    fn changed(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+/// Runs what waits for the disk on a thread for that.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, PgError> + Send + 'static,
+) -> Result<T, PgError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(outcome) => outcome,
+        Err(error) => Err(PgError::error(sqlstate::INTERNAL_ERROR, error.to_string())),
+    }
+}
+
+/// `names` and one more at the front, each once.
+fn with_name(mut names: Vec<String>, name: &str) -> Vec<String> {
+    names.retain(|known| known != name);
+    names.insert(0, name.to_owned());
+    names
+}
+
+fn in_use(database: &Database) -> PgError {
+    let holder = database
+        .holder
+        .lock()
+        .clone()
+        .unwrap_or_else(|| "a session".to_owned());
+    let message = format!(
+        "database \"{}\" is being accessed by other users",
+        database.name()
+    );
+    PgError::error(sqlstate::OBJECT_IN_USE, message).detail(format!("It is in use by {holder}."))
+}

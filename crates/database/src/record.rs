@@ -1,0 +1,73 @@
+//! The record of a database: what is kept of it beside its volume.
+
+use serde::{Deserialize, Serialize};
+use volume::{BaseId, DatabaseId, LayerId, TemplateId};
+use wire::DatabaseName;
+
+use crate::options::Durability;
+
+/// What the directory keeps of a database. Serialized: fields may be added, never changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) id: u64,
+    pub(crate) name: String,
+    /// 32 hexadecimal digits.
+    pub(crate) template: String,
+    /// The layer that it is over, origin and epoch; none if it is over the template itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) layer: Option<(u64, u32)>,
+    /// Milliseconds since the Unix epoch.
+    pub(crate) created_ms: u64,
+    /// The database that it was forked from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) parent: Option<String>,
+    /// Names that its catalog may still have: its own before a rename, its parent's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) former_names: Vec<String>,
+    #[serde(default, skip_serializing_if = "Settings::is_default")]
+    pub(crate) settings: Settings,
+}
+
+/// Settings of one database; what is not set is as the node has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// What an acknowledged commit has reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub durability: Option<Durability>,
+    /// Whether the host vacuums, analyzes and freezes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maintenance: Option<bool>,
+}
+
+impl Settings {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Record {
+    pub(crate) fn id(&self) -> Option<DatabaseId> {
+        DatabaseId::new(self.id)
+    }
+
+    pub(crate) fn name(&self) -> Option<DatabaseName> {
+        DatabaseName::parse(&self.name).ok()
+    }
+
+    pub(crate) fn template(&self) -> Option<TemplateId> {
+        let number = u128::from_str_radix(&self.template, 16).ok()?;
+        Some(TemplateId::from_bytes(number.to_be_bytes()))
+    }
+
+    /// What its volume is over.
+    pub(crate) fn base(&self) -> Option<BaseId> {
+        match self.layer {
+            Some((origin, epoch)) => {
+                let origin = DatabaseId::new(origin)?;
+                Some(BaseId::Layer(LayerId { origin, epoch }))
+            }
+            None => self.template().map(BaseId::Template),
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! Waking: a backend for a database that has none.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::BytesMut;
+use engine::{Backend, BackendError, BackendLimits};
+use volume::Volume;
+use wire::PgError;
+use wire::pg::startup::Startup;
+use wire::pg::{backend, frames};
+
+use crate::catalog;
+use crate::database::Database;
+use crate::info::State;
+use crate::node::Node;
+use crate::session::set_parameter;
+use crate::slot::{Slot, no_backend, start_error};
+use crate::template::SUPERUSER;
+use crate::upkeep::Upkeep;
+
+/// The hibernation image that a backend was resumed from. It stays good for as long as nothing has
+/// changed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Resumed {
+    /// Of the volume.
+    pub(crate) version: volume::Version,
+    /// LSN after the last byte of WAL.
+    pub(crate) wal_position: u64,
+}
+
+/// Where a new backend came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum From {
+    /// The template's image.
+    Template,
+    /// The database's hibernation image.
+    Image,
+    /// Nothing: Postgres was booted.
+    Boot,
+}
+
+/// A backend with what is known of it.
+struct Woken {
+    backend: Backend,
+    parameters: Vec<(String, String)>,
+    from: From,
+    resumed: Option<Resumed>,
+    upkeep: Option<Upkeep>,
+    /// The name that the catalog is known to have.
+    name: Option<String>,
+}
+
+/// A database that is not awake yet is asleep again if whoever wakes it goes away.
+struct Waking<'a> {
+    database: &'a Database,
+    done: bool,
+}
+
+impl Drop for Waking<'_> {
+    fn drop(&mut self) {
+        if !self.done && self.database.state() == State::Waking {
+            self.database.set_state(State::Asleep);
+        }
+    }
+}
+
+impl Slot {
+    /// Makes sure that there is a working backend, waiting for a turn to wake if there is none.
+    ///
+    /// # Errors
+    /// What [`Admission::enter`](crate::admission::Admission::enter) gives; 57P03 if Postgres does not
+    /// start.
+    pub(crate) async fn wake(&mut self, node: &Node, database: &Database) -> Result<(), PgError> {
+        if self.backend.as_ref().is_some_and(Backend::is_broken) {
+            tracing::info!(database = %database.name(), "a call was dropped; the backend goes too");
+            self.lose(database);
+        }
+        if self.backend.is_some() {
+            return Ok(());
+        }
+        database.set_state(State::Waking);
+        let mut waking = Waking {
+            database,
+            done: false,
+        };
+        let asked = Instant::now();
+        let (place, _turn) = node.admission.enter().await?;
+        let started = Instant::now();
+        let woken = start(node, database).await?;
+        let (from, name) = (woken.from, woken.name);
+        self.upkeep.begin(&woken.backend.volume(), woken.upkeep);
+        self.backend = Some(woken.backend);
+        self.parameters = woken.parameters;
+        self.resumed = woken.resumed;
+        self.catalog_generation = None;
+        if name.as_deref() != Some(database.name().as_str())
+            && let Err(error) = self.run(&catalog::set_name(&database.name())).await
+        {
+            self.lose(database);
+            return Err(error);
+        }
+        self.place = Some(place);
+        // A session that does not come to its end leaves the database quiet from now on.
+        self.quiet_since = Some(Instant::now());
+        waking.done = true;
+        database.set_state(State::Awake);
+        let elapsed = started.elapsed();
+        let counters = &node.counters;
+        match from {
+            From::Template => counters.wakes_forked.took(elapsed),
+            From::Image => counters.wakes_resumed.took(elapsed),
+            From::Boot => counters.wakes_booted.took(elapsed),
+        }
+        tracing::debug!(
+            database = %database.name(),
+            ?from,
+            waited_us = (started - asked).as_micros() as u64,
+            elapsed_us = elapsed.as_micros() as u64,
+            "awake"
+        );
+        Ok(())
+    }
+}
+
+/// A backend from the cheapest source that there is.
+async fn start(node: &Node, database: &Database) -> Result<Woken, PgError> {
+    let volume = database.volume(node)?;
+    let limits = BackendLimits {
+        memory_bytes_max: node.options.limits.backend_memory_bytes_max,
+    };
+    let current = &node.current;
+    if volume.template().id() == current.template.id() {
+        if volume.is_pristine() {
+            let forking = node
+                .engine
+                .fork(&current.image, Arc::clone(&volume), limits);
+            return Ok(Woken {
+                backend: forking.await.map_err(|error| start_error(&error))?,
+                parameters: current.parameters.clone(),
+                from: From::Template,
+                resumed: None,
+                upkeep: None,
+                name: None,
+            });
+        }
+        if let Some(woken) = resume(node, database, &volume, limits).await {
+            return Ok(woken);
+        }
+    }
+    let booted = boot(node, database, &volume, limits).await?;
+    let (backend, parameters) = connect(booted).await?;
+    Ok(Woken {
+        backend,
+        parameters,
+        from: From::Boot,
+        resumed: None,
+        upkeep: None,
+        name: None,
+    })
+}
+
+/// A backend from the hibernation image, if there is a good one of exactly this state.
+async fn resume(
+    node: &Node,
+    database: &Database,
+    volume: &Arc<Volume>,
+    limits: BackendLimits,
+) -> Option<Woken> {
+    let version = volume.version();
+    if !volume.is_exactly(version) {
+        return None;
+    }
+    let fingerprint = node.engine.fingerprint();
+    let image = node.images.find(database.id, fingerprint, version.get())?;
+    let base = &node.current.image;
+    let resuming = node
+        .engine
+        .resume(base, image.saved(), Arc::clone(volume), limits);
+    match resuming.await {
+        Ok(backend) => Some(Woken {
+            backend,
+            from: From::Image,
+            resumed: Some(Resumed {
+                version,
+                wal_position: image.particulars.wal_position,
+            }),
+            parameters: image.particulars.parameters,
+            upkeep: Some(image.particulars.upkeep),
+            name: Some(image.particulars.name),
+        }),
+        Err(error) => {
+            tracing::warn!(database = %database.name(), %error, "an image is thrown away");
+            node.images.remove(database.id);
+            None
+        }
+    }
+}
+
+/// Boots a backend in the one database of its catalog. That has the name of this database, or one
+/// that it or its parent had before, if nobody woke it since.
+async fn boot(
+    node: &Node,
+    database: &Database,
+    volume: &Arc<Volume>,
+    limits: BackendLimits,
+) -> Result<Backend, PgError> {
+    let name = database.name();
+    let former = database.former_names();
+    let names = std::iter::once(name.as_str())
+        .chain(former.iter().map(String::as_str))
+        .chain([SUPERUSER]);
+    let mut failure = no_backend();
+    for name in names {
+        match node.engine.boot(Arc::clone(volume), name, limits).await {
+            Ok(backend) => return Ok(backend),
+            Err(error) => {
+                failure = start_error(&error);
+                // Postgres itself refused, perhaps for the name.
+                if !matches!(error, BackendError::Exited(1)) {
+                    break;
+                }
+            }
+        }
+    }
+    Err(failure)
+}
+
+/// The first connection of a booted backend.
+async fn connect(mut backend: Backend) -> Result<(Backend, Vec<(String, String)>), PgError> {
+    let mut startup = BytesMut::new();
+    Startup::new(SUPERUSER, SUPERUSER).encode(&mut startup)?;
+    backend
+        .connect(&startup)
+        .await
+        .map_err(|error| start_error(&error))?;
+    let mut parameters = Vec::new();
+    let output = backend.output().split();
+    for (kind, body) in frames(&output) {
+        if kind == backend::kind::PARAMETER_STATUS {
+            let (name, value) = backend::decode_parameter_status(body)?;
+            set_parameter(&mut parameters, name, value);
+        }
+    }
+    Ok((backend, parameters))
+}
