@@ -14,6 +14,7 @@ use crate::info::State;
 use crate::node::{Node, blocking};
 use crate::slot::{Slot, no_backend, start_error};
 use crate::upkeep::Upkeep;
+use crate::wake::settings_hash;
 
 /// An image that is to be kept once its volume's version is durable.
 struct Saved {
@@ -21,6 +22,7 @@ struct Saved {
     wal_position: u64,
     name: String,
     upkeep: Upkeep,
+    settings_hash: u64,
     parameters: Vec<(String, String)>,
 }
 
@@ -78,13 +80,15 @@ async fn save(
         return Ok(None);
     }
     let current = &node.current;
-    if !node.images.are_kept() || volume.template().id() != current.template.id() {
+    // Settings that were changed by ALTER SYSTEM hold from the next start on: that must be a boot.
+    let settled = settings_hash(&volume) == slot.settings_hash;
+    if !settled || !node.images.are_kept() || volume.template().id() != current.template.id() {
         slot.shut_down(database).await;
         return Ok(None);
     }
     slot.run("CHECKPOINT").await?;
     slot.upkeep.checkpointed(&volume);
-    let upkeep = slot.upkeep;
+    let (upkeep, settings_hash) = (slot.upkeep, slot.settings_hash);
     let parameters = slot.parameters.clone();
     let backend = slot.backend.as_mut().ok_or_else(no_backend)?;
     let wal_position = wal_position(backend).await?;
@@ -94,6 +98,7 @@ async fn save(
             wal_position,
             name: database.name().as_str().to_owned(),
             upkeep,
+            settings_hash,
             parameters,
         })),
         Err(error) => {
@@ -130,6 +135,7 @@ async fn keep(node: &Arc<Node>, volume: &Arc<Volume>, saved: Option<Saved>) -> R
             wal_position: saved.wal_position,
             name: saved.name,
             upkeep: saved.upkeep,
+            settings_hash: saved.settings_hash,
             parameters: saved.parameters,
         };
         // Without an image the next wake boots.

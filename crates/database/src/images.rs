@@ -35,6 +35,8 @@ pub(crate) struct Particulars {
     /// The name that the catalog has.
     pub(crate) name: String,
     pub(crate) upkeep: Upkeep,
+    /// Of the settings files that the backend started with.
+    pub(crate) settings_hash: u64,
     /// The parameters that a new client is told.
     pub(crate) parameters: Vec<(String, String)>,
 }
@@ -208,6 +210,7 @@ mod tests {
             wal_position: 11,
             name: "x".to_owned(),
             upkeep: Upkeep::default(),
+            settings_hash: 12,
             parameters: vec![("a".to_owned(), "b".to_owned())],
         }
     }

@@ -29,6 +29,8 @@ pub(crate) struct Slot {
     pub(crate) place: Option<Place>,
     /// The image that the backend was resumed from.
     pub(crate) resumed: Option<Resumed>,
+    /// Of the settings files that the backend started with.
+    pub(crate) settings_hash: u64,
     /// What was done to keep the database in order, and when.
     pub(crate) upkeep: Upkeep,
 }

@@ -1,5 +1,6 @@
 //! Waking: a backend for a database that has none.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -46,6 +47,7 @@ struct Woken {
     parameters: Vec<(String, String)>,
     from: From,
     resumed: Option<Resumed>,
+    settings_hash: u64,
     upkeep: Option<Upkeep>,
     /// The name that the catalog is known to have.
     name: Option<String>,
@@ -63,6 +65,28 @@ impl Drop for Waking<'_> {
             self.database.set_state(State::Asleep);
         }
     }
+}
+
+/// Files that Postgres reads when it starts and when it is told to, relative to the data directory.
+const SETTINGS_FILES: [&str; 2] = ["/postgresql.conf", "/postgresql.auto.conf"];
+/// Bytes of a settings file that are looked at; Postgres writes far less into its own.
+const SETTINGS_BYTES_MAX: usize = 1 << 20;
+
+/// Tells one content of the settings files from another.
+pub(crate) fn settings_hash(volume: &Volume) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for path in SETTINGS_FILES {
+        let content = volume.resolve(path).and_then(|ino| {
+            let len = volume.node(ino)?.len.min(SETTINGS_BYTES_MAX as u64);
+            let mut content = vec![0; len as usize];
+            let read = volume.read(ino, 0, &mut content)?;
+            content.truncate(read);
+            Ok(content)
+        });
+        // A file that cannot be read is as good as one that is not there: Postgres sees it likewise.
+        content.ok().hash(&mut hasher);
+    }
+    hasher.finish()
 }
 
 impl Slot {
@@ -93,6 +117,7 @@ impl Slot {
         self.backend = Some(woken.backend);
         self.parameters = woken.parameters;
         self.resumed = woken.resumed;
+        self.settings_hash = woken.settings_hash;
         self.catalog_generation = None;
         if name.as_deref() != Some(database.name().as_str())
             && let Err(error) = self.run(&catalog::set_name(&database.name())).await
@@ -140,6 +165,7 @@ async fn start(node: &Node, database: &Database) -> Result<Woken, PgError> {
                 parameters: current.parameters.clone(),
                 from: From::Template,
                 resumed: None,
+                settings_hash: settings_hash(&volume),
                 upkeep: None,
                 name: None,
             });
@@ -148,6 +174,7 @@ async fn start(node: &Node, database: &Database) -> Result<Woken, PgError> {
             return Ok(woken);
         }
     }
+    let settings_hash = settings_hash(&volume);
     let booted = boot(node, database, &volume, limits).await?;
     let (backend, parameters) = connect(booted).await?;
     Ok(Woken {
@@ -155,6 +182,7 @@ async fn start(node: &Node, database: &Database) -> Result<Woken, PgError> {
         parameters,
         from: From::Boot,
         resumed: None,
+        settings_hash,
         upkeep: None,
         name: None,
     })
@@ -186,6 +214,7 @@ async fn resume(
                 wal_position: image.particulars.wal_position,
             }),
             parameters: image.particulars.parameters,
+            settings_hash: image.particulars.settings_hash,
             upkeep: Some(image.particulars.upkeep),
             name: Some(image.particulars.name),
         }),

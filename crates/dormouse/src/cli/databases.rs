@@ -159,12 +159,12 @@ fn described(document: &DatabaseDocument) -> String {
         ),
         ("size", size(document.own_bytes)),
         ("memory", size(document.memory_bytes)),
-        ("durability", durability(document).to_owned()),
-        ("maintenance", maintenance(document).to_owned()),
+        ("durable", durability(document).to_owned()),
+        ("upkeep", maintenance(document).to_owned()),
     ];
     lines
         .iter()
-        .map(|(name, value)| format!("{name:11} {value}\n"))
+        .map(|(name, value)| format!("{name:8} {value}\n"))
         .collect()
 }
 
