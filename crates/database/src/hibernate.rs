@@ -26,6 +26,22 @@ struct Saved {
     parameters: Vec<(String, String)>,
 }
 
+/// A database that is asleep when this ends, however it ends.
+struct Hibernating<'a>(&'a Database);
+
+impl<'a> Hibernating<'a> {
+    fn begin(database: &'a Database) -> Self {
+        database.set_state(State::Hibernating);
+        Self(database)
+    }
+}
+
+impl Drop for Hibernating<'_> {
+    fn drop(&mut self) {
+        self.0.set_state(State::Asleep);
+    }
+}
+
 /// Puts a database to sleep whose slot nobody else has. After an error it is as after a crash, from
 /// which the next wake recovers; what could not be flushed is tried again.
 pub(crate) async fn hibernate(
@@ -34,9 +50,10 @@ pub(crate) async fn hibernate(
     slot: &mut Slot,
 ) -> Result<(), PgError> {
     let started = Instant::now();
-    database.set_state(State::Hibernating);
+    let hibernating = Hibernating::begin(database);
     let saved = save(node, database, slot).await;
     slot.lose(database);
+    database.set_state(State::Hibernating);
     let saved = saved.unwrap_or_else(|error| {
         tracing::warn!(database = %database.name(), %error, "fell asleep as in a crash");
         None
@@ -44,11 +61,13 @@ pub(crate) async fn hibernate(
     let Some(volume) = database.open_volume() else {
         return Ok(());
     };
+    tracing::trace!(database = %database.name(), image = saved.is_some(), "given up");
     if !database.is_dropped() {
         keep(node, &volume, saved).await?;
     }
     drop(volume);
     database.close_volume();
+    drop(hibernating);
     node.counters.hibernations.took(started.elapsed());
     tracing::debug!(
         database = %database.name(),

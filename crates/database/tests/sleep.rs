@@ -1,0 +1,544 @@
+//! Sleep, wake, admission and upkeep over the real engine.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dormouse_database::{
+    DatabaseName, Databases, Durability, Limits, Metrics, Options, PgError, Session,
+    SessionOptions, Settings, Source, State,
+};
+
+/// Compiled code and the template, kept between runs of the tests.
+fn cache() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache")
+}
+
+fn name(text: &str) -> DatabaseName {
+    DatabaseName::parse(text).unwrap()
+}
+
+/// Databases that fall asleep as soon as they can.
+async fn open(folder: &Path, limits: Limits) -> Databases {
+    let options = Options {
+        limits,
+        ..Options::new(folder, cache())
+    };
+    Databases::open(options).await.unwrap()
+}
+
+fn drowsy() -> Limits {
+    Limits {
+        idle: Duration::ZERO,
+        ..Limits::default()
+    }
+}
+
+async fn session(databases: &Databases, database: &str) -> Session {
+    let options = SessionOptions {
+        origin: "a test".into(),
+        ..SessionOptions::default()
+    };
+    databases.session(&name(database), options).await.unwrap()
+}
+
+/// Why there is no session.
+async fn refused(databases: &Databases, database: &str) -> PgError {
+    let database = name(database);
+    let refused = databases.session(&database, SessionOptions::default());
+    refused.await.unwrap_err()
+}
+
+/// The first value of the first row.
+async fn value(session: &mut Session, sql: &str) -> String {
+    let result = session.query(sql, &[]).await.unwrap();
+    result.rows[0][0].clone().unwrap()
+}
+
+/// Runs statements in a session of their own.
+async fn run(databases: &Databases, database: &str, statements: &[&str]) {
+    let mut session = session(databases, database).await;
+    for sql in statements {
+        session.query(sql, &[]).await.unwrap();
+    }
+    session.close().await;
+}
+
+/// Looks until something is so.
+async fn until(what: &str, is_so: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < Duration::from_secs(60), "never: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn all_asleep(databases: &Databases) {
+    until("all asleep", || databases.count().unwrap().1 == 0).await;
+}
+
+fn wakes(metrics: &Metrics) -> [u64; 3] {
+    [
+        metrics.wakes_forked.count,
+        metrics.wakes_resumed.count,
+        metrics.wakes_booted.count,
+    ]
+}
+
+fn images(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder.join("images")).unwrap();
+    entries.map(|entry| entry.unwrap().path()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_wakes_from_its_image() {
+    let folder = tempfile::tempdir().unwrap();
+    let databases = open(folder.path(), drowsy()).await;
+    run(
+        &databases,
+        "a",
+        &[
+            "CREATE TABLE t (n int PRIMARY KEY, s text)",
+            "INSERT INTO t SELECT n, 'row ' || n FROM generate_series(1, 1000) n",
+            "CREATE SEQUENCE s",
+        ],
+    )
+    .await;
+    for round in 1..=5_u64 {
+        all_asleep(&databases).await;
+        let mut session = session(&databases, "a").await;
+        assert_eq!(value(&mut session, "SELECT current_database()").await, "a");
+        assert_eq!(
+            value(&mut session, "SELECT count(*) FROM t").await,
+            (999 + round).to_string()
+        );
+        assert_eq!(
+            value(&mut session, "SELECT nextval('s')").await,
+            round.to_string()
+        );
+        let insert = format!("INSERT INTO t VALUES ({}, 'new')", 1000 + round);
+        session.query(&insert, &[]).await.unwrap();
+        session.close().await;
+        assert_eq!(wakes(&databases.metrics()), [1, round, 0]);
+    }
+    // After a restart, too.
+    databases.close().await.unwrap();
+    drop(databases);
+    let databases = open(folder.path(), drowsy()).await;
+    let mut session = session(&databases, "a").await;
+    assert_eq!(value(&mut session, "SELECT count(*) FROM t").await, "1005");
+    assert_eq!(wakes(&databases.metrics()), [0, 1, 0]);
+    session.close().await;
+    databases.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_good_image_it_boots() {
+    let folder = tempfile::tempdir().unwrap();
+    let databases = open(folder.path(), drowsy()).await;
+    let fill = ["CREATE TABLE t (n int)", "INSERT INTO t VALUES (7)"];
+    run(&databases, "a", &fill).await;
+    let flip = |path: &PathBuf| {
+        let mut bytes = fs::read(path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 4;
+        fs::write(path, bytes).unwrap();
+    };
+    let cut = |path: &PathBuf| fs::write(path, [0; 100]).unwrap();
+    let remove = |path: &PathBuf| fs::remove_file(path).unwrap();
+    let spoils: [&dyn Fn(&PathBuf); 3] = [&flip, &cut, &remove];
+    for (round, spoil) in spoils.iter().enumerate() {
+        all_asleep(&databases).await;
+        let there = images(folder.path());
+        assert_eq!(there.len(), 1);
+        spoil(&there[0]);
+        let mut session = session(&databases, "a").await;
+        assert_eq!(value(&mut session, "SELECT sum(n) FROM t").await, "7");
+        // The next image must be another one.
+        session.query("ANALYZE t", &[]).await.unwrap();
+        session.close().await;
+        assert_eq!(wakes(&databases.metrics()), [1, 0, round as u64 + 1]);
+    }
+    databases.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_does_not_outlive_a_change() {
+    let folder = tempfile::tempdir().unwrap();
+    let databases = open(folder.path(), drowsy()).await;
+    let fill = ["CREATE TABLE t (n int)", "INSERT INTO t VALUES (1)"];
+    run(&databases, "a", &fill).await;
+    all_asleep(&databases).await;
+    let old = images(folder.path()).remove(0);
+    let kept = fs::read(&old).unwrap();
+    run(&databases, "a", &["INSERT INTO t VALUES (2)"]).await;
+    all_asleep(&databases).await;
+    databases.close().await.unwrap();
+    drop(databases);
+    // An image of the state before, whole, in the place of the new one.
+    fs::write(&old, kept).unwrap();
+    let databases = open(folder.path(), drowsy()).await;
+    let mut session = session(&databases, "a").await;
+    assert_eq!(value(&mut session, "SELECT sum(n) FROM t").await, "3");
+    assert_eq!(wakes(&databases.metrics()), [0, 0, 1]);
+    session.close().await;
+    databases.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_only_reads_leaves_the_image_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let databases = open(folder.path(), drowsy()).await;
+    let fill = ["CREATE TABLE t (n int)", "INSERT INTO t VALUES (1)"];
+    run(&databases, "a", &fill).await;
+    all_asleep(&databases).await;
+    // Once more: reading sets hint bits.
+    run(&databases, "a", &["SELECT * FROM t"]).await;
+    all_asleep(&databases).await;
+    let written = |path: &PathBuf| fs::metadata(path).unwrap().modified().unwrap();
+    let image = images(folder.path()).remove(0);
+    let before = written(&image);
+    for _ in 0..3 {
+        run(&databases, "a", &["SELECT * FROM t"]).await;
+        all_asleep(&databases).await;
+    }
+    assert_eq!(written(&image), before);
+    assert_eq!(wakes(&databases.metrics()), [1, 4, 0]);
+    databases.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_name_and_changed_settings_hold_after_sleep() {
+    let folder = tempfile::tempdir().unwrap();
+    let databases = open(folder.path(), drowsy()).await;
+    run(&databases, "old", &["ALTER SYSTEM SET work_mem = '7MB'"]).await;
+    all_asleep(&databases).await;
+    databases.rename(&name("old"), &name("new")).await.unwrap();
+    for _ in 0..2 {
+        let mut session = session(&databases, "new").await;
+        let database = value(&mut session, "SELECT current_database()").await;
+        assert_eq!(database, "new");
+        assert_eq!(value(&mut session, "SHOW work_mem").await, "7MB");
+        session.close().await;
+        all_asleep(&databases).await;
+    }
+    databases.close().await.unwrap();
+}
+
+/// Descriptors, threads and mappings of this process.
+fn held() -> [usize; 3] {
+    let count = |path: &str| fs::read_dir(path).unwrap().count();
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    [
+        count("/proc/self/fd"),
+        count("/proc/self/task"),
+        maps.lines().count(),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sleeping_database_holds_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let databases = open(folder.path(), drowsy()).await;
+    let fill = [
+        "CREATE TABLE IF NOT EXISTS t (n int)",
+        "INSERT INTO t VALUES (1)",
+    ];
+    // What is opened once stays: the template, threads for blocking work.
+    for n in 0..4 {
+        run(&databases, &format!("first{n}"), &fill).await;
+    }
+    all_asleep(&databases).await;
+    let before = held();
+    for n in 0..40 {
+        run(&databases, &format!("d{n}"), &fill).await;
+    }
+    all_asleep(&databases).await;
+    let after = held();
+    assert!(
+        after[0] <= before[0] + 2,
+        "descriptors: {before:?} {after:?}"
+    );
+    // Threads and the allocator's mappings come and go, but not with the number of databases.
+    assert!(after[1] <= before[1] + 8, "threads: {before:?} {after:?}");
+    assert!(after[2] <= before[2] + 30, "mappings: {before:?} {after:?}");
+    databases.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_transaction_keeps_it_awake() {
+    let folder = tempfile::tempdir().unwrap();
+    let databases = open(folder.path(), drowsy()).await;
+    let mut open = session(&databases, "a").await;
+    open.query("BEGIN", &[]).await.unwrap();
+    open.query("CREATE TABLE t (n int)", &[]).await.unwrap();
+    // Others fall asleep meanwhile, so there was time.
+    for n in 0..3 {
+        run(&databases, &format!("b{n}"), &["SELECT 1"]).await;
+        until("asleep", || {
+            databases.info(&name(&format!("b{n}"))).unwrap().state == State::Asleep
+        })
+        .await;
+    }
+    assert_eq!(databases.info(&name("a")).unwrap().state, State::Awake);
+    open.query("COMMIT", &[]).await.unwrap();
+    assert_eq!(value(&mut open, "SELECT count(*) FROM t").await, "0");
+    open.close().await;
+    all_asleep(&databases).await;
+    databases.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_than_may_be_awake_take_turns() {
+    let folder = tempfile::tempdir().unwrap();
+    let limits = Limits {
+        awake_max: 3,
+        ..Limits::default()
+    };
+    let databases = Arc::new(open(folder.path(), limits).await);
+    let fill = ["CREATE TABLE t (n int)", "INSERT INTO t VALUES (1)"];
+    let mut tasks = Vec::new();
+    for n in 0..24 {
+        let databases = Arc::clone(&databases);
+        tasks.push(tokio::spawn(async move {
+            let database = format!("d{n}");
+            run(&databases, &database, &fill).await;
+            run(&databases, &database, &["UPDATE t SET n = n + 1"]).await;
+            assert!(databases.count().unwrap().1 <= 3 + 24);
+        }));
+    }
+    for task in tasks {
+        task.await.unwrap();
+    }
+    for n in 0..24 {
+        let mut session = session(&databases, &format!("d{n}")).await;
+        assert_eq!(value(&mut session, "SELECT n FROM t").await, "2");
+        session.close().await;
+    }
+    // Idle time is ten seconds: only want of room has put any to sleep.
+    assert!(databases.metrics().hibernations_early >= 21);
+    let awake = databases.list(None, 100).unwrap();
+    let awake = awake.iter().filter(|info| info.state == State::Awake);
+    assert!(awake.count() <= 3);
+    databases.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_room_the_error_names_the_limit() {
+    let folder = tempfile::tempdir().unwrap();
+    let limits = Limits {
+        awake_max: 1,
+        wake_wait_max: Duration::from_millis(100),
+        ..Limits::default()
+    };
+    let databases = open(folder.path(), limits).await;
+    let first = session(&databases, "a").await;
+    let error = refused(&databases, "b").await;
+    assert_eq!(error.code(), "53300");
+    assert!(error.message().contains("databases.awake_max = 1"));
+    assert_eq!(databases.info(&name("b")).unwrap().state, State::Asleep);
+    first.close().await;
+    session(&databases, "b").await.close().await;
+    databases.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn short_of_memory_the_quiet_go_to_sleep_and_none_wakes() {
+    let folder = tempfile::tempdir().unwrap();
+    let limits = Limits {
+        node_memory_bytes_max: 1,
+        wake_wait_max: Duration::from_millis(300),
+        ..Limits::default()
+    };
+    let databases = open(folder.path(), limits).await;
+    // Before the first look at memory it may wake, or not.
+    let first = name("a");
+    if let Ok(session) = databases.session(&first, SessionOptions::default()).await {
+        session.close().await;
+    }
+    all_asleep(&databases).await;
+    let error = refused(&databases, "b").await;
+    assert_eq!(error.code(), "53200");
+    assert!(error.message().contains("node.memory_bytes_max"), "{error}");
+    databases.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn churn_is_vacuumed_and_analyzed() {
+    let folder = tempfile::tempdir().unwrap();
+    let limits = Limits {
+        idle: Duration::from_secs(60),
+        ..Limits::default()
+    };
+    let databases = open(folder.path(), limits).await;
+    let churn = [
+        "CREATE TABLE t (n int PRIMARY KEY, s text)",
+        "INSERT INTO t SELECT n, repeat('x', 50) FROM generate_series(1, 5000) n",
+        "UPDATE t SET s = s || 'y'",
+        "CREATE TABLE own (n int) WITH (autovacuum_enabled = off)",
+        "INSERT INTO own SELECT generate_series(1, 5000)",
+    ];
+    databases
+        .create(&name("off"), Source::Template)
+        .await
+        .unwrap();
+    let off = Settings {
+        maintenance: Some(false),
+        ..Settings::default()
+    };
+    let info = databases.configure(&name("off"), off).await.unwrap();
+    assert!(!info.maintenance);
+    run(&databases, "off", &churn).await;
+    run(&databases, "on", &churn).await;
+    until("maintained", || databases.metrics().vacuums.count > 0).await;
+    let mut on = session(&databases, "on").await;
+    let sql = "SELECT n_dead_tup || ' ' || (last_analyze IS NOT NULL) FROM pg_stat_user_tables \
+               WHERE relname = 't'";
+    assert_eq!(value(&mut on, sql).await, "0 true");
+    let sql = "SELECT (last_analyze IS NULL)::text FROM pg_stat_user_tables WHERE relname = 'own'";
+    assert_eq!(value(&mut on, sql).await, "true");
+    on.close().await;
+    let mut off = session(&databases, "off").await;
+    value(&mut off, "SELECT pg_stat_force_next_flush()::text").await;
+    let sql = "SELECT n_dead_tup || ' ' || (last_analyze IS NOT NULL) FROM pg_stat_user_tables \
+               WHERE relname = 't'";
+    assert_eq!(value(&mut off, sql).await, "5000 false");
+    off.close().await;
+    databases.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn old_transactions_are_frozen() {
+    let folder = tempfile::tempdir().unwrap();
+    let limits = Limits {
+        idle: Duration::from_secs(60),
+        freeze_age: 300,
+        ..Limits::default()
+    };
+    let databases = open(folder.path(), limits).await;
+    databases
+        .create(&name("other"), Source::Template)
+        .await
+        .unwrap();
+    let mut busy = session(&databases, "a").await;
+    busy.query("CREATE TABLE t (n int)", &[]).await.unwrap();
+    // The rows of other databases must not hold the oldest transaction back.
+    assert_eq!(
+        value(
+            &mut busy,
+            "SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database"
+        )
+        .await,
+        "a other template0 template1"
+    );
+    for n in 0..400 {
+        let sql = format!("INSERT INTO t VALUES ({n})");
+        busy.query(&sql, &[]).await.unwrap();
+    }
+    let age = "SELECT age(datfrozenxid)::text FROM pg_database WHERE oid = 5";
+    let before: u32 = value(&mut busy, age).await.parse().unwrap();
+    assert!(before > 300, "{before}");
+    busy.close().await;
+    until("frozen", || databases.metrics().freezes.count > 0).await;
+    let mut session = session(&databases, "a").await;
+    let after: u32 = value(&mut session, age).await.parse().unwrap();
+    assert!(after < 100, "{after}");
+    session.close().await;
+    databases.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn long_wal_is_checkpointed_without_a_trace_in_the_session() {
+    let folder = tempfile::tempdir().unwrap();
+    let limits = Limits {
+        checkpoint_wal_bytes: 1 << 20,
+        ..Limits::default()
+    };
+    let databases = open(folder.path(), limits).await;
+    let mut session = session(&databases, "a").await;
+    for sql in [
+        "CREATE ROLE plain",
+        "CREATE TABLE t (s text)",
+        "GRANT ALL ON t TO plain",
+        "SET ROLE plain",
+        "SET statement_timeout = '30s'",
+    ] {
+        session.query(sql, &[]).await.unwrap();
+    }
+    for _ in 0..40 {
+        let sql = "INSERT INTO t SELECT repeat(md5(n::text), 10) FROM generate_series(1, 500) n";
+        session.query(sql, &[]).await.unwrap();
+        assert_eq!(value(&mut session, "SELECT current_user").await, "plain");
+        let sql = "SELECT count(*) FROM pg_prepared_statements WHERE name <> ''";
+        assert_eq!(value(&mut session, sql).await, "0");
+    }
+    let metrics = databases.metrics();
+    assert!(metrics.checkpoints.count >= 3, "{metrics:?}");
+    session.close().await;
+    databases.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn upkeep_gives_way_to_a_session() {
+    let folder = tempfile::tempdir().unwrap();
+    let limits = Limits {
+        idle: Duration::from_secs(60),
+        ..Limits::default()
+    };
+    let databases = open(folder.path(), limits).await;
+    // The statistics of an index on an expression evaluate it, which takes ten minutes here.
+    let slow = "CREATE FUNCTION slow(n int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS \
+                'BEGIN IF EXISTS (SELECT FROM public.switch) THEN PERFORM pg_sleep(600); END IF; \
+                 RETURN n; END'";
+    let fill = [
+        "CREATE TABLE switch (n int)",
+        slow,
+        "CREATE TABLE t (n int)",
+        "CREATE INDEX ON t (slow(n))",
+        "INSERT INTO t SELECT generate_series(1, 5000)",
+        "INSERT INTO switch VALUES (1)",
+    ];
+    run(&databases, "a", &fill).await;
+    // Upkeep begins half a second after the session has left; sessions that come later than that
+    // interrupt it.
+    let start = Instant::now();
+    while databases.metrics().preemptions == 0 {
+        assert!(start.elapsed() < Duration::from_secs(60), "no preemption");
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        let begun = Instant::now();
+        let mut session = session(&databases, "a").await;
+        assert_eq!(value(&mut session, "SELECT 1").await, "1");
+        session.close().await;
+        assert!(begun.elapsed() < Duration::from_secs(10));
+    }
+    databases.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_database_can_be_relaxed_and_flushed() {
+    let folder = tempfile::tempdir().unwrap();
+    let limits = Limits {
+        flush_interval: Duration::from_secs(3600),
+        flush_entries_max: 1_000_000,
+        ..Limits::default()
+    };
+    let databases = open(folder.path(), limits).await;
+    databases
+        .create(&name("a"), Source::Template)
+        .await
+        .unwrap();
+    let relaxed = Settings {
+        durability: Some(Durability::Relaxed),
+        ..Settings::default()
+    };
+    databases.configure(&name("a"), relaxed).await.unwrap();
+    let info = databases.info(&name("a")).unwrap();
+    assert_eq!(info.durability, Durability::Relaxed);
+    run(&databases, "a", &["CREATE TABLE t (n int)"]).await;
+    databases.flush(&name("a")).await.unwrap();
+    assert!(databases.flush(&name("nobody")).await.is_err());
+    databases.close().await.unwrap();
+}
