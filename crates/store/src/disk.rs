@@ -71,6 +71,15 @@ pub trait Disk: Send + Sync + Debug {
     /// What the system says: [`io::ErrorKind::NotFound`] and the like.
     fn remove(&self, path: &Path) -> io::Result<()>;
 
+    /// Bytes that this program may still write to the file system that a directory is in. A disk that
+    /// knows no bound has [`u64::MAX`].
+    ///
+    /// # Errors
+    /// What the system says.
+    fn free_bytes(&self, _directory: &Path) -> io::Result<u64> {
+        Ok(u64::MAX)
+    }
+
     /// Makes the names in a directory durable.
     ///
     /// # Errors
@@ -193,6 +202,12 @@ impl Disk for RealDisk {
         fs::remove_file(path)
     }
 
+    fn free_bytes(&self, directory: &Path) -> io::Result<u64> {
+        let system = rustix::fs::statvfs(directory)?;
+        // What is kept for the superuser is not for this program.
+        Ok(system.f_bavail.saturating_mul(system.f_frsize))
+    }
+
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
         File::open(path)?.sync_all()
     }
@@ -248,6 +263,16 @@ fn supported(result: rustix::io::Result<()>) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn free_bytes_are_those_of_the_file_system() {
+        let dir = tempfile::tempdir().unwrap();
+        let free = RealDisk.free_bytes(dir.path()).unwrap();
+        let system = rustix::fs::statvfs(dir.path()).unwrap();
+        assert!(free <= system.f_blocks * system.f_frsize);
+        let missing = RealDisk.free_bytes(&dir.path().join("missing"));
+        assert_eq!(missing.unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
 
     #[test]
     fn a_file_is_made_written_read_and_moved() {

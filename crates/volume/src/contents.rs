@@ -46,6 +46,11 @@ impl Contents {
         Ok(())
     }
 
+    /// Pages that it spans and that are holes.
+    pub(crate) fn holes(&self) -> u64 {
+        u64::from(pages_spanned(self.len) - self.table.count())
+    }
+
     /// Whether the page at byte `page * 8192` is a hole.
     pub(crate) fn is_hole(&self, page: u64) -> bool {
         u32::try_from(page).is_ok_and(|page| self.table.get(page).is_hole())
@@ -96,7 +101,10 @@ impl Contents {
                 Ok(new) if new == old => {}
                 Ok(new) => self.table.set(page, new),
                 Err(error) if done == 0 => return Err(error),
-                Err(_) => break,
+                Err(error) => {
+                    pages.cut_short = Some(error);
+                    break;
+                }
             }
             done += bytes;
             self.len = self.len.max(at + bytes as u64);

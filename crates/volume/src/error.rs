@@ -29,7 +29,7 @@ pub enum VolumeError {
     #[error("directory not empty")]
     NotEmpty,
     /// ENOSPC: a limit of the volume is reached. Nothing is broken.
-    #[error("the limit {limit} = {max} is reached: delete data, or raise the limit")]
+    #[error("the limit {limit} = {max} is reached: make room, or change the limit")]
     NoSpace {
         /// The limit's name, as in the configuration.
         limit: &'static str,

@@ -61,6 +61,11 @@ impl PageRef {
         Self::new(depth, self.slot(), self.crc())
     }
 
+    /// Whether it is in a layer, or an own page.
+    pub(crate) fn is_beyond_template(self) -> bool {
+        self.depth() > TEMPLATE_DEPTH
+    }
+
     pub(crate) fn is_hole(self) -> bool {
         self == Self::HOLE
     }

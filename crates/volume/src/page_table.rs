@@ -19,6 +19,8 @@ type Chunk = [PageRef; CHUNK_PAGES as usize];
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct PageTable {
     chunks: BTreeMap<u32, Arc<Chunk>>,
+    /// Pages in it.
+    count: u32,
 }
 
 impl PageTable {
@@ -31,6 +33,8 @@ impl PageTable {
 
     pub(crate) fn set(&mut self, page: u32, reference: PageRef) {
         let (at, within) = (page / CHUNK_PAGES, (page % CHUNK_PAGES) as usize);
+        self.count -= u32::from(!self.get(page).is_hole());
+        self.count += u32::from(!reference.is_hole());
         if !reference.is_hole() {
             let chunk = self
                 .chunks
@@ -58,7 +62,13 @@ impl PageTable {
                 self.chunks.insert(at, Arc::new(rest));
             }
         }
+        self.count -= u32::try_from(removed.len()).expect("BUG: more pages than were counted");
         removed
+    }
+
+    /// How many pages are not holes.
+    pub(crate) fn count(&self) -> u32 {
+        self.count
     }
 
     /// The pages that are not holes, ascending.
@@ -101,6 +111,7 @@ mod tests {
         let before = table.clone();
         assert_eq!(table.cut(63).len(), 3);
         assert_eq!(pages(&table), [0, 3]);
+        assert_eq!((table.count(), before.count()), (2, 5));
         assert_eq!(
             pages(&before),
             [0, 3, 63, 64, 200],

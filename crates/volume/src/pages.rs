@@ -27,7 +27,8 @@ pub(crate) struct Pages {
     pub(crate) slots: Slots,
     /// Pages of layers, not of the template, that the tree refers to.
     pub(crate) layered: u64,
-    pub(crate) bytes_max: u64,
+    /// Why the last write stopped before its end, until somebody takes it.
+    pub(crate) cut_short: Option<VolumeError>,
     /// Set when a page that the tree refers to may hold anything: such a tree must not be flushed.
     pub(crate) torn: bool,
 }
@@ -71,7 +72,7 @@ impl Pages {
                 .inspect_err(|_| self.torn = true)?;
             return Ok(PageRef::new(old.depth(), old.slot(), crc));
         }
-        let new = self.store(old, page, crc)?;
+        let new = self.store(page, crc)?;
         self.release(old);
         Ok(new)
     }
@@ -86,7 +87,7 @@ impl Pages {
 
     /// Stores a page of a layer as an own one; the layer's stays.
     pub(crate) fn copy_in(&mut self, old: PageRef, page: &[u8]) -> Result<PageRef> {
-        self.store(old, page, old.crc())
+        self.store(page, old.crc())
     }
 
     /// No page table refers to `reference` any more.
@@ -99,21 +100,12 @@ impl Pages {
         }
     }
 
-    /// Bytes of the pages that the tree refers to and that are not the template's.
-    pub(crate) fn own_bytes(&self) -> u64 {
-        (u64::from(self.slots.live()) + self.layered) * PAGE_BYTES as u64
+    /// Pages that the tree refers to and that are not the template's.
+    pub(crate) fn own_pages(&self) -> u64 {
+        u64::from(self.slots.live()) + self.layered
     }
 
-    fn store(&mut self, old: PageRef, page: &[u8], crc: u32) -> Result<PageRef> {
-        // A page that is not the template's already takes no more room in the end: it passes at the
-        // limit too.
-        let grows = old.depth() <= TEMPLATE_DEPTH;
-        if grows && self.own_bytes() + PAGE_BYTES as u64 > self.bytes_max {
-            return Err(VolumeError::NoSpace {
-                limit: "volume.bytes_max",
-                max: self.bytes_max,
-            });
-        }
+    fn store(&mut self, page: &[u8], crc: u32) -> Result<PageRef> {
         let own = match &self.own {
             Some(own) => Arc::clone(own),
             None => {

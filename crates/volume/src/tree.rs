@@ -166,6 +166,19 @@ impl Tree {
         files.flat_map(|contents| contents.table().iter().map(|(_, page)| page))
     }
 
+    /// The files that differ from the template's.
+    pub(crate) fn changed_files(&self) -> impl Iterator<Item = (Ino, &Contents)> {
+        let base = self.base.changes.iter();
+        let below = base.filter(|(ino, _)| !self.overlay.contains_key(ino));
+        let nodes = self.overlay.iter().chain(below);
+        nodes.filter_map(|(ino, node)| Some((*ino, node.as_ref()?.contents().ok()?)))
+    }
+
+    /// Whether the node is not the template's as it was.
+    pub(crate) fn is_changed(&self, ino: Ino) -> bool {
+        self.overlay.contains_key(&ino) || self.base.changes.contains_key(&ino)
+    }
+
     /// The slots of the pages file at `depth` that changed files refer to, in no order.
     pub(crate) fn slots_at(&self, depth: u8) -> Vec<u32> {
         self.changed_pages()
@@ -177,15 +190,10 @@ impl Tree {
     /// How many pages it refers to below `own_depth` that are not the template's.
     pub(crate) fn layered_pages(&self, own_depth: u8) -> u64 {
         let in_layers = |page: &PageRef| page.depth() > TEMPLATE_DEPTH && page.depth() < own_depth;
-        let changed = self.changed_pages().filter(in_layers).count();
-        let base = self.base.changes.iter();
-        let unchanged = base
-            .filter(|(ino, _)| !self.overlay.contains_key(ino))
-            .filter_map(|(_, node)| node.as_ref()?.contents().ok())
-            .flat_map(|contents| contents.table().iter().map(|(_, page)| page))
-            .filter(in_layers)
-            .count();
-        (changed + unchanged) as u64
+        let pages = self
+            .changed_files()
+            .flat_map(|(_, file)| file.table().iter().map(|(_, page)| page));
+        pages.filter(in_layers).count() as u64
     }
 
     /// The changed files, to be rewritten page by page.

@@ -21,6 +21,7 @@
 mod files;
 mod layers;
 mod log;
+mod room;
 mod versions;
 
 use std::collections::{HashMap, HashSet};
@@ -45,8 +46,10 @@ use crate::wal::Wal;
 
 use layers::Frozen;
 pub use log::Owed;
+use room::Room;
+pub use room::{BYTES_RESERVE, Refusal};
 
-/// Bytes of own pages that a new volume may hold, the limit `volume.bytes_max`.
+/// Bytes that a new volume's files may have beyond its template's, the limit `volume.bytes_max`.
 pub const BYTES_MAX_DEFAULT: u64 = 10 << 30;
 
 /// The durable state of one database. Shared between threads; dropped without a flush, it loses what
@@ -66,6 +69,7 @@ struct State {
     tree: Tree,
     pages: Pages,
     wal: Wal,
+    room: Room,
     /// Which of the volume's pages files the own pages are in.
     epoch: u32,
     /// Layers that this volume became when it was shared, and that are not on disk yet.
@@ -251,13 +255,14 @@ impl Volume {
             own_path: volumes.pages_path(id, epoch),
             disk: Arc::clone(volumes.disk()),
             slots,
-            bytes_max: BYTES_MAX_DEFAULT,
+            cut_short: None,
             torn: false,
         };
         let mut state = State {
             tree,
             pages,
             wal: Wal::default(),
+            room: Room::new(BYTES_MAX_DEFAULT),
             epoch,
             frozen: Vec::new(),
             open: HashMap::new(),
@@ -272,6 +277,7 @@ impl Volume {
             broken: None,
         };
         state.find_wal();
+        state.count_room();
         Self {
             id,
             volumes: Arc::clone(volumes),
@@ -337,13 +343,9 @@ impl State {
     }
 
     fn free(&mut self, ino: Ino) {
-        let removed = self.tree.remove(ino);
-        let contents = removed.as_ref().and_then(|node| node.contents().ok());
-        for (_, page) in contents
-            .into_iter()
-            .flat_map(|contents| contents.table().iter())
-        {
-            self.pages.release(page);
+        let holes = self.holes(ino);
+        if let Some(removed) = self.tree.remove(ino) {
+            self.free_pages(ino, &removed, holes);
         }
     }
 }

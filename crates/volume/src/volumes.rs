@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -32,6 +33,17 @@ pub struct Volumes {
     generation: u64,
     templates: Box<FindTemplate>,
     layers: Mutex<HashMap<LayerId, Weak<Base>>>,
+    /// `disk.reserve_bytes` while the disk has less left, else 0.
+    reserve_bytes: AtomicU64,
+    /// How often that began.
+    shortages: AtomicU64,
+}
+
+/// That the disk of the data directory has less left than is reserved, since some moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ShortDisk {
+    pub(crate) reserve_bytes: u64,
+    shortage: u64,
 }
 
 impl fmt::Debug for Volumes {
@@ -61,6 +73,8 @@ impl Volumes {
             generation,
             templates,
             layers: Mutex::default(),
+            reserve_bytes: AtomicU64::new(0),
+            shortages: AtomicU64::new(0),
         })
     }
 
@@ -73,6 +87,25 @@ impl Volumes {
     /// The journal, if there is one.
     pub fn journal(&self) -> Option<&Journal> {
         self.journal.as_ref()
+    }
+
+    /// Whether data files may not grow, because the disk has fewer bytes left than are reserved for the
+    /// journal, WAL and checkpoints: `Some` of the limit `disk.reserve_bytes`, above 0, which the errors
+    /// name. What grows in spite of that is told at [`BYTES_RESERVE`](crate::BYTES_RESERVE).
+    pub fn set_refusing_growth(&self, reserve_bytes: Option<u64>) {
+        let reserve_bytes = reserve_bytes.unwrap_or_default();
+        let before = self.reserve_bytes.swap(reserve_bytes, Ordering::AcqRel);
+        if before == 0 && reserve_bytes > 0 {
+            self.shortages.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    pub(crate) fn short_disk(&self) -> Option<ShortDisk> {
+        let reserve_bytes = self.reserve_bytes.load(Ordering::Acquire);
+        (reserve_bytes > 0).then(|| ShortDisk {
+            reserve_bytes,
+            shortage: self.shortages.load(Ordering::Acquire),
+        })
     }
 
     /// The base of that name. One that something in this process is based on is shared.

@@ -122,8 +122,8 @@ impl Wal {
         self.segments.contains_key(&ino)
     }
 
-    pub(crate) fn segment_count(&self) -> usize {
-        self.segments.len()
+    pub(crate) fn directory(&self) -> Option<Ino> {
+        self.directory
     }
 
     /// LSN past the last byte that was written and is not zero; 0 if none was.

@@ -516,14 +516,11 @@ fn limits_are_named() {
     let dir = tempfile::tempdir().unwrap();
     let volume = new(dir.path(), 1);
     volume.set_bytes_max(2 * PAGE_BYTES as u64);
-    let ino = file(&volume, "a");
-    assert_eq!(
-        volume.write(ino, 0, &[1; 3 * PAGE_BYTES], T).unwrap(),
-        2 * PAGE_BYTES,
-        "short"
-    );
+    let base = volume.mkdir(Ino::ROOT, "base", 0o700, T).unwrap();
+    let ino = volume.create_file(base, "20000", 0o600, T).unwrap();
+    put(&volume, ino, 0, 1);
     let error = volume
-        .write(ino, 2 * PAGE_BYTES as u64, b"more", T)
+        .write(ino, PAGE_BYTES as u64, &[1; 2 * PAGE_BYTES], T)
         .unwrap_err();
     assert!(matches!(
         error,
@@ -533,13 +530,8 @@ fn limits_are_named() {
         }
     ));
     assert!(error.to_string().contains("volume.bytes_max = 16384"));
-    volume.flush().unwrap();
-    put(&volume, ino, 0, 2);
-    put(&volume, ino, 1, 0);
-    volume
-        .write(ino, 2 * PAGE_BYTES as u64, b"more", T)
-        .unwrap();
 
+    volume.set_bytes_max(u64::MAX);
     let far = dormouse_volume::FILE_BYTES_MAX;
     for result in [
         volume.set_len(ino, far + 1, T).map(|()| 0),

@@ -5,7 +5,7 @@ use crate::contents::Contents;
 use crate::error::{Result, VolumeError};
 use crate::node::{Content, DirectoryEntry, Ino, Mtime, Node, NodeInfo, NodeKind};
 use crate::page::PAGE_BYTES;
-use crate::tree::{Tree, check_target};
+use crate::tree::check_target;
 
 // Names and nodes.
 impl Volume {
@@ -72,9 +72,9 @@ impl Volume {
     /// [`VolumeError::Exists`], [`VolumeError::NotFound`], [`VolumeError::NotDirectory`],
     /// [`VolumeError::Invalid`] for a bad name, [`VolumeError::NoSpace`].
     pub fn mkdir(&self, directory: Ino, name: &str, mode: u32, mtime: Mtime) -> Result<Ino> {
-        self.state
-            .write()
-            .create(directory, name, Node::directory(mode, mtime))
+        let mut state = self.state.write();
+        let made = state.create(directory, name, Node::directory(mode, mtime));
+        state.noted(made)
     }
 
     /// Makes an empty file.
@@ -82,9 +82,9 @@ impl Volume {
     /// # Errors
     /// As [`Volume::mkdir`].
     pub fn create_file(&self, directory: Ino, name: &str, mode: u32, mtime: Mtime) -> Result<Ino> {
-        self.state
-            .write()
-            .create(directory, name, Node::file(mode, mtime))
+        let mut state = self.state.write();
+        let made = state.create(directory, name, Node::file(mode, mtime));
+        state.noted(made)
     }
 
     /// Makes a symbolic link to `target`, which need not exist.
@@ -237,16 +237,26 @@ impl Volume {
     }
 
     /// Writes `data` at `offset`, growing the file if need be; returns the bytes written, fewer than
-    /// all when something failed after the first page.
+    /// all when something failed after the first page. Growth past a limit is refused whole.
     ///
     /// # Errors
     /// [`VolumeError::NotFound`], [`VolumeError::IsDirectory`], [`VolumeError::NoSpace`],
     /// [`VolumeError::Io`], [`VolumeError::Corrupt`]; the file is then as before.
     pub fn write(&self, ino: Ino, offset: u64, data: &[u8], mtime: Mtime) -> Result<usize> {
         let mut state = self.state.write();
-        let written = state.write(ino, offset, data, mtime)?;
+        let disk = self.volumes.short_disk();
+        let end = offset.saturating_add(data.len() as u64);
+        let written = match state.check_growth(disk, ino, end) {
+            Ok(()) => state.write(ino, offset, data, mtime),
+            Err(error) => Err(error),
+        };
+        if let Some(error) = state.pages.cut_short.take() {
+            state.note(&error);
+        }
+        let written = state.noted(written)?;
         if state.wal.contains(ino) {
-            self.log_written(&mut state)?;
+            let logged = self.log_written(&mut state);
+            state.noted(logged)?;
         }
         Ok(written)
     }
@@ -256,7 +266,13 @@ impl Volume {
     /// # Errors
     /// As [`Volume::write`].
     pub fn set_len(&self, ino: Ino, len: u64, mtime: Mtime) -> Result<()> {
-        self.state.write().set_len(ino, len, mtime)
+        let mut state = self.state.write();
+        let disk = self.volumes.short_disk();
+        let set = match state.check_growth(disk, ino, len) {
+            Ok(()) => state.set_len(ino, len, mtime),
+            Err(error) => Err(error),
+        };
+        state.noted(set)
     }
 }
 
@@ -268,45 +284,33 @@ impl State {
         data: &[u8],
         mtime: Mtime,
     ) -> Result<usize> {
-        let Self {
-            tree,
-            pages,
-            wal,
-            changed,
-            ..
-        } = self;
-        let node = file_mut(tree, ino)?;
-        let Content::File(contents) = &mut node.content else {
-            return Err(not_a_file());
-        };
-        let holes = wal
-            .contains(ino)
-            .then(|| holes(contents, offset, data.len()));
-        let written = contents.write(pages, offset, data)?;
+        // What is no file is not copied from the template for nothing.
+        let file = self.tree.get(ino)?.contents()?;
+        let in_log = self.wal.contains(ino);
+        let holes = in_log.then(|| holes(file, offset, data.len()));
+        let (written, len) = self.change_file(ino, |contents, pages| {
+            let written = contents.write(pages, offset, data)?;
+            Ok((written, contents.len()))
+        })?;
         if let Some(holes) = holes {
             let first = offset / PAGE_BYTES as u64;
             let was_hole = |page: u64| holes[(page - first) as usize];
-            wal.wrote(ino, contents.len(), offset, &data[..written], &was_hole);
+            let data = &data[..written];
+            self.wal.wrote(ino, len, offset, data, &was_hole);
         }
-        node.mtime = mtime;
-        *changed = true;
+        self.touch(ino, mtime)?;
         Ok(written)
     }
 
     pub(super) fn set_len(&mut self, ino: Ino, len: u64, mtime: Mtime) -> Result<()> {
-        let Self {
-            tree,
-            pages,
-            changed,
-            ..
-        } = self;
-        let node = file_mut(tree, ino)?;
-        let Content::File(contents) = &mut node.content else {
-            return Err(not_a_file());
-        };
-        contents.set_len(pages, len)?;
-        node.mtime = mtime;
-        *changed = true;
+        self.tree.get(ino)?.contents()?;
+        self.change_file(ino, |contents, pages| contents.set_len(pages, len))?;
+        self.touch(ino, mtime)
+    }
+
+    fn touch(&mut self, ino: Ino, mtime: Mtime) -> Result<()> {
+        self.tree.get_mut(ino)?.mtime = mtime;
+        self.changed = true;
         Ok(())
     }
 }
@@ -317,12 +321,6 @@ fn holes(contents: &Contents, offset: u64, bytes: usize) -> Vec<bool> {
     pages.map(|page| contents.is_hole(page)).collect()
 }
 
-/// The file `ino`, to be changed; what is not a file is not copied from the template for nothing.
-fn file_mut(tree: &mut Tree, ino: Ino) -> Result<&mut Node> {
-    tree.get(ino)?.contents()?;
-    tree.get_mut(ino)
-}
-
-fn not_a_file() -> VolumeError {
+pub(super) fn not_a_file() -> VolumeError {
     VolumeError::Invalid("not a file")
 }

@@ -115,6 +115,8 @@ impl State {
         self.pages.slots = Slots::default();
         self.epoch = next_epoch;
         self.pages.own_path = volume.volumes.pages_path(volume.id, next_epoch);
+        // A file of the template that is kept because it is open is a changed one from here on.
+        self.count_room();
         Ok(base.id())
     }
 

@@ -32,7 +32,8 @@ impl Volume {
         let in_log = state.wal.contains(ino) || state.wal.is_directory(ino);
         if in_log && self.volumes.journal().is_some() {
             let urgent = !state.relaxed;
-            return self.hand_over(&mut state, urgent);
+            let handed_over = self.hand_over(&mut state, urgent);
+            return state.noted(handed_over);
         }
         if !in_log || self.volumes.journal().is_none() {
             state.tree.get(ino)?;
@@ -84,11 +85,6 @@ impl Volume {
     /// Durability `relaxed`: replies do not wait, the journal is synced within its interval.
     pub fn set_relaxed(&self, relaxed: bool) {
         self.state.write().relaxed = relaxed;
-    }
-
-    /// Files of the WAL, times their length: what `volume.wal_bytes_max` would limit.
-    pub fn wal_segments(&self) -> usize {
-        self.state.read().wal.segment_count()
     }
 
     /// LSN past the last byte of WAL that was written, 0 if none was since the volume was made.
@@ -184,7 +180,9 @@ impl State {
             self.wal.named(name, ino);
         } else if directory == Ino::ROOT && name == WAL_DIRECTORY {
             self.find_wal();
+            self.count_room();
         }
+        self.entered(directory, ino);
     }
 
     fn replay_chunk(&mut self, chunk: &wal::Chunk<'_>, segment_bytes: u64) -> Result<()> {

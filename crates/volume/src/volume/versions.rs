@@ -72,7 +72,7 @@ impl Volume {
         let state = self.state.read();
         state.version == Version::default()
             && state.tree.is_unchanged()
-            && state.pages.own_bytes() == 0
+            && state.pages.own_pages() == 0
     }
 
     /// Bytes of pages that the next flush has to make durable, at most.
@@ -80,21 +80,16 @@ impl Volume {
         self.state.read().pages.slots.taken() * PAGE_BYTES as u64
     }
 
-    /// Bytes of the pages that this volume refers to and that are not its template's; what
-    /// `volume.bytes_max` limits. Pages in layers count, though others may share them. The file of its
-    /// own pages takes up to twice their room while a flush is under way.
+    /// Bytes of the pages that this volume refers to and that are not its template's, those of the log
+    /// included. Pages in layers count, though others may share them. The file of its own pages takes up
+    /// to twice their room while a flush is under way.
     pub fn own_bytes(&self) -> u64 {
-        self.state.read().pages.own_bytes()
+        self.state.read().pages.own_pages() * PAGE_BYTES as u64
     }
 
     /// The last durable version; zero before the first flush.
     pub fn version(&self) -> Version {
         self.state.read().version
-    }
-
-    /// Sets the limit `volume.bytes_max`; what the volume holds already stays.
-    pub fn set_bytes_max(&self, bytes_max: u64) {
-        self.state.write().pages.bytes_max = bytes_max;
     }
 
     /// The database whose state this is.
