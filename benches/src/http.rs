@@ -4,10 +4,11 @@ use crate::{
     samples::Budget,
     session::{Params, Result, Session, Unsupported},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
+    ops::Range,
     time::Duration,
 };
 
@@ -37,6 +38,20 @@ impl Client {
         self.round_trip(&request)
     }
 
+    /// Creates a database as a fork of another.
+    pub(crate) fn fork(&mut self, name: &str, from: &str) -> Result<()> {
+        let body = json!({ "name": name, "from": { "database": from } });
+        let request = self.post("/v1/databases", &body.to_string());
+        self.round_trip(&request)
+    }
+
+    /// The JSON at a path.
+    pub(crate) fn get(&mut self, path: &str) -> Result<Value> {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.address);
+        let body = self.answer(request.as_bytes())?;
+        Ok(serde_json::from_slice(&self.buffer[body])?)
+    }
+
     fn post(&self, path: &str, body: &str) -> Vec<u8> {
         format!(
             "POST {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n\
@@ -52,6 +67,11 @@ impl Client {
     }
 
     fn round_trip(&mut self, request: &[u8]) -> Result<()> {
+        self.answer(request).map(drop)
+    }
+
+    /// Where in the buffer the body of the answer to a request is.
+    fn answer(&mut self, request: &[u8]) -> Result<Range<usize>> {
         self.stream.write_all(request)?;
         let mut filled = 0;
         loop {
@@ -59,7 +79,7 @@ impl Client {
                 && filled >= head.end + head.length
             {
                 if head.status / 100 == 2 {
-                    return Ok(());
+                    return Ok(head.end..filled);
                 }
                 let body = String::from_utf8_lossy(&self.buffer[head.end..filled]);
                 return Err(format!("HTTP status {}: {body}", head.status).into());

@@ -9,6 +9,8 @@ mod driver;
 mod echo;
 mod hosts;
 mod http;
+#[cfg(target_os = "linux")]
+mod lifecycle;
 mod machine;
 mod pgwire;
 mod process;
@@ -34,6 +36,12 @@ use std::{
 use work::Sizes;
 
 fn main() -> ExitCode {
+    if env::args_os()
+        .nth(1)
+        .is_some_and(|word| word == "lifecycle")
+    {
+        return lifecycle(env::args_os().skip(2));
+    }
     let args = match Args::parse(env::args_os().skip(1)) {
         Ok(args) if args.help => {
             print!("{}", args::HELP);
@@ -52,6 +60,16 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+#[cfg(target_os = "linux")]
+use lifecycle::main as lifecycle;
+
+/// What a database's life costs is read from Linux' `/proc`.
+#[cfg(not(target_os = "linux"))]
+fn lifecycle(_words: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
+    eprintln!("lifecycle: runs on Linux alone");
+    ExitCode::FAILURE
 }
 
 /// The run's own folder, removed at its end.

@@ -60,23 +60,38 @@ impl Client {
             request: Vec::new(),
             statements: HashMap::new(),
         };
-        let mut startup = vec![0, 3, 0, 0];
-        for word in ["user", "postgres", "database", database] {
-            startup.extend_from_slice(word.as_bytes());
-            startup.push(0);
-        }
-        startup.push(0);
-        let length = u32::try_from(startup.len() + 4)?;
-        client.request.extend_from_slice(&length.to_be_bytes());
-        client.request.extend_from_slice(&startup);
+        client.request = startup(database);
         client.round_trip()?;
         Ok(client)
     }
 
+    /// Runs `COPY … FROM STDIN` with these pieces of its data.
+    pub(crate) fn copy_in(&mut self, sql: &str, data: impl Iterator<Item = Vec<u8>>) -> Result<()> {
+        self.message(b'Q', |m| text(m, sql));
+        self.send()?;
+        self.answer(b'G')?;
+        for piece in data {
+            self.message(b'd', |m| m.extend_from_slice(&piece));
+            self.send()?;
+        }
+        self.message(b'c', |_| {});
+        self.round_trip()
+    }
+
     /// Sends what has been put together, and reads up to ReadyForQuery.
     fn round_trip(&mut self) -> Result<()> {
+        self.send()?;
+        self.answer(b'Z')
+    }
+
+    fn send(&mut self) -> Result<()> {
         self.stream.write_all(&self.request)?;
         self.request.clear();
+        Ok(())
+    }
+
+    /// Reads up to a message of the kind `last`, or ReadyForQuery after an error.
+    fn answer(&mut self, last: u8) -> Result<()> {
         let mut failed: Option<Error> = None;
         let mut at = 0;
         loop {
@@ -85,7 +100,7 @@ impl Client {
                 let Frame { kind, body } = frame;
                 let length = 5 + body.len();
                 match kind {
-                    b'Z' => {
+                    _ if kind == last || kind == b'Z' => {
                         self.filled = 0;
                         return failed.map_or(Ok(()), Err);
                     }
@@ -119,13 +134,7 @@ impl Client {
 
     /// Adds a message to the request.
     fn message(&mut self, kind: u8, body: impl FnOnce(&mut Vec<u8>)) {
-        self.request.push(kind);
-        let start = self.request.len();
-        self.request.extend_from_slice(&[0; 4]);
-        body(&mut self.request);
-        let length = u32::try_from(self.request.len() - start)
-            .expect("BUG: a benchmark's message is far below 4 GiB");
-        self.request[start..start + 4].copy_from_slice(&length.to_be_bytes());
+        message(&mut self.request, kind, body);
     }
 
     fn query(&mut self, sql: &str) -> Result<()> {
@@ -194,13 +203,42 @@ impl Session for Client {
     }
 }
 
-struct Frame<'a> {
-    kind: u8,
-    body: &'a [u8],
+/// The packet that begins a connection.
+pub(crate) fn startup(database: &str) -> Vec<u8> {
+    let mut words = vec![0, 3, 0, 0];
+    for word in ["user", "postgres", "database", database] {
+        text(&mut words, word);
+    }
+    words.push(0);
+    let mut packet = length(words.len()).to_vec();
+    packet.append(&mut words);
+    packet
+}
+
+/// Adds a message to others.
+pub(crate) fn message(out: &mut Vec<u8>, kind: u8, body: impl FnOnce(&mut Vec<u8>)) {
+    out.push(kind);
+    let start = out.len();
+    out.extend_from_slice(&[0; 4]);
+    body(out);
+    let bytes = length(out.len() - start - 4);
+    out[start..start + 4].copy_from_slice(&bytes);
+}
+
+/// The length word of a message: its own four bytes count.
+fn length(body: usize) -> [u8; 4] {
+    u32::try_from(body + 4)
+        .expect("BUG: a benchmark's message is far below 4 GiB")
+        .to_be_bytes()
+}
+
+pub(crate) struct Frame<'a> {
+    pub(crate) kind: u8,
+    pub(crate) body: &'a [u8],
 }
 
 /// The frame at the start, if it is there as a whole.
-fn frame(bytes: &[u8]) -> Option<Frame<'_>> {
+pub(crate) fn frame(bytes: &[u8]) -> Option<Frame<'_>> {
     let (&kind, rest) = bytes.split_first()?;
     let length = u32::from_be_bytes(*rest.first_chunk()?) as usize;
     Some(Frame {
@@ -209,13 +247,13 @@ fn frame(bytes: &[u8]) -> Option<Frame<'_>> {
     })
 }
 
-fn text(message: &mut Vec<u8>, text: &str) {
+pub(crate) fn text(message: &mut Vec<u8>, text: &str) {
     message.extend_from_slice(text.as_bytes());
     message.push(0);
 }
 
 /// Severity, code and message of an ErrorResponse.
-fn error(body: &[u8]) -> String {
+pub(crate) fn error(body: &[u8]) -> String {
     let field = |kind: u8| {
         body.split(|&byte| byte == 0)
             .find(|field| field.first() == Some(&kind))

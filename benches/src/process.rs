@@ -112,7 +112,7 @@ impl Drop for Running {
     clippy::disallowed_methods,
     reason = "a port that opens is no event to wait for"
 )]
-fn pause(time: Duration) {
+pub(crate) fn pause(time: Duration) {
     std::thread::sleep(time);
 }
 

@@ -3,7 +3,8 @@
 //! ```text
 //! cargo xtask tools          bring what tests and benchmarks need; prints the folder
 //! cargo xtask test [ARGS]    tools, then the whole workspace's tests
-//! cargo xtask bench [ARGS]   release builds, then the comparison with our peers
+//! cargo xtask bench [ARGS]   release builds, then the comparison with our peers; or, with
+//!                            `lifecycle` first, what a database's life costs
 //! cargo xtask ci             what CI runs: format, clippy, tests
 //! ```
 
@@ -30,6 +31,8 @@ Commands:
                  installed, else with cargo test. ARGS go to the test runner.
   bench [ARGS]   `tools`, release builds, then the comparison with our peers; the table
                  goes to standard output. ARGS go to it: see `cargo xtask bench --help`.
+                 With `lifecycle` as the first of ARGS: what creating, committing, sleeping,
+                 waking and forking cost; see `cargo xtask bench lifecycle --help`.
   ci             What CI runs: cargo fmt --check, clippy with warnings denied, `test`.
   help           This text.
 
@@ -129,12 +132,16 @@ fn test(args: &[OsString]) -> Result<()> {
         .env("DORMOUSE_TEST_TOOLS", &tools))
 }
 
-/// Builds in release mode and runs the comparison of `benches/`.
+/// Builds in release mode and runs the comparison of `benches/`, or its command `lifecycle`.
 fn bench(args: &[OsString]) -> Result<()> {
+    let lifecycle = args.first().is_some_and(|arg| arg == "lifecycle");
+    let (command, args) = args.split_at(usize::from(lifecycle));
     if args.iter().any(|arg| arg == "--help" || arg == "-h") {
         return run(cargo()
             .args(["run", "--quiet", "--release", "--package", "dormouse-bench"])
-            .args(["--bin", "compare", "--", "--help"]));
+            .args(["--bin", "compare", "--"])
+            .args(command)
+            .arg("--help"));
     }
     let tools = tools::bring()?;
     run(cargo().args([
@@ -155,7 +162,7 @@ fn bench(args: &[OsString]) -> Result<()> {
     // The seam for the in-process engine: an example of the library crate that speaks the driver
     // protocol of `benches/README.md`.
     let driver = root().join("crates/dormouse/examples/bench_inprocess.rs");
-    let has_driver = driver.exists();
+    let has_driver = driver.exists() && !lifecycle;
     if has_driver {
         run(cargo()
             .args(["build", "--release", "--package", "dormouse"])
@@ -165,6 +172,7 @@ fn bench(args: &[OsString]) -> Result<()> {
     let exe = env::consts::EXE_SUFFIX;
     let mut compare = Command::new(release.join(format!("compare{exe}")));
     compare
+        .args(command)
         .arg("--tools")
         .arg(&tools)
         .arg("--dormouse")
