@@ -1,7 +1,7 @@
 //! One database: what is known of it while it sleeps, and what it has while it is awake.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use engine::Interrupter;
 use parking_lot::Mutex;
@@ -13,6 +13,7 @@ use crate::info::State;
 use crate::node::Node;
 use crate::options::Durability;
 use crate::record::{Record, Settings};
+use crate::refusal::Refused;
 use crate::session::Canceller;
 use crate::slot::Slot;
 
@@ -32,6 +33,10 @@ pub(crate) struct Database {
     pub(crate) holder: Mutex<Option<String>>,
     /// Cancels the statement of the session that has the slot.
     pub(crate) current: Mutex<Option<Canceller>>,
+    /// LSN of the last checkpoint; 0 for not known.
+    checkpoint_at: AtomicU64,
+    /// What was refused to the session that has the slot.
+    refused: Mutex<Option<Refused>>,
     /// How many sessions wait for the slot.
     wanted: AtomicUsize,
     /// Cancels the maintenance that has the slot.
@@ -67,6 +72,8 @@ impl Database {
             volume: Mutex::new(None),
             holder: Mutex::new(None),
             current: Mutex::new(None),
+            checkpoint_at: AtomicU64::new(0),
+            refused: Mutex::new(None),
             wanted: AtomicUsize::new(0),
             upkeep: Mutex::new(None),
         })
@@ -79,6 +86,39 @@ impl Database {
             upkeep.cancel();
         }
         Wanting(self)
+    }
+
+    /// A checkpoint was made, or what a start does is as good as one.
+    pub(crate) fn checkpointed(&self, volume: &Volume) {
+        self.checkpoint_at
+            .store(volume.wal_end(), Ordering::Release);
+    }
+
+    /// Bytes of WAL since the last checkpoint.
+    pub(crate) fn wal_since_checkpoint(&self, volume: &Volume) -> u64 {
+        let end = volume.wal_end();
+        // The WAL of a new database begins where the template's ends.
+        let first =
+            self.checkpoint_at
+                .compare_exchange(0, end, Ordering::AcqRel, Ordering::Acquire);
+        match first {
+            Ok(_unknown) => 0,
+            Err(at) => end.saturating_sub(at),
+        }
+    }
+
+    /// Writes down why the statement that runs is to fail.
+    pub(crate) fn refuse(&self, refused: Refused) {
+        *self.refused.lock() = Some(refused);
+    }
+
+    /// What was refused since this was last asked.
+    pub(crate) fn take_refused(&self) -> Option<Refused> {
+        let refused = self.refused.lock().take();
+        refused.or_else(|| {
+            let volume = self.volume.lock();
+            volume.as_ref()?.take_refusal().map(Refused::Room)
+        })
     }
 
     /// Whether a session waits for the slot.

@@ -15,6 +15,7 @@ use wire::{DatabaseName, PgError};
 
 use crate::admission::Admission;
 use crate::directory::Directory;
+use crate::disk_watch::DiskWatch;
 use crate::gate;
 use crate::images::Images;
 use crate::info::DatabaseInfo;
@@ -130,6 +131,8 @@ impl Databases {
                     source,
                 }
             })?;
+        let disk = DiskWatch::new(options.limits.disk_reserve_bytes);
+        disk.look(&data, &volumes);
         let node = Arc::new(Node {
             admission: Admission::new(&options.limits),
             options,
@@ -139,6 +142,7 @@ impl Databases {
             live: Live::default(),
             images,
             counters: Counters::default(),
+            disk,
             volumes,
             journal_writer: Mutex::new(Some(journal_writer)),
             generation: AtomicU64::new(1),

@@ -106,7 +106,7 @@ async fn save(
         return Ok(None);
     }
     slot.run("CHECKPOINT").await?;
-    slot.upkeep.checkpointed(&volume);
+    database.checkpointed(&volume);
     let (upkeep, settings_hash) = (slot.upkeep, slot.settings_hash);
     let parameters = slot.parameters.clone();
     let backend = slot.backend.as_mut().ok_or_else(no_backend)?;

@@ -1,6 +1,6 @@
 //! What happens to databases when nobody asks for anything: versions, sleep, upkeep, and the last stop.
 //!
-//! Three tasks. One writes versions and lets the journal shrink. One puts databases to sleep: those
+//! Four tasks. One watches the disk. One writes versions and lets the journal shrink. One puts databases to sleep: those
 //! that were quiet for their idle time, and earlier where others want the room. One keeps quiet, awake
 //! databases in order.
 
@@ -18,12 +18,15 @@ use crate::hibernate::hibernate;
 use crate::info::State;
 use crate::machine;
 use crate::node::Node;
+use crate::refusal::Refused;
 use crate::session::Canceller;
 use crate::slot::Slot;
 use crate::upkeep::{self, Ended};
 
 /// Time between two looks.
 const TICK: Duration = Duration::from_millis(100);
+/// Time between two looks at a disk that may soon be short: a statement fills some megabytes in it.
+const DISK_TICK: Duration = Duration::from_millis(5);
 /// How long a database is quiet before upkeep begins.
 const UPKEEP_QUIET: Duration = Duration::from_millis(500);
 /// How long a stop waits for a statement that it has cancelled.
@@ -43,6 +46,7 @@ impl Maintenance {
         let weak = || Arc::downgrade(node);
         let closing = || node.closing.subscribe();
         let tasks = vec![
+            tokio::spawn(watch_disk(weak(), closing())),
             tokio::spawn(write_versions(weak(), closing())),
             tokio::spawn(put_to_sleep(weak(), closing())),
             tokio::spawn(keep_in_order(weak(), closing())),
@@ -65,21 +69,42 @@ impl Maintenance {
 
 /// Waits for the next look: whether there is one.
 async fn tick(closing: &mut watch::Receiver<bool>) -> bool {
+    pause_for(TICK, closing).await
+}
+
+/// Waits: whether the node is still open.
+async fn pause_for(pause: Duration, closing: &mut watch::Receiver<bool>) -> bool {
     // A node that is gone is closed too.
     let closed = closing.wait_for(|closing| *closing);
-    tokio::time::timeout(TICK, closed).await.is_err()
+    tokio::time::timeout(pause, closed).await.is_err()
 }
 
 async fn write_versions(node: Weak<Node>, mut closing: watch::Receiver<bool>) {
     while tick(&mut closing).await {
         let Some(node) = node.upgrade() else { return };
         for database in node.live.all() {
+            stop_if_too_much_wal(&node, &database);
             if let Err(error) = flush_if_due(&node, &database).await {
                 tracing::error!(database = %database.name(), %error, "a flush failed");
             }
         }
         shrink_journal(&node).await;
         node.live.retire();
+    }
+}
+
+/// Looks at the free bytes of the disk, the more often the fewer they are.
+async fn watch_disk(node: Weak<Node>, mut closing: watch::Receiver<bool>) {
+    loop {
+        let Some(strong) = node.upgrade() else { return };
+        let near = strong
+            .disk
+            .look(&strong.options.data_directory, &strong.volumes);
+        drop(strong);
+        let pause = if near { DISK_TICK } else { TICK };
+        if !pause_for(pause, &mut closing).await {
+            return;
+        }
     }
 }
 
@@ -96,6 +121,22 @@ async fn flush_if_due(node: &Node, database: &Database) -> Result<(), PgError> {
     gate::flush(&volume).await?;
     node.counters.versions.took(started.elapsed());
     Ok(())
+}
+
+/// Cancels a statement that writes more WAL than may be kept: no checkpoint can be made beside it.
+fn stop_if_too_much_wal(node: &Node, database: &Database) {
+    let max = node.options.limits.wal_bytes_max;
+    let Some(volume) = database.open_volume() else {
+        return;
+    };
+    if database.wal_since_checkpoint(&volume) <= max {
+        return;
+    }
+    let running = database.current.lock().clone();
+    if let Some(running) = running.filter(Canceller::is_running) {
+        database.refuse(Refused::Wal { max });
+        running.cancel();
+    }
 }
 
 /// Flushes the database that the journal's oldest entry is kept for, when the journal is large.
@@ -283,7 +324,7 @@ async fn keep_in_order(node: Weak<Node>, mut closing: watch::Receiver<bool>) {
             let Ok(mut slot) = database.slot.try_lock() else {
                 continue;
             };
-            if !upkeep::is_due(&node, &database, &mut slot) {
+            if !upkeep::is_due(&node, &database, &slot) {
                 continue;
             }
             match upkeep::run(&node, &database, &mut slot).await {

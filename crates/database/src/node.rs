@@ -14,6 +14,7 @@ use wire::{DatabaseName, PgError, sqlstate};
 use crate::admission::Admission;
 use crate::database::{Database, volume_error};
 use crate::directory::{self, Directory, Garbage};
+use crate::disk_watch::DiskWatch;
 use crate::images::Images;
 use crate::live::Live;
 use crate::metrics::Counters;
@@ -31,6 +32,7 @@ pub(crate) struct Node {
     pub(crate) images: Images,
     pub(crate) admission: Admission,
     pub(crate) counters: Counters,
+    pub(crate) disk: DiskWatch,
     /// What all volumes share: the disk, the journal, the bases.
     pub(crate) volumes: Arc<Volumes>,
     /// Ends the journal's thread; taken when the node closes.
@@ -140,6 +142,7 @@ impl Node {
         name: &DatabaseName,
         source: Source,
     ) -> Result<(), PgError> {
+        self.disk.check()?;
         let (node, name) = (Arc::clone(self), name.clone());
         match source {
             Source::Template => {

@@ -125,7 +125,7 @@ pub struct Limits {
     /// `directory.cache_bytes_max`: most memory that caches the directory of databases. Default 32 MiB.
     pub directory_cache_bytes_max: usize,
     /// `disk.reserve_bytes`: free bytes of the disk below which databases may not grow: statements that
-    /// write fail with 53100, so that what was committed can still be kept. Default 64 MiB.
+    /// write fail with 53100, so that what was committed can still be kept. Default 256 MiB.
     pub disk_reserve_bytes: u64,
     /// `maintenance.freeze_age`: transactions since the oldest unfrozen one, past which a database is
     /// frozen. Default 150,000,000.
@@ -169,7 +169,7 @@ impl Default for Limits {
             checkpoint_wal_bytes: 64 << 20,
             wal_bytes_max: 4 << 30,
             directory_cache_bytes_max: 32 << 20,
-            disk_reserve_bytes: 64 << 20,
+            disk_reserve_bytes: 256 << 20,
             freeze_age: 150_000_000,
         }
     }

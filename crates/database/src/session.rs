@@ -12,8 +12,10 @@ use wire::{DatabaseName, PgError, sqlstate};
 
 use crate::catalog;
 use crate::database::Database;
+use crate::disk_watch::Room;
 use crate::gate::{self, Gated, Ungate};
 use crate::node::{Node, Source};
+use crate::refusal::{self, Refused};
 use crate::slot::{self, Slot};
 use crate::statements::{Handling, Statements};
 use crate::template::SUPERUSER;
@@ -55,6 +57,8 @@ pub struct Session {
     statements: Statements,
     /// An error of ours in an extended query: messages are dropped up to the next `Sync`.
     skipping: bool,
+    /// Its transactions are read-only, because the disk is all but full.
+    read_only: bool,
     runs: watch::Sender<u64>,
     interrupter: Interrupter,
 }
@@ -155,6 +159,7 @@ impl Session {
             status: TransactionStatus::Idle,
             statements: Statements::default(),
             skipping: false,
+            read_only: false,
             runs: watch::Sender::new(0),
             interrupter,
         };
@@ -310,6 +315,9 @@ impl Session {
                 sqlstate::ADMIN_SHUTDOWN,
                 "terminating connection due to administrator command",
             )));
+        }
+        if let Err(error) = self.mind_the_disk().await {
+            return Err(self.ended(error));
         }
         let mut rest = BytesMut::from(messages);
         let mut pending = BytesMut::new();
@@ -552,6 +560,7 @@ impl Session {
         let outcome = backend.exchange().await;
         self.runs.send_modify(|run| *run += 1);
         let answer = backend.output().split();
+        let answer = self.explained(answer);
         if let Err(error) = outcome {
             let answer = answer.freeze();
             let fatal = slot::ended(&error, &answer);
@@ -574,6 +583,35 @@ impl Session {
         } else {
             output.extend_from_slice(&answer);
         }
+        Ok(())
+    }
+
+    /// An answer of the backend, with the name of the limit where one of ours has caused an error.
+    fn explained(&self, answer: BytesMut) -> BytesMut {
+        let refused = self.database.take_refused().or_else(|| {
+            let reserve = self.node.disk.reserve();
+            self.read_only.then_some(Refused::ReadOnly { reserve })
+        });
+        match refused {
+            Some(refused) => refusal::explain(&answer.freeze(), &refused),
+            None => answer,
+        }
+    }
+
+    /// Makes the transactions that follow read-only when the disk is all but full, and no longer when it
+    /// is not. Who says READ WRITE writes nevertheless.
+    async fn mind_the_disk(&mut self) -> Result<(), PgError> {
+        let critical = self.node.disk.room() == Room::Critical;
+        if critical == self.read_only || self.status != TransactionStatus::Idle {
+            return Ok(());
+        }
+        let Some(slot) = self.slot.as_mut() else {
+            return Ok(());
+        };
+        let switch = if critical { "on" } else { "off" };
+        let sql = format!("SET default_transaction_read_only = {switch}");
+        slot.run_named(&sql).await?;
+        self.read_only = critical;
         Ok(())
     }
 

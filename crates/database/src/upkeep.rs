@@ -19,8 +19,6 @@ const LOOK_WAL_BYTES: u64 = 64 << 10;
 /// How far a database has been kept in order, as places in its WAL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct Upkeep {
-    /// The last checkpoint; 0 for not known.
-    checkpoint_at: u64,
     /// The last look at what the tables need; 0 for none.
     looked_at: u64,
 }
@@ -92,26 +90,9 @@ impl Due {
 impl Upkeep {
     /// A backend was started; `kept` is what its image knows.
     pub(crate) fn begin(&mut self, volume: &Volume, kept: Option<Self>) {
-        let now = volume.wal_end();
-        *self = kept.unwrap_or(Self {
-            checkpoint_at: now,
-            looked_at: now,
+        *self = kept.unwrap_or_else(|| Self {
+            looked_at: volume.wal_end(),
         });
-    }
-
-    /// A checkpoint was made.
-    pub(crate) fn checkpointed(&mut self, volume: &Volume) {
-        self.checkpoint_at = volume.wal_end();
-    }
-
-    /// Bytes of WAL since the last checkpoint.
-    pub(crate) fn wal_bytes(&mut self, volume: &Volume) -> u64 {
-        let end = volume.wal_end();
-        if self.checkpoint_at == 0 {
-            // A new database: its WAL begins where the template's ends.
-            self.checkpoint_at = end;
-        }
-        end.saturating_sub(self.checkpoint_at)
     }
 
     fn has_churn(&self, volume: &Volume) -> bool {
@@ -120,13 +101,14 @@ impl Upkeep {
 }
 
 /// Whether a quiet, awake database wants anything.
-pub(crate) fn is_due(node: &Node, database: &Database, slot: &mut Slot) -> bool {
+pub(crate) fn is_due(node: &Node, database: &Database, slot: &Slot) -> bool {
     let Some(backend) = slot.backend.as_ref().filter(|backend| !backend.is_broken()) else {
         return false;
     };
     let volume = backend.volume();
     let old = is_old(node, backend);
-    let checkpoint = slot.upkeep.wal_bytes(&volume) > node.options.limits.checkpoint_wal_bytes;
+    let checkpoint =
+        database.wal_since_checkpoint(&volume) > node.options.limits.checkpoint_wal_bytes;
     checkpoint || (database.is_maintained(node) && (old || slot.upkeep.has_churn(&volume)))
 }
 
@@ -187,10 +169,10 @@ async fn work(node: &Node, database: &Database, slot: &mut Slot) -> Result<Ended
         // What tending wrote itself is no churn.
         slot.upkeep.looked_at = volume.wal_end();
     }
-    if slot.upkeep.wal_bytes(&volume) > node.options.limits.checkpoint_wal_bytes {
+    if database.wal_since_checkpoint(&volume) > node.options.limits.checkpoint_wal_bytes {
         let started = Instant::now();
         slot.run("CHECKPOINT").await?;
-        slot.upkeep.checkpointed(&volume);
+        database.checkpointed(&volume);
         volume.waive_version();
         node.counters.checkpoints.took(started.elapsed());
     }
@@ -264,7 +246,7 @@ impl Slot {
             return Ok(());
         };
         let volume = backend.volume();
-        if self.upkeep.wal_bytes(&volume) <= node.options.limits.checkpoint_wal_bytes {
+        if database.wal_since_checkpoint(&volume) <= node.options.limits.checkpoint_wal_bytes {
             return Ok(());
         }
         let started = Instant::now();
@@ -276,7 +258,7 @@ impl Slot {
         backend.set_user(user).await.map_err(failed)?;
         // Whether it succeeded or not (a statement_timeout of the session's may be short): the next
         // one comes after as much WAL again.
-        self.upkeep.checkpointed(&volume);
+        database.checkpointed(&volume);
         volume.waive_version();
         match outcome {
             Ok(()) => node.counters.checkpoints.took(started.elapsed()),

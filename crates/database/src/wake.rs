@@ -113,7 +113,9 @@ impl Slot {
         let started = Instant::now();
         let woken = start(node, database).await?;
         let (from, name) = (woken.from, woken.name);
-        self.upkeep.begin(&woken.backend.volume(), woken.upkeep);
+        let volume = woken.backend.volume();
+        database.checkpointed(&volume);
+        self.upkeep.begin(&volume, woken.upkeep);
         self.backend = Some(woken.backend);
         self.parameters = woken.parameters;
         self.resumed = woken.resumed;
@@ -175,8 +177,11 @@ async fn start(node: &Node, database: &Database) -> Result<Woken, PgError> {
         }
     }
     let settings_hash = settings_hash(&volume);
-    let booted = boot(node, database, &volume, limits).await?;
-    let (backend, parameters) = connect(booted).await?;
+    let (backend, parameters) = {
+        // Crash recovery must not meet a limit.
+        let _recovering = Recovering::begin(&volume);
+        connect(boot(node, database, &volume, limits).await?).await?
+    };
     Ok(Woken {
         backend,
         parameters,
@@ -186,6 +191,22 @@ async fn start(node: &Node, database: &Database) -> Result<Woken, PgError> {
         upkeep: None,
         name: None,
     })
+}
+
+/// Nothing is refused to a volume as long as this lives.
+struct Recovering<'a>(&'a Volume);
+
+impl<'a> Recovering<'a> {
+    fn begin(volume: &'a Volume) -> Self {
+        volume.set_recovering(true);
+        Self(volume)
+    }
+}
+
+impl Drop for Recovering<'_> {
+    fn drop(&mut self) {
+        self.0.set_recovering(false);
+    }
 }
 
 /// A backend from the hibernation image, if there is a good one of exactly this state.
