@@ -3,6 +3,7 @@
 
 mod asleep;
 mod awake;
+mod burst;
 mod commits;
 mod create;
 mod crowd;
@@ -43,7 +44,7 @@ Parts:
   wake      Request in to first row out of a sleeping database; 1,000 woken at once
   asleep    10,000 databases, each written, all asleep: memory, disk, restart
   known     1,000,000 databases that were only created: memory, restart
-  awake     2,000 databases awake at once: memory and mappings of each
+  awake     5,000 databases awake at once: memory and mappings of each
   large     A database of 2,048 MiB under a backend of 256 MiB, beside one of a quarter of that
 
 Options:

@@ -78,7 +78,7 @@ pub(super) fn run(run: &Run) -> Result<String> {
     let crowds = CROWDS.map(|crowd| crowd.min(most));
     let server = Server::start(run, &[(IDLE_MS, IDLE_NEVER)])?;
     fill::create(&server, most)?;
-    fill::write(&server, most, fill::WRITE)?;
+    fill::write(&server, 0..most, fill::WRITE)?;
 
     let mut table = Table::new([
         "commit",

@@ -7,6 +7,7 @@ use super::{
 use crate::session::{Result, us};
 use std::{
     collections::HashMap,
+    ops::Range,
     sync::atomic::{AtomicUsize, Ordering},
     thread,
     time::Instant,
@@ -21,6 +22,10 @@ const WRITERS: usize = 16;
 /// What is written into a database: a table, and a row in it.
 pub(super) const WRITE: &str = "create table entry (id int primary key, value bigint not null); \
                                 insert into entry values (1, 0)";
+
+/// The same in a database that may have it already.
+pub(super) const WRITE_AGAIN: &str = "create table if not exists entry (id int primary key, value bigint not null); \
+     insert into entry values (1, 0) on conflict (id) do update set value = entry.value + 1";
 
 /// A database by its number.
 pub(super) fn name(number: usize) -> String {
@@ -57,16 +62,16 @@ pub(super) fn create(server: &Server, count: usize) -> Result<f64> {
     })
 }
 
-/// Runs a request in each of databases 0 to `count`, a connection for each, and leaves them;
-/// microseconds in all.
-pub(super) fn write(server: &Server, count: usize, sql: &str) -> Result<f64> {
+/// Runs a request in each of these databases, a connection for each, and leaves them; microseconds
+/// in all.
+pub(super) fn write(server: &Server, databases: Range<usize>, sql: &str) -> Result<f64> {
     let start = Instant::now();
     let request = query(sql);
     let mut crowd = Crowd::new(server.pg)?;
-    let mut next = 0;
+    let mut next = databases.start;
     let mut asked: HashMap<usize, bool> = HashMap::new();
     loop {
-        while asked.len() < WRITERS && next < count {
+        while asked.len() < WRITERS && next < databases.end {
             asked.insert(crowd.join(&name(next))?, false);
             next += 1;
         }

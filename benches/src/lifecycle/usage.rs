@@ -1,7 +1,7 @@
 //! What a process uses, by `/proc`.
 
 use crate::session::Result;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 use std::{
     fs,
     sync::mpsc::{self, RecvTimeoutError, Sender},
@@ -40,6 +40,22 @@ impl Memory {
             peak: field("VmHWM:")?,
         })
     }
+}
+
+/// What must stay free on the machine while a server is watched, bytes: others work on it, too.
+const FREE_BYTES_MIN: u64 = 2 << 30;
+
+/// Memory that the machine has left, bytes.
+fn available() -> Result<u64> {
+    let text = fs::read_to_string("/proc/meminfo")?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kib: u64 = line
+        .and_then(|line| line.split_whitespace().next())
+        .ok_or("a /proc/meminfo without MemAvailable")?
+        .parse()?;
+    Ok(kib * 1024)
 }
 
 /// Makes the peak the memory of now.
@@ -83,20 +99,30 @@ pub(super) fn raise_file_limit() -> Result<()> {
     Ok(())
 }
 
-/// Looks at a process' memory again and again, beside other work.
+/// Looks at a process' memory again and again, beside other work. A process that leaves too little
+/// for the machine is killed, before the system kills somebody else's.
 pub(super) struct Watch {
     stop: Sender<()>,
     thread: JoinHandle<Result<u64>>,
 }
 
 impl Watch {
-    /// Begins to look every 5 ms.
+    /// Begins to look every 5 ms; `id` is a child that nobody waits for meanwhile.
     pub(super) fn start(id: u32) -> Self {
         let (stop, stopped) = mpsc::channel();
         let thread = thread::spawn(move || {
             let mut most = 0;
             loop {
                 most = most.max(Memory::of(id)?.anonymous);
+                if available()? < FREE_BYTES_MIN {
+                    kill(id)?;
+                    return Err(format!(
+                        "killed at {} MiB, which left the machine less than {} MiB",
+                        most >> 20,
+                        FREE_BYTES_MIN >> 20
+                    )
+                    .into());
+                }
                 match stopped.recv_timeout(Duration::from_millis(5)) {
                     Err(RecvTimeoutError::Timeout) => {}
                     Ok(()) | Err(RecvTimeoutError::Disconnected) => return Ok(most),
@@ -113,6 +139,12 @@ impl Watch {
             .join()
             .map_err(|_| "BUG: the watch of the memory panicked")?
     }
+}
+
+fn kill(id: u32) -> Result<()> {
+    let id = i32::try_from(id).ok().and_then(Pid::from_raw);
+    let id = id.ok_or("BUG: the number of a process")?;
+    Ok(kill_process(id, Signal::KILL)?)
 }
 
 #[cfg(test)]
@@ -138,5 +170,6 @@ mod tests {
         assert!(mappings(id).unwrap() > 5);
         assert!(cpu_seconds(id).unwrap() >= 0.0);
         assert!(watch.stop().unwrap() > 0);
+        assert!(available().unwrap() > 0);
     }
 }

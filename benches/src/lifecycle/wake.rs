@@ -1,33 +1,22 @@
 //! Waking: a request to a sleeping database, from the first packet of its connection to the first
-//! row, one at a time and a thousand at once.
+//! row, one at a time; and, by `burst`, a thousand at once.
 
 use super::{
-    Run,
+    Run, burst,
     crowd::{Crowd, query},
     disk::{self, Writes},
     fill,
     server::{IDLE_MS, IDLE_NEVER, Server, Wake, data},
-    table::{Table, goal, mib, ms, p50, p50_p99},
-    usage,
+    table::{Table, goal, ms, p50, p50_p99},
 };
-use crate::{
-    pgwire::{Address, Client},
-    session::{Result, Session as _, us},
-};
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::Path,
-    sync::atomic::{AtomicBool, Ordering},
-    thread,
-    time::{Duration, Instant},
-};
+use crate::{samples::Round, session::Result};
+use std::{collections::BTreeMap, fs, path::Path};
 
 /// The p50 and p99 to reach, microseconds.
 const GOAL_US: (f64, f64) = (3_000.0, 15_000.0);
 
 /// Falls asleep as soon as its session has gone.
-const IDLE: u64 = 5;
+pub(super) const IDLE: u64 = 5;
 
 /// In the names of hibernation images, and of no other files in the volumes' folder.
 const IMAGE: &str = "image";
@@ -71,7 +60,7 @@ pub(super) fn some(count: usize, numbers: usize) -> impl Iterator<Item = usize> 
 
 pub(super) fn run(run: &Run) -> Result<String> {
     let times = run.choose(200, 30);
-    let burst = run.count(1_000, 100);
+    let at_once = run.count(1_000, 100);
     let unit = disk::syncs(&run.folder, Writes::Append, 300)?;
     let mut table = Table::new([
         "sleeping database",
@@ -114,7 +103,7 @@ pub(super) fn run(run: &Run) -> Result<String> {
     eprintln!("  never written");
     let (woken, inside) = each(&server, times, "select 1")?;
     row(&mut table, "never written", &woken, &inside);
-    fill::write(&server, times, fill::WRITE)?;
+    fill::write(&server, 0..times, fill::WRITE)?;
     server.until_all_asleep()?;
     eprintln!("  written");
     let (woken, inside) = each(&server, times, READ)?;
@@ -143,16 +132,16 @@ pub(super) fn run(run: &Run) -> Result<String> {
         row(&mut table, "after SIGKILL: recovery", woken, inside);
     })?;
     fs::remove_dir_all(data(run))?;
-    let crowd = crowd(run, burst)?;
+    let burst = burst::run(run, at_once)?;
     let best = best.unwrap_or_default();
-    let reached = crate::samples::Round::of(best)
-        .is_some_and(|round| round.p50 <= GOAL_US.0 && round.p99 <= GOAL_US.1);
+    let reached =
+        Round::of(best).is_some_and(|round| round.p50 <= GOAL_US.0 && round.p99 <= GOAL_US.1);
     Ok(format!(
         "### Waking\n\n{table}\n\
          From the first packet of a new TCP connection to the first row; one client, each database once, \
          the next only when the one before is asleep again. \"Connection\" is until the server is ready for \
          a query, \"inside\" what the server's log says of the wake alone. A sync is 8 KiB appended with \
-         `fdatasync`: {} ms p50.\n\n{notes}{}\n\n{crowd}",
+         `fdatasync`: {} ms p50.\n\n{notes}{}\n\n{burst}",
         ms(p50(&unit)),
         goal("Goal, written and slept: 3 ms p50, 15 ms p99", reached),
     ))
@@ -229,130 +218,6 @@ fn recover(
     let (woken, inside) = each(&server, count, read)?;
     report(&woken, &inside);
     server.stop()
-}
-
-/// Wakes many databases at once, while another client queries one that is awake.
-fn crowd(run: &Run, count: usize) -> Result<String> {
-    eprintln!("  {count} at once");
-    let server = Server::start(run, &[(IDLE_MS, IDLE)])?;
-    fill::create(&server, count + 1)?;
-    fill::write(&server, count + 1, fill::WRITE)?;
-    server.until_all_asleep()?;
-    server.stop()?;
-
-    // None of those that have answered may fall asleep while others still wake.
-    let server = Server::start(run, &[(IDLE_MS, IDLE_NEVER)])?;
-    let stop = AtomicBool::new(false);
-    let calm = Duration::from_millis(run.choose(3_000, 500));
-    let (asked, outcome) = thread::scope(|scope| {
-        let awake = scope.spawn(|| ask_on(&server, &fill::name(count), &stop));
-        let outcome = wake_all(&server, count, calm);
-        stop.store(true, Ordering::Relaxed);
-        let asked = awake.join();
-        (asked, outcome)
-    });
-    let asked = asked.map_err(|_| "BUG: the client of the awake database panicked")??;
-    let all = outcome?;
-    server.kill();
-
-    let part = |from: Instant, to: Instant| -> Vec<f64> {
-        let within = asked.iter().filter(|(at, _)| *at >= from && *at < to);
-        within.map(|(_, us)| *us).collect()
-    };
-    let before = part(all.begin - calm, all.begin);
-    let during = part(all.begin, all.end);
-    let mut table = Table::new(["what", "p50 ms", "p99 ms", "of"]);
-    for (what, times) in [
-        ("first row of a database woken in the crowd", &all.rows),
-        ("a query of the awake one, before", &before),
-        ("a query of the awake one, during", &during),
-    ] {
-        let [p50, p99] = p50_p99(times);
-        table.row([what.to_owned(), p50, p99, times.len().to_string()]);
-    }
-    let failed = match &all.first_error {
-        None => String::new(),
-        Some(error) => format!(" {} failed, the first with: {error}.", all.failed),
-    };
-    Ok(format!(
-        "#### {count} woken at once\n\n{table}\n\
-         The last answer came after {} ms: {:.0} wakes a second.{failed} Resident memory: {} MiB before, \
-         {} MiB at its peak, {} MiB after, of that {} MiB anonymous. The awake one's p99 is {:.1} times \
-         what it was.\n",
-        ms(all.took_us),
-        all.rows.len() as f64 * 1e6 / all.took_us,
-        mib(all.before.resident),
-        mib(all.after.peak),
-        mib(all.after.resident),
-        mib(all.after.anonymous),
-        p99(&during) / p99(&before),
-    ))
-}
-
-fn p99(samples: &[f64]) -> f64 {
-    crate::samples::Round::of(samples.to_vec()).map_or(f64::NAN, |round| round.p99)
-}
-
-/// Queries one database again and again; when each query began, and its microseconds.
-fn ask_on(server: &Server, database: &str, stop: &AtomicBool) -> Result<Vec<(Instant, f64)>> {
-    let mut client = Client::connect(&Address::Tcp(server.pg), database)?;
-    let mut asked = Vec::new();
-    while !stop.load(Ordering::Relaxed) {
-        let start = Instant::now();
-        client.execute(READ)?;
-        asked.push((start, us(start)));
-    }
-    Ok(asked)
-}
-
-/// What waking all took.
-struct All {
-    begin: Instant,
-    end: Instant,
-    took_us: f64,
-    rows: Vec<f64>,
-    failed: usize,
-    first_error: Option<String>,
-    before: usage::Memory,
-    after: usage::Memory,
-}
-
-/// Lets `calm` go by, then wakes databases 0 to `count`.
-fn wake_all(server: &Server, count: usize, calm: Duration) -> Result<All> {
-    crate::process::pause(calm);
-    usage::reset_peak(server.id())?;
-    let before = server.memory()?;
-    let request = query(READ);
-    let mut crowd = Crowd::new(server.pg)?;
-    let begin = Instant::now();
-    for number in 0..count {
-        crowd.join(&fill::name(number))?;
-    }
-    let (mut rows, mut failed, mut first_error) = (Vec::new(), 0, None);
-    let mut open = count;
-    while open > 0 {
-        let answer = crowd.next()?;
-        if let Some(error) = answer.error {
-            open -= 1;
-            failed += 1;
-            first_error.get_or_insert(error);
-        } else if let Some(us) = answer.row_since_joining_us {
-            open -= 1;
-            rows.push(us);
-        } else {
-            crowd.ask(answer.member, &request)?;
-        }
-    }
-    Ok(All {
-        begin,
-        end: Instant::now(),
-        took_us: us(begin),
-        rows,
-        failed,
-        first_error,
-        before,
-        after: server.memory()?,
-    })
 }
 
 #[cfg(test)]

@@ -1,0 +1,149 @@
+//! Many sleeping databases asked at once, while another one is queried all the time.
+
+use super::{
+    Run,
+    crowd::{Crowd, query},
+    fill,
+    server::{IDLE_MS, IDLE_NEVER, Server},
+    table::{Table, mib, ms, p50_p99},
+    usage::{self, Watch},
+    wake::{IDLE, READ},
+};
+use crate::{
+    pgwire::{Address, Client},
+    process::pause,
+    samples::Round,
+    session::{Result, Session as _, us},
+};
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Wakes many databases at once, while another client queries one that is awake.
+pub(super) fn run(run: &Run, count: usize) -> Result<String> {
+    eprintln!("  {count} at once");
+    let server = Server::start(run, &[(IDLE_MS, IDLE)])?;
+    fill::create(&server, count + 1)?;
+    fill::write(&server, 0..count + 1, fill::WRITE)?;
+    server.until_all_asleep()?;
+    server.stop()?;
+
+    // None of those that have answered may fall asleep while others still wake.
+    let server = Server::start(run, &[(IDLE_MS, IDLE_NEVER)])?;
+    let stop = AtomicBool::new(false);
+    let calm = Duration::from_millis(run.choose(3_000, 500));
+    let (asked, outcome) = thread::scope(|scope| {
+        let awake = scope.spawn(|| ask_on(&server, &fill::name(count), &stop));
+        let watch = Watch::start(server.id());
+        let outcome = wake_all(&server, count, calm);
+        // If the memory ran out, that is the reason for every other error.
+        let outcome = watch.stop().and(outcome);
+        stop.store(true, Ordering::Relaxed);
+        let asked = awake.join();
+        (asked, outcome)
+    });
+    let asked = asked.map_err(|_| "BUG: the client of the awake database panicked")??;
+    let all = outcome?;
+    server.kill();
+
+    let part = |from: Instant, to: Instant| -> Vec<f64> {
+        let within = asked.iter().filter(|(at, _)| *at >= from && *at < to);
+        within.map(|(_, us)| *us).collect()
+    };
+    let before = part(all.begin - calm, all.begin);
+    let during = part(all.begin, all.end);
+    let mut table = Table::new(["what", "p50 ms", "p99 ms", "of"]);
+    for (what, times) in [
+        ("first row of a database woken in the crowd", &all.rows),
+        ("a query of the awake one, before", &before),
+        ("a query of the awake one, during", &during),
+    ] {
+        let [p50, p99] = p50_p99(times);
+        table.row([what.to_owned(), p50, p99, times.len().to_string()]);
+    }
+    let failed = match &all.first_error {
+        None => String::new(),
+        Some(error) => format!(" {} failed, the first with: {error}.", all.failed),
+    };
+    Ok(format!(
+        "#### {count} woken at once\n\n{table}\n\
+         The last answer came after {} ms: {:.0} wakes a second.{failed} Resident memory: {} MiB before, \
+         {} MiB at its peak, {} MiB after, of that {} MiB anonymous. The awake one's p99 is {:.1} times \
+         what it was.\n",
+        ms(all.took_us),
+        all.rows.len() as f64 * 1e6 / all.took_us,
+        mib(all.before.resident),
+        mib(all.after.peak),
+        mib(all.after.resident),
+        mib(all.after.anonymous),
+        p99(&during) / p99(&before),
+    ))
+}
+
+fn p99(samples: &[f64]) -> f64 {
+    Round::of(samples.to_vec()).map_or(f64::NAN, |round| round.p99)
+}
+
+/// Queries one database again and again; when each query began, and its microseconds.
+fn ask_on(server: &Server, database: &str, stop: &AtomicBool) -> Result<Vec<(Instant, f64)>> {
+    let mut client = Client::connect(&Address::Tcp(server.pg), database)?;
+    let mut asked = Vec::new();
+    while !stop.load(Ordering::Relaxed) {
+        let start = Instant::now();
+        client.execute(READ)?;
+        asked.push((start, us(start)));
+    }
+    Ok(asked)
+}
+
+/// What waking all took.
+struct All {
+    begin: Instant,
+    end: Instant,
+    took_us: f64,
+    rows: Vec<f64>,
+    failed: usize,
+    first_error: Option<String>,
+    before: usage::Memory,
+    after: usage::Memory,
+}
+
+/// Lets `calm` go by, then wakes databases 0 to `count`.
+fn wake_all(server: &Server, count: usize, calm: Duration) -> Result<All> {
+    pause(calm);
+    usage::reset_peak(server.id())?;
+    let before = server.memory()?;
+    let request = query(READ);
+    let mut crowd = Crowd::new(server.pg)?;
+    let begin = Instant::now();
+    for number in 0..count {
+        crowd.join(&fill::name(number))?;
+    }
+    let (mut rows, mut failed, mut first_error) = (Vec::new(), 0, None);
+    let mut open = count;
+    while open > 0 {
+        let answer = crowd.next()?;
+        if let Some(error) = answer.error {
+            open -= 1;
+            failed += 1;
+            first_error.get_or_insert(error);
+        } else if let Some(us) = answer.row_since_joining_us {
+            open -= 1;
+            rows.push(us);
+        } else {
+            crowd.ask(answer.member, &request)?;
+        }
+    }
+    Ok(All {
+        begin,
+        end: Instant::now(),
+        took_us: us(begin),
+        rows,
+        failed,
+        first_error,
+        before,
+        after: server.memory()?,
+    })
+}
