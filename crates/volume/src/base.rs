@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::id::{BaseId, LayerId};
 use crate::page::{DEPTH_MAX, PageRef, TEMPLATE_DEPTH};
 use crate::pages_file::PagesFile;
+use crate::slots::slot_count;
 use crate::template::Template;
 use crate::tree::TreeBase;
 
@@ -29,6 +30,8 @@ pub struct Base {
     below: Option<Arc<Self>>,
     /// Slots of its pages file that pages may be in.
     slots: u32,
+    /// Pages that are in it.
+    pages: u64,
     /// The pages files of all layers, the first at depth 2.
     layers: Vec<Option<Arc<PagesFile>>>,
     tree: TreeBase,
@@ -40,6 +43,7 @@ impl Base {
         Arc::new(Self {
             id: BaseId::Template(template.id()),
             slots: template.page_count(),
+            pages: u64::from(template.page_count()),
             tree: TreeBase::new(template.nodes()),
             below: None,
             layers: Vec::new(),
@@ -47,21 +51,22 @@ impl Base {
         })
     }
 
-    /// A layer over `below`.
+    /// A layer over `below`, with pages in the slots `used` of its file.
     pub(crate) fn layer(
         below: &Arc<Self>,
         id: LayerId,
         tree: TreeBase,
-        pages: Option<Arc<PagesFile>>,
-        slots: u32,
+        file: Option<Arc<PagesFile>>,
+        used: &[u32],
     ) -> Arc<Self> {
         let mut layers = below.layers.clone();
-        layers.push(pages);
+        layers.push(file);
         Arc::new(Self {
             id: BaseId::Layer(id),
             template: Arc::clone(&below.template),
             below: Some(Arc::clone(below)),
-            slots,
+            slots: slot_count(used),
+            pages: used.len() as u64,
             layers,
             tree,
         })
@@ -80,6 +85,20 @@ impl Base {
     /// The base that this layer is over; `None` for a template.
     pub fn below(&self) -> Option<&Arc<Self>> {
         self.below.as_ref()
+    }
+
+    /// The base that the `layers` lowest of its layers make.
+    pub(crate) fn ancestor(self: &Arc<Self>, layers: usize) -> Arc<Self> {
+        let mut at = self;
+        while let Some(below) = at.below.as_ref().filter(|_| at.layer_count() > layers) {
+            at = below;
+        }
+        Arc::clone(at)
+    }
+
+    /// Pages in the topmost pages file that it refers to.
+    pub(crate) fn pages(&self) -> u64 {
+        self.pages
     }
 
     /// How many layers it has.

@@ -31,19 +31,22 @@ impl Contents {
         &self.table
     }
 
-    /// Puts every page elsewhere: `moved` gets each page's reference and returns its new one.
-    pub(crate) fn move_pages(
-        &mut self,
-        moved: &mut dyn FnMut(PageRef) -> Result<PageRef>,
-    ) -> Result<()> {
-        let pages: Vec<(u32, PageRef)> = self.table.iter().collect();
-        for (page, reference) in pages {
-            let new = moved(reference)?;
-            if new != reference {
-                self.table.set(page, new);
-            }
+    /// The same contents with every page where `moved` says; `done` as in [`PageTable::moved`].
+    pub(crate) fn moved(
+        &self,
+        moved: &dyn Fn(PageRef) -> PageRef,
+        done: Option<(&Self, &Self)>,
+    ) -> Self {
+        let done = done.map(|(before, after)| (&before.table, &after.table));
+        Self {
+            len: self.len,
+            table: self.table.moved(moved, done),
         }
-        Ok(())
+    }
+
+    /// Puts a page elsewhere; its bytes are the same.
+    pub(crate) fn put(&mut self, page: u32, reference: PageRef) {
+        self.table.set(page, reference);
     }
 
     /// Pages that it spans and that are holes.

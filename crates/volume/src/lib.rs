@@ -31,5 +31,8 @@ pub use node::{DirectoryEntry, Ino, Mtime, NodeInfo, NodeKind};
 pub use page::{FILE_BYTES_MAX, PAGE_BYTES};
 pub use template::Template;
 pub use tree::{NAME_BYTES_MAX, NODES_MAX, SYMLINK_TARGET_BYTES_MAX, SYMLINKS_FOLLOWED_MAX};
-pub use volume::{BYTES_MAX_DEFAULT, BYTES_RESERVE, Owed, Refusal, Volume};
+pub use volume::{
+    BYTES_MAX_DEFAULT, BYTES_RESERVE, Compaction, LAYERS_SLACK_BYTES, LayerUse, Owed, Refusal,
+    Volume,
+};
 pub use volumes::{FindTemplate, Volumes};

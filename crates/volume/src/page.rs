@@ -61,9 +61,10 @@ impl PageRef {
         Self::new(depth, self.slot(), self.crc())
     }
 
-    /// Whether it is in a layer, or an own page.
-    pub(crate) fn is_beyond_template(self) -> bool {
-        self.depth() > TEMPLATE_DEPTH
+    /// The layer that it is in, counted from the lowest, 0; one more than all layers for an own page.
+    /// `None` for the template's and for holes.
+    pub(crate) fn layer(self) -> Option<usize> {
+        usize::from(self.depth()).checked_sub(usize::from(TEMPLATE_DEPTH) + 1)
     }
 
     pub(crate) fn is_hole(self) -> bool {

@@ -73,12 +73,48 @@ impl PageTable {
 
     /// The pages that are not holes, ascending.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, PageRef)> {
-        self.chunks.iter().flat_map(|(at, chunk)| {
+        self.iter_from(0)
+    }
+
+    /// Those from `page` on.
+    pub(crate) fn iter_from(&self, page: u32) -> impl Iterator<Item = (u32, PageRef)> {
+        let chunks = self.chunks.range(page / CHUNK_PAGES..);
+        let pages = chunks.flat_map(|(at, chunk)| {
             let numbered = chunk.iter().enumerate();
             numbered
                 .filter(|(_, reference)| !reference.is_hole())
                 .map(move |(within, reference)| (at * CHUNK_PAGES + within as u32, *reference))
-        })
+        });
+        pages.skip_while(move |(at, _)| *at < page)
+    }
+
+    /// The table with every page where `moved` says. What `done` has at its first in the same chunk is
+    /// taken from its second: the same table moved before.
+    pub(crate) fn moved(
+        &self,
+        moved: &dyn Fn(PageRef) -> PageRef,
+        done: Option<(&Self, &Self)>,
+    ) -> Self {
+        let chunk_of = |at: &u32, chunk: &Arc<Chunk>| {
+            if let Some((before, after)) = done
+                && let (Some(before), Some(after)) = (before.chunks.get(at), after.chunks.get(at))
+                && Arc::ptr_eq(before, chunk)
+            {
+                return Arc::clone(after);
+            }
+            let new = chunk.map(|page| if page.is_hole() { page } else { moved(page) });
+            match new == **chunk {
+                true => Arc::clone(chunk),
+                false => Arc::new(new),
+            }
+        };
+        let chunks = self.chunks.iter();
+        Self {
+            chunks: chunks
+                .map(|(at, chunk)| (*at, chunk_of(at, chunk)))
+                .collect(),
+            count: self.count,
+        }
     }
 }
 

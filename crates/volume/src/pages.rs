@@ -14,7 +14,7 @@ use store::Disk;
 
 use crate::base::Base;
 use crate::error::{Result, VolumeError};
-use crate::page::{PAGE_BYTES, PageRef, SLOTS_MAX, TEMPLATE_DEPTH, ZEROS};
+use crate::page::{PAGE_BYTES, PageRef, SLOTS_MAX, ZEROS};
 use crate::pages_file::PagesFile;
 use crate::slots::Slots;
 
@@ -25,8 +25,8 @@ pub(crate) struct Pages {
     pub(crate) own_path: PathBuf,
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) slots: Slots,
-    /// Pages of layers, not of the template, that the tree refers to.
-    pub(crate) layered: u64,
+    /// Of each layer, the lowest first, the pages that the tree refers to.
+    pub(crate) layered: Vec<u64>,
     /// Why the last write stopped before its end, until somebody takes it.
     pub(crate) cut_short: Option<VolumeError>,
     /// Set when a page that the tree refers to may hold anything: such a tree must not be flushed.
@@ -85,24 +85,25 @@ impl Pages {
         self.replace(old, &page)
     }
 
-    /// Stores a page of a layer as an own one; the layer's stays.
+    /// Stores a page of a layer, which is given up, as an own one.
     pub(crate) fn copy_in(&mut self, old: PageRef, page: &[u8]) -> Result<PageRef> {
-        self.store(page, old.crc())
+        let new = self.store(page, old.crc())?;
+        self.release(old);
+        Ok(new)
     }
 
     /// No page table refers to `reference` any more.
     pub(crate) fn release(&mut self, reference: PageRef) {
-        let depth = reference.depth();
-        if depth == self.own_depth() {
+        if reference.depth() == self.own_depth() {
             self.slots.release(reference.slot());
-        } else if depth > TEMPLATE_DEPTH {
-            self.layered -= 1;
+        } else if let Some(layer) = reference.layer() {
+            self.layered[layer] -= 1;
         }
     }
 
     /// Pages that the tree refers to and that are not the template's.
     pub(crate) fn own_pages(&self) -> u64 {
-        u64::from(self.slots.live()) + self.layered
+        u64::from(self.slots.live()) + self.layered.iter().sum::<u64>()
     }
 
     fn store(&mut self, page: &[u8], crc: u32) -> Result<PageRef> {

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use crate::contents::Contents;
 use crate::error::{Result, VolumeError};
 use crate::node::{Content, DirectoryEntry, Entries, Ino, Node};
-use crate::page::{PageRef, TEMPLATE_DEPTH};
+use crate::page::PageRef;
 
 /// Bytes of the longest name.
 pub const NAME_BYTES_MAX: usize = 255;
@@ -107,8 +107,15 @@ impl Tree {
         }
     }
 
-    /// The same tree as changes of `base`, which is one that this tree's base was made from.
-    pub(crate) fn rebase(&self, base: TreeBase) -> Self {
+    /// The same tree as changes of `base`, which is one that this tree's base was made from, with every
+    /// page where `moved` says. `done` is a tree that was rebased so before, and what it became: what has
+    /// not changed since is not done again.
+    pub(crate) fn rebase(
+        &self,
+        base: &TreeBase,
+        moved: &dyn Fn(PageRef) -> PageRef,
+        done: Option<(&Self, &Self)>,
+    ) -> Self {
         let same = |ino: &Ino, node: &Option<Arc<Node>>| match (base.changes.get(ino), node) {
             (Some(Some(below)), Some(node)) => Arc::ptr_eq(below, node),
             (Some(None), None) => true,
@@ -116,13 +123,34 @@ impl Tree {
             (None, None) => !base.contains(*ino),
             _ => false,
         };
+        let move_node = |ino: &Ino, node: &Arc<Node>| {
+            let done = done.and_then(|(before, after)| {
+                let changed = |tree: &Self| tree.changed(*ino).cloned();
+                Some((changed(before)?, changed(after)?))
+            });
+            match &done {
+                Some((before, after)) if Arc::ptr_eq(before, node) => Arc::clone(after),
+                _ => moved_node(node, moved, done.as_ref()),
+            }
+        };
         let frozen = self.freeze();
         let differing = frozen.changes.iter().filter(|(ino, node)| !same(ino, node));
         Self {
-            overlay: differing.map(|(ino, node)| (*ino, node.clone())).collect(),
-            base,
+            overlay: differing
+                .map(|(ino, node)| (*ino, node.as_ref().map(|node| move_node(ino, node))))
+                .collect(),
+            base: base.clone(),
             next: self.next,
         }
+    }
+
+    /// A node that is not the template's as it was.
+    fn changed(&self, ino: Ino) -> Option<&Arc<Node>> {
+        let changed = self
+            .overlay
+            .get(&ino)
+            .or_else(|| self.base.changes.get(&ino));
+        changed?.as_ref()
     }
 
     /// Whether it equals its base.
@@ -187,22 +215,17 @@ impl Tree {
             .collect()
     }
 
-    /// How many pages it refers to below `own_depth` that are not the template's.
-    pub(crate) fn layered_pages(&self, own_depth: u8) -> u64 {
-        let in_layers = |page: &PageRef| page.depth() > TEMPLATE_DEPTH && page.depth() < own_depth;
-        let pages = self
-            .changed_files()
-            .flat_map(|(_, file)| file.table().iter().map(|(_, page)| page));
-        pages.filter(in_layers).count() as u64
-    }
-
-    /// The changed files, to be rewritten page by page.
-    pub(crate) fn changed_files_mut(&mut self) -> impl Iterator<Item = &mut Contents> {
-        let nodes = self.overlay.values_mut().flatten();
-        nodes.filter_map(|node| match &mut Arc::make_mut(node).content {
-            Content::File(contents) => Some(contents),
-            _ => None,
-        })
+    /// Of each of `layers` layers, the lowest first, how many pages it refers to.
+    pub(crate) fn pages_by_layer(&self, layers: usize) -> Vec<u64> {
+        let mut counts = vec![0; layers];
+        for (_, file) in self.changed_files() {
+            for (_, page) in file.table().iter() {
+                if let Some(count) = page.layer().and_then(|layer| counts.get_mut(layer)) {
+                    *count += 1;
+                }
+            }
+        }
+        counts
     }
 
     pub(crate) fn get(&self, ino: Ino) -> Result<&Node> {
@@ -409,6 +432,23 @@ impl Tree {
         }
         Ok(())
     }
+}
+
+fn moved_node(
+    node: &Arc<Node>,
+    moved: &dyn Fn(PageRef) -> PageRef,
+    done: Option<&(Arc<Node>, Arc<Node>)>,
+) -> Arc<Node> {
+    let Content::File(contents) = &node.content else {
+        return Arc::clone(node);
+    };
+    let done =
+        done.and_then(|(before, after)| Some((before.contents().ok()?, after.contents().ok()?)));
+    Arc::new(Node {
+        mode: node.mode,
+        mtime: node.mtime,
+        content: Content::File(contents.moved(moved, done)),
+    })
 }
 
 pub(crate) fn check_name(name: &str) -> Result<()> {

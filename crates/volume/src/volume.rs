@@ -18,6 +18,7 @@
 //! a slot and reading it could give that slot to another page. A database has one backend and that has
 //! one thread, so nobody waits; the lock is free again while a flush waits for the disk.
 
+mod compaction;
 mod files;
 mod layers;
 mod log;
@@ -44,6 +45,8 @@ use crate::tree::Tree;
 use crate::volumes::Volumes;
 use crate::wal::Wal;
 
+use compaction::Plan;
+pub use compaction::{Compaction, LAYERS_SLACK_BYTES, LayerUse};
 use layers::Frozen;
 pub use log::Owed;
 use room::Room;
@@ -62,6 +65,8 @@ pub struct Volume {
     /// Held by whoever needs frozen slots to stay: flushes and copies, one at a time.
     /// Taken before `state`.
     slots_held: Mutex<()>,
+    /// Held by who compacts. Taken before `slots_held`.
+    compaction: Mutex<Option<Plan>>,
 }
 
 #[derive(Debug)]
@@ -78,6 +83,8 @@ struct State {
     open: HashMap<Ino, u32>,
     /// Nodes without a name that are kept because they are open.
     orphans: HashSet<Ino>,
+    /// What the last durable version is over.
+    durable_base: Arc<Base>,
     /// The last durable version.
     version: Version,
     /// Whether the tree differs from it.
@@ -249,7 +256,7 @@ impl Volume {
         slots: Slots,
     ) -> Self {
         let pages = Pages {
-            layered: tree.layered_pages(base.depth() + 1),
+            layered: tree.pages_by_layer(base.layer_count()),
             base: Arc::clone(base),
             own,
             own_path: volumes.pages_path(id, epoch),
@@ -267,6 +274,7 @@ impl Volume {
             frozen: Vec::new(),
             open: HashMap::new(),
             orphans: HashSet::new(),
+            durable_base: Arc::clone(base),
             version: Version::default(),
             changed: false,
             syncs_asked: 0,
@@ -283,6 +291,7 @@ impl Volume {
             volumes: Arc::clone(volumes),
             state: RwLock::new(state),
             slots_held: Mutex::new(()),
+            compaction: Mutex::new(None),
         }
     }
 }

@@ -170,10 +170,9 @@ impl Volumes {
         }
         let manifest = manifest::decode(&payload, &below)
             .map_err(|Malformed(reason)| VolumeError::corrupt(&path, reason))?;
-        let slots = slot_count(&manifest.own_slots);
-        let pages = match slots {
+        let pages = match slot_count(&manifest.own_slots) {
             0 => None,
-            _ => Some(Arc::new(PagesFile::open(
+            slots => Some(Arc::new(PagesFile::open(
                 &self.disk,
                 &self.pages_path(layer.origin, layer.epoch),
                 OpenHow::Read,
@@ -185,7 +184,7 @@ impl Volumes {
             layer,
             manifest.tree.freeze(),
             pages,
-            slots,
+            &manifest.own_slots,
         ))
     }
 

@@ -6,8 +6,7 @@ use super::{Snapshot, State, Volume};
 use crate::base::{Base, LAYERS_MAX};
 use crate::error::{Result, VolumeError};
 use crate::id::{BaseId, LayerId, Version};
-use crate::page::PAGE_BYTES;
-use crate::slots::{Slots, slot_count};
+use crate::slots::Slots;
 use crate::tree::Tree;
 
 /// A layer that is to be written by the next flush.
@@ -28,44 +27,33 @@ impl Volume {
     /// # Errors
     /// As [`Volume::flush`]; after an error the next flush finishes what was begun.
     pub fn share(&self) -> Result<BaseId> {
-        if self.state.read().pages.base.layer_count() >= LAYERS_MAX {
-            self.merge_layers()?;
-        }
-        let base = {
-            // A flush under way would give its slots free in the new file.
-            let _held = self.slots_held.lock();
-            let mut state = self.state.write();
-            if state.tree.is_unchanged() && state.frozen.is_empty() {
-                return Ok(state.pages.base.id());
+        let base = loop {
+            let frozen = {
+                // A flush under way would give its slots free in the new file.
+                let _held = self.slots_held.lock();
+                let mut state = self.state.write();
+                if state.tree.is_unchanged() && state.frozen.is_empty() {
+                    return Ok(state.pages.base.id());
+                }
+                if state.pages.base.layer_count() < LAYERS_MAX {
+                    Some(state.freeze(self)?)
+                } else {
+                    None
+                }
+            };
+            match frozen {
+                Some(base) => break base,
+                None => self.leave_a_layer()?,
             }
-            state.freeze(self)?
         };
         self.flush()?;
         Ok(base)
     }
 
-    /// Copies the pages of all layers that it still refers to into its own file, and goes on over the
-    /// template alone.
-    ///
-    /// # Errors
-    /// [`VolumeError::NoSpace`], [`VolumeError::Io`], [`VolumeError::Corrupt`]: it is as before then.
-    /// Otherwise as [`Volume::flush`].
-    pub fn merge_layers(&self) -> Result<()> {
-        {
-            let _held = self.slots_held.lock();
-            let mut state = self.state.write();
-            state.check_whole()?;
-            if state.pages.base.layer_count() == 0 || !state.frozen.is_empty() {
-                return Ok(());
-            }
-            state.merge(self)?;
-        }
-        self.flush().map(drop)
-    }
-
-    /// The base that it is over now.
+    /// The base that its last durable version is over, or the one that it was made over if there is no
+    /// version yet: what must be kept for it to be opened again.
     pub fn base(&self) -> Arc<Base> {
-        Arc::clone(&self.state.read().pages.base)
+        Arc::clone(&self.state.read().durable_base)
     }
 }
 
@@ -92,7 +80,7 @@ impl State {
             layer,
             snapshot.tree.freeze(),
             snapshot.own.clone(),
-            slot_count(&kept),
+            &kept,
         );
         volume.volumes.keep_layer(layer, &base);
         let mut tree = Tree::new(base.tree().clone());
@@ -109,7 +97,7 @@ impl State {
             free: self.pages.slots.unused(&kept),
         });
         self.tree = tree;
-        self.pages.layered = self.tree.layered_pages(own_depth + 1);
+        self.pages.layered = self.tree.pages_by_layer(base.layer_count());
         self.pages.base = Arc::clone(&base);
         self.pages.own = None;
         self.pages.slots = Slots::default();
@@ -124,40 +112,5 @@ impl State {
     pub(super) fn next_version(&self) -> Version {
         let last = self.frozen.last().map_or(self.version, |last| last.version);
         last.next()
-    }
-
-    fn merge(&mut self, volume: &Volume) -> Result<()> {
-        let bottom = Arc::clone(self.pages.base.bottom());
-        let base = Base::template(bottom);
-        let (from, to) = (self.pages.own_depth(), base.depth() + 1);
-        let mut tree = self.tree.rebase(base.tree().clone());
-        let mut taken = Vec::new();
-        let mut page = [0; PAGE_BYTES];
-        let pages = &mut self.pages;
-        let moved = tree.changed_files_mut().try_for_each(|contents| {
-            contents.move_pages(&mut |reference| {
-                if reference.depth() < to || reference.is_hole() {
-                    return Ok(reference);
-                }
-                if reference.depth() == from {
-                    return Ok(reference.at_depth(to));
-                }
-                pages.read(reference, &mut page)?;
-                let new = pages.copy_in(reference, &page)?;
-                taken.push(new.slot());
-                Ok(new.at_depth(to))
-            })
-        });
-        if let Err(error) = moved {
-            taken.into_iter().for_each(|slot| pages.slots.release(slot));
-            return Err(error);
-        }
-        self.tree = tree;
-        self.pages.base = base;
-        self.pages.layered = 0;
-        self.changed = true;
-        // The manifest on disk is over the layers until the next one replaces it; the file is the same.
-        self.pages.own_path = volume.volumes.pages_path(volume.id, self.epoch);
-        Ok(())
     }
 }

@@ -286,7 +286,7 @@ impl State {
     fn pages_beyond_template(&self, ino: Ino) -> u64 {
         let contents = self.tree.get(ino).and_then(Node::contents);
         let pages = contents.into_iter().flat_map(|file| file.table().iter());
-        pages.filter(|(_, page)| page.is_beyond_template()).count() as u64
+        pages.filter(|(_, page)| page.layer().is_some()).count() as u64
     }
 }
 

@@ -7,6 +7,7 @@ use store::Position;
 
 use super::layers::Frozen;
 use super::{Snapshot, Volume};
+use crate::base::Base;
 use crate::error::{Result, VolumeError};
 use crate::id::{DatabaseId, Version};
 use crate::manifest::{self, Header};
@@ -48,10 +49,10 @@ impl Volume {
             version,
             syncs_asked,
         } = plan;
-        let applied = snapshot.applied;
+        let (applied, base) = (snapshot.applied, Arc::clone(&snapshot.base));
         // Before the lock is taken: the writer then need not copy nodes that are shared with it.
         drop(snapshot);
-        self.end_flush(pending, version, syncs_asked, frozen.len(), written)?;
+        self.end_flush(pending, version, syncs_asked, frozen.len(), &base, written)?;
         if let Some(journal) = self.volumes.journal()
             && applied > 0
         {
@@ -182,6 +183,7 @@ impl Volume {
         version: Version,
         syncs_asked: u64,
         frozen: usize,
+        base: &Arc<Base>,
         written: Result<(), WriteFailed>,
     ) -> Result<()> {
         let mut state = self.state.write();
@@ -190,6 +192,7 @@ impl Volume {
                 state.pages.slots.flush_done(pending);
                 state.frozen.drain(..frozen);
                 state.version = version;
+                state.durable_base = Arc::clone(base);
                 state.syncs_met = syncs_asked;
                 Ok(())
             }
