@@ -8,6 +8,7 @@
 
 mod admission;
 mod catalog;
+mod compact;
 mod database;
 mod databases;
 mod directory;

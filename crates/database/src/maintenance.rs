@@ -1,8 +1,8 @@
 //! What happens to databases when nobody asks for anything: versions, sleep, upkeep, and the last stop.
 //!
-//! Four tasks. One watches the disk. One writes versions and lets the journal shrink. One puts databases to sleep: those
+//! Five tasks. One watches the disk. One writes versions and lets the journal shrink. One puts databases to sleep: those
 //! that were quiet for their idle time, and earlier where others want the room. One keeps quiet, awake
-//! databases in order.
+//! databases in order. One compacts volumes that are over layers.
 
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -12,6 +12,7 @@ use tokio::sync::{OwnedMutexGuard, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use wire::PgError;
 
+use crate::compact;
 use crate::database::Database;
 use crate::gate;
 use crate::hibernate::hibernate;
@@ -50,6 +51,7 @@ impl Maintenance {
             tokio::spawn(write_versions(weak(), closing())),
             tokio::spawn(put_to_sleep(weak(), closing())),
             tokio::spawn(keep_in_order(weak(), closing())),
+            tokio::spawn(compact::run(weak(), closing())),
         ];
         Self {
             tasks: Mutex::new(tasks),
@@ -68,7 +70,7 @@ impl Maintenance {
 }
 
 /// Waits for the next look: whether there is one.
-async fn tick(closing: &mut watch::Receiver<bool>) -> bool {
+pub(crate) async fn tick(closing: &mut watch::Receiver<bool>) -> bool {
     pause_for(TICK, closing).await
 }
 

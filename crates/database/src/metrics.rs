@@ -58,6 +58,7 @@ pub(crate) struct Counters {
     pub(crate) vacuums: Timer,
     pub(crate) freezes: Timer,
     pub(crate) preemptions: Counter,
+    pub(crate) compactions: Timer,
 }
 
 /// Times that something was done, and how long that took in all.
@@ -100,6 +101,8 @@ pub struct Metrics {
     pub freezes: Timed,
     /// Maintenance that gave way to a session.
     pub preemptions: u64,
+    /// Steps of compaction that did something.
+    pub compactions: Timed,
 }
 
 impl Metrics {
@@ -120,6 +123,7 @@ impl Metrics {
             vacuums: counters.vacuums.get(),
             freezes: counters.freezes.get(),
             preemptions: counters.preemptions.get(),
+            compactions: counters.compactions.get(),
         }
     }
 }

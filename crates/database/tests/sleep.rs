@@ -542,3 +542,48 @@ async fn one_database_can_be_relaxed_and_flushed() {
     assert!(databases.flush(&name("nobody")).await.is_err());
     databases.close().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn layers_that_one_database_alone_is_over_are_compacted() {
+    let folder = tempfile::tempdir().unwrap();
+    let limits = Limits {
+        idle: Duration::from_secs(60),
+        ..Limits::default()
+    };
+    let databases = open(folder.path(), limits).await;
+    let fill = [
+        "CREATE TABLE t (n int, s text)",
+        "INSERT INTO t SELECT n, repeat('x', 500) FROM generate_series(1, 20000) n",
+        "CHECKPOINT",
+    ];
+    run(&databases, "a", &fill).await;
+    let source = || Source::Database(name("a"));
+    databases.create(&name("b"), source()).await.unwrap();
+    // The parent rewrites the table, so of the layer it needs little when the fork is gone.
+    let rewrite = [
+        "UPDATE t SET s = repeat('y', 500)",
+        "VACUUM FULL t",
+        "CHECKPOINT",
+    ];
+    run(&databases, "a", &rewrite).await;
+    let mut fork = session(&databases, "b").await;
+    let same = "SELECT count(*) FROM t WHERE s = repeat('x', 500)";
+    assert_eq!(value(&mut fork, same).await, "20000");
+    fork.close().await;
+    let layers = || {
+        let entries = fs::read_dir(folder.path().join("volumes")).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let layer = |name: &String| name.ends_with(".manifest") && name.matches('.').count() == 2;
+        names.filter(layer).count()
+    };
+    assert!(layers() > 0);
+    databases.delete(&name("b"), false).await.unwrap();
+    run(&databases, "a", &["SELECT 1"]).await;
+    until("compacted", || layers() == 0).await;
+    assert!(databases.metrics().compactions.count > 0);
+    let mut session = session(&databases, "a").await;
+    let new = "SELECT count(*) FROM t WHERE s = repeat('y', 500)";
+    assert_eq!(value(&mut session, new).await, "20000");
+    session.close().await;
+    databases.close().await.unwrap();
+}

@@ -78,6 +78,11 @@ fn render(metrics: &Metrics) -> String {
         "Databases that the host froze.",
         &[(None, metrics.freezes)],
     );
+    page.timed(
+        "compactions",
+        "Steps of compaction that did something.",
+        &[(None, metrics.compactions)],
+    );
     page.counter(
         "maintenance_preemptions_total",
         "Maintenance that gave way to a session.",
