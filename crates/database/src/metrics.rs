@@ -59,6 +59,7 @@ pub(crate) struct Counters {
     pub(crate) freezes: Timer,
     pub(crate) preemptions: Counter,
     pub(crate) compactions: Timer,
+    pub(crate) wal_flushes: Counter,
 }
 
 /// Times that something was done, and how long that took in all.
@@ -103,6 +104,8 @@ pub struct Metrics {
     pub preemptions: u64,
     /// Steps of compaction that did something.
     pub compactions: Timed,
+    /// Writes of WAL that its commits did not wait for, in silent sessions.
+    pub wal_flushes: u64,
 }
 
 impl Metrics {
@@ -124,6 +127,7 @@ impl Metrics {
             freezes: counters.freezes.get(),
             preemptions: counters.preemptions.get(),
             compactions: counters.compactions.get(),
+            wal_flushes: counters.wal_flushes.get(),
         }
     }
 }

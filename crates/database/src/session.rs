@@ -637,6 +637,25 @@ impl Session {
         }
     }
 
+    /// Hands the WAL of commits that did not wait for it (`synchronous_commit = off`) to the disk, as a
+    /// WAL writer does; for whoever finds the session silent. It costs microseconds if there is none.
+    pub async fn flush_wal(&mut self) {
+        let Some(slot) = self.slot.as_mut() else {
+            return;
+        };
+        let Some(backend) = slot.backend.as_mut() else {
+            return;
+        };
+        match backend.flush_wal().await {
+            Ok(false) => {}
+            Ok(true) => self.node.counters.wal_flushes.one(),
+            Err(error) => {
+                tracing::warn!(database = %self.database.name(), %error, "a backend ended");
+                slot.lose(&self.database);
+            }
+        }
+    }
+
     /// Ends the session: rolls back, takes its traces off the backend, and lets the next one in.
     pub async fn close(mut self) {
         if let Some(slot) = self.slot.take() {

@@ -151,12 +151,21 @@ impl Slot {
         };
         match reset {
             Ok(()) => match self.run(RESET_USER).await {
-                Ok(()) => {}
+                Ok(()) => self.flush_wal(database).await,
                 Err(error) => self.give_up(database, &error),
             },
             Err(error) => self.give_up(database, &error),
         }
         self.quiet_since = Some(Instant::now());
+    }
+
+    /// Commits that did not wait for their WAL do so now: nobody else will write it.
+    async fn flush_wal(&mut self, database: &Database) {
+        if let Some(backend) = self.backend.as_mut()
+            && let Err(error) = backend.flush_wal().await
+        {
+            self.give_up(database, &start_error(&error));
+        }
     }
 
     fn give_up(&mut self, database: &Database, error: &PgError) {

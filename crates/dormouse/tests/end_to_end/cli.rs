@@ -109,6 +109,21 @@ fn databases_are_created_listed_forked_and_deleted() {
     assert!(info.contains("parent   shop\n"), "{info}");
     let info: Value = serde_json::from_str(&db(&["info", "try", "--json"]).done()).unwrap();
     assert_eq!(info["parent"], "shop");
+    let info = db(&[
+        "set",
+        "try",
+        "--durability",
+        "relaxed",
+        "--maintenance",
+        "off",
+    ])
+    .done();
+    assert!(info.contains("durable  relaxed\nupkeep   off\n"), "{info}");
+    // What is not mentioned stays.
+    let info = db(&["set", "try", "--maintenance", "default"]).done();
+    assert!(info.contains("durable  relaxed\nupkeep   on\n"), "{info}");
+    assert_eq!(db(&["flush", "try"]).done(), "flushed try\n");
+    db(&["set", "try", "--durability", "perhaps"]).failed(2);
     assert_eq!(db(&["delete", "try"]).done(), "deleted try\n");
     for (args, code) in [
         (&["info", "try"][..], "does not exist"),

@@ -196,6 +196,89 @@ fn ping_and_health_wake_nobody() {
 }
 
 #[test]
+fn lists_come_in_pages() {
+    let server = Server::start();
+    let mut http = server.http();
+    for name in ["p1", "p2", "p3", "p4", "p5"] {
+        http.post("/v1/databases", &json!({"name": name}));
+    }
+    let mut names = Vec::new();
+    let mut query = "?limit=2&after=p0".to_owned();
+    loop {
+        let page = http.get(&format!("/v1/databases{query}")).json();
+        let databases = page["databases"].as_array().unwrap();
+        assert!(databases.len() <= 2);
+        let name = |database: &Value| database["name"].as_str().unwrap().to_owned();
+        names.extend(databases.iter().map(name));
+        match page["next"].as_str() {
+            Some(next) => query = format!("?limit=2&after={next}"),
+            None => break,
+        }
+    }
+    let of_ours: Vec<&String> = names.iter().filter(|name| name.starts_with('p')).collect();
+    assert_eq!(of_ours[..5], ["p1", "p2", "p3", "p4", "p5"]);
+    for bad in [
+        "?limit=0",
+        "?limit=1001",
+        "?limit=x",
+        "?colour=1",
+        "?after=no/name",
+    ] {
+        let response = http.get(&format!("/v1/databases{bad}"));
+        assert_eq!(response.status, 400, "{bad}: {}", response.text());
+    }
+}
+
+#[test]
+fn one_database_is_configured_and_flushed() {
+    let server = Server::start();
+    let mut http = server.http();
+    http.post("/v1/databases", &json!({"name": "own"}));
+    let default = http.get("/v1/databases/own").json();
+    assert_eq!(default["durability"], "local");
+    assert_eq!(default["maintenance"], true);
+    assert_eq!(default["settings"], json!({}));
+    let settings = json!({"durability": "relaxed", "maintenance": false}).to_string();
+    let put = http.request("PUT", "/v1/databases/own/settings", Some(&settings));
+    assert_eq!(put.status, 200, "{}", put.text());
+    let own = http.get("/v1/databases/own").json();
+    assert_eq!(
+        (&own["durability"], &own["maintenance"]),
+        (&json!("relaxed"), &json!(false))
+    );
+    http.query("own", "create table t (n int)");
+    assert_eq!(http.post("/v1/databases/own/flush", &json!({})).status, 204);
+    let put = http.request("PUT", "/v1/databases/own/settings", Some("{}"));
+    assert_eq!(put.json()["durability"], "local");
+    let put = http.request("PUT", "/v1/databases/own/settings", Some("{\"colour\":1}"));
+    assert_eq!(put.status, 400, "{}", put.text());
+    assert_eq!(
+        http.post("/v1/databases/nobody/flush", &json!({}))
+            .error(404)
+            .0,
+        "3D000"
+    );
+}
+
+#[test]
+fn metrics_count_what_happened() {
+    let server = Server::start();
+    server.sql("counted", "select 1");
+    let metrics = server.http().get("/metrics");
+    let text = metrics.text();
+    let value = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap().trim().parse::<f64>().unwrap()
+    };
+    assert!(
+        value("dormouse_wakes_total{from=\"template\"}") >= 1.0,
+        "{text}"
+    );
+    assert!(value("dormouse_databases ") >= 1.0, "{text}");
+    assert!(value("dormouse_private_bytes ") > 0.0, "{text}");
+}
+
+#[test]
 fn connections_beyond_the_limit_are_told_so() {
     let server = Server::start_with(&[("DORMOUSE_HTTP__CONNECTIONS_MAX", "1")]);
     let mut first = server.http();

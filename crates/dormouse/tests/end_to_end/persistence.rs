@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::harness::Server;
+use crate::harness::{Server, until};
 
 #[test]
 fn rows_survive_a_stop_and_a_start() {
@@ -49,4 +49,29 @@ fn rows_survive_a_stop_and_a_start() {
     let server = Server::start_in(folder.path(), &[]);
     let row = &server.sql("kept", "select count(*) from t")["rows"][0];
     assert_eq!(row["count"], 5001);
+}
+
+#[test]
+fn commits_that_do_not_wait_reach_the_disk_in_a_silent_session() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start_in(folder.path(), &[]);
+    let mut client = server.connect("silent");
+    client.query("create table t (n int)").unwrap();
+    client.query("set synchronous_commit = off").unwrap();
+    client.query("insert into t values (7)").unwrap();
+    let mut http = server.http();
+    let flushes = || {
+        let text = http.get("/metrics").text();
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("dormouse_wal_flushes_total "));
+        line.unwrap().parse::<u64>().unwrap()
+    };
+    until(flushes, |flushes| *flushes > 0);
+    // What was handed over then is durable when something after it is.
+    server.sql("other", "create table u (n int)");
+    drop(server);
+
+    let server = Server::start_in(folder.path(), &[]);
+    assert_eq!(server.sql("silent", "select n from t")["rows"][0]["n"], 7);
 }

@@ -84,6 +84,11 @@ fn render(metrics: &Metrics) -> String {
         &[(None, metrics.compactions)],
     );
     page.counter(
+        "wal_flushes_total",
+        "Writes of WAL that its commits did not wait for, in silent sessions.",
+        metrics.wal_flushes,
+    );
+    page.counter(
         "maintenance_preemptions_total",
         "Maintenance that gave way to a session.",
         metrics.preemptions,

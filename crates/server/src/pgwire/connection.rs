@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use database::{Canceller, ClientIo, DatabaseName, Session, SessionEnded, SessionOptions};
@@ -20,6 +21,10 @@ use super::inbox::{End, Inbox, Reader};
 use super::{Pgwire, shutting_down};
 use crate::insist::insist;
 use crate::linger::linger;
+
+/// How long commits that do not wait for their WAL (`synchronous_commit = off`) stay unwritten while
+/// their session is silent, as PostgreSQL's `wal_writer_delay`.
+const WAL_WRITER_DELAY: Duration = Duration::from_millis(200);
 
 /// How a connection ended, for the log.
 pub(super) enum Ended {
@@ -183,6 +188,7 @@ impl Served<'_> {
         // A connection always ends with a reason, so this only returns errors.
         let mut draining = pin!(pgwire.stopping.draining());
         let mut client: Option<Box<dyn ClientIo>> = None;
+        let mut settled = true;
         loop {
             let batch = loop {
                 if let Some(taken) = self.socket.inbox.lock().take() {
@@ -192,8 +198,13 @@ impl Served<'_> {
                     biased;
                     () = self.socket.reader.read() => {}
                     () = &mut draining => return Err(Ended::ByError(shutting_down())),
+                    () = tokio::time::sleep(WAL_WRITER_DELAY), if !settled => {
+                        self.session.flush_wal().await;
+                        settled = true;
+                    }
                 }
             };
+            settled = false;
             let io = client.take().unwrap_or_else(|| self.client());
             let answer;
             (answer, client) = self.exchange(pgwire, batch, io).await?;
