@@ -152,6 +152,7 @@ async fn keep(node: &Arc<Node>, volume: &Arc<Volume>, saved: Option<Saved>) -> R
             fingerprint: node.engine.fingerprint(),
             version: version.get(),
             wal_position: saved.wal_position,
+            saved_bytes: saved.bytes.len(),
             name: saved.name,
             upkeep: saved.upkeep,
             settings_hash: saved.settings_hash,

@@ -141,29 +141,35 @@ fn stop_if_too_much_wal(node: &Node, database: &Database) {
     }
 }
 
-/// Flushes the database that the journal's oldest entry is kept for, when the journal is large.
+/// Flushes databases that the journal's oldest entries are kept for, while the journal is large.
 async fn shrink_journal(node: &Arc<Node>) {
     let Some(journal) = node.volumes.journal() else {
         return;
     };
-    if journal.bytes() <= node.options.limits.journal_bytes_max {
-        return;
-    }
-    let Some(owner) = journal.oldest_owner() else {
-        return;
-    };
-    let shrunk = async {
-        let Some(name) = node.directory.name_of(owner)? else {
-            // Deleted between the look and now; what it had is forgotten.
-            return Ok(());
+    let started = Instant::now();
+    let mut before = None;
+    while journal.bytes() > node.options.limits.journal_bytes_max && started.elapsed() < TICK {
+        let owner = journal.oldest_owner();
+        let Some(number) = owner.filter(|_| owner != before) else {
+            return;
         };
-        let volume = node.find(&name)?.volume(node)?;
-        gate::flush(&volume).await
-    };
-    let shrunk: Result<(), PgError> = shrunk.await;
-    if let Err(error) = shrunk {
-        tracing::error!(owner, %error, "the journal cannot shrink");
+        before = owner;
+        if let Err(error) = flush_owner(node, number).await {
+            tracing::error!(owner, %error, "the journal cannot shrink");
+            return;
+        }
     }
+}
+
+/// Makes a version of the database with this id, so that the journal need not keep its entries.
+async fn flush_owner(node: &Arc<Node>, owner: u64) -> Result<(), PgError> {
+    let Some(name) = node.directory.name_of(owner)? else {
+        // Deleted between the look and now; what it had is forgotten.
+        return Ok(());
+    };
+    // Opening it is enough if its version has all that the journal has.
+    let volume = node.find(&name)?.volume(node)?;
+    gate::flush(&volume).await
 }
 
 /// A quiet, awake database, and its slot.

@@ -14,7 +14,7 @@ use crate::node::Node;
 use crate::slot::{Slot, no_backend, start_error};
 
 /// WAL that makes another look at the tables worth while, in bytes.
-const LOOK_WAL_BYTES: u64 = 64 << 10;
+const LOOK_WAL_BYTES: u64 = 1 << 20;
 
 /// How far a database has been kept in order, as places in its WAL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

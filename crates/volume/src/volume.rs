@@ -30,7 +30,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
-use store::OpenHow;
+use store::{OpenHow, Position};
 
 use crate::base::Base;
 use crate::error::{Result, VolumeError};
@@ -182,6 +182,13 @@ impl Volume {
             .journal()
             .is_some_and(|journal| journal.id() == header.journal);
         volume.replay(if same_journal { header.applied } else { 0 })?;
+        if same_journal
+            && header.applied > 0
+            && let Some(journal) = volumes.journal()
+        {
+            // Whoever wrote this version may have died before it said so.
+            journal.release(id.get(), Position::from_number(header.applied + 1));
+        }
         Ok(volume)
     }
 

@@ -211,3 +211,23 @@ fn a_relaxed_volume_owes_no_wait() {
     drop((volume, process));
     assert_eq!(text(&start(folder.path(), 2).create(1), 0), "x");
 }
+
+#[test]
+fn what_a_version_has_is_released_again_after_a_crash() {
+    let folder = tempfile::tempdir().unwrap();
+    let process = start(folder.path(), 1);
+    let volume = process.create(1);
+    let wal = log(&volume);
+    write(&volume, wal, 0, b"synced");
+    volume.sync(wal).unwrap();
+    process.sync();
+    volume.flush().unwrap();
+    // What is released is not recorded as long as the segment is needed for others.
+    drop((volume, process));
+
+    let process = start(folder.path(), 2);
+    assert_eq!(process.journal.owners(), [1]);
+    let volume = process.open(1);
+    assert_eq!(process.journal.owners(), [0_u64; 0]);
+    drop(volume);
+}
