@@ -104,7 +104,8 @@ impl Slots {
         Pending { retired, taken }
     }
 
-    /// Free slots beyond `kept` whose room is to be given back, ascending; each is named once.
+    /// Free slots beyond `kept` whose room is to be given back, ascending. Nobody takes them until
+    /// [`Slots::punched`] is told of them.
     pub(crate) fn surplus(&mut self, kept: usize) -> Vec<u32> {
         // Not for a handful: each run costs a call.
         if self.free.len() < 2 * kept {
@@ -114,8 +115,12 @@ impl Slots {
         // Downwards, for the last is taken first: the highest go.
         let mut surplus: Vec<u32> = self.free.drain(..self.free.len() - kept).collect();
         surplus.reverse();
-        self.punched.extend(surplus.iter().rev());
         surplus
+    }
+
+    /// The room of these slots was given back, or could not be.
+    pub(crate) fn punched(&mut self, surplus: &[u32]) {
+        self.punched.extend(surplus.iter().rev());
     }
 
     pub(crate) fn flush_done(&mut self, pending: Pending) {

@@ -150,9 +150,15 @@ fn a_full_volume_takes_what_ends_its_being_full() {
         write(&volume, ino, 0, 3).unwrap();
         volume.set_len(ino, 9 * PAGE, T).unwrap();
     }
-    // TRUNCATE: new files with one page, rows of the catalogs.
+    // TRUNCATE, for ever: new files with one page, while others go.
+    let base = volume.resolve("/base/5").unwrap();
+    volume.set_bytes_max(0);
+    for number in 17000..17200 {
+        write(&volume, make(&volume, &format!("/base/5/{number}")), 0, 1).unwrap();
+        volume.unlink(base, &number.to_string()).unwrap();
+    }
+    // Rows of the catalogs.
     let index = make(&volume, "/base/5/16390");
-    volume.set_bytes_max(volume.data_bytes());
     write(&volume, index, 0, 1).unwrap();
     assert_eq!(limit(write(&volume, index, 1, 1)), "volume.bytes_max");
     let catalog = volume.resolve("/base/5/1259").unwrap();
@@ -175,7 +181,6 @@ fn a_full_volume_takes_what_ends_its_being_full() {
     volume.merge_layers().unwrap();
     assert_eq!((volume.data_bytes(), volume.wal_bytes()), before);
     // And then there is room again.
-    let base = volume.resolve("/base/5").unwrap();
     let table = volume.resolve("/base/5/16384").unwrap();
     volume.set_len(table, 0, T).unwrap();
     volume.unlink(base, "16384").unwrap();

@@ -29,12 +29,15 @@ use crate::tree::Tree;
 use crate::volumes::ShortDisk;
 use crate::wal::WAL_DIRECTORY;
 
-/// Bytes beyond `volume.bytes_max` that the first page of a file and Postgres' catalogs may take, the
-/// limit `volume.bytes_reserve`: TRUNCATE makes new files and notes them in the catalogs.
+/// Bytes that first pages of files and Postgres' catalogs may take at the limit, `volume.bytes_reserve`:
+/// TRUNCATE makes new files and notes them in the catalogs. What files give back refills it, and so does
+/// opening the volume.
 pub const BYTES_RESERVE: u64 = 1 << 20;
 
 /// Numbers of Postgres' catalogs are below; what users make gets this and above.
 const FIRST_NORMAL_NUMBER: u32 = 16384;
+/// The catalog that holds what users store as large objects.
+const LARGE_OBJECTS: u32 = 2613;
 
 /// What was refused for want of room: for the DETAIL and HINT of an error of which Postgres knows no more
 /// than ENOSPC.
@@ -69,6 +72,8 @@ pub(super) struct Room {
     log_pages: u64,
     /// Pages of the other changed files that are not stored: holes.
     promised: u64,
+    /// Pages taken of [`BYTES_RESERVE`].
+    reserved: u64,
     /// At how many bytes data files stop, for as long as the disk is short.
     stop: Option<(ShortDisk, u64)>,
     /// The last refusal that nobody took.
@@ -80,9 +85,9 @@ pub(super) struct Room {
 enum Growth {
     /// Never refused.
     Free,
-    /// Refused past the limit and its reserve.
+    /// Refused at the limit once the reserve is used up.
     Reserved,
-    /// Refused past the limit.
+    /// Refused at the limit.
     Limited,
 }
 
@@ -94,6 +99,7 @@ impl Room {
             log: HashSet::new(),
             log_pages: 0,
             promised: 0,
+            reserved: 0,
             stop: None,
             refusal: None,
         }
@@ -172,6 +178,7 @@ impl State {
         change: impl FnOnce(&mut Contents, &mut Pages) -> Result<T>,
     ) -> Result<T> {
         let (own, holes) = (self.pages.own_pages(), self.holes(ino));
+        let data = self.data_pages();
         let node = self.tree.get_mut(ino)?;
         let changed = match &mut node.content {
             Content::File(contents) => change(contents, &mut self.pages),
@@ -181,13 +188,14 @@ impl State {
             self.room.log_pages = self.room.log_pages + self.pages.own_pages() - own;
         } else {
             self.room.promised = self.room.promised + self.holes(ino) - holes;
+            self.refill(data);
         }
         changed
     }
 
     /// Gives the pages of `removed` free, which was the node `ino`, changed or not.
     pub(super) fn free_pages(&mut self, ino: Ino, removed: &Node, holes: u64) {
-        let own = self.pages.own_pages();
+        let (own, data) = (self.pages.own_pages(), self.data_pages());
         let table = removed.contents().map(Contents::table);
         for (_, page) in table.into_iter().flat_map(|table| table.iter()) {
             self.pages.release(page);
@@ -196,6 +204,7 @@ impl State {
             self.room.log_pages -= own - self.pages.own_pages();
         } else {
             self.room.promised -= holes;
+            self.refill(data);
         }
     }
 
@@ -219,19 +228,29 @@ impl State {
             Some(disk) => own.min((self.stop_at(disk), "disk.reserve_bytes", disk.reserve_bytes)),
             None => own,
         };
-        if pages == 0 || bytes <= at {
+        if pages == 0 {
+            return Ok(());
+        }
+        if bytes <= at {
+            self.room.reserved = 0;
             return Ok(());
         }
         // Where a file is needs a search; only who is at a limit pays for it.
-        let beyond = match growth(&self.tree, ino, before) {
-            Growth::Free => return Ok(()),
-            Growth::Reserved => BYTES_RESERVE,
-            Growth::Limited => 0,
-        };
-        if bytes > at.saturating_add(beyond) {
-            return Err(VolumeError::NoSpace { limit, max });
+        let reserved = self.room.reserved + pages;
+        match growth(&self.tree, ino, before) {
+            Growth::Free => {}
+            Growth::Reserved if reserved * PAGE_BYTES as u64 <= BYTES_RESERVE => {
+                self.room.reserved = reserved;
+            }
+            Growth::Reserved | Growth::Limited => return Err(VolumeError::NoSpace { limit, max }),
         }
         Ok(())
+    }
+
+    /// What files have given back since there were `before` pages refills the reserve.
+    fn refill(&mut self, before: u64) {
+        let given_back = before.saturating_sub(self.data_pages());
+        self.room.reserved = self.room.reserved.saturating_sub(given_back);
     }
 
     /// The bytes at which data files stop while the host's disk is short: the fewest that there were
@@ -308,7 +327,7 @@ fn growth(tree: &Tree, ino: Ino, len: u64) -> Growth {
     }
     let is_catalog = relation
         .parse()
-        .is_ok_and(|number: u32| number < FIRST_NORMAL_NUMBER);
+        .is_ok_and(|number: u32| number < FIRST_NORMAL_NUMBER && number != LARGE_OBJECTS);
     if is_catalog || len == 0 {
         return Growth::Reserved;
     }

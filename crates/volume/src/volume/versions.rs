@@ -221,14 +221,18 @@ impl Volume {
                 own.punch(&frozen.free)?;
             }
         }
-        // Under the lock: nobody may take a slot while its room is given back.
-        let mut state = self.state.write();
-        let Some(own) = state.pages.own.clone() else {
-            return Ok(());
+        let (own, surplus) = {
+            let mut state = self.state.write();
+            let Some(own) = state.pages.own.clone() else {
+                return Ok(());
+            };
+            let kept = FREE_SLOTS_KEPT.max(state.pages.slots.live() as usize / 4);
+            (own, state.pages.slots.surplus(kept))
         };
-        let kept = FREE_SLOTS_KEPT.max(state.pages.slots.live() as usize / 4);
-        let surplus = state.pages.slots.surplus(kept);
-        own.punch(&surplus)
+        // Without the lock, for it takes long. Only who holds `slots_held` exchanges the file.
+        let punched = own.punch(&surplus);
+        self.state.write().pages.slots.punched(&surplus);
+        punched
     }
 }
 
