@@ -50,7 +50,7 @@ pub(super) fn run(run: &Run) -> Result<String> {
     for parent_mib in parents_mib {
         let parent = format!("parent{parent_mib}");
         eprintln!("  a parent of {parent_mib} MiB");
-        http.create(&parent)?;
+        server.http(&parent)?.create(&parent)?;
         let mut inside = Client::connect(&pg, &parent)?;
         inside.execute(PAD)?;
         // A plain value is never compressed or moved out: rows of 7,900 bytes, one on a page.
@@ -59,6 +59,8 @@ pub(super) fn run(run: &Run) -> Result<String> {
             parent_mib * 128
         ))?;
         inside.execute(fill::WRITE)?;
+        // The server ends a connection that was quiet for as long as that may take.
+        http = server.http("postgres")?;
         for (how, prefix) in [("HTTP", "fh"), ("`TEMPLATE`", "fs")] {
             let times = repeat(forks, |i| {
                 let name = format!("{prefix}{parent_mib}_{i}");

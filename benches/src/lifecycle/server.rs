@@ -115,7 +115,9 @@ impl Server {
     }
 
     /// Waits until a database is asleep; microseconds from now.
-    pub(super) fn until_asleep(&self, client: &mut http::Client, name: &str) -> Result<f64> {
+    pub(super) fn until_asleep(&self, name: &str) -> Result<f64> {
+        // A connection of its own: the server ends one that has been quiet for long.
+        let mut client = self.http(name)?;
         let path = format!("/v1/databases/{name}");
         until(&format!("{name} is asleep"), || {
             Ok(client.get(&path)?["state"] == "asleep")

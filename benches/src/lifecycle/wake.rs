@@ -149,13 +149,12 @@ pub(super) fn run(run: &Run) -> Result<String> {
 
 /// Wakes each of so many databases, one after the other, each asleep again before the next.
 fn each(server: &Server, count: usize, sql: &str) -> Result<(Vec<Woken>, Vec<Wake>)> {
-    let mut http = server.http("postgres")?;
     let lines = server.log_lines()?;
     let mut woken = Vec::new();
     for number in 0..count {
         let name = fill::name(number);
         woken.push(one(server, &name, sql)?);
-        server.until_asleep(&mut http, &name)?;
+        server.until_asleep(&name)?;
     }
     Ok((woken, server.wakes(lines)?))
 }
