@@ -5,7 +5,7 @@ use super::{
     crowd::{Crowd, query},
     disk::{self, Writes},
     fill,
-    server::{IDLE_MS, IDLE_NEVER, Server},
+    server::{IDLE_MS, IDLE_NEVER, Server, put_data_aside},
     table::{Table, goal, p50, p50_p99},
 };
 use crate::{
@@ -89,7 +89,7 @@ pub(super) fn run(run: &Run) -> Result<String> {
     let all_us = fill::create(&server, many)?;
     eprintln!("  {many} at once: {:.1} s", us(start) / 1e6);
     server.stop()?;
-    fs::remove_dir_all(super::server::data(run))?;
+    put_data_aside(run)?;
 
     let native = native(run, run.choose(50, 10));
     let unit_us = p50(&unit);

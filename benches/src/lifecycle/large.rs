@@ -3,7 +3,7 @@
 use super::{
     Run,
     disk::Taken,
-    server::{BACKEND_BYTES, IDLE_MS, Server, data},
+    server::{BACKEND_BYTES, IDLE_MS, Server, data, put_data_aside},
     table::{Table, mib, ms, p50_p99},
     usage::Watch,
     wake,
@@ -50,7 +50,7 @@ pub(super) fn run(run: &Run) -> Result<String> {
             Ok(note) => notes.push_str(&note),
             Err(error) => notes.push_str(&format!("{mib} MiB ended early: {error}\n")),
         }
-        fs::remove_dir_all(data(run))?;
+        put_data_aside(run)?;
     }
     Ok(format!(
         "### A large database under a backend of {} MiB\n\n{table}\n{notes}",

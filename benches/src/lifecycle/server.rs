@@ -159,6 +159,20 @@ pub(super) fn data(run: &Run) -> PathBuf {
     run.folder.join("data")
 }
 
+/// Puts the data folder of a stopped server aside, for the next one to have none. It is removed with
+/// the run's folder, after its figures are printed: large files can take minutes to remove.
+pub(super) fn put_data_aside(run: &Run) -> Result<()> {
+    let mut nth = 0;
+    let aside = loop {
+        let aside = run.folder.join(format!("done{nth}"));
+        if !aside.exists() {
+            break aside;
+        }
+        nth += 1;
+    };
+    Ok(fs::rename(data(run), aside)?)
+}
+
 /// One wake, as the server's log tells of it.
 #[derive(Debug, PartialEq)]
 pub(super) struct Wake {

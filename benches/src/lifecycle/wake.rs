@@ -6,7 +6,7 @@ use super::{
     crowd::{Crowd, query},
     disk::{self, Writes},
     fill,
-    server::{IDLE_MS, IDLE_NEVER, Server, Wake, data},
+    server::{IDLE_MS, IDLE_NEVER, Server, Wake, data, put_data_aside},
     table::{Table, goal, ms, p50, p50_p99},
 };
 use crate::{samples::Round, session::Result};
@@ -131,7 +131,7 @@ pub(super) fn run(run: &Run) -> Result<String> {
     recover(run, server, times, |woken, inside| {
         row(&mut table, "after SIGKILL: recovery", woken, inside);
     })?;
-    fs::remove_dir_all(data(run))?;
+    put_data_aside(run)?;
     let burst = burst::run(run, at_once)?;
     let best = best.unwrap_or_default();
     let reached =
