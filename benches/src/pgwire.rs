@@ -8,7 +8,7 @@ use crate::{
 use serde_json::Value;
 use std::{
     collections::HashMap,
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
     path::PathBuf,
     time::{Duration, Instant},
@@ -33,7 +33,7 @@ pub(crate) struct Client {
 }
 
 /// A server that does not answer for this long has failed.
-const TIMEOUT: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(600);
 
 impl Client {
     pub(crate) fn connect(address: &Address, database: &str) -> Result<Self> {
@@ -125,9 +125,13 @@ impl Client {
             if self.filled == self.buffer.len() {
                 self.buffer.resize(self.filled * 2, 0);
             }
-            match self.stream.read(&mut self.buffer[self.filled..])? {
-                0 => return Err("the server closed the connection".into()),
-                n => self.filled += n,
+            match self.stream.read(&mut self.buffer[self.filled..]) {
+                Ok(0) => return Err("the server closed the connection".into()),
+                Ok(n) => self.filled += n,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    return Err(format!("no answer in {} s", TIMEOUT.as_secs()).into());
+                }
+                Err(error) => return Err(error.into()),
             }
         }
     }

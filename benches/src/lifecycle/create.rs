@@ -5,7 +5,7 @@ use super::{
     crowd::{Crowd, query},
     disk::{self, Writes},
     fill,
-    server::{IDLE_MS, IDLE_NEVER, Server},
+    server::{IDLE_MS, IDLE_NEVER, Server, put_data_aside},
     table::{Table, goal, p50, p50_p99},
 };
 use crate::{
@@ -29,7 +29,7 @@ pub(super) fn run(run: &Run) -> Result<String> {
     let probe_ms = run.choose(500, 300);
     let syncs = || disk::syncs(&run.folder, Writes::Append, probe_ms);
     let mut unit = syncs()?;
-    let mut found = Vec::new();
+    let (mut found, mut opened) = (Vec::new(), Vec::new());
 
     let server = Server::start(run, &[(IDLE_MS, IDLE_NEVER)])?;
     let mut http = server.http("postgres")?;
@@ -50,7 +50,7 @@ pub(super) fn run(run: &Run) -> Result<String> {
     for parent_mib in parents_mib {
         let parent = format!("parent{parent_mib}");
         eprintln!("  a parent of {parent_mib} MiB");
-        http.create(&parent)?;
+        server.http(&parent)?.create(&parent)?;
         let mut inside = Client::connect(&pg, &parent)?;
         inside.execute(PAD)?;
         // A plain value is never compressed or moved out: rows of 7,900 bytes, one on a page.
@@ -59,6 +59,8 @@ pub(super) fn run(run: &Run) -> Result<String> {
             parent_mib * 128
         ))?;
         inside.execute(fill::WRITE)?;
+        // The server ends a connection that was quiet for as long as that may take.
+        http = server.http("postgres")?;
         for (how, prefix) in [("HTTP", "fh"), ("`TEMPLATE`", "fs")] {
             let times = repeat(forks, |i| {
                 let name = format!("{prefix}{parent_mib}_{i}");
@@ -73,11 +75,18 @@ pub(super) fn run(run: &Run) -> Result<String> {
         drop(inside);
         // The busy fork's client takes its place: a database may have one session at a time.
         drop(sql);
-        let (times, commits) = fork_busy(&server, &parent, parent_mib, forks)?;
+        let busy = fork_busy(&server, &parent, parent_mib, forks)?;
         sql = Client::connect(&pg, "postgres")?;
         found.push((
-            format!("fork of {parent_mib} MiB while it commits ({commits:.1} commits a fork)"),
-            times,
+            format!(
+                "fork of {parent_mib} MiB while it commits ({:.1} commits a fork)",
+                busy.commits_each
+            ),
+            busy.times,
+        ));
+        opened.push((
+            format!("first answer of such a fork of {parent_mib} MiB"),
+            busy.opened,
         ));
         unit.extend(syncs()?);
     }
@@ -87,7 +96,7 @@ pub(super) fn run(run: &Run) -> Result<String> {
     let all_us = fill::create(&server, many)?;
     eprintln!("  {many} at once: {:.1} s", us(start) / 1e6);
     server.stop()?;
-    fs::remove_dir_all(super::server::data(run))?;
+    put_data_aside(run)?;
 
     let native = native(run, run.choose(50, 10));
     let unit_us = p50(&unit);
@@ -105,7 +114,7 @@ pub(super) fn run(run: &Run) -> Result<String> {
         ]);
     };
     row("8 KiB appended, with sync", &unit);
-    for (what, times) in &found {
+    for (what, times) in found.iter().chain(&opened) {
         row(what, times);
     }
     let peer = match &native {
@@ -147,9 +156,19 @@ fn repeat(times: usize, mut once: impl FnMut(usize) -> Result<()>) -> Result<Vec
         .collect()
 }
 
-/// Forks a database that another client changes without a pause; each fork is opened and must show
-/// a count between those before and after it. Also how many commits went by for each fork.
-fn fork_busy(server: &Server, parent: &str, mib: u64, forks: usize) -> Result<(Vec<f64>, f64)> {
+/// Forks of a database that was changed meanwhile.
+struct Busy {
+    /// Microseconds of each fork.
+    times: Vec<f64>,
+    /// Commits of the parent for each fork.
+    commits_each: f64,
+    /// Microseconds until the first and the last fork had answered.
+    opened: Vec<f64>,
+}
+
+/// Forks a database that another client changes without a pause. The first and the last fork are
+/// opened, and must show a count between those before and after them.
+fn fork_busy(server: &Server, parent: &str, mib: u64, forks: usize) -> Result<Busy> {
     let mut crowd = Crowd::new(server.pg)?;
     let update = query("update entry set value = value + 1 where id = 1");
     let writer = crowd.join(parent)?;
@@ -175,14 +194,24 @@ fn fork_busy(server: &Server, parent: &str, mib: u64, forks: usize) -> Result<(V
             }
         }
     }
-    for (i, (least, most)) in bounds.into_iter().enumerate() {
+    drop(crowd);
+    // The first and the last alone: an opened fork may take as much of the disk as its parent.
+    let mut opened = Vec::new();
+    for i in [0, forks.saturating_sub(1)] {
+        let (least, most) = bounds.get(i).ok_or("BUG: as many bounds as forks")?;
         let sql =
             format!("select 1 / (value between {least} and {most})::int from entry where id = 1");
+        let start = Instant::now();
         Client::connect(&Address::Tcp(server.pg), &format!("busy{mib}_{i}"))?
             .execute(&sql)
             .map_err(|error| format!("fork {i} is not between {least} and {most}: {error}"))?;
+        opened.push(us(start));
     }
-    Ok((times, commits as f64 / forks.max(1) as f64))
+    Ok(Busy {
+        times,
+        commits_each: commits as f64 / forks.max(1) as f64,
+        opened,
+    })
 }
 
 /// The same of a native server.

@@ -3,7 +3,7 @@
 use super::{
     Run,
     disk::Taken,
-    server::{BACKEND_BYTES, IDLE_MS, Server, data},
+    server::{BACKEND_BYTES, IDLE_MS, Server, data, put_data_aside},
     table::{Table, mib, ms, p50_p99},
     usage::Watch,
     wake,
@@ -45,8 +45,12 @@ pub(super) fn run(run: &Run) -> Result<String> {
     let mut notes = String::new();
     for mib in [large / 4, large] {
         eprintln!("  {mib} MiB");
-        notes.push_str(&one(run, mib.max(1), &mut table)?);
-        fs::remove_dir_all(data(run))?;
+        // What was measured until then is shown all the same.
+        match one(run, mib.max(1), &mut table) {
+            Ok(note) => notes.push_str(&note),
+            Err(error) => notes.push_str(&format!("{mib} MiB ended early: {error}\n")),
+        }
+        put_data_aside(run)?;
     }
     Ok(format!(
         "### A large database under a backend of {} MiB\n\n{table}\n{notes}",
@@ -58,8 +62,7 @@ pub(super) fn run(run: &Run) -> Result<String> {
 fn one(run: &Run, size: u64, table: &mut Table) -> Result<String> {
     let rows = size * 128 * ROWS_ON_PAGE;
     let server = Server::start(run, &[(BACKEND_BYTES, BACKEND_BYTES_MAX), (IDLE_MS, 100)])?;
-    let mut http = server.http("large")?;
-    http.create("large")?;
+    server.http("large")?.create("large")?;
     let mut client = Client::connect(&Address::Tcp(server.pg), "large")?;
     client.execute("create table big (id int primary key, val int not null, pad text not null)")?;
 
@@ -118,13 +121,13 @@ fn one(run: &Run, size: u64, table: &mut Table) -> Result<String> {
     }
     drop(client);
     work("sleep", 0, &mut || {
-        server.until_asleep(&mut http, "large").map(|_| None)
+        server.until_asleep("large").map(|_| None)
     })?;
     work("wake, to the first row", 0, &mut || {
         let woken = wake::one(&server, "large", "select val from big where id = 1")?;
         Ok(Some(ms(woken.row_us) + " ms"))
     })?;
-    server.until_asleep(&mut http, "large")?;
+    server.until_asleep("large")?;
     server.stop()?;
     let taken = Taken::by(&data(run))?;
     let (read, read_us) = read_all(&data(run))?;

@@ -115,7 +115,9 @@ impl Server {
     }
 
     /// Waits until a database is asleep; microseconds from now.
-    pub(super) fn until_asleep(&self, client: &mut http::Client, name: &str) -> Result<f64> {
+    pub(super) fn until_asleep(&self, name: &str) -> Result<f64> {
+        // A connection of its own: the server ends one that has been quiet for long.
+        let mut client = self.http(name)?;
         let path = format!("/v1/databases/{name}");
         until(&format!("{name} is asleep"), || {
             Ok(client.get(&path)?["state"] == "asleep")
@@ -155,6 +157,20 @@ impl Server {
 /// The data folder of a run.
 pub(super) fn data(run: &Run) -> PathBuf {
     run.folder.join("data")
+}
+
+/// Puts the data folder of a stopped server aside, for the next one to have none. It is removed with
+/// the run's folder, after its figures are printed: large files can take minutes to remove.
+pub(super) fn put_data_aside(run: &Run) -> Result<()> {
+    let mut nth = 0;
+    let aside = loop {
+        let aside = run.folder.join(format!("done{nth}"));
+        if !aside.exists() {
+            break aside;
+        }
+        nth += 1;
+    };
+    Ok(fs::rename(data(run), aside)?)
 }
 
 /// One wake, as the server's log tells of it.

@@ -6,7 +6,7 @@ use super::{
     crowd::{Crowd, query},
     disk::{self, Writes},
     fill,
-    server::{IDLE_MS, IDLE_NEVER, Server, Wake, data},
+    server::{IDLE_MS, IDLE_NEVER, Server, Wake, data, put_data_aside},
     table::{Table, goal, ms, p50, p50_p99},
 };
 use crate::{samples::Round, session::Result};
@@ -131,7 +131,7 @@ pub(super) fn run(run: &Run) -> Result<String> {
     recover(run, server, times, |woken, inside| {
         row(&mut table, "after SIGKILL: recovery", woken, inside);
     })?;
-    fs::remove_dir_all(data(run))?;
+    put_data_aside(run)?;
     let burst = burst::run(run, at_once)?;
     let best = best.unwrap_or_default();
     let reached =
@@ -149,13 +149,12 @@ pub(super) fn run(run: &Run) -> Result<String> {
 
 /// Wakes each of so many databases, one after the other, each asleep again before the next.
 fn each(server: &Server, count: usize, sql: &str) -> Result<(Vec<Woken>, Vec<Wake>)> {
-    let mut http = server.http("postgres")?;
     let lines = server.log_lines()?;
     let mut woken = Vec::new();
     for number in 0..count {
         let name = fill::name(number);
         woken.push(one(server, &name, sql)?);
-        server.until_asleep(&mut http, &name)?;
+        server.until_asleep(&name)?;
     }
     Ok((woken, server.wakes(lines)?))
 }
