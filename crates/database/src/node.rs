@@ -21,6 +21,10 @@ use crate::metrics::Counters;
 use crate::options::Options;
 use crate::record::{Record, Settings};
 use crate::template::CurrentTemplate;
+use crate::upkeep;
+
+/// WAL since the last checkpoint of a quiet parent that a fork may have to replay, in bytes.
+const FORK_WAL_BYTES: u64 = 4 << 20;
 
 /// What the databases share.
 pub(crate) struct Node {
@@ -151,6 +155,7 @@ impl Node {
             }
             Source::Database(parent) => {
                 let _changing = self.changing.write().await;
+                self.prepare_fork(&parent).await?;
                 blocking(move || node.fork(&name, &parent)).await
             }
         }
@@ -161,6 +166,24 @@ impl Node {
         let record = self.new_record(name, template)?;
         self.directory.insert(name, &record, &[])?;
         self.changed();
+        Ok(())
+    }
+
+    /// Makes a checkpoint in the parent if much WAL has gathered and nobody uses it: the fork would
+    /// replay all of that when it first wakes, and then own the pages.
+    async fn prepare_fork(&self, parent: &DatabaseName) -> Result<(), PgError> {
+        let parent = self.find(parent)?;
+        let Some(volume) = parent.open_volume() else {
+            return Ok(());
+        };
+        if parent.wal_since_checkpoint(&volume) <= FORK_WAL_BYTES {
+            return Ok(());
+        }
+        if let Ok(mut slot) = parent.slot.try_lock()
+            && slot.backend.is_some()
+        {
+            upkeep::checkpoint(self, &parent, &mut slot).await?;
+        }
         Ok(())
     }
 
