@@ -23,6 +23,7 @@ use crate::refusal::Refused;
 use crate::session::Canceller;
 use crate::slot::Slot;
 use crate::upkeep::{self, Ended};
+use crate::wake::aside;
 
 /// Time between two looks.
 const TICK: Duration = Duration::from_millis(100);
@@ -262,7 +263,15 @@ async fn sleep_all(node: &Arc<Node>, due: Vec<(Arc<Database>, bool)>) {
             continue;
         };
         let node = Arc::clone(node);
-        running.spawn(async move { sleep(&node, &database, slot, early).await });
+        running.spawn(async move {
+            let asleep = aside(async move {
+                sleep(&node, &database, slot, early).await;
+                Ok(())
+            });
+            if let Err(error) = asleep.await {
+                tracing::error!(%error, "putting a database to sleep failed");
+            }
+        });
     }
     while let Some(one) = running.join_next().await {
         ended(Some(one));

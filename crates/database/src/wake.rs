@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 use engine::{Backend, BackendError, BackendLimits};
+use tokio::runtime::Handle;
 use volume::Volume;
 use wire::PgError;
 use wire::pg::startup::Startup;
@@ -14,7 +15,7 @@ use wire::pg::{backend, frames};
 use crate::catalog;
 use crate::database::Database;
 use crate::info::State;
-use crate::node::Node;
+use crate::node::{Node, blocking};
 use crate::session::set_parameter;
 use crate::slot::{Slot, no_backend, start_error};
 use crate::template::SUPERUSER;
@@ -95,7 +96,11 @@ impl Slot {
     /// # Errors
     /// What [`Admission::enter`](crate::admission::Admission::enter) gives; 57P03 if Postgres does not
     /// start.
-    pub(crate) async fn wake(&mut self, node: &Node, database: &Database) -> Result<(), PgError> {
+    pub(crate) async fn wake(
+        &mut self,
+        node: &Arc<Node>,
+        database: &Arc<Database>,
+    ) -> Result<(), PgError> {
         if self.backend.as_ref().is_some_and(Backend::is_broken) {
             tracing::info!(database = %database.name(), "a call was dropped; the backend goes too");
             self.lose(database);
@@ -111,7 +116,10 @@ impl Slot {
         let asked = Instant::now();
         let (place, _turn) = node.admission.enter().await?;
         let started = Instant::now();
-        let woken = start(node, database).await?;
+        let woken = {
+            let (node, database) = (Arc::clone(node), Arc::clone(database));
+            aside(async move { start(&node, &database).await }).await?
+        };
         let (from, name) = (woken.from, woken.name);
         let volume = woken.backend.volume();
         database.checkpointed(&volume);
@@ -148,6 +156,15 @@ impl Slot {
         );
         Ok(())
     }
+}
+
+/// Runs what keeps a processor for milliseconds on a thread of its own, so that the operating system
+/// shares the processors between it and the sessions that are awake.
+pub(crate) async fn aside<T: Send + 'static>(
+    work: impl Future<Output = Result<T, PgError>> + Send + 'static,
+) -> Result<T, PgError> {
+    let runtime = Handle::current();
+    blocking(move || runtime.block_on(work)).await
 }
 
 /// A backend from the cheapest source that there is.
