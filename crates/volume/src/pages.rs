@@ -7,6 +7,7 @@
 //! 3. Only a fresh slot is overwritten ([`Slots`] says which); a new page is on its slot before any
 //!    page table refers to it.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -27,6 +28,8 @@ pub(crate) struct Pages {
     pub(crate) slots: Slots,
     /// Of each layer, the lowest first, the pages that the tree refers to.
     pub(crate) layered: Vec<u64>,
+    /// The file may be longer than its slots: a crash left pages that are in no version.
+    pub(crate) leftover: bool,
     /// Why the last write stopped before its end, until somebody takes it.
     pub(crate) cut_short: Option<VolumeError>,
     /// Set when a page that the tree refers to may hold anything: such a tree must not be flushed.
@@ -90,6 +93,24 @@ impl Pages {
         let new = self.store(page, old.crc())?;
         self.release(old);
         Ok(new)
+    }
+
+    /// Removes what a crash before this opening left: it is in no version.
+    pub(crate) fn cut_leftover(&mut self) -> Result<()> {
+        if !self.leftover {
+            return Ok(());
+        }
+        match &self.own {
+            Some(own) => own.cut(self.slots.count())?,
+            None => match self.disk.remove(&self.own_path) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    return Err(VolumeError::io("remove", &self.own_path, source));
+                }
+                _ => {}
+            },
+        }
+        self.leftover = false;
+        Ok(())
     }
 
     /// No page table refers to `reference` any more.

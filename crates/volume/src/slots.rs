@@ -132,6 +132,11 @@ impl Slots {
         self.taken += pending.taken;
     }
 
+    /// Slots that the pages file has; what is beyond them in it is nothing.
+    pub(crate) fn count(&self) -> u32 {
+        self.count
+    }
+
     pub(crate) fn live(&self) -> u32 {
         self.live
     }

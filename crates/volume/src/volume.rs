@@ -269,6 +269,7 @@ impl Volume {
             own_path: volumes.pages_path(id, epoch),
             disk: Arc::clone(volumes.disk()),
             slots,
+            leftover: true,
             cut_short: None,
             torn: false,
         };

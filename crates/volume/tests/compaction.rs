@@ -343,6 +343,7 @@ proptest! {
         }
         node.check_bound();
         let (volume, ..) = &node.databases[0];
+        volume.set_mode(Ino::ROOT, 0o711).unwrap();
         volume.flush().unwrap();
         let most = 2 * volume.own_bytes() + LAYERS_SLACK_BYTES + (1 << 20);
         let stored = stored(directory.path());

@@ -72,6 +72,7 @@ impl State {
             origin: volume.id,
             epoch: self.epoch,
         };
+        self.pages.cut_leftover()?;
         let own_depth = self.pages.own_depth();
         let snapshot = self.snapshot();
         let kept = self.tree.slots_at(own_depth);
@@ -103,6 +104,8 @@ impl State {
         self.pages.slots = Slots::default();
         self.epoch = next_epoch;
         self.pages.own_path = volume.volumes.pages_path(volume.id, next_epoch);
+        // Of an earlier time that got so far, and no further.
+        self.pages.leftover = true;
         // A file of the template that is kept because it is open is a changed one from here on.
         self.count_room();
         Ok(base.id())

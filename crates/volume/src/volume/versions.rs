@@ -214,7 +214,8 @@ impl Volume {
     }
 
     /// Gives the file system back the room of what no durable version refers to: all free slots of new
-    /// layers, and those of the own file beyond what the next writes are likely to take.
+    /// layers, and those of the own file beyond what the next writes are likely to take. The first time
+    /// after opening, what a crash left too.
     fn give_back(&self, frozen: &[Frozen]) -> Result<()> {
         for frozen in frozen {
             if let Some(own) = &frozen.snapshot.own {
@@ -223,6 +224,7 @@ impl Volume {
         }
         let (own, surplus) = {
             let mut state = self.state.write();
+            state.pages.cut_leftover()?;
             let Some(own) = state.pages.own.clone() else {
                 return Ok(());
             };
