@@ -116,10 +116,10 @@ pub(super) fn run(run: &Run) -> Result<String> {
     best.get_or_insert(rows);
 
     eprintln!("  images thrown away");
-    let images = throw_away_images(&data(run).join("volumes"))?;
+    let images = throw_away_images(&data(run).join("images"))?;
     if images == 0 {
         notes.push_str(
-            "Skipped: a cold boot with the image thrown away, since there are no images in the volumes' \
+            "Skipped: a cold boot with the image thrown away, since there are no images in the images' \
              folder; what was written boots anyway.\n\n",
         );
     } else {

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use wire::PgError;
 
 use crate::database::{Database, volume_error};
+use crate::gate;
 use crate::info::State;
 use crate::maintenance::tick;
 use crate::node::{Node, blocking};
@@ -18,6 +19,11 @@ pub(crate) async fn run(node: Weak<Node>, mut closing: watch::Receiver<bool>) {
         for database in node.live.all() {
             if let Err(error) = compact(&node, &database).await {
                 tracing::error!(database = %database.name(), %error, "compaction failed");
+            }
+            if let Some(volume) = database.open_volume()
+                && let Err(error) = gate::give_back(&volume).await
+            {
+                tracing::warn!(database = %database.name(), %error, "room is not given back");
             }
         }
     }

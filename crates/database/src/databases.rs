@@ -132,6 +132,7 @@ impl Databases {
                 }
             })?;
         let disk = DiskWatch::new(options.limits.disk_reserve_bytes);
+        volumes.watch_reserve(disk.reserve());
         disk.look(&data, &volumes);
         let node = Arc::new(Node {
             admission: Admission::new(&options.limits),

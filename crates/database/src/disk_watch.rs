@@ -83,11 +83,12 @@ impl DiskWatch {
         let near = free < self.reserve.saturating_mul(NEAR);
         let before = self.room();
         let now = Room::of(free, self.reserve, before);
+        // Writes look too, and may have found it short before.
+        volumes.set_refusing_growth((now > Room::Enough).then_some(self.reserve));
         if now == before {
             return near;
         }
         self.room.store(now as u8, Ordering::Release);
-        volumes.set_refusing_growth((now > Room::Enough).then_some(self.reserve));
         let reserve = self.reserve;
         match now {
             Room::Enough => tracing::info!(free, reserve, "the disk has room again"),

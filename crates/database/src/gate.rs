@@ -15,6 +15,7 @@ use volume::{Owed, Volume};
 use wire::{PgError, sqlstate};
 
 use crate::database::volume_error;
+use crate::node::blocking;
 
 /// Waits until everything is durable that the volume's syncs have asked for so far.
 ///
@@ -58,11 +59,15 @@ pub(crate) async fn settle_all(volume: &Arc<Volume>) -> Result<(), PgError> {
 /// Makes the volume's state of this moment durable as a version.
 pub(crate) async fn flush(volume: &Arc<Volume>) -> Result<(), PgError> {
     let volume = Arc::clone(volume);
-    match tokio::task::spawn_blocking(move || volume.flush()).await {
-        Ok(Ok(_version)) => Ok(()),
-        Ok(Err(error)) => Err(volume_error(&error)),
-        Err(error) => Err(PgError::error(sqlstate::INTERNAL_ERROR, error.to_string())),
-    }
+    let flushing = move || volume.flush().map_err(|error| volume_error(&error));
+    blocking(flushing).await.map(drop)
+}
+
+/// Gives some room back to the file system: whether there is more to give.
+pub(crate) async fn give_back(volume: &Arc<Volume>) -> Result<bool, PgError> {
+    let volume = Arc::clone(volume);
+    let giving = move || volume.give_back().map_err(|error| volume_error(&error));
+    blocking(giving).await
 }
 
 /// A connection that both sides of the gate can reach.

@@ -65,8 +65,12 @@ pub(crate) async fn hibernate(
     if !database.is_dropped() {
         keep(node, &volume, saved).await?;
     }
+    let more = gate::give_back(&volume).await?;
     drop(volume);
-    database.close_volume();
+    // What takes longer is done by maintenance, between which the database can wake.
+    if !more {
+        database.close_volume();
+    }
     drop(hibernating);
     node.counters.hibernations.took(started.elapsed());
     tracing::debug!(
@@ -138,9 +142,8 @@ async fn keep(node: &Arc<Node>, volume: &Arc<Volume>, saved: Option<Saved>) -> R
     if volume.is_pristine() {
         return Ok(());
     }
-    if volume.dirty() {
-        gate::flush(volume).await?;
-    }
+    // A flush that is under way is waited for, too.
+    gate::flush(volume).await?;
     let Some(saved) = saved else { return Ok(()) };
     let (node, volume) = (Arc::clone(node), Arc::clone(volume));
     blocking(move || {

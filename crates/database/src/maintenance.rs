@@ -308,7 +308,19 @@ async fn close_volumes(node: &Arc<Node>) {
         let Ok(mut slot) = database.slot.try_lock() else {
             continue;
         };
-        if slot.backend.is_some() || database.close_volume() {
+        if slot.backend.is_some() {
+            continue;
+        }
+        if let Some(volume) = database.open_volume() {
+            match gate::give_back(&volume).await {
+                Ok(true) => continue,
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::warn!(database = %database.name(), %error, "room is not given back");
+                }
+            }
+        }
+        if database.close_volume() {
             continue;
         }
         let recent = slot.quiet_since.is_some_and(|at| at.elapsed() < RETRY);

@@ -104,17 +104,36 @@ impl Slots {
         Pending { retired, taken }
     }
 
-    /// Free slots beyond `kept` whose room is to be given back, ascending. Nobody takes them until
-    /// [`Slots::punched`] is told of them.
-    pub(crate) fn surplus(&mut self, kept: usize) -> Vec<u32> {
+    /// Whether free slots hold so much more room than `kept` of them that it is worth giving it back.
+    pub(crate) fn has_surplus(&self, kept: usize) -> bool {
         // Not for a handful: each run costs a call.
-        if self.free.len() < 2 * kept {
+        self.free.len() >= 2 * kept
+    }
+
+    /// Free slots beyond `kept` whose room is to be given back, ascending: the longest runs, at most
+    /// `runs_max` of them. Nobody takes them until [`Slots::punched`] is told of them.
+    pub(crate) fn surplus(&mut self, kept: usize, runs_max: usize) -> Vec<u32> {
+        if !self.has_surplus(kept) {
             return Vec::new();
         }
+        // Downwards, for the last is taken first: low slots keep the file short.
         self.free.sort_unstable_by(|a, b| b.cmp(a));
-        // Downwards, for the last is taken first: the highest go.
-        let mut surplus: Vec<u32> = self.free.drain(..self.free.len() - kept).collect();
-        surplus.reverse();
+        let mut runs: Vec<&[u32]> = self.free.chunk_by(|a, b| *a == b + 1).collect();
+        // Of runs as long as each other the highest go.
+        runs.sort_by_key(|run| std::cmp::Reverse(run.len()));
+        let mut excess = self.free.len() - kept;
+        let mut surplus = Vec::new();
+        for run in runs.iter().take(runs_max) {
+            let part = &run[..run.len().min(excess)];
+            surplus.extend_from_slice(part);
+            excess -= part.len();
+            if excess == 0 {
+                break;
+            }
+        }
+        surplus.sort_unstable();
+        self.free
+            .retain(|slot| surplus.binary_search(slot).is_err());
         surplus
     }
 

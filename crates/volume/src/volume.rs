@@ -65,9 +65,14 @@ pub struct Volume {
     /// Held by whoever needs frozen slots to stay: flushes and copies, one at a time.
     /// Taken before `state`.
     slots_held: Mutex<()>,
+    /// Files of layers, and runs of slots in them whose room is to be given back.
+    owed_room: Mutex<Vec<OwedRoom>>,
     /// Held by who compacts. Taken before `slots_held`.
     compaction: Mutex<Option<Plan>>,
 }
+
+/// A file, and runs of neighbouring slots in it.
+type OwedRoom = (Arc<PagesFile>, Vec<Vec<u32>>);
 
 #[derive(Debug)]
 struct State {
@@ -89,6 +94,8 @@ struct State {
     version: Version,
     /// Whether the tree differs from it.
     changed: bool,
+    /// A flush is under way: what it writes is in no durable version yet.
+    flushing: bool,
     /// How many syncs of files other than the log were asked for, and how many of them the last
     /// durable version has met.
     syncs_asked: u64,
@@ -285,6 +292,7 @@ impl Volume {
             durable_base: Arc::clone(base),
             version: Version::default(),
             changed: false,
+            flushing: false,
             syncs_asked: 0,
             syncs_met: 0,
             syncs_waived: 0,
@@ -299,6 +307,7 @@ impl Volume {
             volumes: Arc::clone(volumes),
             state: RwLock::new(state),
             slots_held: Mutex::new(()),
+            owed_room: Mutex::new(Vec::new()),
             compaction: Mutex::new(None),
         }
     }
@@ -306,7 +315,10 @@ impl Volume {
 
 impl State {
     fn is_dirty(&self) -> bool {
-        self.changed || !self.frozen.is_empty() || self.version == Version::default()
+        self.changed
+            || self.flushing
+            || !self.frozen.is_empty()
+            || self.version == Version::default()
     }
 
     fn check_whole(&self) -> Result<()> {

@@ -37,7 +37,14 @@ pub struct Volumes {
     reserve_bytes: AtomicU64,
     /// How often that began.
     shortages: AtomicU64,
+    /// The reserve that writes look after themselves; 0 for none.
+    watched_bytes: AtomicU64,
+    /// Bytes written since the disk was looked at.
+    written: AtomicU64,
 }
+
+/// Bytes that are written before the disk's free bytes are asked for again.
+const LOOK_BYTES: u64 = 1 << 20;
 
 /// That the disk of the data directory has less left than is reserved, since some moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +82,8 @@ impl Volumes {
             layers: Mutex::default(),
             reserve_bytes: AtomicU64::new(0),
             shortages: AtomicU64::new(0),
+            watched_bytes: AtomicU64::new(0),
+            written: AtomicU64::new(0),
         })
     }
 
@@ -97,6 +106,30 @@ impl Volumes {
         let before = self.reserve_bytes.swap(reserve_bytes, Ordering::AcqRel);
         if before == 0 && reserve_bytes > 0 {
             self.shortages.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Has writes see to it that data files grow no more once fewer than `reserve_bytes` are free: a
+    /// statement can write a whole reserve before anybody else looks. Only
+    /// [`set_refusing_growth`](Self::set_refusing_growth) with `None` ends that.
+    pub fn watch_reserve(&self, reserve_bytes: u64) {
+        self.watched_bytes.store(reserve_bytes, Ordering::Release);
+    }
+
+    /// Counts what is written, and looks at the disk every so often.
+    pub(crate) fn wrote(&self, bytes: u64) {
+        let reserve_bytes = self.watched_bytes.load(Ordering::Acquire);
+        if reserve_bytes == 0 {
+            return;
+        }
+        if self.written.fetch_add(bytes, Ordering::AcqRel) + bytes < LOOK_BYTES {
+            return;
+        }
+        self.written.store(0, Ordering::Release);
+        // Whoever set the watch asks too, and tells if it cannot be asked.
+        let free = self.disk.free_bytes(&self.directory);
+        if free.is_ok_and(|free| free < reserve_bytes) {
+            self.set_refusing_growth(Some(reserve_bytes));
         }
     }
 

@@ -3,15 +3,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-use std::fs;
+use std::collections::HashSet;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::{fs, io};
 
 use dormouse_volume::{
     Base, DatabaseId, Ino, LAYERS_MAX, Mtime, PAGE_BYTES, Result, Template, TemplateId, Volume,
     VolumeError, Volumes,
 };
+use store::{Disk, DiskFile, OpenHow, RealDisk};
 
 const T: Mtime = Mtime {
     seconds: 0,
@@ -607,7 +609,10 @@ fn sharing_and_flushing_at_once_keep_pages_apart() {
         for thread in 0..2u64 {
             let (volume, stop) = (&volume, &stop);
             scope.spawn(move || {
-                while !stop.load(Ordering::Relaxed) {
+                let mut stopped = false;
+                while !stopped {
+                    // Once more after the end, so that all pages are there.
+                    stopped = stop.load(Ordering::Relaxed);
                     for page in 0..30 {
                         put(volume, ino, thread * 30 + page, page as u8 + 1);
                     }
@@ -615,8 +620,10 @@ fn sharing_and_flushing_at_once_keep_pages_apart() {
                 }
             });
         }
-        for _ in 0..60 {
-            volume.share().unwrap();
+        // Shares of what did not change since the last one do not count.
+        let mut bases = HashSet::new();
+        while bases.len() < 60 {
+            bases.insert(volume.share().unwrap());
         }
     });
     volume.flush().unwrap();
@@ -646,4 +653,67 @@ fn a_torn_volume_of_a_never_flushed_database_starts_anew() {
     put(&volume, ino, 0, 2);
     volume.flush().unwrap();
     assert_eq!(get(&open(dir.path(), 1).unwrap(), ino, 0), 2);
+}
+
+/// The real disk, which asks the volume how it is whenever a file gets its name.
+#[derive(Debug, Default)]
+struct Watched {
+    volume: OnceLock<Weak<Volume>>,
+    dirty: Mutex<Vec<bool>>,
+}
+
+impl Disk for Watched {
+    fn open(&self, path: &Path, how: OpenHow) -> io::Result<Arc<dyn DiskFile>> {
+        RealDisk.open(path, how)
+    }
+
+    fn create_directory(&self, path: &Path) -> io::Result<()> {
+        RealDisk.create_directory(path)
+    }
+
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        RealDisk.exists(path)
+    }
+
+    fn list(&self, directory: &Path) -> io::Result<Vec<String>> {
+        RealDisk.list(directory)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        if let Some(volume) = self.volume.get().and_then(Weak::upgrade) {
+            let dirty = volume.dirty() && !volume.is_exactly(volume.version());
+            self.dirty.lock().unwrap().push(dirty);
+        }
+        RealDisk.rename(from, to)
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        RealDisk.link(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        RealDisk.remove(path)
+    }
+
+    fn sync_directory(&self, path: &Path) -> io::Result<()> {
+        RealDisk.sync_directory(path)
+    }
+}
+
+#[test]
+fn what_a_flush_is_writing_is_not_durable_yet() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Arc::new(Watched::default());
+    let find = Box::new(|_| panic!("none is asked for"));
+    let volumes = Volumes::new(disk.clone(), folder.path(), None, 1, find);
+    let base = Base::template(Template::empty());
+    let volume = Arc::new(Volume::create(&volumes, id(1), &base).unwrap());
+    disk.volume.set(Arc::downgrade(&volume)).unwrap();
+    let ino = volume.create_file(Ino::ROOT, "f", 0o600, T).unwrap();
+    for n in 0..3 {
+        volume.write(ino, n, b"x", T).unwrap();
+        volume.flush().unwrap();
+        assert!(!volume.dirty() && volume.is_exactly(volume.version()));
+    }
+    assert_eq!(*disk.dirty.lock().unwrap(), [true; 3]);
 }

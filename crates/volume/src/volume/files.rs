@@ -244,6 +244,7 @@ impl Volume {
     /// [`VolumeError::Io`], [`VolumeError::Corrupt`]; the file is then as before.
     pub fn write(&self, ino: Ino, offset: u64, data: &[u8], mtime: Mtime) -> Result<usize> {
         let mut state = self.state.write();
+        self.volumes.wrote(data.len() as u64);
         let disk = self.volumes.short_disk();
         let end = offset.saturating_add(data.len() as u64);
         let written = match state.check_growth(disk, ino, end) {

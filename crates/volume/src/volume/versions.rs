@@ -29,6 +29,12 @@ struct Plan {
 /// without asking the file system for room.
 const FREE_SLOTS_KEPT: usize = 64;
 
+/// Calls of the file system in one step of giving room back: each may take milliseconds.
+const GIVE_BACK_RUNS: usize = 16;
+
+/// The same within a flush, which others wait for.
+const FLUSH_RUNS: usize = 4;
+
 impl Volume {
     /// Makes everything written so far durable as one version, and returns its number. Writes that go
     /// on meanwhile belong to the next version. Without changes since the last flush it does nothing.
@@ -58,7 +64,8 @@ impl Volume {
         {
             journal.release(self.id.get(), Position::from_number(applied + 1));
         }
-        self.give_back(&frozen)?;
+        self.owe_room(frozen);
+        self.give_back_runs(FLUSH_RUNS)?;
         Ok(version)
     }
 
@@ -123,6 +130,7 @@ impl Volume {
         }
         let pending = state.pages.slots.begin_flush();
         state.changed = false;
+        state.flushing = true;
         Ok(Some(Plan {
             frozen: state.frozen.clone(),
             snapshot: state.snapshot(),
@@ -187,6 +195,7 @@ impl Volume {
         written: Result<(), WriteFailed>,
     ) -> Result<()> {
         let mut state = self.state.write();
+        state.flushing = false;
         match written {
             Ok(()) => {
                 state.pages.slots.flush_done(pending);
@@ -213,28 +222,68 @@ impl Volume {
         }
     }
 
-    /// Gives the file system back the room of what no durable version refers to: all free slots of new
-    /// layers, and those of the own file beyond what the next writes are likely to take. The first time
-    /// after opening, what a crash left too.
-    fn give_back(&self, frozen: &[Frozen]) -> Result<()> {
-        for frozen in frozen {
-            if let Some(own) = &frozen.snapshot.own {
-                own.punch(&frozen.free)?;
-            }
+    /// Notes the slots of new layers that nothing refers to, whose room is to be given back.
+    fn owe_room(&self, frozen: Vec<Frozen>) {
+        let free = frozen.into_iter().filter_map(|frozen| {
+            let own = frozen.snapshot.own.clone()?;
+            let runs = frozen.free.chunk_by(|a, b| a + 1 == *b);
+            Some((own, runs.map(<[u32]>::to_vec).collect()))
+        });
+        self.owed_room.lock().extend(free);
+    }
+
+    /// Gives the file system back some of the room of what no durable version refers to: free slots of
+    /// new layers, and those of the own file beyond what the next writes are likely to take. The first
+    /// time after opening, what a crash left too. One step, of [`GIVE_BACK_RUNS`] calls of the file
+    /// system, during which no version is written: whether there is more. It can wait, but should be
+    /// done before the volume is closed.
+    ///
+    /// # Errors
+    /// [`VolumeError::Io`]; nothing is lost but room.
+    pub fn give_back(&self) -> Result<bool> {
+        let _held = self.slots_held.lock();
+        self.give_back_runs(GIVE_BACK_RUNS)
+    }
+
+    /// A step of [`give_back`](Self::give_back), for who holds `slots_held`.
+    fn give_back_runs(&self, runs_max: usize) -> Result<bool> {
+        let mut calls = 0;
+        while calls < runs_max {
+            let (own, run) = {
+                let mut owed = self.owed_room.lock();
+                let Some((own, runs)) = owed.last_mut() else {
+                    break;
+                };
+                let own = Arc::clone(own);
+                match runs.pop() {
+                    Some(run) => (own, run),
+                    None => {
+                        owed.pop();
+                        continue;
+                    }
+                }
+            };
+            own.punch(&run)?;
+            calls += 1;
         }
-        let (own, surplus) = {
+        if calls == runs_max {
+            return Ok(true);
+        }
+        let (own, kept, surplus) = {
             let mut state = self.state.write();
             state.pages.cut_leftover()?;
             let Some(own) = state.pages.own.clone() else {
-                return Ok(());
+                return Ok(false);
             };
             let kept = FREE_SLOTS_KEPT.max(state.pages.slots.live() as usize / 4);
-            (own, state.pages.slots.surplus(kept))
+            (own, kept, state.pages.slots.surplus(kept, runs_max - calls))
         };
         // Without the lock, for it takes long. Only who holds `slots_held` exchanges the file.
         let punched = own.punch(&surplus);
-        self.state.write().pages.slots.punched(&surplus);
-        punched
+        let mut state = self.state.write();
+        state.pages.slots.punched(&surplus);
+        punched?;
+        Ok(state.pages.slots.has_surplus(kept))
     }
 }
 
