@@ -51,6 +51,10 @@ impl Volume {
     /// [`VolumeError::NoSpace`], [`VolumeError::Io`], [`VolumeError::Corrupt`]: it is as before then.
     /// Otherwise as [`Volume::flush`].
     pub fn merge_layers(&self) -> Result<()> {
+        // What a failed share began is finished first.
+        if !self.state.read().frozen.is_empty() {
+            self.flush()?;
+        }
         {
             let _held = self.slots_held.lock();
             let mut state = self.state.write();
