@@ -103,6 +103,15 @@ impl PagesFile {
         Ok(())
     }
 
+    /// Gives the room beyond `pages` pages back, if there is more.
+    pub(crate) fn cut(&self, pages: u32) -> Result<()> {
+        let failed = |source| VolumeError::io("cut", &self.path, source);
+        if self.file.len().map_err(failed)? > offset(pages) {
+            self.file.set_len(offset(pages)).map_err(failed)?;
+        }
+        Ok(())
+    }
+
     pub(crate) fn sync(&self) -> Result<()> {
         let failed = |source| VolumeError::io("sync", &self.path, source);
         self.file.sync_data().map_err(failed)?;

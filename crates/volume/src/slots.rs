@@ -127,6 +127,11 @@ impl Slots {
         self.taken += pending.taken;
     }
 
+    /// Slots ever taken: nothing refers to any beyond.
+    pub(crate) fn count(&self) -> u32 {
+        self.count
+    }
+
     pub(crate) fn live(&self) -> u32 {
         self.live
     }

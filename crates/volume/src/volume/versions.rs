@@ -225,9 +225,11 @@ impl Volume {
         }
         // Under the lock: nobody may take a slot while its room is given back.
         let mut state = self.state.write();
+        // A process that ended before it had flushed may have left more than there are slots.
         let Some(own) = state.pages.own.clone() else {
-            return Ok(());
+            return self.volumes.remove_file(&state.pages.own_path);
         };
+        own.cut(state.pages.slots.count())?;
         let kept = FREE_SLOTS_KEPT.max(state.pages.slots.live() as usize / 4);
         let surplus = state.pages.slots.surplus(kept);
         own.punch(&surplus)
