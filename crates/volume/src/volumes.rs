@@ -32,6 +32,8 @@ pub struct Volumes {
     generation: u64,
     templates: Box<FindTemplate>,
     layers: Mutex<HashMap<LayerId, Weak<Base>>>,
+    /// Whether the names in the directory are known to be durable.
+    names_settled: Mutex<bool>,
 }
 
 impl fmt::Debug for Volumes {
@@ -61,6 +63,7 @@ impl Volumes {
             generation,
             templates,
             layers: Mutex::default(),
+            names_settled: Mutex::new(false),
         })
     }
 
@@ -108,9 +111,9 @@ impl Volumes {
     /// [`VolumeError::Io`] if a file cannot be removed; call again to finish.
     pub fn remove_layer(&self, layer: LayerId) -> Result<()> {
         self.layers.lock().remove(&layer);
-        store::remove_sealed(&*self.disk, &self.layer_path(layer))
-            .map_err(VolumeError::from_write)?;
-        self.remove_file(&self.pages_path(layer.origin, layer.epoch))
+        // First, so that the sync of the directory that follows the other is one of both.
+        self.remove_file(&self.pages_path(layer.origin, layer.epoch))?;
+        store::remove_sealed(&*self.disk, &self.layer_path(layer)).map_err(VolumeError::from_write)
     }
 
     /// The base that a layer is over, read from its file.
@@ -177,7 +180,26 @@ impl Volumes {
         payload: &[u8],
     ) -> Result<(), store::SealedError> {
         let (kind, format) = (manifest::VOLUME_KIND, manifest::FORMAT);
-        store::write_sealed(&*self.disk, path, kind, format, owner.get(), payload)
+        store::write_sealed(&*self.disk, path, kind, format, owner.get(), payload).inspect_err(
+            |error| {
+                if matches!(error, store::SealedError::NotDurable { .. }) {
+                    *self.names_settled.lock() = false;
+                }
+            },
+        )
+    }
+
+    /// Makes the names in the directory durable, unless they are known to be. A manifest that is there may
+    /// have been renamed by a process that ended before it had synced that, or failed to: who takes it for
+    /// the durable version, and overwrites what only the one before refers to, must see to it first.
+    pub(crate) fn settle_names(&self) -> Result<()> {
+        let mut settled = self.names_settled.lock();
+        if !*settled {
+            let synced = self.disk.sync_directory(&self.directory);
+            synced.map_err(|source| VolumeError::io("sync", &self.directory, source))?;
+            *settled = true;
+        }
+        Ok(())
     }
 
     pub(crate) fn disk(&self) -> &Arc<dyn Disk> {
