@@ -23,13 +23,16 @@ impl VolumeWorkload {
     ) -> Result<(), Broken> {
         let bytes = *self
             .random
-            .pick(&[0, 90, 90, 700, 700, 3_000, 9_000, 40_000, 300_000]);
+            .pick(&[0, 90, 90, 700, 700, 3_000, 9_000, 40_000, 500_000]);
         let bytes = self.random.within(bytes / 2..=bytes) as usize;
         let data = self.random.bytes(bytes);
         let mut rest = &data[..];
         loop {
             let (_, used) = database.model.now.log_end;
-            if used == SEGMENT_BYTES && !self.next_segment(database, notes)? {
+            // A segment that is full is synced before the next one is begun, and so before it is recycled.
+            if used == SEGMENT_BYTES
+                && !(self.sync_log(database, notes)? && self.next_segment(database, notes)?)
+            {
                 return self.end_backend(database, notes);
             }
             let (segment, used) = database.model.now.log_end;

@@ -10,8 +10,8 @@ pub(super) type LogEnd = (u64, u64);
 
 /// The directory of the log.
 pub(super) const LOG: &str = "/pg_wal";
-/// Segments are short, so that histories have many.
-pub(super) const SEGMENT_BYTES: u64 = 16 * PAGE_BYTES as u64;
+/// Segments are short, so that histories have many, but longer than what is gathered without a sync.
+pub(super) const SEGMENT_BYTES: u64 = 40 * PAGE_BYTES as u64;
 
 type Page = [u8; PAGE_BYTES];
 
