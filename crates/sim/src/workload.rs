@@ -2,6 +2,7 @@
 
 mod disk_names;
 mod journal;
+mod volume;
 
 use std::fmt;
 
@@ -11,6 +12,7 @@ use crate::disk::DiskCounts;
 use crate::history::Notes;
 use disk_names::DiskNames;
 use journal::JournalWorkload;
+use volume::VolumeWorkload;
 
 /// A broken promise, in words.
 #[derive(Debug)]
@@ -35,16 +37,19 @@ pub enum WorkloadKind {
     DiskNames,
     /// Databases append to the node's journal.
     Journal,
+    /// Volumes are written, flushed, shared and removed, with the journal.
+    Volume,
 }
 
 impl WorkloadKind {
     /// Every workload.
-    pub const ALL: [Self; 2] = [Self::DiskNames, Self::Journal];
+    pub const ALL: [Self; 3] = [Self::DiskNames, Self::Journal, Self::Volume];
 
     pub(crate) fn start(self, seed: u64) -> Box<dyn Workload> {
         match self {
             Self::DiskNames => Box::new(DiskNames::new(seed)),
             Self::Journal => Box::new(JournalWorkload::new(seed)),
+            Self::Volume => Box::new(VolumeWorkload::new(seed)),
         }
     }
 }
@@ -54,6 +59,7 @@ impl fmt::Display for WorkloadKind {
         f.write_str(match self {
             Self::DiskNames => "disk-names",
             Self::Journal => "journal",
+            Self::Volume => "volume",
         })
     }
 }

@@ -39,6 +39,11 @@ fn journal() {
 }
 
 #[test]
+fn volume() {
+    histories_of(WorkloadKind::Volume);
+}
+
+#[test]
 fn a_history_runs_the_same_every_time() {
     for workload in WorkloadKind::ALL {
         let history = History {

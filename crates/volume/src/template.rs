@@ -46,15 +46,20 @@ impl Template {
     /// [`VolumeError::NotFound`] if there is none, [`VolumeError::Corrupt`] if its files are not what
     /// was written, [`VolumeError::Io`] if they cannot be read.
     pub fn open(directory: &Path) -> Result<Arc<Self>> {
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        Self::open_on(&disk, directory)
+    }
+
+    /// As [`Self::open`], from a disk of the caller's choice. Templates are made once a machine and never
+    /// written again: they are only written to the real one.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_on(disk: &Arc<dyn Disk>, directory: &Path) -> Result<Arc<Self>> {
         let path = directory.join(MANIFEST_NAME);
-        let payload = store::read_sealed(
-            &store::RealDisk,
-            &path,
-            manifest::TEMPLATE_KIND,
-            manifest::FORMAT,
-            0,
-        )
-        .map_err(|error| VolumeError::from_read(&path, error))?;
+        let payload =
+            store::read_sealed(&**disk, &path, manifest::TEMPLATE_KIND, manifest::FORMAT, 0)
+                .map_err(|error| VolumeError::from_read(&path, error))?;
         let TemplateManifest {
             id,
             page_count,
@@ -64,7 +69,7 @@ impl Template {
         let pages = match page_count {
             0 => None,
             _ => Some(PagesFile::open(
-                &real_disk(),
+                disk,
                 &directory.join(PAGES_NAME),
                 OpenHow::Read,
                 page_count,
@@ -130,11 +135,6 @@ impl Template {
             .expect("BUG: a template page of a template without pages");
         pages.read(slot, crc, page)
     }
-}
-
-/// Templates are made once a machine and never written again: they are not for simulated disks.
-fn real_disk() -> Arc<dyn Disk> {
-    Arc::new(RealDisk)
 }
 
 /// Writes `tree`, whose pages `read` reads, as the template `id` into the new directory `directory`.

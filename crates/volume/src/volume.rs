@@ -161,6 +161,7 @@ impl Volume {
     /// later generation wrote them, and what finding its base gives.
     pub fn open(volumes: &Arc<Volumes>, id: DatabaseId) -> Result<Self> {
         let path = volumes.manifest_path(id);
+        volumes.settle_names()?;
         let (header, payload) = volumes.read_manifest(&path, id)?;
         if header.generation > volumes.generation() {
             return Err(VolumeError::Fenced {

@@ -41,6 +41,8 @@ pub struct Volumes {
     watched_bytes: AtomicU64,
     /// Bytes written since the disk was looked at.
     written: AtomicU64,
+    /// Whether the names in the directory are known to be durable.
+    names_settled: Mutex<bool>,
 }
 
 /// Bytes that are written before the disk's free bytes are asked for again.
@@ -84,6 +86,7 @@ impl Volumes {
             shortages: AtomicU64::new(0),
             watched_bytes: AtomicU64::new(0),
             written: AtomicU64::new(0),
+            names_settled: Mutex::new(false),
         })
     }
 
@@ -174,9 +177,9 @@ impl Volumes {
     /// [`VolumeError::Io`] if a file cannot be removed; call again to finish.
     pub fn remove_layer(&self, layer: LayerId) -> Result<()> {
         self.layers.lock().remove(&layer);
-        store::remove_sealed(&*self.disk, &self.layer_path(layer))
-            .map_err(VolumeError::from_write)?;
-        self.remove_file(&self.pages_path(layer.origin, layer.epoch))
+        // First, so that the sync of the directory that follows the other is one of both.
+        self.remove_file(&self.pages_path(layer.origin, layer.epoch))?;
+        store::remove_sealed(&*self.disk, &self.layer_path(layer)).map_err(VolumeError::from_write)
     }
 
     /// The base that a layer is over, read from its file.
@@ -242,7 +245,26 @@ impl Volumes {
         payload: &[u8],
     ) -> Result<(), store::SealedError> {
         let (kind, format) = (manifest::VOLUME_KIND, manifest::FORMAT);
-        store::write_sealed(&*self.disk, path, kind, format, owner.get(), payload)
+        store::write_sealed(&*self.disk, path, kind, format, owner.get(), payload).inspect_err(
+            |error| {
+                if matches!(error, store::SealedError::NotDurable { .. }) {
+                    *self.names_settled.lock() = false;
+                }
+            },
+        )
+    }
+
+    /// Makes the names in the directory durable, unless they are known to be. A manifest that is there may
+    /// have been renamed by a process that ended before it had synced that, or failed to: who takes it for
+    /// the durable version, and overwrites what only the one before refers to, must see to it first.
+    pub(crate) fn settle_names(&self) -> Result<()> {
+        let mut settled = self.names_settled.lock();
+        if !*settled {
+            let synced = self.disk.sync_directory(&self.directory);
+            synced.map_err(|source| VolumeError::io("sync", &self.directory, source))?;
+            *settled = true;
+        }
+        Ok(())
     }
 
     pub(crate) fn disk(&self) -> &Arc<dyn Disk> {

@@ -717,3 +717,33 @@ fn what_a_flush_is_writing_is_not_durable_yet() {
     }
     assert_eq!(*disk.dirty.lock().unwrap(), [true; 3]);
 }
+
+#[test]
+fn what_an_ended_process_had_not_flushed_takes_no_room_after_a_flush() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = || {
+        let file = fs::metadata(dir.path().join("0000000000000001.0.pages"));
+        file.map_or(0, |file| file.len())
+    };
+    let volume = new(dir.path(), 1);
+    put(&volume, file(&volume, "a"), 9, 1);
+    drop(volume);
+    assert_eq!(bytes(), PAGE_BYTES as u64);
+    let volume = new(dir.path(), 1);
+    file(&volume, "b");
+    volume.flush().unwrap();
+    assert_eq!(bytes(), 0);
+    let ino = file(&volume, "c");
+    put(&volume, ino, 0, 1);
+    volume.flush().unwrap();
+    for page in 0..300 {
+        put(&volume, ino, page, 2);
+    }
+    drop(volume);
+    assert_eq!(bytes(), 301 * PAGE_BYTES as u64);
+    let volume = open(dir.path(), 1).unwrap();
+    put(&volume, ino, 0, 3);
+    volume.flush().unwrap();
+    assert_eq!(bytes(), 2 * PAGE_BYTES as u64);
+    assert_eq!(get(&volume, ino, 0), 3);
+}

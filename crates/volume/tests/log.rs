@@ -130,6 +130,31 @@ fn what_was_synced_is_there_and_the_rest_is_not() {
 }
 
 #[test]
+fn what_was_replayed_does_not_go_to_the_journal_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let process = start(folder.path(), 1);
+    let volume = process.create(1);
+    let ino = log(&volume);
+    volume.flush().unwrap();
+    write(&volume, ino, 0, b"once");
+    volume.sync(ino).unwrap();
+    process.sync();
+    drop((volume, process));
+    let process = start(folder.path(), 2);
+    let volume = process.open(1);
+    let ino = volume.resolve(&format!("/pg_wal/{SEGMENT}")).unwrap();
+    volume.sync(ino).unwrap();
+    assert_eq!(process.journal.entries(1).unwrap().len(), 1);
+    write(&volume, ino, 0, b"once and more");
+    volume.sync(ino).unwrap();
+    let entries = process.journal.entries(1).unwrap();
+    assert_eq!(entries.len(), 2);
+    let (old, new) = (entries[0].payload.len(), entries[1].payload.len());
+    // The page is not known to this process: it goes there whole, and nothing else.
+    assert!(new < old + PAGE_BYTES, "{old} bytes, then {new}");
+}
+
+#[test]
 fn a_database_without_a_version_is_its_base_and_its_log() {
     let folder = tempfile::tempdir().unwrap();
     {

@@ -103,6 +103,22 @@ impl FaultyDisk {
         self.state.lock().len_of(path)
     }
 
+    /// Bytes of the medium that a file takes.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::NotFound`] and the like.
+    pub fn room_of(&self, path: &Path) -> io::Result<u64> {
+        self.state.lock().room_of(path)
+    }
+
+    /// Reads from a file as a process does, without a fault; returns the bytes read.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::NotFound`] and the like.
+    pub fn peek(&self, path: &Path, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.state.lock().peek(path, buffer, offset)
+    }
+
     /// The names that a process sees in a directory, ascending, without a fault.
     ///
     /// # Errors

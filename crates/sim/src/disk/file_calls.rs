@@ -110,6 +110,23 @@ impl State {
         self.len(node)
     }
 
+    /// Bytes of the medium that a file takes.
+    pub(crate) fn room_of(&mut self, path: &Path) -> io::Result<u64> {
+        let node = self.existing_file(path)?;
+        Ok(self.file(node)?.blocks() * BLOCK_BYTES)
+    }
+
+    /// What a process reads of a file, if nothing fails.
+    pub(crate) fn peek(
+        &mut self,
+        path: &Path,
+        buffer: &mut [u8],
+        offset: u64,
+    ) -> io::Result<usize> {
+        let node = self.existing_file(path)?;
+        Ok(self.file(node)?.read(buffer, offset))
+    }
+
     pub(crate) fn names_in(&self, directory: &Path) -> io::Result<Vec<String>> {
         Ok(self.names.list(self.directory(directory)?))
     }

@@ -155,6 +155,8 @@ impl Volume {
             }
             state.applied = position;
         }
+        // The journal has it.
+        state.wal.handed_over();
         Ok(())
     }
 }
