@@ -114,6 +114,10 @@ async fn save(
     let (upkeep, settings_hash) = (slot.upkeep, slot.settings_hash);
     let parameters = slot.parameters.clone();
     let backend = slot.backend.as_mut().ok_or_else(no_backend)?;
+    backend
+        .trim(&current.image)
+        .await
+        .map_err(|error| start_error(&error))?;
     let wal_position = wal_position(backend).await?;
     match node.engine.save(backend, &current.image) {
         Ok(bytes) => Ok(Some(Saved {
@@ -155,7 +159,6 @@ async fn keep(node: &Arc<Node>, volume: &Arc<Volume>, saved: Option<Saved>) -> R
             fingerprint: node.engine.fingerprint(),
             version: version.get(),
             wal_position: saved.wal_position,
-            saved_bytes: saved.bytes.len(),
             name: saved.name,
             upkeep: saved.upkeep,
             settings_hash: saved.settings_hash,

@@ -2,8 +2,7 @@
 //!
 //! A folder with one file a database, `ID.image`: sealed, so that a damaged one is refused, and written
 //! without waiting for the disk, since all of it can be made anew by booting. The payload: the length
-//! of the particulars (u32), the particulars as JSON, and what [`engine::Engine::save`] gave,
-//! compressed by zstd.
+//! of the particulars (u32), the particulars as JSON, and what [`engine::Engine::save`] gave.
 //!
 //! An image is used for exactly the state that it was taken of: the build of the engine, the database,
 //! and the version of the volume, with nothing of the journal replayed over it.
@@ -23,11 +22,6 @@ use crate::upkeep::Upkeep;
 const KIND: [u8; 8] = *b"hibernat";
 const FORMAT_VERSION: u16 = 1;
 const ENDING: &str = "image";
-/// Of zstd: the fastest that still finds most of it. An image of 855 kB becomes 240 kB, in 2 ms, and
-/// is itself again in 0.6 ms.
-const LEVEL: i32 = 1;
-/// Most bytes that a saved backend may claim to be.
-const SAVED_BYTES_MAX: usize = 2 << 30;
 
 /// What belongs to a saved backend.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,8 +32,6 @@ pub(crate) struct Particulars {
     pub(crate) version: u64,
     /// LSN after the last byte of WAL.
     pub(crate) wal_position: u64,
-    /// Bytes that the engine saved.
-    pub(crate) saved_bytes: usize,
     /// The name that the catalog has.
     pub(crate) name: String,
     pub(crate) upkeep: Upkeep,
@@ -52,8 +44,15 @@ pub(crate) struct Particulars {
 /// An image as it was read.
 pub(crate) struct Hibernated {
     pub(crate) particulars: Particulars,
+    payload: Vec<u8>,
+    saved_at: usize,
+}
+
+impl Hibernated {
     /// What the engine saved.
-    pub(crate) saved: Vec<u8>,
+    pub(crate) fn saved(&self) -> &[u8] {
+        &self.payload[self.saved_at..]
+    }
 }
 
 /// The images of a data directory.
@@ -88,11 +87,10 @@ impl Images {
         saved: &[u8],
     ) -> Result<(), String> {
         let particulars = serde_json::to_vec(particulars).map_err(|error| error.to_string())?;
-        let saved = zstd::bulk::compress(saved, LEVEL).map_err(|error| error.to_string())?;
         let mut payload = Vec::with_capacity(4 + particulars.len() + saved.len());
         payload.extend_from_slice(&(particulars.len() as u32).to_le_bytes());
         payload.extend_from_slice(&particulars);
-        payload.extend_from_slice(&saved);
+        payload.extend_from_slice(saved);
         let path = self.path(id);
         let before = fs::metadata(&path).map_or(0, |file| file.len());
         store::write_sealed_cache(&RealDisk, &path, KIND, FORMAT_VERSION, id.get(), &payload)
@@ -125,7 +123,7 @@ impl Images {
                 return None;
             }
         };
-        let found = parse(&payload, fingerprint, version);
+        let found = parse(payload, fingerprint, version);
         if found.is_none() {
             self.remove(id);
         }
@@ -188,18 +186,16 @@ fn remove_file(path: &Path) -> io::Result<()> {
 }
 
 /// The image in a file's payload, if it is of this build and version.
-fn parse(payload: &[u8], fingerprint: u64, version: u64) -> Option<Hibernated> {
+fn parse(payload: Vec<u8>, fingerprint: u64, version: u64) -> Option<Hibernated> {
     let (len, rest) = payload.split_first_chunk::<4>()?;
-    let (particulars, saved) = rest.split_at_checked(u32::from_le_bytes(*len) as usize)?;
-    let particulars: Particulars = serde_json::from_slice(particulars).ok()?;
-    let fits = particulars.fingerprint == fingerprint
-        && particulars.version == version
-        && particulars.saved_bytes <= SAVED_BYTES_MAX;
-    if !fits {
-        return None;
-    }
-    let saved = zstd::bulk::decompress(saved, particulars.saved_bytes).ok()?;
-    Some(Hibernated { particulars, saved })
+    let len = u32::from_le_bytes(*len) as usize;
+    let particulars: Particulars = serde_json::from_slice(rest.get(..len)?).ok()?;
+    let fits = particulars.fingerprint == fingerprint && particulars.version == version;
+    fits.then_some(Hibernated {
+        particulars,
+        saved_at: 4 + len,
+        payload,
+    })
 }
 
 #[cfg(test)]
@@ -212,7 +208,6 @@ mod tests {
             fingerprint: 3,
             version,
             wal_position: 11,
-            saved_bytes: 5,
             name: "x".to_owned(),
             upkeep: Upkeep::default(),
             settings_hash: 12,
@@ -231,7 +226,7 @@ mod tests {
         let found = |id, fingerprint, at| images.find(id, fingerprint, at).is_some();
         images.keep(id(1), &particulars(5), b"saved").unwrap();
         let image = images.find(id(1), 3, 5).unwrap();
-        assert_eq!(image.saved, b"saved");
+        assert_eq!(image.saved(), b"saved");
         assert_eq!(image.particulars, particulars(5));
         assert!(!found(id(2), 3, 5));
         // One that does not fit is thrown away.

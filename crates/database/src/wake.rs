@@ -242,7 +242,7 @@ async fn resume(
     let base = &node.current.image;
     let resuming = node
         .engine
-        .resume(base, &image.saved, Arc::clone(volume), limits);
+        .resume(base, image.saved(), Arc::clone(volume), limits);
     match resuming.await {
         Ok(backend) => Some(Woken {
             backend,

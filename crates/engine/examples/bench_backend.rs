@@ -60,10 +60,12 @@ async fn fork(ground: &Ground, rounds: usize) {
     report("second answer", &mut second);
 }
 
-/// Small databases that are saved, dropped and continued.
+/// Small databases that are saved, dropped and continued, and then asked for a row by its key.
 async fn hibernate(ground: &Ground, rounds: usize) {
-    let [mut saved, mut resumed, mut answered, mut second] = [const { Vec::new() }; 4];
+    let [mut saved, mut resumed, mut answered, mut both, mut second] = [const { Vec::new() }; 5];
     let mut bytes = Vec::new();
+    let mut trimmed = Vec::new();
+    let mut evicted = 0;
     for _ in 0..rounds {
         let volume = ground.volume();
         let mut backend = ground.fork(&volume).await;
@@ -71,33 +73,49 @@ async fn hibernate(ground: &Ground, rounds: usize) {
             harness::run(&mut backend, statement).await;
         }
         let started = Instant::now();
+        evicted = backend.trim(&ground.image).await.unwrap();
+        trimmed.push(started.elapsed());
+        let started = Instant::now();
         bytes = ground.engine.save(&mut backend, &ground.image).unwrap();
         saved.push(started.elapsed());
         drop(backend);
         let started = Instant::now();
         let mut backend = ground.resume(&bytes, &volume).await.unwrap();
-        resumed.push(started.elapsed());
-        for samples in [&mut answered, &mut second] {
-            let started = Instant::now();
-            harness::run(&mut backend, "SELECT count(*) FROM orders").await;
-            samples.push(started.elapsed());
-        }
+        let woken = started.elapsed();
+        harness::run(&mut backend, BY_KEY).await;
+        let total = started.elapsed();
+        resumed.push(woken);
+        answered.push(total.saturating_sub(woken));
+        both.push(total);
+        let started = Instant::now();
+        harness::run(&mut backend, BY_KEY).await;
+        second.push(started.elapsed());
     }
+    report("trim", &mut trimmed);
     report("save", &mut saved);
     report("resume", &mut resumed);
     report("first answer of a resumed backend", &mut answered);
+    report("resume and first answer", &mut both);
     report("second answer", &mut second);
-    println!("A saved backend: {} bytes.", bytes.len());
+    println!(
+        "A saved backend: {} bytes, {evicted} buffers evicted.",
+        bytes.len()
+    );
 }
 
-/// What a tenant of a small service has.
-const SMALL_DATABASE: [&str; 6] = [
+const BY_KEY: &str = "SELECT o.id, o.total, c.name FROM orders o JOIN customers c ON c.id = o.customer \
+     WHERE o.id = 77";
+
+/// What a tenant of a small service has, and asks often.
+const SMALL_DATABASE: [&str; 8] = [
     "CREATE TABLE customers (id serial PRIMARY KEY, name text NOT NULL, email text UNIQUE)",
     "CREATE TABLE orders (id serial PRIMARY KEY, customer int REFERENCES customers, total numeric, \
      at timestamptz DEFAULT now())",
     "INSERT INTO customers (name, email) SELECT 'c' || g, 'c' || g || '@example.com' \
      FROM generate_series(1, 100) g",
     "INSERT INTO orders (customer, total) SELECT 1 + g % 100, g FROM generate_series(1, 500) g",
+    BY_KEY,
+    "UPDATE orders SET total = 5 WHERE id = 2",
     "DISCARD ALL",
     "CHECKPOINT",
 ];

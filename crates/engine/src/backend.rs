@@ -1,10 +1,12 @@
 //! One running Postgres: bytes in, bytes out.
 
+mod trim;
 mod user;
 mod wal;
 
 pub use user::User;
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,6 +14,7 @@ use bytes::BytesMut;
 use volume::Volume;
 use wasmtime::{AsContextMut, Global, Store, TypedFunc, UpdateDeadline, Val};
 
+use crate::buffers::Buffers;
 use crate::engine::EngineInner;
 use crate::error::{BackendError, EngineError};
 use crate::files::{FileTable, Namespace, Scratch, StandardStreams};
@@ -24,7 +27,7 @@ use crate::memory::MemoryImage;
 use crate::module::MainModule;
 use crate::rewrite::START;
 use crate::state::HostState;
-use crate::{delta, saved};
+use crate::{delta, heap, saved};
 
 /// Limits of one backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,7 +192,7 @@ impl Backend {
             return Err(bad("it belongs to another image".to_owned()));
         }
         let bytes = saved.memory_bytes.max(base.memory.bytes().len());
-        let runs = delta::runs(saved.delta, bytes).map_err(bad)?;
+        let runs = delta::runs(&saved.delta, bytes).map_err(bad)?;
         let mut store = map(engine, base, &saved.state, bytes, volume, limits).await?;
         let memory = store.data().guest().memory.data_mut(&mut store);
         for (start, run) in runs {
@@ -298,8 +301,17 @@ impl Backend {
         let memory = host.guest().memory.data(&self.store);
         // Of an idle backend everything below the stack pointer is left over.
         let top = stack_pointer.i32().unwrap_or_default() as u32 as usize / 16 * 16;
-        let dead = top.saturating_sub(STACK_BYTES)..top;
-        Ok(saved::encode(base, forked, memory, dead, &state))
+        let stack = top.saturating_sub(STACK_BYTES)..top;
+        let symbols = &host.module.description.symbols;
+        let heap = heap::free(memory, symbols);
+        let buffers = Buffers::of(memory, symbols);
+        // In the order of their places: the buffers lie in one block of the heap.
+        let mut dead: Vec<Range<usize>> = std::iter::once(stack)
+            .chain(heap)
+            .chain(buffers.empty())
+            .collect();
+        dead.sort_by_key(|range| range.start);
+        Ok(saved::encode(base, forked, memory, &dead, &state))
     }
 
     fn state(&mut self) -> Result<HostState, EngineError> {

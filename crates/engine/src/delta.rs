@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 /// Unit of comparison.
-const WORD: usize = 8;
+pub(crate) const WORD: usize = 8;
 /// Equal words between two changed ones that are kept with them: the run costs less than another.
 const GAP_WORDS: usize = 1;
 

@@ -32,7 +32,7 @@ const HOST_STACK_BYTES: usize = 1 << 20;
 const EPOCH: Duration = Duration::from_millis(5);
 /// Raised whenever images of earlier builds must not be used: the settings of a boot, or the
 /// host's part of an image, changed.
-const IMAGE_VERSION: u32 = 4;
+const IMAGE_VERSION: u32 = 5;
 
 /// How an engine is opened.
 pub struct EngineOptions {
@@ -206,7 +206,8 @@ impl Engine {
     /// An idle backend as its differences from `base`, the image of the template that its volume
     /// was made from: bytes to keep while the database sleeps. The backend is not disturbed.
     ///
-    /// It must be outside a transaction, and what its sessions left behind be discarded. The bytes
+    /// It must be outside a transaction, and what its sessions left behind be discarded; after a
+    /// `CHECKPOINT` and [`Backend::trim`] they are a fraction as many. The bytes
     /// hold the tenant's data; they belong to this volume as it is now, to `base`, and to
     /// [`fingerprint`](Self::fingerprint), and carry no checksum.
     ///

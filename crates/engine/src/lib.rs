@@ -7,6 +7,7 @@
 //! bytes of the PostgreSQL protocol; it knows no sockets.
 
 mod backend;
+mod buffers;
 mod cache;
 mod codec;
 mod delta;
@@ -16,6 +17,7 @@ mod environment;
 mod errno;
 mod error;
 mod files;
+mod heap;
 mod host;
 mod image;
 mod initdb;

@@ -7,6 +7,7 @@
 //!    image.
 //! 3. Dropping the reservation unmaps everything that was ever mapped over it.
 
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 
@@ -237,8 +238,8 @@ impl Drop for MemoryImage {
 }
 
 /// The page-aligned ranges of `memory` that are not all zero, in order, neighbours joined.
-pub(crate) fn nonzero_runs(memory: &[u8]) -> Vec<std::ops::Range<usize>> {
-    let mut runs: Vec<std::ops::Range<usize>> = Vec::new();
+pub(crate) fn nonzero_runs(memory: &[u8]) -> Vec<Range<usize>> {
+    let mut runs: Vec<Range<usize>> = Vec::new();
     for (index, page) in memory.chunks(HOST_PAGE_BYTES).enumerate() {
         if page.iter().all(|byte| *byte == 0) {
             continue;

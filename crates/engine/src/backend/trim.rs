@@ -1,0 +1,79 @@
+//! Giving up what need not be kept while a backend is saved.
+
+use std::ops::Range;
+
+use wasmtime::{TypedFunc, Val};
+
+use super::{Backend, Busy, ended, enter};
+use crate::buffers::Buffers;
+use crate::delta::DeltaWriter;
+use crate::error::BackendError;
+use crate::image::Image;
+
+/// Bytes of difference up to which a buffer is kept: to place them costs less than to read the
+/// block again.
+const KEPT_BYTES_MAX: usize = 256;
+
+impl Backend {
+    /// Evicts the buffers whose blocks differ from those in the memory of `base`, if the data files
+    /// have the same: after a `CHECKPOINT` all of them. Whoever needs one reads it again. Returns
+    /// how many went.
+    ///
+    /// To be called before [`Engine::save`](crate::Engine::save), outside a transaction; inside one
+    /// nothing is done.
+    ///
+    /// # Errors
+    ///
+    /// [`BackendError`] if the backend ended; it must be dropped then.
+    pub async fn trim(&mut self, base: &Image) -> Result<usize, BackendError> {
+        let foreign = self.foreign_buffers(base);
+        if foreign.is_empty() || self.in_transaction().await? {
+            return Ok(0);
+        }
+        let begin: TypedFunc<(), ()> = self.export("StartTransactionCommand")?;
+        let evict: TypedFunc<(u32, u32), i32> = self.export("EvictUnpinnedBuffer")?;
+        let commit: TypedFunc<(), ()> = self.export("CommitTransactionCommand")?;
+        let guard = Busy::begin(&self.busy);
+        // Room for the answer whether the buffer had to be written.
+        let global = self.calls.stack_pointer;
+        let stack = global.get(&mut self.store);
+        let flushed = (stack.i32().unwrap_or_default() as u32).wrapping_sub(16);
+        global
+            .set(&mut self.store, Val::I32(flushed as i32))
+            .map_err(ended)?;
+        enter(&mut self.store);
+        begin.call_async(&mut self.store, ()).await.map_err(ended)?;
+        let mut evicted = 0;
+        for number in foreign {
+            // Postgres counts buffers from 1.
+            let gone = evict
+                .call_async(&mut self.store, (number + 1, flushed))
+                .await
+                .map_err(ended)?;
+            evicted += usize::from(gone != 0);
+        }
+        commit
+            .call_async(&mut self.store, ())
+            .await
+            .map_err(ended)?;
+        global.set(&mut self.store, stack).map_err(ended)?;
+        guard.end();
+        Ok(evicted)
+    }
+
+    /// The clean buffers that would make a saved backend larger.
+    fn foreign_buffers(&self, base: &Image) -> Vec<u32> {
+        let host = self.store.data();
+        let memory = host.guest().memory.data(&self.store);
+        let differs = |block: Range<usize>| {
+            let mut delta = DeltaWriter::default();
+            delta.compare(memory, base.memory.bytes(), block);
+            delta.finish().len() > KEPT_BYTES_MAX
+        };
+        Buffers::of(memory, &host.module.description.symbols)
+            .clean()
+            .filter(|(_, block)| differs(block.clone()))
+            .map(|(number, _)| number)
+            .collect()
+    }
+}
