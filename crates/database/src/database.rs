@@ -225,6 +225,8 @@ impl Database {
             volume_error(&error)
         })?;
         opened.set_bytes_max(node.options.limits.volume_bytes_max);
+        // In the background versions are written from half of that on.
+        opened.set_dirty_bytes_max(node.options.limits.dirty_bytes_max.saturating_mul(2));
         opened.set_relaxed(self.durability(node) == Durability::Relaxed);
         let opened = Arc::new(opened);
         self.settle_base(node, &opened)?;

@@ -96,6 +96,8 @@ struct State {
     changed: bool,
     /// A flush is under way: what it writes is in no durable version yet.
     flushing: bool,
+    /// Bytes of pages in no durable version at which a write waits for one.
+    dirty_bytes_max: u64,
     /// How many syncs of files other than the log were asked for, and how many of them the last
     /// durable version has met.
     syncs_asked: u64,
@@ -294,6 +296,7 @@ impl Volume {
             version: Version::default(),
             changed: false,
             flushing: false,
+            dirty_bytes_max: u64::MAX,
             syncs_asked: 0,
             syncs_met: 0,
             syncs_waived: 0,

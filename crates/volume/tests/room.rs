@@ -425,3 +425,31 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn who_writes_faster_than_versions_are_written_waits_for_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let volumes = Volumes::plain(directory.path());
+    let base = Base::template(Template::empty());
+    let volume = Volume::create(&volumes, DatabaseId::new(1).unwrap(), &base).unwrap();
+    let max = 64 * PAGE_BYTES as u64;
+    volume.set_dirty_bytes_max(max);
+    let ino = volume.create_file(Ino::ROOT, "f", 0o600, T).unwrap();
+    let page = [7; PAGE_BYTES];
+    for round in 0..10 {
+        for n in 0..50 {
+            let offset = n * PAGE_BYTES as u64;
+            volume.write(ino, offset, &page, T).unwrap();
+            assert!(volume.dirty_bytes() <= max + PAGE_BYTES as u64);
+        }
+        // Each page again, in no version and so in place; or else in a new one.
+        volume.flush().unwrap();
+        assert!(volume.version().get() > round);
+    }
+    for n in 0..1_000 {
+        let offset = n * PAGE_BYTES as u64;
+        volume.write(ino, offset, &page, T).unwrap();
+        assert!(volume.dirty_bytes() <= max + PAGE_BYTES as u64);
+    }
+    assert!(volume.version().get() > 20);
+}

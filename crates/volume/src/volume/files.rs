@@ -1,5 +1,7 @@
 //! What the engine's system calls ask of a volume: names, nodes, and the contents of files.
 
+use parking_lot::RwLockWriteGuard;
+
 use super::{State, Volume};
 use crate::contents::Contents;
 use crate::error::{Result, VolumeError};
@@ -243,8 +245,8 @@ impl Volume {
     /// [`VolumeError::NotFound`], [`VolumeError::IsDirectory`], [`VolumeError::NoSpace`],
     /// [`VolumeError::Io`], [`VolumeError::Corrupt`]; the file is then as before.
     pub fn write(&self, ino: Ino, offset: u64, data: &[u8], mtime: Mtime) -> Result<usize> {
-        let mut state = self.state.write();
         self.volumes.wrote(data.len() as u64);
+        let mut state = self.writable();
         let disk = self.volumes.short_disk();
         let end = offset.saturating_add(data.len() as u64);
         let written = match state.check_growth(disk, ino, end) {
@@ -260,6 +262,26 @@ impl Volume {
             state.noted(logged)?;
         }
         Ok(written)
+    }
+
+    /// The state to write in, once not too many pages are in no durable version: each page of one that is
+    /// written again takes new room until the next version. Who writes faster than versions are written in
+    /// the background waits for one here.
+    fn writable(&self) -> RwLockWriteGuard<'_, State> {
+        let state = self.state.write();
+        let taken = state.pages.slots.taken() * PAGE_BYTES as u64;
+        let max = match self.volumes.short_disk() {
+            Some(disk) => state.dirty_bytes_max.min(disk.reserve_bytes / 16),
+            None => state.dirty_bytes_max,
+        };
+        if taken <= max || state.broken.is_some() {
+            return state;
+        }
+        drop(state);
+        // The write itself finds out whether there is room, and whoever syncs whether versions can be
+        // written: the next flush fails likewise.
+        let _told_there = self.flush();
+        self.state.write()
     }
 
     /// Cuts a file, or lets it grow by zeros that take no room.

@@ -83,6 +83,11 @@ impl Volume {
             && state.pages.own_pages() == 0
     }
 
+    /// Sets how many bytes of pages may be in no durable version; a write beyond waits for a version.
+    pub fn set_dirty_bytes_max(&self, bytes_max: u64) {
+        self.state.write().dirty_bytes_max = bytes_max;
+    }
+
     /// Bytes of pages that the next flush has to make durable, at most.
     pub fn dirty_bytes(&self) -> u64 {
         self.state.read().pages.slots.taken() * PAGE_BYTES as u64
