@@ -28,7 +28,56 @@ async fn main() {
         fork(&ground, count).await;
     }
     if wanted("hibernate") {
-        hibernate(&ground, count).await;
+        hibernate(&ground, count, 0).await;
+        hibernate(&ground, count, 1).await;
+    }
+    if wanted("footprint") {
+        footprint(&ground, count).await;
+    }
+}
+
+/// What an awake backend of a small database holds while it is idle.
+async fn footprint(ground: &Ground, count: usize) {
+    let held = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let number = |name: &str| -> f64 {
+            let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+            line.split_whitespace().nth(1).unwrap().parse().unwrap()
+        };
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let descriptors = std::fs::read_dir("/proc/self/fd").unwrap().count();
+        [
+            number("RssAnon"),
+            number("VmPTE"),
+            maps.lines().count() as f64,
+            descriptors as f64,
+            number("Threads"),
+        ]
+    };
+    let volumes: Vec<_> = (0..count).map(|_| ground.volume()).collect();
+    let mut backends = Vec::new();
+    let before = held();
+    for volume in &volumes {
+        let mut backend = ground.fork(volume).await;
+        for statement in SMALL_DATABASE {
+            harness::run(&mut backend, statement).await;
+        }
+        backends.push(backend);
+    }
+    let each = |after: [f64; 5]| {
+        let mut each = after;
+        for (after, before) in each.iter_mut().zip(before) {
+            *after = (*after - before) / count as f64;
+        }
+        each
+    };
+    let [anonymous, tables, mappings, descriptors, threads] = each(held());
+    println!(
+        "An awake backend of {count}: {anonymous:.0} KiB, {tables:.0} KiB of page tables, \
+         {mappings:.2} mappings, {descriptors:.2} descriptors, {threads:.2} threads."
+    );
+    if std::env::var("MAPS").is_ok() {
+        println!("{}", std::fs::read_to_string("/proc/self/smaps").unwrap());
     }
 }
 
@@ -60,11 +109,14 @@ async fn fork(ground: &Ground, rounds: usize) {
     report("second answer", &mut second);
 }
 
-/// Small databases that are saved, dropped and continued, and then asked for a row by its key.
-async fn hibernate(ground: &Ground, rounds: usize) {
+/// Small databases that are saved, dropped and continued, and then asked for a row by its key; with
+/// so many spares at hand.
+async fn hibernate(ground: &Ground, rounds: usize, spares: usize) {
+    println!("With {spares} spares:");
     let [mut saved, mut resumed, mut answered, mut both, mut second] = [const { Vec::new() }; 5];
     let mut bytes = Vec::new();
     let mut trimmed = Vec::new();
+    let mut stocked = Vec::new();
     let mut evicted = 0;
     for _ in 0..rounds {
         let volume = ground.volume();
@@ -80,6 +132,9 @@ async fn hibernate(ground: &Ground, rounds: usize) {
         saved.push(started.elapsed());
         drop(backend);
         let started = Instant::now();
+        ground.engine.stock(&ground.image, spares).await.unwrap();
+        stocked.push(started.elapsed());
+        let started = Instant::now();
         let mut backend = ground.resume(&bytes, &volume).await.unwrap();
         let woken = started.elapsed();
         harness::run(&mut backend, BY_KEY).await;
@@ -93,6 +148,7 @@ async fn hibernate(ground: &Ground, rounds: usize) {
     }
     report("trim", &mut trimmed);
     report("save", &mut saved);
+    report("stock", &mut stocked);
     report("resume", &mut resumed);
     report("first answer of a resumed backend", &mut answered);
     report("resume and first answer", &mut both);

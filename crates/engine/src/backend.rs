@@ -1,5 +1,6 @@
 //! One running Postgres: bytes in, bytes out.
 
+mod fork;
 mod trim;
 mod user;
 mod wal;
@@ -14,6 +15,8 @@ use bytes::BytesMut;
 use volume::Volume;
 use wasmtime::{AsContextMut, Global, Store, TypedFunc, UpdateDeadline, Val};
 
+pub(crate) use fork::Spares;
+
 use crate::buffers::Buffers;
 use crate::engine::EngineInner;
 use crate::error::{BackendError, EngineError};
@@ -25,9 +28,10 @@ use crate::host::{
 use crate::image::Image;
 use crate::memory::MemoryImage;
 use crate::module::MainModule;
+use crate::pagemap::own_pages;
 use crate::rewrite::START;
 use crate::state::HostState;
-use crate::{delta, heap, saved};
+use crate::{heap, saved};
 
 /// Limits of one backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,15 +138,8 @@ impl Backend {
         limits: BackendLimits,
     ) -> Result<Self, BackendError> {
         let scratch = Arc::new(Scratch::new());
-        let host = host(
-            engine,
-            engine.postgres(),
-            volume,
-            scratch,
-            StandardStreams::Log,
-            limits,
-            None,
-        );
+        let files = files(engine, Some(volume), scratch, StandardStreams::Log);
+        let host = host(engine, engine.postgres(), files, limits, None);
         let mut store = instantiate(engine, host).await.map_err(start_error)?;
         cold_start(&mut store).await.map_err(start_error)?;
         let arguments: Vec<&str> = ARGUMENTS.into_iter().chain([database]).collect();
@@ -164,69 +161,6 @@ impl Backend {
             .await
             .map_err(start_error)?;
         Self::new(store).map_err(start_error)
-    }
-
-    /// Continues an image over a volume that equals its template.
-    pub(crate) async fn fork(
-        engine: &Arc<EngineInner>,
-        image: &Image,
-        volume: Arc<Volume>,
-        limits: BackendLimits,
-    ) -> Result<Self, BackendError> {
-        let bytes = image.memory.bytes().len();
-        let store = map(engine, image, &image.state, bytes, volume, limits).await?;
-        Self::restored(store, &image.state).await
-    }
-
-    /// Continues a saved backend over a volume that equals the one it was saved on.
-    pub(crate) async fn resume(
-        engine: &Arc<EngineInner>,
-        base: &Image,
-        saved: &[u8],
-        volume: Arc<Volume>,
-        limits: BackendLimits,
-    ) -> Result<Self, BackendError> {
-        let bad = |reason: String| BackendError::Start(format!("its saved state: {reason}"));
-        let saved = saved::decode(saved).map_err(bad)?;
-        if saved.image != base.id {
-            return Err(bad("it belongs to another image".to_owned()));
-        }
-        let bytes = saved.memory_bytes.max(base.memory.bytes().len());
-        let runs = delta::runs(&saved.delta, bytes).map_err(bad)?;
-        let mut store = map(engine, base, &saved.state, bytes, volume, limits).await?;
-        let memory = store.data().guest().memory.data_mut(&mut store);
-        for (start, run) in runs {
-            memory[start..start + run.len()].copy_from_slice(run);
-        }
-        Self::restored(store, &saved.state).await
-    }
-
-    /// A backend whose memory is in place: everything else of its state is put back.
-    async fn restored(mut store: Store<Host>, state: &HostState) -> Result<Self, BackendError> {
-        let guest = store.data().guest();
-        let module = Arc::clone(&store.data().module);
-        for (name, value) in module
-            .description
-            .mutable_globals
-            .iter()
-            .zip(&state.globals)
-        {
-            let global = guest.instance.get_global(&mut store, name);
-            let global = global.ok_or_else(|| BackendError::Start(format!("no {name}")))?;
-            global
-                .set(&mut store, Val::I32(*value as i32))
-                .map_err(start_error)?;
-        }
-        crate::host::restore(&mut store, &state.libraries)
-            .await
-            .map_err(start_error)?;
-        let host = store.data_mut();
-        host.umask = state.umask;
-        // Its signal is early at worst, which Postgres bears; one that never came it would not.
-        host.timer.fired = state.timer_armed;
-        let mut backend = Self::new(store).map_err(start_error)?;
-        backend.reseed().await?;
-        Ok(backend)
     }
 
     fn new(mut store: Store<Host>) -> wasmtime::Result<Self> {
@@ -284,11 +218,7 @@ impl Backend {
             .map_err(|error| EngineError::Image(error.to_string()))?;
         let mut id = [0; 16];
         host.environment.random(&mut id);
-        Ok(Image {
-            id,
-            memory: Arc::new(memory),
-            state,
-        })
+        Ok(Image::new(id, memory, state))
     }
 
     /// This backend as its differences from `base`; it must be as for [`image`](Self::image), but
@@ -299,6 +229,16 @@ impl Backend {
         let host = self.store.data();
         let forked = matches!(&host.mapped, Some(image) if Arc::ptr_eq(image, &base.memory));
         let memory = host.guest().memory.data(&self.store);
+        let own = forked.then(|| own_pages(memory)).and_then(|own| match own {
+            Ok(own) => {
+                base.hot.saw(&own);
+                Some(own)
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a backend's own pages are unknown; all are compared");
+                None
+            }
+        });
         // Of an idle backend everything below the stack pointer is left over.
         let top = stack_pointer.i32().unwrap_or_default() as u32 as usize / 16 * 16;
         let stack = top.saturating_sub(STACK_BYTES)..top;
@@ -311,7 +251,7 @@ impl Backend {
             .chain(buffers.empty())
             .collect();
         dead.sort_by_key(|range| range.start);
-        Ok(saved::encode(base, forked, memory, &dead, &state))
+        Ok(saved::encode(base, own, memory, &dead, &state))
     }
 
     fn state(&mut self) -> Result<HostState, EngineError> {
@@ -420,7 +360,7 @@ impl Backend {
 
     /// The volume that this backend runs on.
     pub fn volume(&self) -> Arc<Volume> {
-        Arc::clone(&self.store.data().files.namespace().volume)
+        Arc::clone(self.store.data().files.namespace().volume())
     }
 
     /// Begins a client's connection: takes a startup message, answers as a server would that
@@ -619,22 +559,29 @@ fn clean(error: Option<wasmtime::Error>) -> Result<(), BackendError> {
     }
 }
 
-fn host(
-    engine: &Arc<EngineInner>,
-    module: Arc<MainModule>,
-    volume: Arc<Volume>,
+fn files(
+    engine: &EngineInner,
+    volume: Option<Arc<Volume>>,
     scratch: Arc<Scratch>,
     streams: StandardStreams,
-    limits: BackendLimits,
-    children: Option<Children>,
-) -> Host {
+) -> FileTable {
     let namespace = Namespace {
         volume,
         scratch,
         distribution: engine.distribution().clone(),
     };
+    FileTable::new(namespace, streams)
+}
+
+fn host(
+    engine: &Arc<EngineInner>,
+    module: Arc<MainModule>,
+    files: FileTable,
+    limits: BackendLimits,
+    children: Option<Children>,
+) -> Host {
     Host {
-        files: FileTable::new(namespace, streams),
+        files,
         client: Client::default(),
         environment: Arc::clone(engine.environment()),
         interrupt: Arc::default(),
@@ -651,44 +598,6 @@ fn host(
         stack_bytes_max: crate::engine::WASM_STACK_BYTES,
         guest: None,
     }
-}
-
-/// An instance with an image mapped into its memory, which has `bytes` bytes at least, and with
-/// the files of `state` open.
-async fn map(
-    engine: &Arc<EngineInner>,
-    image: &Image,
-    state: &HostState,
-    bytes: usize,
-    volume: Arc<Volume>,
-    limits: BackendLimits,
-) -> Result<Store<Host>, BackendError> {
-    let scratch = Arc::new(Scratch::new());
-    let module = engine.postgres();
-    let mut host = host(
-        engine,
-        module,
-        volume,
-        scratch,
-        StandardStreams::Log,
-        limits,
-        None,
-    );
-    host.files
-        .restore(&state.directory, &state.files)
-        .map_err(|errno| BackendError::Start(format!("its files: errno {}", errno.0)))?;
-    host.mapped = Some(Arc::clone(&image.memory));
-    let mut store = instantiate(engine, host).await.map_err(start_error)?;
-    let memory = store.data().guest().memory;
-    let missing = bytes.saturating_sub(memory.data_size(&store));
-    memory
-        .grow(&mut store, missing.div_ceil(65_536) as u64)
-        .map_err(start_error)?;
-    image
-        .memory
-        .map_over(&mut store, &memory)
-        .map_err(|error| BackendError::Start(error.to_string()))?;
-    Ok(store)
 }
 
 async fn instantiate(engine: &EngineInner, host: Host) -> wasmtime::Result<Store<Host>> {
@@ -833,7 +742,8 @@ pub(crate) async fn run_program(
     children: Option<Children>,
 ) -> Result<i32, EngineError> {
     let limits = BackendLimits::default();
-    let host = host(engine, module, volume, scratch, streams, limits, children);
+    let files = files(engine, Some(volume), scratch, streams);
+    let host = host(engine, module, files, limits, children);
     let mut store = instantiate(engine, host).await.map_err(EngineError::Wasm)?;
     cold_start(&mut store).await.map_err(EngineError::Wasm)?;
     let status = match main(&mut store, arguments).await {

@@ -193,6 +193,18 @@ impl Engine {
         Backend::fork(&self.0, image, volume, limits).await
     }
 
+    /// Keeps `count` spares of an image: forks made in advance, which [`fork`](Self::fork) and
+    /// [`resume`](Self::resume) take before they make one, and which answer sooner. Each is a
+    /// mapping of the image and some 3 MiB of memory, 10 at most. None is made by itself: call this again after
+    /// one was taken, from a task that nobody waits for. Spares above `count` are dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`BackendError`](crate::BackendError) if one cannot be set up.
+    pub async fn stock(&self, image: &Image, count: usize) -> Result<(), crate::BackendError> {
+        Backend::stock(&self.0, image, count).await
+    }
+
     /// Takes the image of a template's backend. The volume must not change between this and
     /// saving it as the template.
     ///

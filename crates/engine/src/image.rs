@@ -7,8 +7,10 @@
 
 use std::sync::Arc;
 
+use crate::backend::Spares;
 use crate::codec::{Reader, Writer};
 use crate::error::EngineError;
+use crate::hot::HotPages;
 use crate::memory::{MemoryImage, nonzero_runs};
 use crate::state::HostState;
 
@@ -19,6 +21,8 @@ pub struct Image {
     pub(crate) id: ImageId,
     pub(crate) memory: Arc<MemoryImage>,
     pub(crate) state: HostState,
+    pub(crate) hot: HotPages,
+    pub(crate) spares: Spares,
 }
 
 /// Names one image among all.
@@ -28,6 +32,21 @@ pub(crate) type ImageId = [u8; 16];
 pub(crate) const MEMORY_BYTES_MAX: u64 = 2 << 30;
 
 impl Image {
+    pub(crate) fn new(id: ImageId, memory: MemoryImage, state: HostState) -> Self {
+        Self {
+            id,
+            hot: HotPages::new(memory.bytes().len()),
+            memory: Arc::new(memory),
+            state,
+            spares: Spares::default(),
+        }
+    }
+
+    /// How many spares there are; see [`Engine::stock`](crate::Engine::stock).
+    pub fn spares(&self) -> usize {
+        self.spares.len()
+    }
+
     /// The image as bytes, to be kept for a later process of the same build.
     pub fn encode(&self) -> Vec<u8> {
         let memory = self.memory.bytes();
@@ -74,11 +93,7 @@ impl Image {
         }
         let memory = MemoryImage::of_runs(memory_bytes as usize, &memory)
             .map_err(|error| error.to_string())?;
-        Ok(Self {
-            id,
-            memory: Arc::new(memory),
-            state,
-        })
+        Ok(Self::new(id, memory, state))
     }
 }
 

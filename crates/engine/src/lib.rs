@@ -19,6 +19,7 @@ mod error;
 mod files;
 mod heap;
 mod host;
+mod hot;
 mod image;
 mod initdb;
 mod memory;

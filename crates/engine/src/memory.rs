@@ -12,7 +12,7 @@ use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 
 use rustix::fs::{MemfdFlags, SealFlags};
-use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
+use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags};
 use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
 
 /// Bytes of a memory page of the host, the unit of what an image stores.
@@ -133,12 +133,45 @@ unsafe impl LinearMemory for Reservation {
     }
 }
 
+/// What pages are got ready for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Those of a file are mapped; nothing is copied.
+    Read,
+    /// Those of a file mapped privately are copied.
+    Write,
+}
+
+/// Gets the pages of `ranges` (at page borders, inside `memory`) ready at once, so that the first
+/// access does not fault page by page. Only their speed changes: what the kernel does not do now,
+/// it does then.
+pub(crate) fn populate(memory: &mut [u8], ranges: &[Range<usize>], access: Access) {
+    let advice = match access {
+        Access::Read => Advice::LinuxPopulateRead,
+        Access::Write => Advice::LinuxPopulateWrite,
+    };
+    for range in ranges {
+        let Some(part) = memory.get_mut(range.clone()) else {
+            continue;
+        };
+        // SAFETY: the range is borrowed for writing, and populating changes no byte of it.
+        let populated =
+            unsafe { rustix::mm::madvise(part.as_mut_ptr().cast(), part.len(), advice) };
+        if let Err(error) = populated {
+            tracing::debug!(%error, "pages are populated one by one");
+            return;
+        }
+    }
+}
+
 /// The memory of a booted backend, shared by every backend that is forked from it.
 ///
 /// An anonymous file of the kernel, sealed, and a view of it: one descriptor and one mapping for
 /// each template, whatever the number of its forks.
 #[derive(Debug)]
 pub(crate) struct MemoryImage {
+    /// Where it is not zero, in order.
+    runs: Vec<Range<usize>>,
     file: OwnedFd,
     view: NonNull<u8>,
     len: usize,
@@ -186,7 +219,22 @@ impl MemoryImage {
             )?
         };
         let view = NonNull::new(view.cast()).ok_or(rustix::io::Errno::NOMEM)?;
-        Ok(Self { file, view, len })
+        let runs = runs.iter().map(|(offset, run)| {
+            let start = *offset as usize / HOST_PAGE_BYTES * HOST_PAGE_BYTES;
+            let end = *offset as usize + run.len();
+            start..end.next_multiple_of(HOST_PAGE_BYTES).min(len)
+        });
+        Ok(Self {
+            runs: runs.collect(),
+            file,
+            view,
+            len,
+        })
+    }
+
+    /// The page-aligned ranges that are not zero.
+    pub(crate) fn runs(&self) -> &[Range<usize>] {
+        &self.runs
     }
 
     /// The whole memory that was copied, zeros included.

@@ -10,7 +10,6 @@ use crate::codec::{Reader, Writer};
 use crate::delta::{DeltaWriter, WORD};
 use crate::image::{Image, ImageId, MEMORY_BYTES_MAX, read_id};
 use crate::memory::HOST_PAGE_BYTES;
-use crate::pagemap::own_pages;
 use crate::state::HostState;
 
 const VERSION: u32 = 2;
@@ -25,24 +24,16 @@ pub(crate) struct Saved {
     pub(crate) delta: Vec<u8>,
 }
 
-/// Encodes a backend. `forked` says that its memory is `base` mapped copy-on-write; the bytes in
-/// `dead`, which is in the order of its places, are nobody's, and become those of the base.
+/// Encodes a backend. Outside the ranges `own`, if they are known, its memory is that of `base`; the
+/// bytes in `dead`, which is in the order of its places, are nobody's, and become those of the base.
 pub(crate) fn encode(
     base: &Image,
-    forked: bool,
+    own: Option<Vec<Range<usize>>>,
     memory: &[u8],
     dead: &[Range<usize>],
     state: &HostState,
 ) -> Vec<u8> {
-    let own = forked.then(|| own_pages(memory));
-    let ranges = match own {
-        Some(Ok(ranges)) => ranges,
-        Some(Err(error)) => {
-            tracing::debug!(%error, "a backend's own pages are unknown; all are compared");
-            std::iter::once(0..memory.len()).collect()
-        }
-        None => std::iter::once(0..memory.len()).collect(),
-    };
+    let ranges = own.unwrap_or_else(|| std::iter::once(0..memory.len()).collect());
     let mut delta = DeltaWriter::default();
     for range in ranges {
         without(range, dead, |range| {

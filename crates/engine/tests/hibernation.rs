@@ -202,6 +202,54 @@ async fn each_resume_draws_its_own_random_numbers() {
 }
 
 #[tokio::test]
+async fn spares_become_forks_and_resumed_backends_like_any() {
+    // Of its own: other tests would take the spares.
+    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache");
+    let ground = Ground::new(&cache).await;
+    let volume = ground.volume();
+    let statements = [
+        "CREATE EXTENSION vector",
+        "CREATE TABLE t AS SELECT g AS n, '[1,2,3]'::vector AS v FROM generate_series(1, 5000) g",
+        "SELECT count(*) FROM t WHERE v <-> '[1,2,3]' = 0",
+    ];
+    let bytes = saved(&ground, &volume, &statements).await;
+    ground.engine.stock(&ground.image, 3).await.unwrap();
+    let mut drawn = Vec::new();
+    for _ in 0..2 {
+        let mut backend = ground.resume(&bytes, &ground.copy(&volume)).await.unwrap();
+        let near = "SELECT sum(n) FROM t WHERE v <-> '[1,2,3]' = 0";
+        assert_eq!(value(&mut backend, near).await, "12502500");
+        run(&mut backend, "INSERT INTO t SELECT * FROM t; CHECKPOINT").await;
+        let bytes = ground.engine.save(&mut backend, &ground.image).unwrap();
+        let volume = backend.volume();
+        drop(backend);
+        let mut backend = ground.resume(&bytes, &volume).await.unwrap();
+        assert_eq!(value(&mut backend, near).await, "25005000");
+        drawn.push(value(&mut backend, "SELECT random()").await);
+        assert_eq!(ground.image.spares(), 1);
+        ground.engine.stock(&ground.image, 3).await.unwrap();
+    }
+    // One that was forked from a spare has nothing of those before, and limits of its own.
+    let limits = BackendLimits {
+        memory_bytes_max: 160 << 20,
+    };
+    let fork = ground.engine.fork(&ground.image, ground.volume(), limits);
+    let mut backend = fork.await.unwrap();
+    let error = query(&mut backend, "TABLE t").await.unwrap_err();
+    assert_eq!(error, "Mrelation \"t\" does not exist");
+    drawn.push(value(&mut backend, "SELECT random()").await);
+    run(&mut backend, "CREATE EXTENSION vector").await;
+    let error = query(&mut backend, "SELECT length(repeat('x', 200000000))").await;
+    assert_eq!(error.unwrap_err(), "Mout of memory");
+    drawn.sort();
+    drawn.dedup();
+    assert_eq!(drawn.len(), 3);
+    assert_eq!(ground.image.spares(), 2);
+    ground.engine.stock(&ground.image, 0).await.unwrap();
+    assert_eq!(ground.image.spares(), 0);
+}
+
+#[tokio::test]
 async fn a_booted_backend_can_be_saved_too() {
     let ground = ground().await;
     let volume = ground.volume();

@@ -41,12 +41,19 @@ pub(crate) enum Place {
 /// What a guest's paths mean.
 #[derive(Debug, Clone)]
 pub(crate) struct Namespace {
-    pub(crate) volume: Arc<Volume>,
+    /// A spare backend has none yet, and runs nothing.
+    pub(crate) volume: Option<Arc<Volume>>,
     pub(crate) scratch: Arc<Scratch>,
     pub(crate) distribution: Distribution,
 }
 
 impl Namespace {
+    pub(crate) fn volume(&self) -> &Arc<Volume> {
+        self.volume
+            .as_ref()
+            .expect("BUG: a backend runs only once it has its volume")
+    }
+
     /// The place of `path`, which is taken from `directory` when it is relative.
     pub(crate) fn place(directory: &str, path: &str) -> Result<Place, Errno> {
         let path = absolute(directory, path)?;
@@ -94,9 +101,9 @@ impl Namespace {
     /// The volume's inode at `path`.
     pub(crate) fn volume_ino(&self, path: &str, follow: bool) -> Result<Ino, Errno> {
         Ok(if follow {
-            self.volume.resolve_following(path)?
+            self.volume().resolve_following(path)?
         } else {
-            self.volume.resolve(path)?
+            self.volume().resolve(path)?
         })
     }
 
@@ -105,11 +112,11 @@ impl Namespace {
     pub(crate) fn volume_parent<'a>(&self, path: &'a str) -> Result<(Ino, &'a str), Errno> {
         let (parent, name) = path.rsplit_once('/').ok_or(Errno::INVAL)?;
         let parent = if parent.is_empty() { "/" } else { parent };
-        Ok((self.volume.resolve_following(parent)?, name))
+        Ok((self.volume().resolve_following(parent)?, name))
     }
 
     pub(crate) fn volume_status(&self, ino: Ino) -> Result<Status, Errno> {
-        let node = self.volume.node(ino)?;
+        let node = self.volume().node(ino)?;
         Ok(Status {
             kind: match node.kind {
                 NodeKind::File => FileKind::Regular,

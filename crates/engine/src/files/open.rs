@@ -190,7 +190,7 @@ impl FileTable {
         mode: u32,
         now: Mtime,
     ) -> Result<Object, Errno> {
-        let volume = &self.namespace.volume;
+        let volume = &self.namespace.volume();
         let follow = !flags.has(OpenFlags::NOFOLLOW);
         let ino = match self.namespace.volume_ino(path, follow) {
             Ok(_) if flags.has(OpenFlags::CREATE) && flags.has(OpenFlags::EXCLUSIVE) => {
@@ -340,7 +340,7 @@ impl FileTable {
             object: Object::Volume(ino),
             ..
         }) = self.opens[index].take()
-            && let Err(error) = self.namespace.volume.close_ref(ino)
+            && let Err(error) = self.namespace.volume().close_ref(ino)
         {
             tracing::error!(%error, "a file of the volume could not be closed");
         }
@@ -441,7 +441,7 @@ impl FileTable {
         }
         let at = offset.unwrap_or(open.offset);
         let read = match &open.object {
-            Object::Volume(ino) => namespace.volume.read(*ino, at, buffer)?,
+            Object::Volume(ino) => namespace.volume().read(*ino, at, buffer)?,
             Object::Scratch(file) => copy_from(&file.lock(), at, buffer),
             Object::Distribution { contents, .. } => copy_from(contents, at, buffer),
             Object::Device(Device::Null) => 0,
@@ -496,11 +496,11 @@ impl FileTable {
         let (at, written) = match &open.object {
             Object::Volume(ino) => {
                 let at = if append {
-                    namespace.volume.node(*ino)?.len
+                    namespace.volume().node(*ino)?.len
                 } else {
                     at
                 };
-                (at, namespace.volume.write(*ino, at, bytes, now)?)
+                (at, namespace.volume().write(*ino, at, bytes, now)?)
             }
             Object::Scratch(file) => {
                 let mut file = file.lock();
@@ -564,7 +564,7 @@ impl FileTable {
             return Err(Errno::INVAL);
         }
         match &open.object {
-            Object::Volume(ino) => Ok(self.namespace.volume.set_len(*ino, bytes, now)?),
+            Object::Volume(ino) => Ok(self.namespace.volume().set_len(*ino, bytes, now)?),
             Object::Scratch(file) => {
                 let bytes = usize::try_from(bytes).map_err(|_| Errno::INVAL)?;
                 file.lock().resize(bytes, 0);
@@ -578,7 +578,7 @@ impl FileTable {
     pub(crate) fn sync(&self, descriptor: i32) -> Result<(), Errno> {
         match &self.open(descriptor)?.object {
             Object::Volume(ino) | Object::VolumeDirectory(ino) => {
-                Ok(self.namespace.volume.sync(*ino)?)
+                Ok(self.namespace.volume().sync(*ino)?)
             }
             _ => Ok(()),
         }
@@ -624,7 +624,7 @@ impl FileTable {
         ];
         match object {
             Object::VolumeDirectory(ino) => {
-                for entry in self.namespace.volume.list(*ino)? {
+                for entry in self.namespace.volume().list(*ino)? {
                     let kind = match entry.kind {
                         NodeKind::File => FileKind::Regular,
                         NodeKind::Directory => FileKind::Directory,
@@ -712,7 +712,7 @@ impl FileTable {
             let flags = OpenFlags(file.flags);
             let object = if !file.pipe {
                 let ino = self.volume_file(&file.path)?;
-                self.namespace.volume.open_ref(ino)?;
+                self.namespace.volume().open_ref(ino)?;
                 Object::Volume(ino)
             } else if flags.writes() {
                 Object::PipeWrite(Arc::clone(&pipe))

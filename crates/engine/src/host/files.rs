@@ -86,7 +86,7 @@ fn link_paths(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
                         return Err(Errno::EXIST);
                     }
                     namespace
-                        .volume
+                        .volume()
                         .mkdir(parent, name, mode & !host.umask & 0o777, now)?;
                 }
                 Place::Scratch(path) => host.files.namespace().scratch.mkdir(&path)?,
@@ -114,7 +114,7 @@ fn link_paths(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
                 Place::Volume(path) => {
                     let namespace = host.files.namespace();
                     let (parent, name) = namespace.volume_parent(&path)?;
-                    namespace.volume.unlink(parent, name)?;
+                    namespace.volume().unlink(parent, name)?;
                 }
                 Place::Scratch(path) => host.files.namespace().scratch.unlink(&path)?,
                 place => return Err(missing_or_read_only(host, &place)),
@@ -135,7 +135,7 @@ fn link_paths(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
                     let (from_parent, from_name) = namespace.volume_parent(&from)?;
                     let (to_parent, to_name) = namespace.volume_parent(&to)?;
                     namespace
-                        .volume
+                        .volume()
                         .rename(from_parent, from_name, to_parent, to_name)?;
                 }
                 (Place::Scratch(from), Place::Scratch(to)) => {
@@ -161,7 +161,7 @@ fn link_paths(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
                 Place::Volume(path) => {
                     let namespace = host.files.namespace();
                     let (parent, name) = namespace.volume_parent(&path)?;
-                    namespace.volume.symlink(parent, name, &target, now)?;
+                    namespace.volume().symlink(parent, name, &target, now)?;
                     Ok(0)
                 }
                 _ => Err(Errno::PERM),
@@ -187,7 +187,7 @@ fn link_paths(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
             };
             let namespace = host.files.namespace();
             let target = namespace
-                .volume
+                .volume()
                 .readlink(namespace.volume_ino(&path, false)?)?;
             let count = target.len().min(len as usize);
             slice_mut(memory, buffer, count as u32)?.copy_from_slice(&target.as_bytes()[..count]);
@@ -233,7 +233,7 @@ fn link_paths(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
                 Place::Volume(path) => {
                     let namespace = host.files.namespace();
                     namespace
-                        .volume
+                        .volume()
                         .set_len(namespace.volume_ino(&path, true)?, bytes, now)?;
                     Ok(0)
                 }
@@ -249,7 +249,7 @@ fn remove_directory(host: &mut Host, at: i32, path: &str) -> Answer {
         Place::Volume(path) => {
             let namespace = host.files.namespace();
             let (parent, name) = namespace.volume_parent(&path)?;
-            namespace.volume.rmdir(parent, name)?;
+            namespace.volume().rmdir(parent, name)?;
         }
         Place::Scratch(path) => host.files.namespace().scratch.rmdir(&path)?,
         place => return Err(missing_or_read_only(host, &place)),
@@ -375,7 +375,7 @@ fn link_status(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
             if let Place::Volume(path) = host.files.place(at, &path)? {
                 let namespace = host.files.namespace();
                 namespace
-                    .volume
+                    .volume()
                     .set_mtime(namespace.volume_ino(&path, true)?, now)?;
             }
             Ok(0)
@@ -417,7 +417,7 @@ fn chmod(host: &mut Host, at: i32, path: &str, mode: u32) -> Answer {
     match &place {
         Place::Volume(path) => {
             namespace
-                .volume
+                .volume()
                 .set_mode(namespace.volume_ino(path, true)?, mode & 0o7777)?;
         }
         place => {

@@ -243,7 +243,7 @@ async fn run_child(
     };
     let engine = Arc::clone(&children.engine);
     let scratch = Arc::clone(&children.scratch);
-    let volume = Arc::clone(&host.files.namespace().volume);
+    let volume = Arc::clone(host.files.namespace().volume());
     let file = |path: Option<String>| match path {
         Some(path) => scratch.open(&path, true).unwrap_or_default(),
         None => Default::default(),

@@ -78,7 +78,23 @@ fn pairs(map: &HashMap<String, u32>) -> Vec<(String, u32)> {
     pairs
 }
 
-/// Links the libraries of an image into a fork, whose memory holds their data already.
+impl SavedLibraries {
+    /// Whether a backend with these libraries may have come from one with those of `earlier`: what
+    /// is linked there need not be linked again.
+    pub(crate) fn continues(&self, earlier: &Self) -> bool {
+        let same = |(now, then): (&SavedLibrary, &SavedLibrary)| {
+            now.path == then.path
+                && now.memory_base == then.memory_base
+                && now.table_base == then.table_base
+        };
+        self.libraries.len() >= earlier.libraries.len()
+            && self.table_slots >= earlier.table_slots
+            && self.libraries.iter().zip(&earlier.libraries).all(same)
+    }
+}
+
+/// Links libraries into a fork, whose memory holds their data already. Those that are linked must
+/// be the first of them.
 pub(crate) async fn restore(
     store: &mut Store<Host>,
     saved: &SavedLibraries,
@@ -91,17 +107,19 @@ pub(crate) async fn restore(
     if missing > 0 {
         guest.table.grow(&mut *store, missing, Ref::Func(None))?;
     }
-    for saved in &saved.libraries {
-        restore_library(store, saved).await?;
+    for (index, saved) in saved.libraries.iter().enumerate() {
+        if index >= store.data().libraries.loaded.len() {
+            link_library(store, saved).await?;
+        }
+        restore_library(store, index, saved)?;
     }
-    for (name, slot) in &saved.main_slots {
-        set_slot(store, guest.instance, name, *slot)?;
-    }
-    store.data_mut().libraries.main_slots = saved.main_slots.iter().cloned().collect();
+    let known = std::mem::take(&mut store.data_mut().libraries.main_slots);
+    let known = restore_slots(store, guest.instance, known, &saved.main_slots)?;
+    store.data_mut().libraries.main_slots = known;
     Ok(())
 }
 
-async fn restore_library(store: &mut Store<Host>, saved: &SavedLibrary) -> wasmtime::Result<()> {
+async fn link_library(store: &mut Store<Host>, saved: &SavedLibrary) -> wasmtime::Result<()> {
     let engine = Arc::clone(&store.data().engine);
     let library = engine.library(&saved.path).await?;
     let earlier = std::mem::take(&mut store.data_mut().libraries.loaded);
@@ -112,29 +130,59 @@ async fn restore_library(store: &mut Store<Host>, saved: &SavedLibrary) -> wasmt
     let (instance, got) = links
         .instantiate(store, &library, bases, &saved.got)
         .await?;
-    for (name, value) in (library.description.mutable_globals.iter()).zip(&saved.globals) {
-        if let Some(global) = instance.get_global(&mut *store, name) {
-            global.set(&mut *store, Val::I32(*value as i32))?;
-        }
-    }
-    for (name, slot) in &saved.slots {
-        set_slot(store, instance, name, *slot)?;
-    }
-    let libraries = &mut store.data_mut().libraries;
-    let index = libraries.loaded.len();
-    libraries.loaded.push(Loaded {
+    store.data_mut().libraries.loaded.push(Loaded {
         path: saved.path.clone(),
         library,
         links,
         instance,
         memory_base: saved.memory_base,
         table_base: saved.table_base,
-        slots: saved.slots.iter().cloned().collect(),
+        slots: HashMap::new(),
         got,
     });
+    Ok(())
+}
+
+/// Gives a library that is linked the values of an image.
+fn restore_library(
+    store: &mut Store<Host>,
+    index: usize,
+    saved: &SavedLibrary,
+) -> wasmtime::Result<()> {
+    let loaded = &mut store.data_mut().libraries.loaded[index];
+    let (instance, library) = (loaded.instance, Arc::clone(&loaded.library));
+    let slots = std::mem::take(&mut loaded.slots);
+    let got = loaded.got.clone();
+    for (global, value) in got.into_iter().zip(&saved.got) {
+        global.set(&mut *store, Val::I32(*value as i32))?;
+    }
+    for (name, value) in (library.description.mutable_globals.iter()).zip(&saved.globals) {
+        if let Some(global) = instance.get_global(&mut *store, name) {
+            global.set(&mut *store, Val::I32(*value as i32))?;
+        }
+    }
+    let slots = restore_slots(store, instance, slots, &saved.slots)?;
+    let libraries = &mut store.data_mut().libraries;
+    libraries.loaded[index].slots = slots;
     let handles = saved.handles.iter().map(|handle| (*handle, index));
     libraries.handles.extend(handles);
     Ok(())
+}
+
+/// Puts functions of `instance` where they stood, but for those that stand there.
+fn restore_slots(
+    store: &mut Store<Host>,
+    instance: Instance,
+    mut known: HashMap<String, u32>,
+    saved: &[(String, u32)],
+) -> wasmtime::Result<HashMap<String, u32>> {
+    for (name, slot) in saved {
+        if known.get(name) != Some(slot) {
+            set_slot(store, instance, name, *slot)?;
+            known.insert(name.clone(), *slot);
+        }
+    }
+    Ok(known)
 }
 
 fn set_slot(
