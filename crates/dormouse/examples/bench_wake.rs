@@ -78,7 +78,7 @@ async fn main() -> Outcome<()> {
         session.close().await;
     }
     report(
-        "wake of an existing database: cold boot, to its first answer",
+        "wake of an existing database: from its image, to its first answer",
         &mut woken,
     );
     let mut recovered = Vec::new();
