@@ -58,11 +58,7 @@ async fn footprint(ground: &Ground, count: usize) {
     let mut backends = Vec::new();
     let before = held();
     for volume in &volumes {
-        let mut backend = ground.fork(volume).await;
-        for statement in SMALL_DATABASE {
-            harness::run(&mut backend, statement).await;
-        }
-        backends.push(backend);
+        backends.push(ground.fork(volume).await);
     }
     let each = |after: [f64; 5]| {
         let mut each = after;
@@ -71,11 +67,53 @@ async fn footprint(ground: &Ground, count: usize) {
         }
         each
     };
+    let [anonymous, ..] = each(held());
+    println!("A fork that ran nothing: {anonymous:.0} KiB.");
+    for (backend, volume) in backends.iter_mut().zip(&volumes) {
+        for statement in SMALL_DATABASE {
+            harness::run(backend, statement).await;
+        }
+        // As maintenance does after a checkpoint.
+        volume.flush().unwrap();
+    }
     let [anonymous, tables, mappings, descriptors, threads] = each(held());
     println!(
         "An awake backend of {count}: {anonymous:.0} KiB, {tables:.0} KiB of page tables, \
          {mappings:.2} mappings, {descriptors:.2} descriptors, {threads:.2} threads."
     );
+    let mut rested = Vec::new();
+    for backend in &mut backends {
+        let started = Instant::now();
+        backend.release(&ground.image).unwrap();
+        rested.push(started.elapsed());
+    }
+    let [anonymous, ..] = each(held());
+    println!("What is free released: {anonymous:.0} KiB.");
+    report("release", &mut rested);
+    let mut answered = Vec::new();
+    for backend in &mut backends {
+        let started = Instant::now();
+        harness::run(backend, BY_KEY).await;
+        answered.push(started.elapsed());
+    }
+    report("first answer after that", &mut answered);
+    let mut rested = Vec::new();
+    for backend in &mut backends {
+        let started = Instant::now();
+        backend.trim(&ground.image).await.unwrap();
+        backend.release(&ground.image).unwrap();
+        rested.push(started.elapsed());
+    }
+    let [anonymous, ..] = each(held());
+    println!("Trimmed and released: {anonymous:.0} KiB.");
+    report("trim and release", &mut rested);
+    let mut answered = Vec::new();
+    for backend in &mut backends {
+        let started = Instant::now();
+        harness::run(backend, BY_KEY).await;
+        answered.push(started.elapsed());
+    }
+    report("first answer after that", &mut answered);
     if std::env::var("MAPS").is_ok() {
         println!("{}", std::fs::read_to_string("/proc/self/smaps").unwrap());
     }
@@ -94,6 +132,14 @@ async fn fork(ground: &Ground, rounds: usize) {
         dropped.push(started.elapsed());
     }
     report("fork", &mut forked);
+    let mut from_spare = Vec::new();
+    for volume in &volumes {
+        ground.engine.stock(&ground.image, 1).await.unwrap();
+        let started = Instant::now();
+        drop(ground.fork(volume).await);
+        from_spare.push(started.elapsed());
+    }
+    report("fork of a spare, and its drop", &mut from_spare);
     report("drop of a fork", &mut dropped);
     let mut answers = [Vec::new(), Vec::new()];
     for volume in &volumes {

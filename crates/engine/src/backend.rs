@@ -7,6 +7,7 @@ mod wal;
 
 pub use user::User;
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -225,7 +226,7 @@ impl Backend {
     /// for the data.
     pub(crate) fn save(&mut self, base: &Image) -> Result<Vec<u8>, EngineError> {
         let state = self.state()?;
-        let stack_pointer = self.calls.stack_pointer.get(&mut self.store);
+        let stack_pointer = self.stack_pointer();
         let host = self.store.data();
         let forked = matches!(&host.mapped, Some(image) if Arc::ptr_eq(image, &base.memory));
         let memory = host.guest().memory.data(&self.store);
@@ -239,19 +240,13 @@ impl Backend {
                 None
             }
         });
-        // Of an idle backend everything below the stack pointer is left over.
-        let top = stack_pointer.i32().unwrap_or_default() as u32 as usize / 16 * 16;
-        let stack = top.saturating_sub(STACK_BYTES)..top;
-        let symbols = &host.module.description.symbols;
-        let heap = heap::free(memory, symbols);
-        let buffers = Buffers::of(memory, symbols);
-        // In the order of their places: the buffers lie in one block of the heap.
-        let mut dead: Vec<Range<usize>> = std::iter::once(stack)
-            .chain(heap)
-            .chain(buffers.empty())
-            .collect();
-        dead.sort_by_key(|range| range.start);
+        let dead = dead(memory, stack_pointer, &host.module.description.symbols);
         Ok(saved::encode(base, own, memory, &dead, &state))
+    }
+
+    fn stack_pointer(&mut self) -> usize {
+        let value = self.calls.stack_pointer.get(&mut self.store);
+        value.i32().unwrap_or_default() as u32 as usize
     }
 
     fn state(&mut self) -> Result<HostState, EngineError> {
@@ -533,6 +528,19 @@ impl Busy {
 enum Ended {
     Exit(i32),
     Other(String),
+}
+
+/// What is nobody's in the memory of a backend that waits for its next message, in order.
+fn dead(memory: &[u8], stack_pointer: usize, symbols: &HashMap<String, u32>) -> Vec<Range<usize>> {
+    // Below the stack pointer everything is left over.
+    let top = stack_pointer / 16 * 16;
+    let stack = top.saturating_sub(STACK_BYTES)..top;
+    let mut dead = vec![stack];
+    dead.extend(heap::free(memory, symbols));
+    dead.extend(Buffers::of(memory, symbols).empty());
+    // The buffers lie in one block of the heap, between free ones.
+    dead.sort_by_key(|range| range.start);
+    dead
 }
 
 fn start_error(error: wasmtime::Error) -> BackendError {

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use parking_lot::Mutex;
 
-use crate::memory::HOST_PAGE_BYTES;
+use crate::memory::{HOST_PAGE_BYTES, join};
 
 /// A page is hot if one in so many backends had it.
 const SHARE: u32 = 3;
@@ -61,11 +61,7 @@ impl HotPages {
             .take(HOT_BYTES_MAX / HOST_PAGE_BYTES)
         {
             let start = page * HOST_PAGE_BYTES;
-            let end = start + HOST_PAGE_BYTES;
-            match ranges.last_mut() {
-                Some(last) if last.end == start => last.end = end,
-                _ => ranges.push(start..end),
-            }
+            join(&mut ranges, start..start + HOST_PAGE_BYTES);
         }
         ranges
     }

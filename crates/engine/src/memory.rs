@@ -164,6 +164,30 @@ pub(crate) fn populate(memory: &mut [u8], ranges: &[Range<usize>], access: Acces
     }
 }
 
+/// Gives the pages of `ranges` (at page borders, inside `memory`) back to the system. Their bytes
+/// become those of the image that is mapped there, or zeros where none is.
+pub(crate) fn discard(memory: &mut [u8], ranges: &[Range<usize>]) -> std::io::Result<()> {
+    for range in ranges {
+        let Some(part) = memory.get_mut(range.clone()) else {
+            continue;
+        };
+        // SAFETY: the range is borrowed for writing, so nobody else relies on its bytes; it is part
+        // of a private mapping, where any bytes are as valid as any other.
+        unsafe {
+            rustix::mm::madvise(part.as_mut_ptr().cast(), part.len(), Advice::LinuxDontNeed)?;
+        }
+    }
+    Ok(())
+}
+
+/// Appends a range to others in order; it is joined with the last if it begins where that ends.
+pub(crate) fn join(ranges: &mut Vec<Range<usize>>, range: Range<usize>) {
+    match ranges.last_mut() {
+        Some(last) if last.end == range.start => last.end = range.end,
+        _ => ranges.push(range),
+    }
+}
+
 /// The memory of a booted backend, shared by every backend that is forked from it.
 ///
 /// An anonymous file of the kernel, sealed, and a view of it: one descriptor and one mapping for
@@ -293,11 +317,7 @@ pub(crate) fn nonzero_runs(memory: &[u8]) -> Vec<Range<usize>> {
             continue;
         }
         let start = index * HOST_PAGE_BYTES;
-        let end = start + page.len();
-        match runs.last_mut() {
-            Some(last) if last.end == start => last.end = end,
-            _ => runs.push(start..end),
-        }
+        join(&mut runs, start..start + page.len());
     }
     runs
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
-use crate::memory::HOST_PAGE_BYTES;
+use crate::memory::{HOST_PAGE_BYTES, join};
 
 /// Entries that are read at once.
 const ENTRIES: usize = 8192;
@@ -39,10 +39,7 @@ pub(crate) fn own_pages(memory: &[u8]) -> io::Result<Vec<Range<usize>>> {
             if entry & (PRESENT | SWAPPED) != 0 && entry & OF_FILE == 0 {
                 let start = page * HOST_PAGE_BYTES;
                 let end = (start + HOST_PAGE_BYTES).min(memory.len());
-                match ranges.last_mut() {
-                    Some(last) if last.end == start => last.end = end,
-                    _ => ranges.push(start..end),
-                }
+                join(&mut ranges, start..end);
             }
             page += 1;
         }

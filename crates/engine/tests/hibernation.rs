@@ -202,6 +202,42 @@ async fn each_resume_draws_its_own_random_numbers() {
 }
 
 #[tokio::test]
+async fn what_is_released_was_nobodys() {
+    let ground = ground().await;
+    let volume = ground.volume();
+    let mut backend = ground.fork(&volume).await;
+    let sum = "SELECT sum(n) FROM (SELECT n, count(*) OVER (ORDER BY md5(n::text)) FROM t) AS x";
+    for statement in [
+        "CREATE TABLE t AS SELECT generate_series(1, 20000) AS n",
+        "BEGIN; DECLARE c CURSOR FOR SELECT n FROM t ORDER BY n; FETCH 10 FROM c",
+        sum,
+    ] {
+        run(&mut backend, statement).await;
+    }
+    // In the middle of a transaction, with a portal open and a heap that was used and freed.
+    assert!(backend.release(&ground.image).unwrap() > 100_000);
+    assert_eq!(value(&mut backend, "FETCH c").await, "11");
+    run(&mut backend, "COMMIT").await;
+    assert_eq!(value(&mut backend, sum).await, "200010000");
+    run(&mut backend, "DISCARD ALL").await;
+    run(&mut backend, "CHECKPOINT").await;
+    backend.trim(&ground.image).await.unwrap();
+    let before = ground.engine.save(&mut backend, &ground.image).unwrap();
+    assert!(backend.release(&ground.image).unwrap() > 100_000);
+    let after = ground.engine.save(&mut backend, &ground.image).unwrap();
+    assert!(
+        before == after,
+        "a saved backend is another once memory was released"
+    );
+    assert_eq!(backend.release(&ground.image).unwrap(), 0);
+    assert_eq!(value(&mut backend, sum).await, "200010000");
+    // A backend that shares no memory with the image has nothing to fall back on.
+    let mut booted = boot(&ground.engine, &ground.volume()).await;
+    connect(&mut booted).await;
+    assert_eq!(booted.release(&ground.image).unwrap(), 0);
+}
+
+#[tokio::test]
 async fn spares_become_forks_and_resumed_backends_like_any() {
     // Of its own: other tests would take the spares.
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache");

@@ -1,14 +1,17 @@
 //! Giving up what need not be kept while a backend is saved.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use wasmtime::{TypedFunc, Val};
 
-use super::{Backend, Busy, ended, enter};
+use super::{Backend, Busy, dead, ended, enter};
 use crate::buffers::Buffers;
 use crate::delta::DeltaWriter;
 use crate::error::BackendError;
 use crate::image::Image;
+use crate::memory::{HOST_PAGE_BYTES, discard, join};
+use crate::pagemap::own_pages;
 
 /// Bytes of difference up to which a buffer is kept: to place them costs less than to read the
 /// block again.
@@ -61,6 +64,40 @@ impl Backend {
         Ok(evicted)
     }
 
+    /// Gives the system back the memory of which nothing need be kept: free parts of the stack, the
+    /// heap and the buffers, and what equals the memory of `base` again. For a backend that has
+    /// nothing to do for a while; may be called between any two calls. Returns the bytes that went:
+    /// none if this backend is not a fork of `base`.
+    ///
+    /// # Errors
+    ///
+    /// If the system does not tell which pages are this backend's own.
+    pub fn release(&mut self, base: &Image) -> std::io::Result<usize> {
+        let stack_pointer = self.stack_pointer();
+        let host = self.store.data();
+        let forked = matches!(&host.mapped, Some(image) if Arc::ptr_eq(image, &base.memory));
+        if !forked || self.is_broken() {
+            return Ok(0);
+        }
+        let (handle, module) = (host.guest().memory, Arc::clone(&host.module));
+        let memory = handle.data(&self.store);
+        let dead = dead(memory, stack_pointer, &module.description.symbols);
+        let image = base.memory.bytes();
+        let mut idle = Vec::new();
+        let mut bytes = 0;
+        for range in own_pages(memory)? {
+            for start in range.step_by(HOST_PAGE_BYTES) {
+                let page = start..start + HOST_PAGE_BYTES;
+                if is_dead(&page, &dead) || image.get(page.clone()) == memory.get(page.clone()) {
+                    bytes += page.len();
+                    join(&mut idle, page);
+                }
+            }
+        }
+        discard(handle.data_mut(&mut self.store), &idle)?;
+        Ok(bytes)
+    }
+
     /// The clean buffers that would make a saved backend larger.
     fn foreign_buffers(&self, base: &Image) -> Vec<u32> {
         let host = self.store.data();
@@ -76,4 +113,11 @@ impl Backend {
             .map(|(number, _)| number)
             .collect()
     }
+}
+
+/// Whether one of `dead`, which are in order, covers the page.
+fn is_dead(page: &Range<usize>, dead: &[Range<usize>]) -> bool {
+    let next = dead.partition_point(|range| range.end < page.end);
+    dead.get(next)
+        .is_some_and(|range| range.start <= page.start)
 }
