@@ -25,7 +25,7 @@ impl VolumeWorkload {
             0..6 => self.create_file(database, notes),
             6..8 => self.make_directory(database, notes),
             8 => self.remove_directory(database, notes),
-            9..12 => self.unlink(database, notes),
+            9..12 => self.unlink_some(database, notes),
             12..14 => self.rename_file(database, notes),
             14 => self.rename_directory(database, notes),
             15..17 => self.change_len(database, notes),
@@ -82,7 +82,10 @@ impl VolumeWorkload {
         let opened = database.volume().open_ref(ino);
         opened.map_err(|error| Broken(format!("{path} cannot be opened: {error}")))?;
         database.held.insert(ino, None);
-        Ok(())
+        match self.random.one_in(2) {
+            true => self.unlink(database, &path, notes),
+            false => Ok(()),
+        }
     }
 
     /// Writes to a file that has lost its name.

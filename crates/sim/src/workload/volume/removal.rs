@@ -103,13 +103,11 @@ impl VolumeWorkload {
         let layers = self.layers_in_use();
         let names = self.names_of_volumes()?;
         let files: BTreeSet<(u64, Option<u32>)> = names.iter().filter_map(|n| parse(n)).collect();
-        let owners = volumes.journal().map(store::Journal::owners);
-        let mut unknown: BTreeSet<u64> = owners.into_iter().flatten().collect();
-        unknown.extend(files.iter().filter_map(|(id, epoch)| {
+        let removable = files.iter().filter(|(id, epoch)| {
             let is_layer = epoch.is_some_and(|epoch| layers.contains(&layer(*id, epoch)));
-            (!is_layer).then_some(*id)
-        }));
-        unknown.retain(|id| !self.databases.contains_key(id));
+            !is_layer && !self.databases.contains_key(id)
+        });
+        let unknown: BTreeSet<u64> = removable.map(|(id, _)| *id).collect();
         for id in unknown {
             let removed = Volume::remove(&volumes, database_id(id), &|epoch| {
                 layers.contains(&layer(id, epoch))
@@ -129,6 +127,12 @@ impl VolumeWorkload {
             }
             self.expect_no_files(database_id(id), None)?;
             self.gone.insert(id);
+        }
+        if let Some(journal) = volumes.journal() {
+            let owners = journal.owners().into_iter();
+            owners
+                .filter(|owner| !self.databases.contains_key(owner))
+                .for_each(|owner| journal.forget(owner));
         }
         Ok(Ok(()))
     }

@@ -1,6 +1,6 @@
 //! Versions, forks and merges of databases.
 
-use volume::VolumeError;
+use volume::{LAYERS_MAX, VolumeError};
 
 use super::database::Database;
 use super::model::Model;
@@ -31,8 +31,12 @@ impl VolumeWorkload {
         let mut fork = None;
         self.with_open(notes, |this, database, notes| {
             let before = this.disk.counts();
+            let is_deep = database.volume().base().layer_count() >= LAYERS_MAX;
             let result = database.volume().share();
             let id = database.id;
+            if is_deep {
+                notes.done("shares with a merge", format_args!("of database {id}"));
+            }
             notes.done("shares", format_args!("of database {id}: {result:?}"));
             this.note_version(database, before, result.as_ref().err())?;
             let Ok(base) = result else {
