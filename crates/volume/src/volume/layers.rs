@@ -28,6 +28,7 @@ impl Volume {
     /// # Errors
     /// As [`Volume::flush`]; after an error the next flush finishes what was begun.
     pub fn share(&self) -> Result<BaseId> {
+        self.finish_share()?;
         if self.state.read().pages.base.layer_count() >= LAYERS_MAX {
             self.merge_layers()?;
         }
@@ -44,6 +45,15 @@ impl Volume {
         Ok(base)
     }
 
+    /// Finishes what a failed share began: each takes an epoch, and no more than one may be left behind by
+    /// a process that ends.
+    fn finish_share(&self) -> Result<()> {
+        if self.state.read().frozen.is_empty() {
+            return Ok(());
+        }
+        self.flush().map(drop)
+    }
+
     /// Copies the pages of all layers that it still refers to into its own file, and goes on over the
     /// template alone.
     ///
@@ -51,10 +61,7 @@ impl Volume {
     /// [`VolumeError::NoSpace`], [`VolumeError::Io`], [`VolumeError::Corrupt`]: it is as before then.
     /// Otherwise as [`Volume::flush`].
     pub fn merge_layers(&self) -> Result<()> {
-        // What a failed share began is finished first.
-        if !self.state.read().frozen.is_empty() {
-            self.flush()?;
-        }
+        self.finish_share()?;
         {
             let _held = self.slots_held.lock();
             let mut state = self.state.write();

@@ -225,7 +225,12 @@ impl Volume {
         }
         // Under the lock: nobody may take a slot while its room is given back.
         let mut state = self.state.write();
-        // A process that ended before it had flushed may have left more than there are slots.
+        // A process that ended may have left what it had not flushed: more than there are slots, and the
+        // file of the next epoch, if it was sharing.
+        if let Some(next) = state.epoch.checked_add(1) {
+            self.volumes
+                .remove_file(&self.volumes.pages_path(self.id, next))?;
+        }
         let Some(own) = state.pages.own.clone() else {
             return self.volumes.remove_file(&state.pages.own_path);
         };
