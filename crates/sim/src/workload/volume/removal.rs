@@ -116,6 +116,9 @@ impl VolumeWorkload {
                 return Ok(Err(error));
             }
             notes.done("databases swept", format_args!("{id}"));
+            if names.contains(&format!("{id:016x}.manifest")) {
+                self.expect_no_files(database_id(id), None)?;
+            }
             // Layers that were its own and were let go by a process that ended before they went.
             for (_, epoch) in files.range((id, None)..=(id, Some(u32::MAX))) {
                 if let Some(epoch) = epoch
