@@ -36,7 +36,7 @@ impl Volume {
             // A flush under way would give its slots free in the new file.
             let _held = self.slots_held.lock();
             let mut state = self.state.write();
-            if state.tree.is_unchanged() && state.frozen.is_empty() {
+            if !state.changed && state.tree.is_unchanged() && state.frozen.is_empty() {
                 return Ok(state.pages.base.id());
             }
             state.freeze(self)?
@@ -55,7 +55,7 @@ impl Volume {
     }
 
     /// Copies the pages of all layers that it still refers to into its own file, and goes on over the
-    /// template alone.
+    /// template alone, durably when it returns: it needs its layers no more.
     ///
     /// # Errors
     /// [`VolumeError::NoSpace`], [`VolumeError::Io`], [`VolumeError::Corrupt`]: it is as before then.
@@ -66,11 +66,11 @@ impl Volume {
             let _held = self.slots_held.lock();
             let mut state = self.state.write();
             state.check_whole()?;
-            if state.pages.base.layer_count() == 0 || !state.frozen.is_empty() {
-                return Ok(());
+            if state.pages.base.layer_count() > 0 && state.frozen.is_empty() {
+                state.merge(self)?;
             }
-            state.merge(self)?;
         }
+        // Also if there was nothing to copy: what an earlier call merged may not be durable yet.
         self.flush().map(drop)
     }
 
