@@ -517,21 +517,21 @@ fn a_failed_flush_leaves_the_old_version_and_can_be_tried_again() {
 fn limits_are_named() {
     let dir = tempfile::tempdir().unwrap();
     let volume = new(dir.path(), 1);
-    volume.set_bytes_max(2 * PAGE_BYTES as u64);
+    volume.set_bytes_max(9 * PAGE_BYTES as u64);
     let base = volume.mkdir(Ino::ROOT, "base", 0o700, T).unwrap();
     let ino = volume.create_file(base, "20000", 0o600, T).unwrap();
     put(&volume, ino, 0, 1);
     let error = volume
-        .write(ino, PAGE_BYTES as u64, &[1; 2 * PAGE_BYTES], T)
+        .write(ino, PAGE_BYTES as u64, &[1; 9 * PAGE_BYTES], T)
         .unwrap_err();
     assert!(matches!(
         error,
         VolumeError::NoSpace {
             limit: "volume.bytes_max",
-            max: 16384
+            max: 73728
         }
     ));
-    assert!(error.to_string().contains("volume.bytes_max = 16384"));
+    assert!(error.to_string().contains("volume.bytes_max = 73728"));
 
     volume.set_bytes_max(u64::MAX);
     let far = dormouse_volume::FILE_BYTES_MAX;

@@ -150,7 +150,7 @@ fn a_full_volume_takes_what_ends_its_being_full() {
         write(&volume, ino, 0, 3).unwrap();
         volume.set_len(ino, 9 * PAGE, T).unwrap();
     }
-    // TRUNCATE, for ever: new files with one page, while others go.
+    // TRUNCATE, for ever: new files with their first pages, while others go.
     let base = volume.resolve("/base/5").unwrap();
     volume.set_bytes_max(0);
     for number in 17000..17200 {
@@ -160,7 +160,7 @@ fn a_full_volume_takes_what_ends_its_being_full() {
     // Rows of the catalogs.
     let index = make(&volume, "/base/5/16390");
     write(&volume, index, 0, 1).unwrap();
-    assert_eq!(limit(write(&volume, index, 1, 1)), "volume.bytes_max");
+    assert_eq!(limit(write(&volume, index, 1, 8)), "volume.bytes_max");
     let catalog = volume.resolve("/base/5/1259").unwrap();
     let pages = BYTES_RESERVE / PAGE - 1;
     write(&volume, catalog, 4, pages as usize).unwrap();

@@ -62,6 +62,8 @@ pub(crate) struct VolumeWorkload {
     starts_failed: u32,
     /// Databases are shared again and again, until layers are merged for want of depth.
     shares_often: bool,
+    /// The power and the process stay mostly on.
+    is_calm: bool,
 }
 
 impl VolumeWorkload {
@@ -79,7 +81,7 @@ impl VolumeWorkload {
         }
         let faults = Faults::of_history(&mut random);
         disk.set_faults(faults.clone());
-        let shares_often = random.one_in(4);
+        let (shares_often, is_calm) = (random.one_in(4), random.one_in(2));
         let options = JournalOptions {
             segment_bytes: *random.pick(&[64 << 10, 256 << 10, 1 << 20]),
             reserve_segments: random.index(3),
@@ -101,6 +103,7 @@ impl VolumeWorkload {
             next_id: 1,
             starts_failed: 0,
             shares_often,
+            is_calm,
         }
     }
 
@@ -261,7 +264,12 @@ impl Workload for VolumeWorkload {
             };
         }
         self.tidy(notes)?;
-        match self.random.below(200) {
+        let ends_max = if self.is_calm && !self.random.one_in(6) {
+            172
+        } else {
+            200
+        };
+        match self.random.below(ends_max) {
             0..60 => self.with_open(notes, Self::change_file),
             60..106 => self.with_open(notes, Self::append_log),
             106..126 => self.write_group(notes),
@@ -272,21 +280,21 @@ impl Workload for VolumeWorkload {
             149..152 => self.remove_one(notes),
             152..159 => self.with_open(notes, Self::close),
             159..166 => self.with_open(notes, Self::read_back),
-            166..172 => self.damage(notes),
-            172..175 => self.boot(true, notes),
-            175..178 => self.boot(false, notes),
-            178..186 => {
-                self.disk.stop_after(self.random.below(30));
-                Ok(())
-            }
-            186..190 => {
+            166..170 => self.with_open(notes, Self::limit),
+            170..172 => self.create(notes),
+            172..178 => self.damage(notes),
+            178..182 => {
                 self.change_capacity(notes);
                 Ok(())
             }
-            190..193 => self.with_open(notes, Self::limit),
-            193..195 => self.open_fenced(notes),
-            195 => self.remove_all(notes),
-            _ => self.create(notes),
+            182..184 => self.open_fenced(notes),
+            184 => self.remove_all(notes),
+            185..188 => self.boot(true, notes),
+            188..191 => self.boot(false, notes),
+            _ => {
+                self.disk.stop_after(self.random.below(30));
+                Ok(())
+            }
         }
     }
 

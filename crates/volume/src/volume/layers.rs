@@ -27,12 +27,13 @@ impl Volume {
     /// # Errors
     /// As [`Volume::flush`]; after an error the next flush finishes what was begun.
     pub fn share(&self) -> Result<BaseId> {
+        self.finish_share()?;
         let base = loop {
             let frozen = {
                 // A flush under way would give its slots free in the new file.
                 let _held = self.slots_held.lock();
                 let mut state = self.state.write();
-                if state.tree.is_unchanged() && state.frozen.is_empty() {
+                if !state.changed && state.tree.is_unchanged() && state.frozen.is_empty() {
                     return Ok(state.pages.base.id());
                 }
                 if state.pages.base.layer_count() < LAYERS_MAX {
@@ -48,6 +49,15 @@ impl Volume {
         };
         self.flush()?;
         Ok(base)
+    }
+
+    /// Finishes what a failed share began: each takes an epoch, and no more than one may be left behind by
+    /// a process that ends.
+    fn finish_share(&self) -> Result<()> {
+        if self.state.read().frozen.is_empty() {
+            return Ok(());
+        }
+        self.flush().map(drop)
     }
 
     /// The base that its last durable version is over, or the one that it was made over if there is no

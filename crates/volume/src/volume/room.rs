@@ -34,6 +34,10 @@ use crate::wal::WAL_DIRECTORY;
 /// opening the volume.
 pub const BYTES_RESERVE: u64 = 1 << 20;
 
+/// What of a file counts as its first pages: an empty index has up to five (hash: its meta page, two
+/// buckets, a bitmap, and one to grow by).
+const FIRST_BYTES: u64 = 8 * PAGE_BYTES as u64;
+
 /// Numbers of Postgres' catalogs are below; what users make gets this and above.
 const FIRST_NORMAL_NUMBER: u32 = 16384;
 /// The catalog that holds what users store as large objects.
@@ -237,7 +241,7 @@ impl State {
         }
         // Where a file is needs a search; only who is at a limit pays for it.
         let reserved = self.room.reserved + pages;
-        match growth(&self.tree, ino, before) {
+        match growth(&self.tree, ino, len) {
             Growth::Free => {}
             Growth::Reserved if reserved * PAGE_BYTES as u64 <= BYTES_RESERVE => {
                 self.room.reserved = reserved;
@@ -309,7 +313,7 @@ impl State {
     }
 }
 
-/// How the growth of the file `ino`, `len` bytes long, is seen.
+/// How the growth of the file `ino` to `len` bytes is seen.
 fn growth(tree: &Tree, ino: Ino, len: u64) -> Growth {
     let Some((top, name)) = place(tree, ino) else {
         return Growth::Free;
@@ -328,7 +332,7 @@ fn growth(tree: &Tree, ino: Ino, len: u64) -> Growth {
     let is_catalog = relation
         .parse()
         .is_ok_and(|number: u32| number < FIRST_NORMAL_NUMBER && number != LARGE_OBJECTS);
-    if is_catalog || len == 0 {
+    if is_catalog || len <= FIRST_BYTES {
         return Growth::Reserved;
     }
     Growth::Limited

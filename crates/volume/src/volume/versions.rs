@@ -276,6 +276,13 @@ impl Volume {
         }
         let (own, kept, surplus) = {
             let mut state = self.state.write();
+            if state.pages.leftover
+                && let Some(next) = state.epoch.checked_add(1)
+            {
+                // Of a process that ended while it shared.
+                let path = self.volumes.pages_path(self.id, next);
+                self.volumes.remove_file(&path)?;
+            }
             state.pages.cut_leftover()?;
             let Some(own) = state.pages.own.clone() else {
                 return Ok(false);

@@ -13,6 +13,8 @@ use crate::workload::Broken;
 /// Pages of the longest file, but for those that are written at once.
 const PAGES_MAX: u64 = 24;
 const PAGES_AT_ONCE: u64 = 200;
+/// Of a file, these may have room beyond the limit.
+const FIRST_PAGES: usize = 8;
 
 impl VolumeWorkload {
     /// One random operation on names or contents.
@@ -25,7 +27,7 @@ impl VolumeWorkload {
             0..6 => self.create_file(database, notes),
             6..8 => self.make_directory(database, notes),
             8 => self.remove_directory(database, notes),
-            9..12 => self.unlink(database, notes),
+            9..12 => self.unlink_some(database, notes),
             12..14 => self.rename_file(database, notes),
             14 => self.rename_directory(database, notes),
             15..17 => self.change_len(database, notes),
@@ -82,7 +84,10 @@ impl VolumeWorkload {
         let opened = database.volume().open_ref(ino);
         opened.map_err(|error| Broken(format!("{path} cannot be opened: {error}")))?;
         database.held.insert(ino, None);
-        Ok(())
+        match self.random.one_in(2) {
+            true => self.unlink(database, &path, notes),
+            false => Ok(()),
+        }
     }
 
     /// Writes to a file that has lost its name.
@@ -152,8 +157,8 @@ impl VolumeWorkload {
         };
         let before = file.page_count();
         self.write(database, ino, &mut file, offset, data)?;
-        // The first page of a file may have room beyond the limit.
-        let grew = file.page_count() > before.max(1) && !file.is_zero(file.page_count() - 1);
+        let grew =
+            file.page_count() > before.max(FIRST_PAGES) && !file.is_zero(file.page_count() - 1);
         *database.model.now.file_mut(path) = file;
         match database.bytes_max {
             Some(max) if grew => self.check_limit(database, path, max),

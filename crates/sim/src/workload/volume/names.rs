@@ -36,7 +36,7 @@ impl VolumeWorkload {
         notes: &mut Notes,
     ) -> Result<(), Broken> {
         if database.model.now.paths(false).len() >= FILES_MAX {
-            return self.unlink(database, notes);
+            return self.unlink_some(database, notes);
         }
         let directory = self.some_directory(database);
         let name = self.random.within(16384..=16391).to_string();
@@ -108,22 +108,31 @@ impl VolumeWorkload {
         }
     }
 
-    pub(super) fn unlink(
+    pub(super) fn unlink_some(
         &mut self,
         database: &mut Database,
         notes: &mut Notes,
     ) -> Result<(), Broken> {
-        let Some(path) = self.some_file(database) else {
-            return Ok(());
-        };
+        match self.some_file(database) {
+            Some(path) => self.unlink(database, &path, notes),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn unlink(
+        &mut self,
+        database: &mut Database,
+        path: &str,
+        notes: &mut Notes,
+    ) -> Result<(), Broken> {
         notes.done("files removed", format_args!("{path} of {}", database.id));
         let before = self.disk.counts();
-        let (directory, name) = place(&path);
+        let (directory, name) = place(path);
         let directory = resolve(database.volume(), directory)?;
-        let ino = resolve(database.volume(), &path)?;
+        let ino = resolve(database.volume(), path)?;
         match database.volume().unlink(directory, name) {
             Ok(()) => {
-                lost_its_name(database, ino, &path);
+                lost_its_name(database, ino, path);
                 Ok(())
             }
             Err(error) => self.refused(database, before, &error),

@@ -103,13 +103,11 @@ impl VolumeWorkload {
         let layers = self.layers_in_use();
         let names = self.names_of_volumes()?;
         let files: BTreeSet<(u64, Option<u32>)> = names.iter().filter_map(|n| parse(n)).collect();
-        let owners = volumes.journal().map(store::Journal::owners);
-        let mut unknown: BTreeSet<u64> = owners.into_iter().flatten().collect();
-        unknown.extend(files.iter().filter_map(|(id, epoch)| {
+        let removable = files.iter().filter(|(id, epoch)| {
             let is_layer = epoch.is_some_and(|epoch| layers.contains(&layer(*id, epoch)));
-            (!is_layer).then_some(*id)
-        }));
-        unknown.retain(|id| !self.databases.contains_key(id));
+            !is_layer && !self.databases.contains_key(id)
+        });
+        let unknown: BTreeSet<u64> = removable.map(|(id, _)| *id).collect();
         for id in unknown {
             let removed = Volume::remove(&volumes, database_id(id), &|epoch| {
                 layers.contains(&layer(id, epoch))
@@ -118,6 +116,9 @@ impl VolumeWorkload {
                 return Ok(Err(error));
             }
             notes.done("databases swept", format_args!("{id}"));
+            if names.contains(&format!("{id:016x}.manifest")) {
+                self.expect_no_files(database_id(id), None)?;
+            }
             // Layers that were its own and were let go by a process that ended before they went.
             for (_, epoch) in files.range((id, None)..=(id, Some(u32::MAX))) {
                 if let Some(epoch) = epoch
@@ -129,6 +130,12 @@ impl VolumeWorkload {
             }
             self.expect_no_files(database_id(id), None)?;
             self.gone.insert(id);
+        }
+        if let Some(journal) = volumes.journal() {
+            let owners = journal.owners().into_iter();
+            owners
+                .filter(|owner| !self.databases.contains_key(owner))
+                .for_each(|owner| journal.forget(owner));
         }
         Ok(Ok(()))
     }

@@ -1,6 +1,6 @@
 //! Versions, forks and merges of databases.
 
-use volume::VolumeError;
+use volume::{LAYERS_MAX, VolumeError};
 
 use super::database::Database;
 use super::model::Model;
@@ -31,15 +31,18 @@ impl VolumeWorkload {
         let mut fork = None;
         self.with_open(notes, |this, database, notes| {
             let before = this.disk.counts();
+            let is_deep = database.volume().base().layer_count() >= LAYERS_MAX;
             let result = database.volume().share();
-            let id = database.id;
+            let (id, found) = (database.id, database.volume().base().id());
+            if is_deep {
+                notes.done("shares with a merge", format_args!("of database {id}"));
+            }
             notes.done("shares", format_args!("of database {id}: {result:?}"));
             this.note_version(database, before, result.as_ref().err())?;
             let Ok(base) = result else {
                 return Ok(());
             };
             this.settle(database);
-            let found = database.volume().base().id();
             this.expect(base == found, || {
                 format!("database {id} was shared as {base} and is over {found}")
             })?;
@@ -67,9 +70,9 @@ impl VolumeWorkload {
         let before = self.disk.counts();
         let result = database.volume().merge_layers();
         notes.done("merges", format_args!("of {}: {result:?}", database.id));
+        let layers = database.volume().base().layer_count();
         self.note_version(database, before, result.as_ref().err())?;
         if result.is_ok() {
-            let layers = database.volume().base().layer_count();
             self.expect(layers == 0, || {
                 format!(
                     "database {} was merged and has {layers} layers",
@@ -127,7 +130,7 @@ impl VolumeWorkload {
             }
         }
         // A volume that can flush no more is opened anew, sooner or later.
-        if database.broken && self.random.one_in(2) {
+        if error.is_some() && database.broken && self.random.one_in(2) {
             database.drop_volume();
         }
         Ok(())
