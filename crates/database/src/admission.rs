@@ -123,6 +123,11 @@ impl Admission {
             .hint(format!("Try again later, or raise {limit}."))
     }
 
+    /// Whether a database wakes at this moment.
+    pub(crate) fn is_waking(&self) -> bool {
+        self.waking.available_permits() < self.wakes_max
+    }
+
     /// A session has left its database, which may go to sleep if others want the room.
     pub(crate) fn left(&self) {
         if self.wanting() > 0 || self.is_over() {

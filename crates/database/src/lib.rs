@@ -28,6 +28,7 @@ mod record;
 mod refusal;
 mod session;
 mod slot;
+mod spares;
 mod statements;
 mod template;
 mod upkeep;

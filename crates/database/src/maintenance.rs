@@ -1,8 +1,9 @@
 //! What happens to databases when nobody asks for anything: versions, sleep, upkeep, and the last stop.
 //!
-//! Five tasks. One watches the disk. One writes versions and lets the journal shrink. One puts databases to sleep: those
+//! Six tasks. One watches the disk. One writes versions and lets the journal shrink. One puts databases to sleep: those
 //! that were quiet for their idle time, and earlier where others want the room. One keeps quiet, awake
-//! databases in order. One compacts volumes that are over layers.
+//! databases in order. One compacts volumes that are over layers. One keeps spare
+//! backends.
 
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -22,6 +23,7 @@ use crate::node::Node;
 use crate::refusal::Refused;
 use crate::session::Canceller;
 use crate::slot::Slot;
+use crate::spares;
 use crate::upkeep::{self, Ended};
 use crate::wake::aside;
 
@@ -34,7 +36,7 @@ const UPKEEP_QUIET: Duration = Duration::from_millis(500);
 /// How long a stop waits for a statement that it has cancelled.
 const STOP_WAIT: Duration = Duration::from_secs(5);
 /// How long after a failed flush it is tried again.
-const RETRY: Duration = Duration::from_secs(1);
+pub(crate) const RETRY: Duration = Duration::from_secs(1);
 /// Databases that go to sleep early at once for want of memory, before memory is looked at again.
 const RELIEF: usize = 16;
 
@@ -53,6 +55,7 @@ impl Maintenance {
             tokio::spawn(put_to_sleep(weak(), closing())),
             tokio::spawn(keep_in_order(weak(), closing())),
             tokio::spawn(compact::run(weak(), closing())),
+            tokio::spawn(spares::run(weak(), closing())),
         ];
         Self {
             tasks: Mutex::new(tasks),
@@ -76,7 +79,7 @@ pub(crate) async fn tick(closing: &mut watch::Receiver<bool>) -> bool {
 }
 
 /// Waits: whether the node is still open.
-async fn pause_for(pause: Duration, closing: &mut watch::Receiver<bool>) -> bool {
+pub(crate) async fn pause_for(pause: Duration, closing: &mut watch::Receiver<bool>) -> bool {
     // A node that is gone is closed too.
     let closed = closing.wait_for(|closing| *closing);
     tokio::time::timeout(pause, closed).await.is_err()
@@ -354,6 +357,7 @@ async fn keep_in_order(node: Weak<Node>, mut closing: watch::Receiver<bool>) {
                 continue;
             };
             if !upkeep::is_due(&node, &database, &slot) {
+                slot.release(&node.current.image);
                 continue;
             }
             match upkeep::run(&node, &database, &mut slot).await {

@@ -106,6 +106,9 @@ pub struct Limits {
     /// `databases.wakes_max`: most databases that wake at the same moment; others wait in the order they
     /// came. 0, the default: as many as there are processors.
     pub wakes_max: usize,
+    /// `databases.spares_max`: backends kept ready for databases that wake, some 3 MiB of memory each. Most
+    /// of a wake's work is done in them. Default 4.
+    pub spares_max: usize,
     /// `databases.wake_wait_ms_max`: longest wait for a turn to wake. Past it the connection fails with
     /// 53300 or, for memory, 53200. Default 30 s.
     pub wake_wait_max: Duration,
@@ -163,6 +166,7 @@ impl Default for Limits {
             idle: Duration::from_secs(10),
             awake_max: 5_000,
             wakes_max: 0,
+            spares_max: 4,
             wake_wait_max: Duration::from_secs(30),
             node_memory_bytes_max: 0,
             images_bytes_max: 4 << 30,

@@ -25,6 +25,8 @@ pub(crate) struct Slot {
     pub(crate) catalog_generation: Option<u64>,
     /// When the last session left.
     pub(crate) quiet_since: Option<Instant>,
+    /// Memory that nobody has was given back since then.
+    pub(crate) is_released: bool,
     /// Its room among the awake databases, for as long as there is a backend.
     pub(crate) place: Option<Place>,
     /// The image that the backend was resumed from.
@@ -54,6 +56,18 @@ impl Slot {
             tracing::warn!(database = %database.name(), %error, "the shutdown was not clean");
         }
         self.lose(database);
+    }
+
+    /// Gives the memory back that a quiet backend does not need, once in each time that it is quiet.
+    pub(crate) fn release(&mut self, image: &engine::Image) {
+        let Some(backend) = self.backend.as_mut().filter(|_| !self.is_released) else {
+            return;
+        };
+        self.is_released = true;
+        match backend.release(image) {
+            Ok(bytes) => tracing::debug!(bytes, "a quiet backend gave memory back"),
+            Err(error) => tracing::warn!(%error, "a quiet backend keeps its memory"),
+        }
     }
 
     /// Runs statements of our own, and tells the first error among their answers.
@@ -157,6 +171,7 @@ impl Slot {
             Err(error) => self.give_up(database, &error),
         }
         self.quiet_since = Some(Instant::now());
+        self.is_released = false;
     }
 
     /// Commits that did not wait for their WAL do so now: nobody else will write it.

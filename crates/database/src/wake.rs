@@ -138,6 +138,7 @@ impl Slot {
         self.place = Some(place);
         // A session that does not come to its end leaves the database quiet from now on.
         self.quiet_since = Some(Instant::now());
+        self.is_released = false;
         waking.done = true;
         database.set_state(State::Awake);
         let elapsed = started.elapsed();

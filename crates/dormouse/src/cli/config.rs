@@ -85,6 +85,7 @@ struct DatabasesSection {
     idle_ms: u64,
     awake_max: usize,
     wakes_max: usize,
+    spares_max: usize,
     wake_wait_ms_max: u64,
 }
 
@@ -189,6 +190,7 @@ impl Default for Config {
                 idle_ms: ms(limits.idle),
                 awake_max: limits.awake_max,
                 wakes_max: limits.wakes_max,
+                spares_max: limits.spares_max,
                 wake_wait_ms_max: ms(limits.wake_wait_max),
             },
             node: NodeSection {
@@ -270,6 +272,7 @@ impl Config {
                 idle: Duration::from_millis(self.databases.idle_ms),
                 awake_max: self.databases.awake_max,
                 wakes_max: self.databases.wakes_max,
+                spares_max: self.databases.spares_max,
                 wake_wait_max: Duration::from_millis(self.databases.wake_wait_ms_max),
                 node_memory_bytes_max: self.node.memory_bytes_max,
                 images_bytes_max: self.images.bytes_max,

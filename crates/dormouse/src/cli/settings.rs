@@ -25,7 +25,7 @@ enum Kind {
 }
 
 /// In the order of the file.
-const SETTINGS: [Setting; 36] = [
+const SETTINGS: [Setting; 37] = [
     Setting::text(
         "data",
         "DORMOUSE_DATA",
@@ -113,6 +113,10 @@ const SETTINGS: [Setting; 36] = [
         "databases.wakes_max",
         "Databases that wake at the same moment; others wait in the order they came. 0: as many as\n\
          there are processors.",
+    ),
+    Setting::number(
+        "databases.spares_max",
+        "Backends kept ready for databases that wake, some 3 MiB of memory each.",
     ),
     Setting::number(
         "databases.wake_wait_ms_max",
