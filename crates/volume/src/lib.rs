@@ -33,6 +33,6 @@ pub use template::Template;
 pub use tree::{NAME_BYTES_MAX, NODES_MAX, SYMLINK_TARGET_BYTES_MAX, SYMLINKS_FOLLOWED_MAX};
 pub use volume::{
     BYTES_MAX_DEFAULT, BYTES_RESERVE, Compaction, LAYERS_SLACK_BYTES, LayerUse, Owed, Refusal,
-    Volume,
+    Volume, carry_log,
 };
 pub use volumes::{FindTemplate, Volumes};

@@ -48,7 +48,7 @@ use crate::wal::Wal;
 use compaction::Plan;
 pub use compaction::{Compaction, LAYERS_SLACK_BYTES, LayerUse};
 use layers::Frozen;
-pub use log::Owed;
+pub use log::{Owed, carry_log};
 use room::Room;
 pub use room::{BYTES_RESERVE, Refusal};
 
@@ -110,7 +110,12 @@ struct State {
     relaxed: bool,
     /// Why this volume can flush no more.
     broken: Option<&'static str>,
+    /// It was given up: nothing may be written any more.
+    retired: bool,
 }
+
+/// Why nothing can be done with a volume that was given up.
+const RETIRED: &str = "it was given up";
 
 /// The volume as of one instant, whose slots are frozen.
 #[derive(Debug)]
@@ -224,17 +229,17 @@ impl Volume {
         let path = volumes.manifest_path(id);
         let epoch = match volumes.read_manifest(&path, id) {
             Ok((header, _)) => header.epoch,
-            // Without a manifest it was never shared.
+            // It was never shared, or this was all but done before.
             Err(VolumeError::NotFound) => 0,
             // Which epochs there were is not known: its pages stay behind.
             Err(error @ VolumeError::Io { .. }) => return Err(error),
             Err(_) => 0,
         };
-        // The manifest first: without it the database is gone, and its pages are only garbage.
-        store::remove_sealed(&**volumes.disk(), &path).map_err(VolumeError::from_write)?;
         for epoch in (0..=epoch.saturating_add(1)).filter(|epoch| !is_layer(*epoch)) {
             volumes.remove_layer(crate::id::LayerId { origin: id, epoch })?;
         }
+        // Last, for it alone tells the epochs to whoever finishes what was begun.
+        store::remove_sealed(&**volumes.disk(), &path).map_err(VolumeError::from_write)?;
         if let Some(journal) = volumes.journal() {
             journal.forget(id.get());
         }
@@ -261,6 +266,23 @@ impl Volume {
             _ => base.read(reference, page),
         };
         template::save(directory, id, &tree, &read)
+    }
+
+    /// Gives it up: a flush under way ends, and from then on nothing is written, neither by
+    /// [`write`](Self::write) nor by a sync, a flush or anything else; each fails. To be called before
+    /// another volume of the same database is opened, or its files are removed, while others may still
+    /// have this one.
+    pub fn retire(&self) {
+        let _held = self.slots_held.lock();
+        let mut state = self.state.write();
+        state.broken = Some(RETIRED);
+        state.retired = true;
+    }
+
+    /// Whether it can flush no more, after a sync that failed or because it was given up. What was
+    /// durable can be opened anew, with what the journal has.
+    pub fn is_broken(&self) -> bool {
+        self.state.read().broken.is_some()
     }
 
     fn assemble(
@@ -303,6 +325,7 @@ impl Volume {
             applied: 0,
             relaxed: false,
             broken: None,
+            retired: false,
         };
         state.find_wal();
         state.count_room();
@@ -323,6 +346,14 @@ impl State {
             || self.flushing
             || !self.frozen.is_empty()
             || self.version == Version::default()
+    }
+
+    /// That it was not given up.
+    fn check_kept(&self) -> Result<()> {
+        match self.retired {
+            true => Err(VolumeError::Broken(RETIRED)),
+            false => Ok(()),
+        }
     }
 
     fn check_whole(&self) -> Result<()> {

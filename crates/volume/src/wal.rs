@@ -28,6 +28,9 @@ use std::collections::HashMap;
 use crate::node::Ino;
 use crate::page::{PAGE_BYTES, ZEROS};
 
+/// How names begin of files that become segments when they are full of zeros.
+pub(crate) const NEW_SEGMENT_PREFIX: &str = "xlogtemp.";
+
 /// The directory of the log, in the root of the volume.
 pub(crate) const WAL_DIRECTORY: &str = "pg_wal";
 

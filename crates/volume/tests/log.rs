@@ -6,7 +6,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use dormouse_volume::{Base, DatabaseId, Ino, Mtime, PAGE_BYTES, Template, Volume, Volumes};
+use dormouse_volume::{
+    Base, DatabaseId, Ino, Mtime, PAGE_BYTES, Template, Volume, VolumeError, Volumes, carry_log,
+};
 use store::{Journal, JournalOptions, RealDisk};
 
 const T: Mtime = Mtime {
@@ -255,4 +257,127 @@ fn what_a_version_has_is_released_again_after_a_crash() {
     let volume = process.open(1);
     assert_eq!(process.journal.owners(), [0_u64; 0]);
     drop(volume);
+}
+
+#[test]
+fn a_segment_to_be_asks_for_no_version() {
+    let folder = tempfile::tempdir().unwrap();
+    let process = start(folder.path(), 1);
+    let volume = process.create(1);
+    log(&volume);
+    let directory = volume.resolve("/pg_wal").unwrap();
+    let next = volume
+        .create_file(directory, "xlogtemp.1", 0o600, T)
+        .unwrap();
+    volume.set_len(next, SEGMENT_BYTES, T).unwrap();
+    volume.sync(next).unwrap();
+    assert!(!volume.owed().version);
+    let history = volume
+        .create_file(directory, "00000002.history", 0o600, T)
+        .unwrap();
+    volume.sync(history).unwrap();
+    assert!(volume.owed().version);
+}
+
+#[test]
+fn a_volume_that_was_given_up_writes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let process = start(folder.path(), 1);
+    let volume = process.create(1);
+    let ino = log(&volume);
+    write(&volume, ino, 0, b"kept");
+    volume.flush().unwrap();
+    write(&volume, ino, 0, b"given up");
+    volume.retire();
+    assert!(volume.is_broken());
+    let refused = |result: Result<(), VolumeError>| matches!(result, Err(VolumeError::Broken(_)));
+    assert!(refused(volume.flush().map(drop)));
+    assert!(refused(volume.sync(ino)));
+    assert!(refused(volume.share().map(drop)));
+    assert!(refused(volume.give_back().map(drop)));
+    assert!(refused(volume.write(ino, 0, b"x", T).map(drop)));
+    process.sync();
+    assert_eq!(process.journal.owners(), []);
+    assert_eq!(text(&process.open(1), 0), "kept");
+}
+
+#[test]
+fn the_journal_shrinks_past_a_database_that_cannot_be_opened() {
+    let folder = tempfile::tempdir().unwrap();
+    let process = start(folder.path(), 1);
+    let _writer = process.journal.start().unwrap();
+    let (stuck, other) = (process.create(1), process.create(2));
+    let (in_stuck, in_other) = (log(&stuck), log(&other));
+    stuck.flush().unwrap();
+    for page in 0..3 {
+        write(&stuck, in_stuck, page, format!("page {page}").as_bytes());
+        stuck.sync(in_stuck).unwrap();
+    }
+    drop(stuck);
+    let manifest = folder.path().join("0000000000000001.manifest");
+    let good = std::fs::read(&manifest).unwrap();
+    let mut bad = good.clone();
+    bad[20] ^= 1;
+    std::fs::write(&manifest, bad).unwrap();
+    assert!(Volume::open(&process.volumes, id(1)).is_err());
+    for round in 0..40_u64 {
+        let noise: Vec<u8> = (0..PAGE_BYTES as u64)
+            .map(|at| (at * round % 251) as u8 | 1)
+            .collect();
+        other
+            .write(in_other, round % 128 * PAGE_BYTES as u64, &noise, T)
+            .unwrap();
+        other.sync(in_other).unwrap();
+        let entry = other.last_entry().unwrap();
+        process.journal.wait_durable(entry).unwrap();
+    }
+    other.flush().unwrap();
+    assert_eq!(process.journal.oldest_owner(), Some(1));
+    let refused = carry_log(&process.volumes, id(1), 10);
+    assert!(matches!(
+        refused,
+        Err(VolumeError::NoSpace {
+            limit: "journal.bytes_max",
+            ..
+        })
+    ));
+    assert!(carry_log(&process.volumes, id(1), 1 << 20).unwrap() > 10);
+    assert_eq!(process.journal.oldest_owner(), None);
+    std::fs::write(&manifest, good).unwrap();
+    // Twice in the journal, and once: it comes to the same.
+    let volume = process.open(1);
+    assert_eq!(text(&volume, 2), "page 2");
+    drop(volume);
+    drop(process);
+    let process = start(folder.path(), 2);
+    let volume = process.open(1);
+    for page in 0..3 {
+        assert_eq!(text(&volume, page), format!("page {page}"));
+    }
+}
+
+#[test]
+fn a_removal_that_failed_is_finished() {
+    let folder = tempfile::tempdir().unwrap();
+    let process = start(folder.path(), 1);
+    let volume = process.create(1);
+    let file = volume.create_file(Ino::ROOT, "a", 0o600, T).unwrap();
+    for round in 0..3 {
+        volume.write(file, 0, &[round; PAGE_BYTES], T).unwrap();
+        volume.share().unwrap();
+    }
+    volume.write(file, 0, &[9; PAGE_BYTES], T).unwrap();
+    volume.flush().unwrap();
+    drop(volume);
+    let pages = folder.path().join("0000000000000001.3.pages");
+    let aside = folder.path().join("aside");
+    std::fs::rename(&pages, &aside).unwrap();
+    std::fs::create_dir(&pages).unwrap();
+    assert!(Volume::remove(&process.volumes, id(1), &|_| false).is_err());
+    std::fs::remove_dir(&pages).unwrap();
+    std::fs::rename(&aside, &pages).unwrap();
+    Volume::remove(&process.volumes, id(1), &|_| false).unwrap();
+    let left = std::fs::read_dir(folder.path()).unwrap();
+    let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["journal"]);
 }

@@ -247,6 +247,7 @@ impl Volume {
     pub fn write(&self, ino: Ino, offset: u64, data: &[u8], mtime: Mtime) -> Result<usize> {
         self.volumes.wrote(data.len() as u64);
         let mut state = self.writable();
+        state.check_kept()?;
         let disk = self.volumes.short_disk();
         let end = offset.saturating_add(data.len() as u64);
         let written = match state.check_growth(disk, ino, end) {

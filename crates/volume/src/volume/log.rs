@@ -1,11 +1,12 @@
 //! The WAL of a volume: which files it is in, what a sync hands to the journal, and replay.
 
-use store::{JournalError, Position};
+use store::{Journal, JournalError, Position};
 
 use super::{State, Volume};
 use crate::error::{Result, VolumeError};
-use crate::id::Version;
+use crate::id::{DatabaseId, Version};
 use crate::node::{Ino, Mtime, Node};
+use crate::volumes::Volumes;
 use crate::wal::{self, CHUNK_BYTES_HIGH, WAL_DIRECTORY};
 
 /// Mode of a segment that replay makes.
@@ -20,6 +21,56 @@ pub struct Owed {
     pub version: bool,
 }
 
+/// Writes what the journal holds of a database anew at its end, so that the journal can shrink past it
+/// though the database cannot be opened. No [`Volume`] of it may be open. Returns the bytes that moved.
+///
+/// # Errors
+/// [`VolumeError::NoSpace`] if it is more than `bytes_max`, [`VolumeError::Journal`] if the journal cannot
+/// be read or written. Nothing is lost: what is there twice is replayed twice, in its order, to the same
+/// end.
+pub fn carry_log(volumes: &Volumes, id: DatabaseId, bytes_max: u64) -> Result<u64> {
+    let Some(journal) = volumes.journal() else {
+        return Ok(0);
+    };
+    let entries = journal
+        .entries(id.get())
+        .map_err(VolumeError::from_journal)?;
+    let bytes = entries.iter().map(|entry| entry.payload.len() as u64).sum();
+    if bytes > bytes_max {
+        return Err(VolumeError::NoSpace {
+            limit: "journal.bytes_max",
+            max: bytes_max,
+        });
+    }
+    let mut moved = None;
+    for entry in &entries {
+        let position = append(journal, id, &entry.payload, true)?;
+        moved = Some((moved.map_or(position, |(first, _)| first), position));
+    }
+    if let Some((first, last)) = moved {
+        journal
+            .wait_durable(last)
+            .map_err(VolumeError::from_journal)?;
+        journal.release(id.get(), first);
+    }
+    Ok(bytes)
+}
+
+/// Appends an entry; while the journal's buffer is full, waits for what all have written.
+fn append(journal: &Journal, id: DatabaseId, entry: &[u8], urgent: bool) -> Result<Position> {
+    loop {
+        match journal.append(id.get(), entry, urgent) {
+            Err(JournalError::BufferFull { .. }) => {
+                let last = journal.next().get().saturating_sub(1);
+                journal
+                    .wait_durable(Position::from_number(last))
+                    .map_err(VolumeError::from_journal)?;
+            }
+            appended => return appended.map_err(VolumeError::from_journal),
+        }
+    }
+}
+
 impl Volume {
     /// What `fsync` asks for. Of a file of the WAL: what was written goes to the journal. Of another
     /// file or directory: the next version. It does not wait; [`Volume::owed`] tells what for.
@@ -29,7 +80,8 @@ impl Volume {
     /// [`VolumeError::Journal`] if it is broken.
     pub fn sync(&self, ino: Ino) -> Result<()> {
         let mut state = self.state.write();
-        let in_log = state.wal.contains(ino) || state.wal.is_directory(ino);
+        state.check_kept()?;
+        let in_log = state.is_of_log(ino);
         if in_log && self.volumes.journal().is_some() {
             let urgent = !state.relaxed;
             let handed_over = self.hand_over(&mut state, urgent);
@@ -109,15 +161,7 @@ impl Volume {
             }
             return Ok(());
         }
-        let position = loop {
-            match journal.append(self.id.get(), state.wal.entry(), urgent) {
-                // Faster than the disk: the database waits for what it wrote before.
-                Err(JournalError::BufferFull { .. }) if state.applied > 0 => journal
-                    .wait_durable(Position::from_number(state.applied))
-                    .map_err(VolumeError::from_journal)?,
-                appended => break appended.map_err(VolumeError::from_journal)?,
-            }
-        };
+        let position = append(journal, self.id, state.wal.entry(), urgent)?;
         state.applied = position.get();
         state.wal.handed_over();
         Ok(())
@@ -162,6 +206,20 @@ impl Volume {
 }
 
 impl State {
+    /// Whether what a sync of this node is for is all in the log's entries: of segments, of their directory,
+    /// and of files that are filled with zeros before they become segments. Replay makes segments anew.
+    fn is_of_log(&self, ino: Ino) -> bool {
+        if self.wal.contains(ino) || self.wal.is_directory(ino) {
+            return true;
+        }
+        let entries = self
+            .wal
+            .directory()
+            .and_then(|log| self.tree.list(log).ok());
+        let mut entries = entries.into_iter().flatten();
+        entries.any(|entry| entry.ino == ino && entry.name.starts_with(wal::NEW_SEGMENT_PREFIX))
+    }
+
     /// Looks up the log's directory and the segments in it.
     pub(super) fn find_wal(&mut self) {
         let Ok(directory) = self.tree.lookup(Ino::ROOT, WAL_DIRECTORY) else {

@@ -65,7 +65,8 @@ impl Volume {
             journal.release(self.id.get(), Position::from_number(applied + 1));
         }
         self.owe_room(frozen);
-        self.give_back_runs(FLUSH_RUNS)?;
+        // The version is durable. What cannot be given back now is tried again, and told, by `give_back`.
+        let _later = self.give_back_runs(FLUSH_RUNS);
         Ok(version)
     }
 
@@ -247,6 +248,7 @@ impl Volume {
     /// [`VolumeError::Io`]; nothing is lost but room.
     pub fn give_back(&self) -> Result<bool> {
         let _held = self.slots_held.lock();
+        self.state.read().check_kept()?;
         self.give_back_runs(GIVE_BACK_RUNS)
     }
 
@@ -268,7 +270,10 @@ impl Volume {
                     }
                 }
             };
-            own.punch(&run)?;
+            if let Err(error) = own.punch(&run) {
+                self.owed_room.lock().push((own, vec![run]));
+                return Err(error);
+            }
             calls += 1;
         }
         if calls == runs_max {
