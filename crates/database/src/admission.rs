@@ -63,7 +63,17 @@ impl Admission {
     /// 53300 or 53200 after `databases.wake_wait_ms_max`; the error names the limit that was met.
     pub(crate) async fn enter(&self) -> Result<(Place, Turn<'_>), PgError> {
         let until = Instant::now() + self.wait_max;
-        let place = self.place(until).await?;
+        loop {
+            let place = self.place(until).await?;
+            let turn = self.turn(until).await?;
+            // Those who had their turns meanwhile may have taken the memory.
+            if !self.is_over() {
+                return Ok((place, turn));
+            }
+        }
+    }
+
+    async fn turn(&self, until: Instant) -> Result<Turn<'_>, PgError> {
         let turn = timeout_at(until, self.waking.acquire()).await;
         let turn = turn.map_err(|_elapsed| {
             let wakes = self.wakes_max;
@@ -74,7 +84,7 @@ impl Admission {
             )
         })?;
         let turn = turn.expect("BUG: the semaphore is never closed");
-        Ok((place, Turn { _permit: turn }))
+        Ok(Turn { _permit: turn })
     }
 
     async fn place(&self, until: Instant) -> Result<Place, PgError> {
@@ -220,6 +230,24 @@ mod tests {
         admission.wanted().await;
         admission.set_over(false);
         waiting.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn memory_is_looked_at_again_when_a_turn_comes() {
+        let admission = Arc::new(admission(3, 1));
+        let (_place, turn) = admission.enter().await.unwrap();
+        let queued = tokio::spawn({
+            let admission = Arc::clone(&admission);
+            async move { admission.enter().await.map(drop) }
+        });
+        while admission.awake.available_permits() > 1 {
+            tokio::task::yield_now().await;
+        }
+        admission.set_over(true);
+        drop(turn);
+        let error = queued.await.unwrap().unwrap_err();
+        assert_eq!(error.code(), sqlstate::OUT_OF_MEMORY);
+        assert_eq!(admission.awake.available_permits(), 2);
     }
 
     #[tokio::test]

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use wire::PgError;
 
 use crate::database::{Database, volume_error};
+use crate::disk_watch::Room;
 use crate::gate;
 use crate::info::State;
 use crate::maintenance::tick;
@@ -20,7 +21,7 @@ pub(crate) async fn run(node: Weak<Node>, mut closing: watch::Receiver<bool>) {
             if let Err(error) = compact(&node, &database).await {
                 tracing::error!(database = %database.name(), %error, "compaction failed");
             }
-            if let Some(volume) = database.open_volume()
+            if let Some(volume) = database.volume_now()
                 && let Err(error) = gate::give_back(&volume).await
             {
                 tracing::warn!(database = %database.name(), %error, "room is not given back");
@@ -32,15 +33,22 @@ pub(crate) async fn run(node: Weak<Node>, mut closing: watch::Receiver<bool>) {
 /// Compacts one database, for as long as it is awake.
 async fn compact(node: &Arc<Node>, database: &Arc<Database>) -> Result<(), PgError> {
     loop {
-        let Some(volume) = database.open_volume() else {
+        let Some(volume) = database.volume_now() else {
             return Ok(());
         };
+        // It writes before it gives anything back.
+        if node.disk.room() != Room::Enough {
+            return Ok(());
+        }
         let awake = database.state() == State::Awake && !database.is_dropped();
         if !awake || node.is_closing() || volume.layers().is_empty() {
             return Ok(());
         }
         // Whoever forks or deletes changes what the directory counts.
         let _changing = node.changing.read().await;
+        if database.is_dropped() {
+            return Ok(());
+        }
         let started = Instant::now();
         let (on, in_database) = (Arc::clone(node), Arc::clone(database));
         let step = blocking(move || {
@@ -49,9 +57,8 @@ async fn compact(node: &Arc<Node>, database: &Arc<Database>) -> Result<(), PgErr
             let step = volume
                 .compact(&referents)
                 .map_err(|error| volume_error(&error))?;
-            if step.rebased {
-                in_database.settle_base(&on, &volume)?;
-            }
+            // Also what an earlier step could not finish, and somebody else's flush has.
+            in_database.settle_base(&on, &volume)?;
             Ok(step)
         });
         let step = step.await?;

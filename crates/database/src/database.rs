@@ -144,9 +144,16 @@ impl Database {
         self.record.lock().clone()
     }
 
-    pub(crate) fn rename(&self, name: DatabaseName, record: Record) {
-        *self.name.lock() = name;
-        *self.record.lock() = record;
+    /// Gives it a name, with the record that `change` makes, and writes down, of the one that it has.
+    pub(crate) fn rename(
+        &self,
+        name: &DatabaseName,
+        change: impl FnOnce(Record) -> Result<Record, PgError>,
+    ) -> Result<(), PgError> {
+        let mut record = self.record.lock();
+        *record = change(record.clone())?;
+        *self.name.lock() = name.clone();
+        Ok(())
     }
 
     /// Names that the catalog may have instead of [`name`](Self::name).
@@ -212,11 +219,19 @@ impl Database {
         self.volume.lock().clone()
     }
 
+    /// The volume, if something has opened it and nobody is about to change that: for who can look again.
+    pub(crate) fn volume_now(&self) -> Option<Arc<Volume>> {
+        self.volume.try_lock()?.clone()
+    }
+
     /// The volume, opened if need be.
     pub(crate) fn volume(&self, node: &Node) -> Result<Arc<Volume>, PgError> {
         let mut volume = self.volume.lock();
         if let Some(volume) = &*volume {
             return Ok(Arc::clone(volume));
+        }
+        if self.is_dropped() {
+            return Err(self.dropped_error());
         }
         let opened = self.load_volume(node).map_err(|error| {
             if matches!(error, VolumeError::Fenced { .. }) {
@@ -265,9 +280,31 @@ impl Database {
         Ok(())
     }
 
-    /// Lets go of a volume that can flush no more; the next use opens its last durable state.
+    /// Lets go of the volume, whoever else has it: it is written no more. The next use opens its last
+    /// durable state. Waits for a flush that is under way.
     pub(crate) fn abandon_volume(&self) {
-        *self.volume.lock() = None;
+        let mut volume = self.volume.lock();
+        if let Some(volume) = volume.take() {
+            volume.retire();
+        }
+    }
+
+    /// Whether it has a volume that can flush no more, and so must be opened anew.
+    pub(crate) fn volume_is_broken(&self) -> bool {
+        self.open_volume().is_some_and(|volume| volume.is_broken())
+    }
+
+    /// Writes what the journal holds of it anew at the journal's end, though it cannot be opened: whether
+    /// that was to be done.
+    pub(crate) fn carry_log(&self, node: &Node, bytes_max: u64) -> Result<bool, PgError> {
+        // Nobody may open it meanwhile, and write in between.
+        let volume = self.volume.lock();
+        if volume.is_some() || self.is_dropped() {
+            return Ok(false);
+        }
+        let carried = volume::carry_log(&node.volumes, self.id, bytes_max);
+        carried.map_err(|error| volume_error(&error))?;
+        Ok(true)
     }
 
     /// Lets go of the volume, unless it has changes that are not on disk: whether it is closed.

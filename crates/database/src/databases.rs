@@ -300,6 +300,9 @@ impl Databases {
     /// The first failure to flush; the others are logged.
     pub async fn close(&self) -> Result<(), PgError> {
         self.node.closing.send_replace(true);
+        // Upkeep leaves as it does for a session.
+        let live = self.node.live.all();
+        let _wanting: Vec<_> = live.iter().map(|database| database.want()).collect();
         self.maintenance.end().await;
         maintenance::close(&self.node).await
     }

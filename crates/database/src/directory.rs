@@ -7,6 +7,7 @@
 //! `next_id` -> the lowest id never reserved (ids are not reused, because they name files), `generation`
 //! -> how often the data directory was opened to be written, `journal` -> the id of its journal.
 
+mod file;
 mod group;
 
 use std::ops::Range;
@@ -21,6 +22,7 @@ use volume::{DatabaseId, LayerId};
 use wire::{DatabaseName, PgError, sqlstate};
 
 use crate::record::Record;
+use file::File;
 use group::Group;
 
 const NAMES: TableDefinition<'_, &str, u64> = TableDefinition::new("names");
@@ -77,6 +79,12 @@ pub(crate) fn key(layer: LayerId) -> (u64, u32) {
     (layer.origin.get(), layer.epoch)
 }
 
+/// The layer of a key of the table.
+pub(crate) fn layer_of((origin, epoch): (u64, u32)) -> Option<LayerId> {
+    let origin = DatabaseId::new(origin)?;
+    Some(LayerId { origin, epoch })
+}
+
 type Layers<'a> = redb::Table<'a, (u64, u32), u64>;
 
 /// One more is over the first of `chain`, which stands over the rest.
@@ -109,7 +117,7 @@ fn let_go(layers: &mut Layers<'_>, chain: &[LayerId]) -> Result<Vec<Garbage>, re
 
 /// The names and records on disk.
 pub(crate) struct Directory {
-    file: Redb,
+    file: File,
     group: Group,
     /// Ids that are reserved on disk and not given out yet.
     reserved: Mutex<Range<u64>>,
@@ -124,19 +132,8 @@ impl Directory {
     /// # Errors
     /// What is wrong with the file.
     pub(crate) fn open(path: &Path, cache_bytes: usize) -> Result<Self, String> {
-        let open = || -> Result<Redb, redb::Error> {
-            let file = Redb::builder().set_cache_size(cache_bytes).create(path)?;
-            let transaction = file.begin_write()?;
-            transaction.open_table(NAMES)?;
-            transaction.open_table(RECORDS)?;
-            transaction.open_table(LAYERS)?;
-            transaction.open_table(GARBAGE)?;
-            transaction.open_table(COUNTERS)?;
-            transaction.commit()?;
-            Ok(file)
-        };
-        let file = open().map_err(|error| error.to_string())?;
-        let tables = file.begin_read().map_err(|error| error.to_string())?;
+        let (file, open) = File::open(path, cache_bytes).map_err(|error| error.to_string())?;
+        let tables = open.begin_read().map_err(|error| error.to_string())?;
         let mut tables = tables.list_tables().map_err(|error| error.to_string())?;
         if tables.any(|table| table.name() == FORMER) {
             return Err(
@@ -152,13 +149,18 @@ impl Directory {
         })
     }
 
+    /// Looks something up.
+    fn look<T>(&self, look: &dyn Fn(&Redb) -> Result<T, redb::Error>) -> Result<T, PgError> {
+        self.file.with(|file| look(file)).map_err(unreadable)
+    }
+
     /// One database by its name.
     ///
     /// # Errors
     /// XX001 if its record is damaged, 58030 if the file cannot be read.
     pub(crate) fn find(&self, name: &DatabaseName) -> Result<Option<Record>, PgError> {
-        let look = || -> Result<Option<Vec<u8>>, redb::Error> {
-            let transaction = self.file.begin_read()?;
+        let look = |file: &Redb| -> Result<Option<Vec<u8>>, redb::Error> {
+            let transaction = file.begin_read()?;
             let names = transaction.open_table(NAMES)?;
             let Some(id) = names.get(name.as_str())? else {
                 return Ok(None);
@@ -170,7 +172,7 @@ impl Directory {
                 record.map_or_else(Vec::new, |record| record.value().to_vec()),
             ))
         };
-        let bytes = look().map_err(unreadable)?;
+        let bytes = self.look(&look)?;
         bytes.map(|bytes| decode(name.as_str(), &bytes)).transpose()
     }
 
@@ -179,12 +181,12 @@ impl Directory {
     /// # Errors
     /// As [`find`](Self::find).
     pub(crate) fn name_of(&self, id: u64) -> Result<Option<DatabaseName>, PgError> {
-        let look = || -> Result<Option<Vec<u8>>, redb::Error> {
-            let transaction = self.file.begin_read()?;
+        let look = |file: &Redb| -> Result<Option<Vec<u8>>, redb::Error> {
+            let transaction = file.begin_read()?;
             let record = transaction.open_table(RECORDS)?.get(id)?;
             Ok(record.map(|record| record.value().to_vec()))
         };
-        let Some(bytes) = look().map_err(unreadable)? else {
+        let Some(bytes) = self.look(&look)? else {
             return Ok(None);
         };
         Ok(decode("", &bytes)?.name())
@@ -196,9 +198,9 @@ impl Directory {
     /// As [`find`](Self::find).
     pub(crate) fn page(&self, after: Option<&str>, count: usize) -> Result<Page, PgError> {
         type Bytes = Vec<(String, Vec<u8>)>;
-        let look = || -> Result<Bytes, redb::Error> {
+        let look = |file: &Redb| -> Result<Bytes, redb::Error> {
             use std::ops::Bound::{Excluded, Unbounded};
-            let transaction = self.file.begin_read()?;
+            let transaction = file.begin_read()?;
             let names = transaction.open_table(NAMES)?;
             let records = transaction.open_table(RECORDS)?;
             let from = after.map_or(Unbounded, Excluded);
@@ -211,7 +213,7 @@ impl Directory {
             }
             Ok(page)
         };
-        let page = look().map_err(unreadable)?;
+        let page = self.look(&look)?;
         page.into_iter()
             .map(|(name, bytes)| {
                 let record = decode(&name, &bytes)?;
@@ -226,10 +228,10 @@ impl Directory {
     /// # Errors
     /// 58030 if the file cannot be read.
     pub(crate) fn count(&self) -> Result<u64, PgError> {
-        let look = || -> Result<u64, redb::Error> {
-            Ok(self.file.begin_read()?.open_table(NAMES)?.len()?)
+        let look = |file: &Redb| -> Result<u64, redb::Error> {
+            Ok(file.begin_read()?.open_table(NAMES)?.len()?)
         };
-        look().map_err(unreadable)
+        self.look(&look)
     }
 
     /// An id that no database has or had. They are reserved on disk many at a time, so that a
@@ -303,13 +305,22 @@ impl Directory {
     /// Writes down that a database is over other layers now; the layers that nothing needs any more.
     pub(crate) fn rebase(&self, record: &Record, rebase: Rebase) -> Result<Vec<Garbage>, PgError> {
         let (id, bytes) = (record.id, encode(record)?);
+        let before = rebase.before.first().copied().map(key);
         self.write(move |transaction| {
+            let mut records = transaction.open_table(RECORDS)?;
+            // Deleted meanwhile, or changed by somebody else: what it held was let go with that.
+            let known = match records.get(id)? {
+                Some(bytes) => decode("", bytes.value()).ok(),
+                None => None,
+            };
+            if known.is_none_or(|known| known.layer != before) {
+                return Ok(Err(moved()));
+            }
             let mut layers = transaction.open_table(LAYERS)?;
             hold(&mut layers, &rebase.after)?;
             let unused = let_go(&mut layers, &rebase.before)?;
-            transaction
-                .open_table(RECORDS)?
-                .insert(id, bytes.as_slice())?;
+            records.insert(id, bytes.as_slice())?;
+            drop((records, layers));
             discard(transaction, &unused)?;
             Ok(Ok(unused))
         })
@@ -335,13 +346,13 @@ impl Directory {
 
     /// What was to be removed and perhaps is not yet.
     pub(crate) fn garbage(&self) -> Result<Vec<Garbage>, PgError> {
-        let look = || -> Result<Vec<(u64, u32)>, redb::Error> {
-            let transaction = self.file.begin_read()?;
+        let look = |file: &Redb| -> Result<Vec<(u64, u32)>, redb::Error> {
+            let transaction = file.begin_read()?;
             let table = transaction.open_table(GARBAGE)?;
             let keys = table.iter()?.map(|entry| Ok(entry?.0.value()));
             keys.collect()
         };
-        let keys = look().map_err(unreadable)?;
+        let keys = self.look(&look)?;
         Ok(keys.into_iter().filter_map(Garbage::of_key).collect())
     }
 
@@ -359,12 +370,12 @@ impl Directory {
 
     /// How many databases and layers are directly over a layer.
     pub(crate) fn referents(&self, layer: LayerId) -> Result<u64, PgError> {
-        let look = || -> Result<u64, redb::Error> {
-            let transaction = self.file.begin_read()?;
+        let look = |file: &Redb| -> Result<u64, redb::Error> {
+            let transaction = file.begin_read()?;
             let count = transaction.open_table(LAYERS)?.get(key(layer))?;
             Ok(count.map_or(0, |count| count.value()))
         };
-        look().map_err(unreadable)
+        self.look(&look)
     }
 
     /// Gives a database another name, the one in `record`.
@@ -430,6 +441,14 @@ fn unreadable(error: redb::Error) -> PgError {
     PgError::fatal(
         sqlstate::IO_ERROR,
         format!("the directory of databases cannot be read: {error}"),
+    )
+}
+
+/// Nobody waits for this but who knows what to do about it.
+fn moved() -> PgError {
+    PgError::error(
+        sqlstate::OBJECT_IN_USE,
+        "the database was deleted or moved meanwhile",
     )
 }
 

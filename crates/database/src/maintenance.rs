@@ -14,14 +14,14 @@ use tokio::task::{JoinHandle, JoinSet};
 use wire::PgError;
 
 use crate::compact;
-use crate::database::Database;
+use crate::database::{Database, volume_error};
 use crate::gate;
 use crate::hibernate::hibernate;
 use crate::info::State;
 use crate::machine;
-use crate::node::Node;
+use crate::node::{Node, blocking};
 use crate::refusal::Refused;
-use crate::session::Canceller;
+use crate::session::{Canceller, abandon_volume};
 use crate::slot::Slot;
 use crate::spares;
 use crate::upkeep::{self, Ended};
@@ -90,7 +90,9 @@ async fn write_versions(node: Weak<Node>, mut closing: watch::Receiver<bool>) {
         let Some(node) = node.upgrade() else { return };
         for database in node.live.all() {
             stop_if_too_much_wal(&node, &database);
-            if let Err(error) = flush_if_due(&node, &database).await {
+            if let Err(error) = flush_if_due(&node, &database).await
+                && !database.is_dropped()
+            {
                 tracing::error!(database = %database.name(), %error, "a flush failed");
             }
         }
@@ -116,7 +118,7 @@ async fn watch_disk(node: Weak<Node>, mut closing: watch::Receiver<bool>) {
 
 /// Writes a version after a checkpoint, and when much was written since the last one.
 async fn flush_if_due(node: &Node, database: &Database) -> Result<(), PgError> {
-    let Some(volume) = database.open_volume() else {
+    let Some(volume) = database.volume_now() else {
         return Ok(());
     };
     let much = volume.dirty_bytes() > node.options.limits.dirty_bytes_max;
@@ -132,7 +134,7 @@ async fn flush_if_due(node: &Node, database: &Database) -> Result<(), PgError> {
 /// Cancels a statement that writes more WAL than may be kept: no checkpoint can be made beside it.
 fn stop_if_too_much_wal(node: &Node, database: &Database) {
     let max = node.options.limits.wal_bytes_max;
-    let Some(volume) = database.open_volume() else {
+    let Some(volume) = database.volume_now() else {
         return;
     };
     if database.wal_since_checkpoint(&volume) <= max {
@@ -167,13 +169,35 @@ async fn shrink_journal(node: &Arc<Node>) {
 
 /// Makes a version of the database with this id, so that the journal need not keep its entries.
 async fn flush_owner(node: &Arc<Node>, owner: u64) -> Result<(), PgError> {
-    let Some(name) = node.directory.name_of(owner)? else {
-        // Deleted between the look and now; what it had is forgotten.
-        return Ok(());
-    };
-    // Opening it is enough if its version has all that the journal has.
-    let volume = node.find(&name)?.volume(node)?;
-    gate::flush(&volume).await
+    let node = Arc::clone(node);
+    blocking(move || {
+        let Some(name) = node.directory.name_of(owner)? else {
+            // Deleted; what came after that is nobody's.
+            if let Some(journal) = node.volumes.journal() {
+                journal.forget(owner);
+            }
+            return Ok(());
+        };
+        let database = node.find(&name)?;
+        // Opening it is enough if its version has all that the journal has.
+        let failed = match database.volume(&node) {
+            Ok(volume) => match volume.flush() {
+                Ok(_version) => return Ok(()),
+                Err(error) => volume_error(&error),
+            },
+            Err(error) => error,
+        };
+        // Others are not to wait until somebody has repaired it.
+        if !database.carry_log(&node, node.options.limits.journal_bytes_max / 2)? {
+            return Err(failed);
+        }
+        tracing::warn!(
+            database = %name, error = %failed,
+            "what the journal holds of a database that cannot be opened was written anew"
+        );
+        Ok(())
+    })
+    .await
 }
 
 /// A quiet, awake database, and its slot.
@@ -303,6 +327,10 @@ async fn sleep(
         tracing::error!(database = %database.name(), %error, "a flush failed");
         slot.quiet_since = Some(Instant::now());
     }
+    if database.volume_is_broken() {
+        slot.lose(database);
+        abandon_volume(database).await;
+    }
 }
 
 /// Lets go of the volumes of databases that are asleep, flushing what a failure left behind.
@@ -312,6 +340,11 @@ async fn close_volumes(node: &Arc<Node>) {
             continue;
         };
         if slot.backend.is_some() {
+            continue;
+        }
+        if database.volume_is_broken() {
+            // The journal has what was acknowledged since its last version.
+            abandon_volume(&database).await;
             continue;
         }
         if let Some(volume) = database.open_volume() {
@@ -358,6 +391,8 @@ async fn keep_in_order(node: Weak<Node>, mut closing: watch::Receiver<bool>) {
             };
             if !upkeep::is_due(&node, &database, &slot) {
                 slot.release(&node.current.image);
+                // There may be thousands.
+                tokio::task::yield_now().await;
                 continue;
             }
             match upkeep::run(&node, &database, &mut slot).await {

@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use engine::Engine;
 use parking_lot::Mutex;
 use store::{DirectoryLock, JournalWriter};
-use tokio::sync::watch;
+use tokio::sync::{OwnedMutexGuard, watch};
 use volume::{BaseId, DatabaseId, LayerId, Volume, Volumes};
 use wire::{DatabaseName, PgError, sqlstate};
 
 use crate::admission::Admission;
-use crate::database::{Database, volume_error};
+use crate::database::{Database, layers, volume_error};
 use crate::directory::{self, Directory, Garbage};
 use crate::disk_watch::DiskWatch;
 use crate::images::Images;
@@ -20,11 +20,15 @@ use crate::live::Live;
 use crate::metrics::Counters;
 use crate::options::Options;
 use crate::record::{Record, Settings};
+use crate::slot::Slot;
 use crate::template::CurrentTemplate;
 use crate::upkeep;
 
 /// WAL since the last checkpoint of a quiet parent that a fork may have to replay, in bytes.
 const FORK_WAL_BYTES: u64 = 4 << 20;
+
+/// How long a database that is to be dropped or renamed may still be in use.
+const IDLE_WAIT: Duration = Duration::from_secs(2);
 
 /// What the databases share.
 pub(crate) struct Node {
@@ -182,7 +186,11 @@ impl Node {
         if let Ok(mut slot) = parent.slot.try_lock()
             && slot.backend.is_some()
         {
-            upkeep::checkpoint(self, &parent, &mut slot).await?;
+            let done = upkeep::checkpoint(self, &parent, &mut slot).await;
+            if slot.backend.is_none() {
+                slot.lose(&parent);
+            }
+            done?;
         }
         Ok(())
     }
@@ -198,7 +206,11 @@ impl Node {
         let volume = parent.volume(self)?;
         let base = volume.share().map_err(|error| volume_error(&error))?;
         parent.settle_base(self, &volume)?;
-        let chain = self.chain(Some(base))?;
+        let chain = match volume.base() {
+            at if at.id() == base => layers(&at),
+            // Shared again meanwhile.
+            _ => self.chain(Some(base))?,
+        };
         let parent_name = parent.name();
         let record = Record {
             layer: chain.first().copied().map(directory::key),
@@ -233,22 +245,38 @@ impl Node {
         name: &DatabaseName,
         force: bool,
     ) -> Result<(), PgError> {
-        let _changing = self.changing.write().await;
         let database = self.find(name)?;
-        let idle = Arc::clone(&database.slot).try_lock_owned();
-        if idle.is_err() && !force {
-            return Err(in_use(&database));
-        }
+        let idle = match force {
+            true => Arc::clone(&database.slot).try_lock_owned().ok(),
+            false => Some(idle_slot(&database).await?),
+        };
+        let changing = self.changing.write().await;
+        self.check_still(name, &database)?;
         let (node, name) = (Arc::clone(self), name.clone());
-        blocking(move || {
-            let chain = node.chain(database.record().base())?;
+        let garbage = blocking(move || {
+            let record = database.record();
+            let chain = node.chain(record.base()).unwrap_or_else(|error| {
+                // One that is damaged must go all the same.
+                tracing::error!(%error, "a layer cannot be read: those below it stay for ever");
+                let top = record.layer.and_then(directory::layer_of);
+                top.into_iter().collect()
+            });
             let garbage = node.directory.remove(&name, database.id, &chain)?;
             node.live.remove(&name);
             node.changed();
             database.mark_dropped();
-            if let Ok(mut slot) = idle {
+            if let Some(mut slot) = idle {
                 slot.lose(&database);
             }
+            // Whoever still has it, a session or a flush, must not write into files that are gone.
+            database.abandon_volume();
+            Ok(garbage)
+        })
+        .await?;
+        // Others need not wait for that.
+        drop(changing);
+        let node = Arc::clone(self);
+        blocking(move || {
             node.remove_garbage(&garbage);
             Ok(())
         })
@@ -260,28 +288,37 @@ impl Node {
         from: &DatabaseName,
         to: &DatabaseName,
     ) -> Result<(), PgError> {
-        let _changing = self.changing.write().await;
         let database = self.find(from)?;
-        let Ok(mut slot) = Arc::clone(&database.slot).try_lock_owned() else {
-            return Err(in_use(&database));
-        };
+        let mut slot = idle_slot(&database).await?;
+        let _changing = self.changing.write().await;
+        self.check_still(from, &database)?;
         // The next wake gives the catalog the new name.
         if slot.backend.is_some() {
             slot.shut_down(&database).await;
         }
         let (node, from, to) = (Arc::clone(self), from.clone(), to.clone());
         blocking(move || {
-            let mut record = database.record();
-            record.former_names = with_name(record.former_names, from.as_str());
-            record.name = to.as_str().to_owned();
-            node.live
-                .rename(&from, &to, || node.directory.rename(&from, &to, &record))?;
-            database.rename(to, record);
+            node.live.rename(&from, &to, || {
+                database.rename(&to, |mut record| {
+                    record.former_names = with_name(record.former_names, from.as_str());
+                    record.name = to.as_str().to_owned();
+                    node.directory.rename(&from, &to, &record)?;
+                    Ok(record)
+                })
+            })?;
             node.changed();
             drop(slot);
             Ok(())
         })
         .await
+    }
+
+    /// That a database has the name that it was found by, though there was a wait.
+    fn check_still(&self, name: &DatabaseName, database: &Arc<Database>) -> Result<(), PgError> {
+        match Arc::ptr_eq(&self.find(name)?, database) {
+            true => Ok(()),
+            false => Err(in_use(database)),
+        }
     }
 
     fn changed(&self) {
@@ -304,6 +341,18 @@ fn with_name(mut names: Vec<String>, name: &str) -> Vec<String> {
     names.retain(|known| known != name);
     names.insert(0, name.to_owned());
     names
+}
+
+/// A database's slot, once no session has it. Maintenance that has it is to leave.
+///
+/// # Errors
+/// 55006 if somebody has it for longer than [`IDLE_WAIT`], as PostgreSQL waits for those who are about to
+/// leave.
+async fn idle_slot(database: &Arc<Database>) -> Result<OwnedMutexGuard<Slot>, PgError> {
+    let _wanting = database.want();
+    let waiting = Arc::clone(&database.slot).lock_owned();
+    let slot = tokio::time::timeout(IDLE_WAIT, waiting).await;
+    slot.map_err(|_elapsed| in_use(database))
 }
 
 fn in_use(database: &Database) -> PgError {

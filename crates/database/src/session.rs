@@ -14,11 +14,12 @@ use crate::catalog;
 use crate::database::Database;
 use crate::disk_watch::Room;
 use crate::gate::{self, Gated, Ungate};
-use crate::node::{Node, Source};
+use crate::node::{Node, Source, blocking};
 use crate::refusal::{self, Refused};
 use crate::slot::{self, Slot};
 use crate::statements::{Handling, Statements};
 use crate::template::SUPERUSER;
+use crate::wake;
 
 /// Time that a cancelled statement has to end before its backend is stopped
 /// (`backend.cancel_grace_ms`).
@@ -88,16 +89,15 @@ impl Canceller {
         if !self.is_running() {
             return;
         }
+        let run = *self.runs.borrow();
         self.interrupter.cancel();
-        let ended = self.clone();
+        let cancelled = self.clone();
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
-                if tokio::time::timeout(CANCEL_GRACE, ended.ended())
-                    .await
-                    .is_err()
-                {
+                let ended = cancelled.left(run);
+                if tokio::time::timeout(CANCEL_GRACE, ended).await.is_err() {
                     tracing::error!("a cancelled statement did not end; its backend is stopped");
-                    ended.interrupter.stop();
+                    cancelled.interrupter.stop();
                 }
             });
         }
@@ -117,11 +117,16 @@ impl Canceller {
 
     /// Waits until the statement that runs now has ended.
     pub(crate) async fn ended(&self) {
+        let run = *self.runs.borrow();
+        self.left(run).await;
+    }
+
+    /// Waits until nothing runs, or something else than at `run`.
+    async fn left(&self, run: u64) {
         let mut runs = self.runs.clone();
-        let now = *runs.borrow_and_update();
         // A session that is gone has ended too.
         let _gone = runs
-            .wait_for(|run| run.is_multiple_of(2) || *run != now)
+            .wait_for(|now| now.is_multiple_of(2) || *now != run)
             .await;
     }
 }
@@ -143,7 +148,11 @@ impl Session {
         if database.is_dropped() {
             return Err(database.dropped_error());
         }
-        slot.wake(&node, &database).await?;
+        slot = wake::to_its_end(slot, &node, &database).await?;
+        if database.is_dropped() {
+            slot.lose(&database);
+            return Err(database.dropped_error());
+        }
         *database.holder.lock() = Some(options.origin.clone());
         let backend = slot.backend.as_ref().ok_or_else(slot::no_backend)?;
         let interrupter = backend.interrupter();
@@ -284,14 +293,7 @@ impl Session {
             None => Ok(()),
         };
         if let Err(error) = settled {
-            return Err(self.not_durable(error));
-        }
-        if self.status == TransactionStatus::Idle
-            && let Some(slot) = self.slot.as_mut()
-            && let Err(error) = slot.checkpoint_if_due(&self.node, &self.database).await
-        {
-            tracing::warn!(database = %self.database.name(), %error, "a backend ended");
-            slot.lose(&self.database);
+            return Err(self.not_durable(error).await);
         }
         let io = ungate.and_then(Ungate::take);
         match result {
@@ -608,21 +610,35 @@ impl Session {
         let Some(slot) = self.slot.as_mut() else {
             return Ok(());
         };
-        let switch = if critical { "on" } else { "off" };
-        let sql = format!("SET default_transaction_read_only = {switch}");
-        slot.run_named(&sql).await?;
+        // A client may have chosen it for itself.
+        let chosen = "pg_catalog.current_setting('dormouse.read_only', true)";
+        let sql = match critical {
+            true => "SELECT pg_catalog.set_config('dormouse.read_only', \
+                     pg_catalog.current_setting('default_transaction_read_only'), false), \
+                     pg_catalog.set_config('default_transaction_read_only', 'on', false)"
+                .to_owned(),
+            false => format!(
+                "SELECT pg_catalog.set_config('default_transaction_read_only', {chosen}, false)"
+            ),
+        };
+        if let Err(error) = slot.run_named(&sql).await {
+            if slot.backend.is_none() {
+                slot.lose(&self.database);
+            }
+            return Err(error);
+        }
         self.read_only = critical;
         Ok(())
     }
 
     /// What was committed could not be made durable: nobody may see it, so the backend goes, and what
     /// it answered is not told.
-    fn not_durable(&mut self, error: PgError) -> SessionEnded {
+    async fn not_durable(&mut self, error: PgError) -> SessionEnded {
         tracing::error!(database = %self.database.name(), %error, "a commit is not durable");
         if let Some(slot) = &mut self.slot {
             slot.lose(&self.database);
         }
-        self.database.abandon_volume();
+        abandon_volume(&self.database).await;
         let error = PgError::fatal(error.code(), error.message().to_owned())
             .detail("The last statements are not acknowledged: they may or may not be kept.")
             .hint("Connect again: the database starts from its last durable commit.");
@@ -634,6 +650,18 @@ impl Session {
             output: Bytes::new(),
             error,
             told: false,
+        }
+    }
+
+    /// Does what is due between two statements, once the last one's answer is with the client: a checkpoint
+    /// after much WAL. It costs nothing if none is due.
+    pub async fn rest(&mut self) {
+        if self.status == TransactionStatus::Idle
+            && let Some(slot) = self.slot.as_mut()
+            && let Err(error) = slot.checkpoint_if_due(&self.node, &self.database).await
+        {
+            tracing::warn!(database = %self.database.name(), %error, "a backend ended");
+            slot.lose(&self.database);
         }
     }
 
@@ -679,11 +707,36 @@ impl Drop for Session {
 }
 
 async fn leave(mut slot: OwnedMutexGuard<Slot>, node: Arc<Node>, database: Arc<Database>) {
-    slot.reset(&database).await;
+    if database.is_dropped() {
+        slot.lose(&database);
+    } else {
+        slot.reset(&database).await;
+        if let Err(error) = slot.checkpoint_if_due(&node, &database).await {
+            tracing::warn!(database = %database.name(), %error, "a backend ended");
+            slot.lose(&database);
+        }
+        if database.volume_is_broken() {
+            slot.lose(&database);
+            abandon_volume(&database).await;
+        }
+    }
     *database.holder.lock() = None;
     *database.current.lock() = None;
     drop(slot);
     node.admission.left();
+}
+
+/// Lets go of a volume that can flush no more, once nobody writes in it; the next use opens its last durable
+/// state.
+pub(crate) async fn abandon_volume(database: &Arc<Database>) {
+    let abandoned = Arc::clone(database);
+    let abandoning = blocking(move || {
+        abandoned.abandon_volume();
+        Ok(())
+    });
+    if let Err(error) = abandoning.await {
+        tracing::error!(database = %database.name(), %error, "a volume could not be given up");
+    }
 }
 
 /// The status in the `ReadyForQuery` that ends a backend's answer, if one does.

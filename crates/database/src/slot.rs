@@ -27,6 +27,8 @@ pub(crate) struct Slot {
     pub(crate) quiet_since: Option<Instant>,
     /// Memory that nobody has was given back since then.
     pub(crate) is_released: bool,
+    /// When freezing was last tried.
+    pub(crate) frozen_at: Option<Instant>,
     /// Its room among the awake databases, for as long as there is a backend.
     pub(crate) place: Option<Place>,
     /// The image that the backend was resumed from.
@@ -131,6 +133,7 @@ impl Slot {
         let output = backend.output().split();
         if let Err(error) = outcome {
             self.backend = None;
+            self.place = None;
             return Err(start_error(&error));
         }
         check(&output)?;
@@ -140,6 +143,8 @@ impl Slot {
     /// Takes the sessions' traces off the backend. If that fails, the backend is given up.
     pub(crate) async fn reset(&mut self, database: &Database) {
         let Some(backend) = self.backend.as_mut() else {
+            // A statement of ours may have ended it.
+            self.lose(database);
             return;
         };
         if backend.is_broken() {
@@ -156,20 +161,29 @@ impl Slot {
         };
         backend.output().clear();
         let reset = match open {
-            Ok(true) => match self.run("ROLLBACK").await {
-                Ok(()) => self.run(RESET).await,
-                Err(error) => Err(error),
-            },
-            Ok(false) => self.run(RESET).await,
+            Ok(open) => self.run_reset(open).await,
             Err(error) => Err(start_error(&error)),
         };
         match reset {
-            Ok(()) => match self.run(RESET_USER).await {
-                Ok(()) => self.flush_wal(database).await,
-                Err(error) => self.give_up(database, &error),
-            },
+            Ok(()) => self.flush_wal(database).await,
             Err(error) => self.give_up(database, &error),
         }
+        self.be_quiet();
+    }
+
+    async fn run_reset(&mut self, in_transaction: bool) -> Result<(), PgError> {
+        if in_transaction {
+            self.run("ROLLBACK").await?;
+        }
+        // The session's own timeouts are not for what comes now.
+        for statement in [UNHURRIED, RESET, RESET_USER] {
+            self.run(statement).await?;
+        }
+        Ok(())
+    }
+
+    /// Nobody has it from now on.
+    pub(crate) fn be_quiet(&mut self) {
         self.quiet_since = Some(Instant::now());
         self.is_released = false;
     }
@@ -191,6 +205,12 @@ impl Slot {
 
 /// What a session may leave behind: settings, prepared statements, cursors, temporary tables,
 /// advisory locks, listening, sequence positions.
+/// Before statements of ours, which are not to fail for what a session or ALTER SYSTEM has set.
+pub(crate) const UNHURRIED: &str = "SET statement_timeout = 0; SET transaction_timeout = 0; \
+                                    SET lock_timeout = 0; SET default_transaction_read_only = off";
+/// After them.
+pub(crate) const AS_CONFIGURED: &str = "RESET statement_timeout; RESET transaction_timeout; \
+                                        RESET lock_timeout; RESET default_transaction_read_only";
 const RESET: &str = "DISCARD ALL";
 /// `DISCARD ALL` does not know the first user of a stand-alone backend.
 const RESET_USER: &str = "SET SESSION AUTHORIZATION postgres";

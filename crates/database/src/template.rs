@@ -30,6 +30,9 @@ pub(crate) struct CurrentTemplate {
     pub(crate) parameters: Vec<(String, String)>,
 }
 
+/// How names of images begin, in a template's folder.
+const IMAGE_PREFIX: &str = "image-";
+
 /// Statements that a template's backend runs before its image is taken, so that a fork finds the
 /// catalog's entries for ordinary work in memory. They leave nothing behind.
 const WARM_UP: [&str; 6] = [
@@ -50,7 +53,7 @@ pub(crate) async fn current(
     cache: &Path,
 ) -> Result<CurrentTemplate, TemplateError> {
     let fingerprint = engine.fingerprint();
-    let image_name = format!("image-{fingerprint:016x}");
+    let image_name = format!("{IMAGE_PREFIX}{fingerprint:016x}");
     if let Some(folder) = find(templates, &image_name)? {
         match open(&folder, &image_name, fingerprint) {
             Ok(current) => return Ok(current),
@@ -119,9 +122,20 @@ fn io(path: &Path) -> impl FnOnce(std::io::Error) -> TemplateError {
     move |source| TemplateError::Io { path, source }
 }
 
+/// As a template's id is shown: 32 hexadecimal digits.
+fn is_template_name(name: &str) -> bool {
+    let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    name.len() == 32 && name.bytes().all(is_digit)
+}
+
 fn find(templates: &Path, image_name: &str) -> Result<Option<PathBuf>, TemplateError> {
     for entry in fs::read_dir(templates).map_err(io(templates))? {
         let folder = entry.map_err(io(templates))?.path();
+        // One that was being copied has another name.
+        let name = folder.file_name().and_then(|name| name.to_str());
+        if !name.is_some_and(is_template_name) {
+            continue;
+        }
         if folder.join(image_name).exists() {
             return Ok(Some(folder));
         }
@@ -262,8 +276,30 @@ fn parameters(output: &BytesMut) -> Result<Vec<(String, String)>, TemplateError>
     Ok(parameters)
 }
 
+/// Gives a template that databases may be over the images that it lacks. Its files are the same.
+fn add_images(from: &Path, to: &Path) -> Result<(), TemplateError> {
+    for entry in fs::read_dir(from).map_err(io(from))? {
+        let entry = entry.map_err(io(from))?;
+        let name = entry.file_name();
+        if !name.to_string_lossy().starts_with(IMAGE_PREFIX) {
+            continue;
+        }
+        let temporary = to.join("image.tmp");
+        fs::copy(entry.path(), &temporary).map_err(io(&temporary))?;
+        fs::File::open(&temporary)
+            .and_then(|file| file.sync_all())
+            .map_err(io(&temporary))?;
+        let target = to.join(name);
+        fs::rename(&temporary, &target).map_err(io(&target))?;
+    }
+    store::Disk::sync_directory(&store::RealDisk, to).map_err(io(to))
+}
+
 /// Copies a template's files, so that a crash leaves either a whole template or none.
 fn copy(from: &Path, to: &Path) -> Result<(), TemplateError> {
+    if to.exists() {
+        return add_images(from, to);
+    }
     let temporary = to.with_extension("tmp");
     if temporary.exists() {
         fs::remove_dir_all(&temporary).map_err(io(&temporary))?;
@@ -278,9 +314,6 @@ fn copy(from: &Path, to: &Path) -> Result<(), TemplateError> {
             .map_err(io(&target))?;
     }
     store::Disk::sync_directory(&store::RealDisk, &temporary).map_err(io(&temporary))?;
-    if to.exists() {
-        fs::remove_dir_all(to).map_err(io(to))?;
-    }
     fs::rename(&temporary, to).map_err(io(to))?;
     let parent = to.parent().unwrap_or(to);
     store::Disk::sync_directory(&store::RealDisk, parent).map_err(io(parent))

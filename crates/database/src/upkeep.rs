@@ -1,7 +1,7 @@
 //! Upkeep of one database: checkpoints by WAL, VACUUM and ANALYZE by churn, freezing by age. What
 //! PostgreSQL's own processes do elsewhere; here the host decides when, and gives way to sessions.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use engine::Backend;
 use serde::{Deserialize, Serialize};
@@ -11,8 +11,10 @@ use wire::{PgError, sqlstate};
 use crate::catalog;
 use crate::database::Database;
 use crate::node::Node;
-use crate::slot::{Slot, no_backend, start_error};
+use crate::slot::{AS_CONFIGURED, Slot, UNHURRIED, no_backend, start_error};
 
+/// Freezing is not tried again for so long: what keeps it from helping may last.
+const FREEZE_PAUSE: Duration = Duration::from_secs(60);
 /// WAL that makes another look at the tables worth while, in bytes.
 const LOOK_WAL_BYTES: u64 = 1 << 20;
 
@@ -106,7 +108,8 @@ pub(crate) fn is_due(node: &Node, database: &Database, slot: &Slot) -> bool {
         return false;
     };
     let volume = backend.volume();
-    let old = is_old(node, backend);
+    let tried = slot.frozen_at.is_some_and(|at| at.elapsed() < FREEZE_PAUSE);
+    let old = !tried && is_old(node, backend);
     let checkpoint =
         database.wal_since_checkpoint(&volume) > node.options.limits.checkpoint_wal_bytes;
     checkpoint || (database.is_maintained(node) && (old || slot.upkeep.has_churn(&volume)))
@@ -127,7 +130,7 @@ pub(crate) async fn run(
 ) -> Result<Ended, PgError> {
     let backend = slot.backend.as_ref().ok_or_else(no_backend)?;
     database.set_upkeep(Some(backend.interrupter()));
-    let outcome = work(node, database, slot).await;
+    let outcome = unhurried(node, database, slot).await;
     database.set_upkeep(None);
     if let Some(backend) = slot.backend.as_mut() {
         // A cancel that came too late is not the next statement's.
@@ -153,6 +156,18 @@ pub(crate) async fn run(
     }
 }
 
+/// Does the work under settings of ours.
+async fn unhurried(node: &Node, database: &Database, slot: &mut Slot) -> Result<Ended, PgError> {
+    slot.run(UNHURRIED).await?;
+    let outcome = work(node, database, slot).await;
+    if let Some(backend) = slot.backend.as_mut() {
+        // A cancel that came too late is not for this.
+        backend.clear_cancel();
+        slot.run(AS_CONFIGURED).await?;
+    }
+    outcome
+}
+
 async fn work(node: &Node, database: &Database, slot: &mut Slot) -> Result<Ended, PgError> {
     if database.is_wanted() {
         return Ok(Ended::Preempted);
@@ -160,7 +175,8 @@ async fn work(node: &Node, database: &Database, slot: &mut Slot) -> Result<Ended
     let backend = slot.backend.as_ref().ok_or_else(no_backend)?;
     let volume = backend.volume();
     if database.is_maintained(node) {
-        if is_old(node, backend) {
+        let tried = slot.frozen_at.is_some_and(|at| at.elapsed() < FREEZE_PAUSE);
+        if !tried && is_old(node, backend) {
             freeze(node, database, slot).await?;
         }
         if slot.upkeep.has_churn(&volume) && tend(node, database, slot).await? == Ended::Preempted {
@@ -226,6 +242,7 @@ async fn tend(node: &Node, database: &Database, slot: &mut Slot) -> Result<Ended
 /// Freezes all tables, so that transaction ids do not run out.
 async fn freeze(node: &Node, database: &Database, slot: &mut Slot) -> Result<(), PgError> {
     let started = Instant::now();
+    slot.frozen_at = Some(started);
     // The rows of other databases would keep the oldest transaction where it is.
     slot.run(&catalog::refresh(std::iter::empty())).await?;
     slot.catalog_generation = None;

@@ -7,17 +7,18 @@ use std::time::Instant;
 use bytes::BytesMut;
 use engine::{Backend, BackendError, BackendLimits};
 use tokio::runtime::Handle;
-use volume::Volume;
-use wire::PgError;
+use tokio::sync::OwnedMutexGuard;
+use volume::{Ino, Volume};
 use wire::pg::startup::Startup;
 use wire::pg::{backend, frames};
+use wire::{PgError, sqlstate};
 
 use crate::catalog;
 use crate::database::Database;
 use crate::info::State;
 use crate::node::{Node, blocking};
 use crate::session::set_parameter;
-use crate::slot::{Slot, no_backend, start_error};
+use crate::slot::{AS_CONFIGURED, Slot, UNHURRIED, no_backend, start_error};
 use crate::template::SUPERUSER;
 use crate::upkeep::Upkeep;
 
@@ -69,7 +70,11 @@ impl Drop for Waking<'_> {
 }
 
 /// Files that Postgres reads when it starts and when it is told to, relative to the data directory.
-const SETTINGS_FILES: [&str; 2] = ["/postgresql.conf", "/postgresql.auto.conf"];
+const SETTINGS_FILES: [&str; 2] = ["/postgresql.conf", ALTERED];
+/// What ALTER SYSTEM writes.
+const ALTERED: &str = "/postgresql.auto.conf";
+/// Where that goes if Postgres does not start with it.
+const REFUSED: &str = "/postgresql.auto.conf.refused";
 /// Bytes of a settings file that are looked at; Postgres writes far less into its own.
 const SETTINGS_BYTES_MAX: usize = 1 << 20;
 
@@ -96,11 +101,7 @@ impl Slot {
     /// # Errors
     /// What [`Admission::enter`](crate::admission::Admission::enter) gives; 57P03 if Postgres does not
     /// start.
-    pub(crate) async fn wake(
-        &mut self,
-        node: &Arc<Node>,
-        database: &Arc<Database>,
-    ) -> Result<(), PgError> {
+    async fn wake(&mut self, node: &Arc<Node>, database: &Arc<Database>) -> Result<(), PgError> {
         if self.backend.as_ref().is_some_and(Backend::is_broken) {
             tracing::info!(database = %database.name(), "a call was dropped; the backend goes too");
             self.lose(database);
@@ -129,16 +130,12 @@ impl Slot {
         self.resumed = woken.resumed;
         self.settings_hash = woken.settings_hash;
         self.catalog_generation = None;
-        if name.as_deref() != Some(database.name().as_str())
-            && let Err(error) = self.run(&catalog::set_name(&database.name())).await
-        {
-            self.lose(database);
-            return Err(error);
-        }
         self.place = Some(place);
         // A session that does not come to its end leaves the database quiet from now on.
-        self.quiet_since = Some(Instant::now());
-        self.is_released = false;
+        self.be_quiet();
+        if name.as_deref() != Some(database.name().as_str()) {
+            self.set_name(database).await?;
+        }
         waking.done = true;
         database.set_state(State::Awake);
         let elapsed = started.elapsed();
@@ -157,6 +154,47 @@ impl Slot {
         );
         Ok(())
     }
+}
+
+impl Slot {
+    /// Gives the catalog the database's name. It can do without.
+    async fn set_name(&mut self, database: &Database) -> Result<(), PgError> {
+        let name = catalog::set_name(&database.name());
+        for statement in [UNHURRIED, &name, AS_CONFIGURED] {
+            if let Err(error) = self.run(statement).await {
+                if self.backend.is_none() {
+                    self.lose(database);
+                    return Err(error);
+                }
+                tracing::warn!(database = %database.name(), %error, "the catalog keeps another name");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Makes sure that a slot has a working backend. What was begun goes on to its end, though nobody may wait
+/// for it any more: a start that was left alone would write beside the next one.
+///
+/// # Errors
+/// Those of [`Slot::wake`].
+pub(crate) async fn to_its_end(
+    mut slot: OwnedMutexGuard<Slot>,
+    node: &Arc<Node>,
+    database: &Arc<Database>,
+) -> Result<OwnedMutexGuard<Slot>, PgError> {
+    let awake = slot.backend.as_ref();
+    if awake.is_some_and(|backend| !backend.is_broken()) {
+        return Ok(slot);
+    }
+    let (node, database) = (Arc::clone(node), Arc::clone(database));
+    let waking = tokio::spawn(async move {
+        slot.wake(&node, &database).await?;
+        Ok(slot)
+    });
+    waking
+        .await
+        .unwrap_or_else(|error| Err(PgError::fatal(sqlstate::INTERNAL_ERROR, error.to_string())))
 }
 
 /// Runs what keeps a processor for milliseconds on a thread of its own, so that the operating system
@@ -198,7 +236,7 @@ async fn start(node: &Node, database: &Database) -> Result<Woken, PgError> {
     let (backend, parameters) = {
         // Crash recovery must not meet a limit.
         let _recovering = Recovering::begin(&volume);
-        connect(boot(node, database, &volume, limits).await?).await?
+        connect(boot_somehow(node, database, &volume, limits).await?).await?
     };
     Ok(Woken {
         backend,
@@ -292,6 +330,60 @@ async fn boot(
         }
     }
     Err(failure)
+}
+
+/// Boots a backend; if Postgres refuses with what ALTER SYSTEM has set, which nobody could take back then,
+/// without that.
+async fn boot_somehow(
+    node: &Node,
+    database: &Database,
+    volume: &Arc<Volume>,
+    limits: BackendLimits,
+) -> Result<Backend, PgError> {
+    let refused = match boot(node, database, volume, limits).await {
+        Err(error) if set_aside(volume) => error,
+        outcome => return outcome,
+    };
+    match boot(node, database, volume, limits).await {
+        Ok(backend) => {
+            tracing::warn!(
+                database = %database.name(), error = %refused,
+                "Postgres does not start with what ALTER SYSTEM has set: postgresql.auto.conf is \
+                 now postgresql.auto.conf.refused"
+            );
+            Ok(backend)
+        }
+        Err(_) => {
+            // The settings are not to blame.
+            put_back(volume);
+            Err(refused)
+        }
+    }
+}
+
+/// Takes the settings of ALTER SYSTEM away: whether there were any.
+fn set_aside(volume: &Volume) -> bool {
+    let has_settings = volume.resolve(ALTERED).and_then(|ino| {
+        let mut content = vec![0; volume.node(ino)?.len.min(SETTINGS_BYTES_MAX as u64) as usize];
+        volume.read(ino, 0, &mut content)?;
+        let text = String::from_utf8_lossy(&content);
+        Ok(text
+            .lines()
+            .any(|line| !line.is_empty() && !line.starts_with('#')))
+    });
+    matches!(has_settings, Ok(true)) && rename(volume, ALTERED, REFUSED)
+}
+
+fn put_back(volume: &Volume) {
+    rename(volume, REFUSED, ALTERED);
+}
+
+fn rename(volume: &Volume, from: &str, to: &str) -> bool {
+    let renamed = volume.rename(Ino::ROOT, &from[1..], Ino::ROOT, &to[1..]);
+    if let Err(error) = &renamed {
+        tracing::warn!(%error, from, to, "settings could not be renamed");
+    }
+    renamed.is_ok()
 }
 
 /// The first connection of a booted backend.

@@ -1,11 +1,15 @@
 //! Changes of the directory, in groups: one wait for the disk for all that came during the last one.
 
+use std::io;
 use std::mem;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
 
 use parking_lot::Mutex;
-use redb::{Database as Redb, WriteTransaction};
+use redb::WriteTransaction;
 use wire::{PgError, sqlstate};
+
+use super::file::File;
 
 /// What a change gives: the inner error refuses it alone, and it must have changed nothing then; the
 /// outer one ends the whole transaction.
@@ -26,7 +30,7 @@ impl Group {
     /// Runs one change in a transaction of its own or with others', durable when this returns.
     pub(super) fn write<T: Send + 'static>(
         &self,
-        file: &Redb,
+        file: &File,
         change: impl FnOnce(&WriteTransaction) -> Outcome<T> + Send + 'static,
     ) -> Result<T, PgError> {
         let (sender, receiver) = mpsc::channel();
@@ -43,7 +47,7 @@ impl Group {
         drop(leading);
         receiver
             .recv()
-            .unwrap_or_else(|_| Err(unwritable("another change in the same transaction failed")))
+            .unwrap_or_else(|_| Err(failed("another change in the same transaction failed")))
     }
 }
 
@@ -56,7 +60,7 @@ fn run<T: Send + 'static>(
         Ok(outcome) => outcome,
         Err(error) => {
             // The receiver waits for as long as the sender is there.
-            let _waits = sender.send(Err(unwritable(&error.to_string())));
+            let _waits = sender.send(Err(unwritable(&error)));
             return Err(error);
         }
     };
@@ -65,12 +69,13 @@ fn run<T: Send + 'static>(
     }))
 }
 
-fn commit(file: &Redb, changes: Vec<Change>) {
+fn commit(file: &File, changes: Vec<Change>) {
     if changes.is_empty() {
         return;
     }
     let attempt = || -> Result<Vec<Deliver>, redb::Error> {
-        let transaction = file.begin_write()?;
+        // The file stays open for as long as the transaction.
+        let (_open, transaction) = file.with(|open| Ok((Arc::clone(open), open.begin_write()?)))?;
         let delivers = changes
             .into_iter()
             .map(|change| change(&transaction))
@@ -80,11 +85,12 @@ fn commit(file: &Redb, changes: Vec<Change>) {
         match transaction.commit() {
             Ok(()) => Ok(delivers),
             Err(error) => {
-                let told = unwritable(&error.to_string());
+                let error = redb::Error::from(error);
+                let told = unwritable(&error);
                 for deliver in delivers {
                     deliver(Err(told.clone()));
                 }
-                Err(error.into())
+                Err(error)
             }
         }
     };
@@ -94,7 +100,17 @@ fn commit(file: &Redb, changes: Vec<Change>) {
     }
 }
 
-fn unwritable(reason: &str) -> PgError {
+fn unwritable(error: &redb::Error) -> PgError {
+    let told = failed(&error.to_string());
+    match error {
+        redb::Error::Io(source) if source.kind() == io::ErrorKind::StorageFull => {
+            PgError::error(sqlstate::DISK_FULL, told.message().to_owned())
+        }
+        _ => told,
+    }
+}
+
+fn failed(reason: &str) -> PgError {
     PgError::error(
         sqlstate::IO_ERROR,
         format!("the directory of databases cannot be written: {reason}"),

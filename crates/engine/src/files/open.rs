@@ -24,6 +24,8 @@ impl OpenFlags {
     const EXCLUSIVE: i32 = 0o200;
     const TRUNCATE: i32 = 0o1000;
     const APPEND: i32 = 0o2000;
+    /// Data is durable when a write ends; `O_SYNC` has this bit too.
+    const DATA_SYNC: i32 = 0o10_000;
     const DIRECTORY: i32 = 0o200_000;
     const NOFOLLOW: i32 = 0o400_000;
 
@@ -500,13 +502,19 @@ impl FileTable {
                 } else {
                     at
                 };
-                (at, namespace.volume().write(*ino, at, bytes, now)?)
+                let volume = namespace.volume();
+                let written = volume.write(*ino, at, bytes, now)?;
+                if open.flags.has(OpenFlags::DATA_SYNC) {
+                    volume.sync(*ino)?;
+                }
+                (at, written)
             }
             Object::Scratch(file) => {
-                let mut file = file.lock();
-                let at = if append { file.len() as u64 } else { at };
+                let at = if append { file.lock().len() as u64 } else { at };
                 let start = usize::try_from(at).map_err(|_| Errno::INVAL)?;
                 let end = start.checked_add(bytes.len()).ok_or(Errno::INVAL)?;
+                namespace.scratch.check_growth(file, end)?;
+                let mut file = file.lock();
                 if file.len() < end {
                     file.resize(end, 0);
                 }
@@ -567,6 +575,7 @@ impl FileTable {
             Object::Volume(ino) => Ok(self.namespace.volume().set_len(*ino, bytes, now)?),
             Object::Scratch(file) => {
                 let bytes = usize::try_from(bytes).map_err(|_| Errno::INVAL)?;
+                self.namespace.scratch.check_growth(file, bytes)?;
                 file.lock().resize(bytes, 0);
                 Ok(())
             }

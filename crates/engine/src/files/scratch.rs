@@ -7,6 +7,12 @@ use parking_lot::Mutex;
 
 use crate::errno::Errno;
 
+/// Most bytes that the files of one backend take, the limit `backend.scratch_bytes_max`.
+const BYTES_MAX: usize = 64 << 20;
+
+/// What a file takes beside its contents, in bytes.
+const FILE_BYTES: usize = 256;
+
 /// The contents of one file; shared by the directory entry and every open file.
 pub(crate) type ScratchFile = Arc<Mutex<Vec<u8>>>;
 
@@ -46,9 +52,34 @@ impl Scratch {
             None => {}
         }
         Self::parent(&nodes, path)?;
+        if nodes.len() >= BYTES_MAX / FILE_BYTES / 16 {
+            return Err(Errno::NOSPC);
+        }
         let file = ScratchFile::default();
         nodes.insert(path.to_owned(), ScratchNode::File(Arc::clone(&file)));
         Ok(file)
+    }
+
+    /// Whether `file` may become `bytes` long.
+    pub(crate) fn check_growth(&self, file: &ScratchFile, bytes: usize) -> Result<(), Errno> {
+        let before = file.lock().len();
+        if bytes <= before {
+            return Ok(());
+        }
+        match self.bytes().max(before).saturating_add(bytes - before) > BYTES_MAX {
+            true => Err(Errno::NOSPC),
+            false => Ok(()),
+        }
+    }
+
+    /// Bytes of all files that have a name.
+    fn bytes(&self) -> usize {
+        let nodes = self.nodes.lock();
+        let files = nodes.values().map(|node| match node {
+            ScratchNode::File(file) => FILE_BYTES + file.lock().len(),
+            ScratchNode::Directory => FILE_BYTES,
+        });
+        files.sum()
     }
 
     pub(crate) fn mkdir(&self, path: &str) -> Result<(), Errno> {

@@ -209,6 +209,7 @@ impl Served<'_> {
             let answer;
             (answer, client) = self.exchange(pgwire, batch, io).await?;
             self.socket.write(&answer).await?;
+            self.session.rest().await;
         }
     }
 
