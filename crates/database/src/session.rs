@@ -271,6 +271,7 @@ impl Session {
         messages: Bytes,
         io: Option<Box<dyn ClientIo>>,
     ) -> Result<(Bytes, Option<Box<dyn ClientIo>>), SessionEnded> {
+        self.rest().await;
         let mut ungate = None;
         if let Some(slot) = &mut self.slot
             && let Some(backend) = &mut slot.backend

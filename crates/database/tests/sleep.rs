@@ -588,3 +588,90 @@ async fn layers_that_one_database_alone_is_over_are_compacted() {
     session.close().await;
     databases.close().await.unwrap();
 }
+
+/// Whoever waits for a wake may go away: what was begun ends, and the next one does not begin beside it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wake_that_nobody_waits_for_goes_on_to_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let databases = open(folder.path(), Limits::default()).await;
+    let mut first = session(&databases, "a").await;
+    first.query("CREATE TABLE t (n int)", &[]).await.unwrap();
+    for round in 0..30 {
+        let insert = format!("INSERT INTO t SELECT {round} FROM generate_series(1, 50)");
+        first.query(&insert, &[]).await.unwrap();
+        // As a crash: the next wake boots and replays.
+        let endless = first.query("SELECT pg_sleep(600)", &[]);
+        let waited = tokio::time::timeout(Duration::from_millis(1), endless).await;
+        assert!(waited.is_err());
+        drop(first);
+        let options = SessionOptions::default;
+        let name = name("a");
+        let asked = databases.session(&name, options());
+        let abandoned = tokio::time::timeout(Duration::from_millis(round % 15), asked).await;
+        drop(abandoned);
+        first = session(&databases, "a").await;
+        let rows = value(&mut first, "SELECT count(*) FROM t").await;
+        assert_eq!(rows, ((round + 1) * 50).to_string());
+    }
+    let booted = databases.metrics().wakes_booted.count;
+    assert_eq!(booted, 30, "each crash is followed by one boot");
+    first.close().await;
+    databases.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_setting_locks_a_database() {
+    let folder = tempfile::tempdir().unwrap();
+    let databases = open(folder.path(), Limits::default()).await;
+    for (database, setting, still) in [
+        ("a", "default_transaction_read_only = on", "on"),
+        ("b", "statement_timeout = 1", "1ms"),
+        ("c", "session_preload_libraries = 'nothing'", ""),
+        ("d", "shared_buffers = '16GB'", ""),
+    ] {
+        let mut inside = session(&databases, database).await;
+        inside.query("CREATE TABLE t (n int)", &[]).await.unwrap();
+        let alter = format!("ALTER SYSTEM SET {setting}");
+        inside.query(&alter, &[]).await.unwrap();
+        let endless = inside.query("SELECT pg_sleep(600)", &[]);
+        let waited = tokio::time::timeout(Duration::from_millis(1), endless).await;
+        assert!(waited.is_err());
+        drop(inside);
+        let mut inside = session(&databases, database).await;
+        assert_eq!(
+            value(&mut inside, "SELECT current_database()").await,
+            database
+        );
+        if !still.is_empty() {
+            let name = setting.split(' ').next().unwrap();
+            assert_eq!(value(&mut inside, &format!("SHOW {name}")).await, still);
+        }
+        inside.close().await;
+    }
+    databases.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forced_drop_leaves_nothing_though_a_transaction_is_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let databases = open(folder.path(), Limits::default()).await;
+    let mut inside = session(&databases, "a").await;
+    for sql in [
+        "CREATE TABLE t (s text)",
+        "BEGIN",
+        "INSERT INTO t SELECT repeat('x', 1000) FROM generate_series(1, 20000)",
+    ] {
+        inside.query(sql, &[]).await.unwrap();
+    }
+    databases.delete(&name("a"), true).await.unwrap();
+    assert!(inside.query("COMMIT", &[]).await.is_err());
+    inside.close().await;
+    let mut left: Vec<_> = std::fs::read_dir(folder.path().join("volumes"))
+        .unwrap()
+        .chain(std::fs::read_dir(folder.path().join("images")).unwrap())
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    left.retain(|name| name != "LOCK");
+    assert!(left.is_empty(), "{left:?}");
+    databases.close().await.unwrap();
+}

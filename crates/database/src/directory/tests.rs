@@ -126,19 +126,23 @@ fn layers_go_with_the_last_that_is_over_them() {
     };
     let rebase = |before: &[LayerId], after: &[LayerId]| {
         let (before, after) = (before.to_vec(), after.to_vec());
-        directory
-            .rebase(&record(7, "a"), Rebase { before, after })
-            .unwrap()
+        let moved = Record {
+            layer: after.first().copied().map(key),
+            ..record(7, "a")
+        };
+        directory.rebase(&moved, Rebase { before, after })
     };
     directory.insert(&name("a"), &record(7, "a"), &[]).unwrap();
-    assert_eq!(rebase(&[], &[layer(0)]), []);
+    assert_eq!(rebase(&[], &[layer(0)]).unwrap(), []);
     let insert = |text: &str, number, chain: &[LayerId]| {
         let record = record(number, text);
         directory.insert(&name(text), &record, chain).unwrap();
     };
     insert("b", 8, &[layer(0)]);
     // Shared again: the new layer is over the old one, and takes the parent's place there.
-    assert_eq!(rebase(&[layer(0)], &[layer(1), layer(0)]), []);
+    assert_eq!(rebase(&[layer(0)], &[layer(1), layer(0)]).unwrap(), []);
+    // What it was over is let go once only.
+    assert!(rebase(&[layer(0)], &[]).is_err());
     insert("c", 9, &[layer(1), layer(0)]);
     let remove = |text: &str, number, chain: &[LayerId]| {
         let garbage = directory.remove(&name(text), id(number), chain).unwrap();
@@ -147,6 +151,7 @@ fn layers_go_with_the_last_that_is_over_them() {
     };
     assert_eq!(remove("b", 8, &[layer(0)]), []);
     assert_eq!(remove("a", 7, &[layer(1), layer(0)]), []);
+    assert!(rebase(&[layer(1), layer(0)], &[]).is_err());
     assert_eq!(directory.referents(layer(0)).unwrap(), 1);
     let last = [Garbage::Layer(layer(1)), Garbage::Layer(layer(0))];
     assert_eq!(remove("c", 9, &[layer(1), layer(0)]), last);
