@@ -37,6 +37,11 @@ const UPKEEP_QUIET: Duration = Duration::from_millis(500);
 const STOP_WAIT: Duration = Duration::from_secs(5);
 /// How long after a failed flush it is tried again.
 pub(crate) const RETRY: Duration = Duration::from_secs(1);
+/// How many databases have slept when the process gives back what they had of its heap, or sooner if none
+/// is awake.
+const TRIM_SLEPT: usize = 256;
+/// Time between two times that it does.
+const TRIM_PAUSE: Duration = Duration::from_secs(1);
 /// Databases that go to sleep early at once for want of memory, before memory is looked at again.
 const RELIEF: usize = 16;
 
@@ -223,6 +228,7 @@ fn quiet(node: &Node) -> Vec<Quiet> {
 }
 
 async fn put_to_sleep(node: Weak<Node>, mut closing: watch::Receiver<bool>) {
+    let (mut slept, mut trimmed) = (0, Instant::now());
     loop {
         let Some(strong) = node.upgrade() else { return };
         tokio::select! {
@@ -246,8 +252,20 @@ async fn put_to_sleep(node: Weak<Node>, mut closing: watch::Receiver<bool>) {
                 due.push((quiet.database, idle_for < idle));
             }
         }
+        slept += due.len();
         sleep_all(&strong, due).await;
         close_volumes(&strong).await;
+        let much = slept >= TRIM_SLEPT || slept > 0 && strong.live.awake() == 0;
+        if much && trimmed.elapsed() >= TRIM_PAUSE {
+            (slept, trimmed) = (0, Instant::now());
+            let trimming = blocking(|| {
+                engine::trim_host_heap();
+                Ok(())
+            });
+            if let Err(error) = trimming.await {
+                tracing::error!(%error, "free memory was not given back");
+            }
+        }
         watch_memory(&strong);
     }
 }
