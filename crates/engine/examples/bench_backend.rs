@@ -6,7 +6,10 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a measurement fails")]
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use dormouse_engine::BackendLimits;
 
 #[path = "../tests/harness/mod.rs"]
 mod harness;
@@ -140,6 +143,25 @@ async fn fork(ground: &Ground, rounds: usize) {
         from_spare.push(started.elapsed());
     }
     report("fork of a spare, and its drop", &mut from_spare);
+    let mut shared = Vec::new();
+    let mut joined = Vec::new();
+    for volume in &volumes {
+        let mut first = ground.fork(volume).await;
+        harness::run(&mut first, "SELECT 1").await;
+        let started = Instant::now();
+        let memory = first.share_memory().unwrap();
+        shared.push(started.elapsed());
+        let started = Instant::now();
+        let limits = BackendLimits::default();
+        let joining = ground
+            .engine
+            .join(&ground.image, &memory, Arc::clone(volume), limits);
+        let second = joining.await.unwrap();
+        joined.push(started.elapsed());
+        drop((first, second));
+    }
+    report("memory shared with others", &mut shared);
+    report("a further process of a database", &mut joined);
     report("drop of a fork", &mut dropped);
     let mut answers = [Vec::new(), Vec::new()];
     for volume in &volumes {

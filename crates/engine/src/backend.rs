@@ -1,10 +1,12 @@
 //! One running Postgres: bytes in, bytes out.
 
 mod fork;
+mod join;
 mod trim;
 mod user;
 mod wal;
 
+pub use join::SharedMemory;
 pub use user::User;
 
 use std::collections::HashMap;
@@ -61,7 +63,7 @@ const STACK_BYTES: usize = 4 << 20;
 
 /// Settings without which this build does not work; on the command line nobody can change them
 /// for good. There are no other processes: nothing may wait for one.
-const ARGUMENTS: [&str; 17] = [
+const ARGUMENTS: [&str; 19] = [
     "/pglite/bin/postgres",
     "--single",
     "-j",
@@ -77,6 +79,8 @@ const ARGUMENTS: [&str; 17] = [
     "max_parallel_maintenance_workers=0",
     "-c",
     "io_method=sync",
+    "-c",
+    "min_dynamic_shared_memory=8MB",
     "-D",
     crate::files::DATA_DIRECTORY,
 ];
@@ -252,6 +256,10 @@ impl Backend {
     fn state(&mut self) -> Result<HostState, EngineError> {
         let host = self.store.data();
         let idle = host.client.input.is_empty() && host.client.output.is_empty();
+        if host.process.is_some() {
+            // What is shared is not among its own pages, and knows of other processes.
+            return Err(EngineError::Image("its memory was shared".to_owned()));
+        }
         if !idle || self.is_broken() {
             return Err(EngineError::Image("the backend is not idle".to_owned()));
         }
@@ -287,7 +295,7 @@ impl Backend {
         function: u32,
         argument: &[u8; 8],
     ) -> Result<u32, BackendError> {
-        let guard = Busy::begin(&self.busy);
+        let guard = self.begin().await?;
         let stack = self.calls.stack_pointer.get(&mut self.store);
         let place = (stack.i32().unwrap_or_default() as u32).wrapping_sub(16);
         let set = |store: &mut Store<Host>, global: Global, value| global.set(store, value);
@@ -305,13 +313,27 @@ impl Backend {
             .await
             .map_err(ended)?;
         set(&mut self.store, global, stack).map_err(ended)?;
-        guard.end();
+        self.end(guard);
         Ok(result)
     }
 
     /// A handle that interrupts this backend from another task or thread.
     pub fn interrupter(&self) -> Interrupter {
         Interrupter(Arc::clone(&self.interrupt))
+    }
+
+    /// Waits for its turn, and marks it as busy until [`end`](Self::end).
+    async fn begin(&mut self) -> Result<Busy, BackendError> {
+        self.store.data_mut().take_turn().await?;
+        if self.store.data().interrupt.has_signals() {
+            raise_interrupt(&mut self.store.as_context_mut());
+        }
+        Ok(Busy::begin(&self.busy))
+    }
+
+    fn end(&mut self, busy: Busy) {
+        busy.end();
+        self.store.data_mut().give_turn();
     }
 
     /// Forgets a cancel that came when no statement was running.
@@ -366,7 +388,7 @@ impl Backend {
     /// [`BackendError`] if the backend ended; it must be dropped then.
     pub async fn connect(&mut self, startup: &[u8]) -> Result<(), BackendError> {
         self.input().extend_from_slice(startup);
-        let guard = Busy::begin(&self.busy);
+        let guard = self.begin().await?;
         let port: TypedFunc<(), i32> = self.export("pgl_getMyProcPort")?;
         let process: TypedFunc<(i32, i32, i32), i32> = self.export("ProcessStartupPacket")?;
         let send: TypedFunc<(), ()> = self.export("pgl_sendConnData")?;
@@ -387,7 +409,7 @@ impl Backend {
             .call_async(&mut self.store, ())
             .await
             .map_err(ended)?;
-        guard.end();
+        self.end(guard);
         Ok(())
     }
 
@@ -399,11 +421,11 @@ impl Backend {
     /// [`BackendError`] if the backend ended: what it sent before is still in the output. It must
     /// be dropped then, as also if this future is dropped before it is ready.
     pub async fn exchange(&mut self) -> Result<(), BackendError> {
-        let guard = Busy::begin(&self.busy);
+        let guard = self.begin().await?;
         while self.has_input().await? {
             self.step().await?;
         }
-        guard.end();
+        self.end(guard);
         Ok(())
     }
 
@@ -464,14 +486,14 @@ impl Backend {
     ///
     /// [`BackendError`] if the backend ended.
     pub async fn in_transaction(&mut self) -> Result<bool, BackendError> {
-        let guard = Busy::begin(&self.busy);
+        let guard = self.begin().await?;
         let open = self
             .calls
             .in_transaction
             .call_async(&mut self.store, ())
             .await
             .map_err(ended)?;
-        guard.end();
+        self.end(guard);
         Ok(open != 0)
     }
 
@@ -604,6 +626,7 @@ fn host(
         mapped: None,
         stack_top: 0,
         stack_bytes_max: crate::engine::WASM_STACK_BYTES,
+        process: None,
         guest: None,
     }
 }
@@ -623,7 +646,7 @@ async fn instantiate(engine: &EngineInner, host: Host) -> wasmtime::Result<Store
             let fired = host.timer.check(now);
             if host.interrupt.take_cancel() {
                 raise_cancel(&mut context);
-            } else if fired {
+            } else if fired || context.data().should_look() {
                 raise_interrupt(&mut context);
             }
         }

@@ -32,7 +32,7 @@ const HOST_STACK_BYTES: usize = 1 << 20;
 const EPOCH: Duration = Duration::from_millis(5);
 /// Raised whenever images of earlier builds must not be used: the settings of a boot, or the
 /// host's part of an image, changed.
-const IMAGE_VERSION: u32 = 5;
+const IMAGE_VERSION: u32 = 6;
 
 /// How an engine is opened.
 pub struct EngineOptions {
@@ -203,6 +203,22 @@ impl Engine {
     /// [`BackendError`](crate::BackendError) if one cannot be set up.
     pub async fn stock(&self, image: &Image, count: usize) -> Result<(), crate::BackendError> {
         Backend::stock(&self.0, image, count).await
+    }
+
+    /// A further process of a running database, which shares memory with its other backends. Only one of
+    /// them runs at a time.
+    ///
+    /// # Errors
+    ///
+    /// [`BackendError`](crate::BackendError) if it cannot be set up.
+    pub async fn join(
+        &self,
+        image: &Image,
+        shared: &crate::SharedMemory,
+        volume: Arc<Volume>,
+        limits: BackendLimits,
+    ) -> Result<Backend, crate::BackendError> {
+        Backend::join(&self.0, image, shared, volume, limits).await
     }
 
     /// Takes the image of a template's backend. The volume must not change between this and

@@ -25,9 +25,11 @@ pub(crate) use process::Children;
 use crate::engine::EngineInner;
 use crate::environment::Environment;
 use crate::errno::Errno;
+use crate::error::BackendError;
 use crate::files::FileTable;
 use crate::memory::MemoryImage;
 use crate::module::MainModule;
+use crate::processes::{Crashed, Process};
 
 /// Everything a guest can see of the world, and what the host keeps for it.
 pub(crate) struct Host {
@@ -51,6 +53,8 @@ pub(crate) struct Host {
     /// Highest stack address seen since the host entered the guest: how deep the guest is.
     pub(crate) stack_top: usize,
     pub(crate) stack_bytes_max: usize,
+    /// Its place among the processes of its database, if it shares memory with others.
+    pub(crate) process: Option<Process>,
     /// Set once the instance exists.
     pub(crate) guest: Option<Guest>,
 }
@@ -64,6 +68,32 @@ pub(crate) struct Guest {
 }
 
 impl Host {
+    /// Waits until no other process of its database runs.
+    pub(crate) async fn take_turn(&mut self) -> Result<(), BackendError> {
+        let environment = Arc::clone(&self.environment);
+        match &mut self.process {
+            Some(process) => {
+                let taken = process.take_turn(|| environment.monotonic()).await;
+                taken.map_err(|Crashed| {
+                    BackendError::Crashed("another process of the database crashed".to_owned())
+                })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Lets the others run: whether it had the turn.
+    pub(crate) fn give_turn(&mut self) -> bool {
+        self.process.as_mut().is_some_and(Process::give_turn)
+    }
+
+    /// Whether Postgres should look for interrupts soon.
+    pub(crate) fn should_look(&self) -> bool {
+        let now = || self.environment.monotonic();
+        let process = self.process.as_ref();
+        self.interrupt.has_signals() || process.is_some_and(|process| process.should_yield(now()))
+    }
+
     pub(crate) fn guest(&self) -> Guest {
         self.guest
             .expect("BUG: the guest calls its host only once it is instantiated")
@@ -117,6 +147,8 @@ pub(crate) struct Interrupt {
 impl Interrupt {
     const CANCEL: u32 = 1;
     const STOP: u32 = 2;
+    /// The signals of [`SENT`](crate::rewrite::SENT), each at its bit, above the others.
+    const SIGNALS_SHIFT: u32 = 8;
 
     /// Asks the running statement to end with 57014.
     pub(crate) fn cancel(&self) {
@@ -132,6 +164,22 @@ impl Interrupt {
 
     pub(crate) fn take_cancel(&self) -> bool {
         self.flags.fetch_and(!Self::CANCEL, Ordering::AcqRel) & Self::CANCEL != 0
+    }
+
+    /// Leaves signals for the guest; `bits` as in [`SENT`](crate::rewrite::SENT).
+    pub(crate) fn send(&self, bits: u32) {
+        self.flags
+            .fetch_or(bits << Self::SIGNALS_SHIFT, Ordering::AcqRel);
+        self.changed.notify_waiters();
+    }
+
+    pub(crate) fn has_signals(&self) -> bool {
+        self.flags.load(Ordering::Acquire) >> Self::SIGNALS_SHIFT != 0
+    }
+
+    pub(crate) fn take_signals(&self) -> u32 {
+        let low = (1 << Self::SIGNALS_SHIFT) - 1;
+        self.flags.fetch_and(low, Ordering::AcqRel) >> Self::SIGNALS_SHIFT
     }
 
     pub(crate) fn stopping(&self) -> bool {

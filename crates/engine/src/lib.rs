@@ -23,14 +23,16 @@ mod host_heap;
 mod hot;
 mod image;
 mod initdb;
+mod landmarks;
 mod memory;
 mod module;
 mod pagemap;
+mod processes;
 mod rewrite;
 mod saved;
 mod state;
 
-pub use backend::{Backend, BackendLimits, Interrupter, User};
+pub use backend::{Backend, BackendLimits, Interrupter, SharedMemory, User};
 pub use cache::{Progress, Silent};
 pub use engine::{Engine, EngineOptions};
 pub use environment::{Environment, SystemEnvironment};

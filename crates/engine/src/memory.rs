@@ -180,6 +180,76 @@ pub(crate) fn discard(memory: &mut [u8], ranges: &[Range<usize>]) -> std::io::Re
     Ok(())
 }
 
+/// Pages that several instances have in common, each at the same place of its memory.
+#[derive(Debug)]
+pub(crate) struct SharedPages {
+    file: OwnedFd,
+    /// Of an instance's memory; in the file they follow each other.
+    ranges: Vec<Range<usize>>,
+}
+
+impl SharedPages {
+    /// Takes the pages of `ranges` (at page borders) out of `memory`, and maps them there again so that
+    /// others can have them too.
+    pub(crate) fn of(memory: &mut [u8], ranges: Vec<Range<usize>>) -> std::io::Result<Self> {
+        let bytes: usize = ranges.iter().map(Range::len).sum();
+        let file = rustix::fs::memfd_create("dormouse-shared", MemfdFlags::CLOEXEC)?;
+        rustix::fs::ftruncate(&file, bytes as u64)?;
+        let mut at = 0;
+        for range in &ranges {
+            let part = memory
+                .get(range.clone())
+                .ok_or_else(|| std::io::Error::other("outside the memory"))?;
+            for run in nonzero_runs(part) {
+                let mut done = run.start;
+                while done < run.end {
+                    let offset = (at + done) as u64;
+                    done += rustix::io::pwrite(&file, &part[done..run.end], offset)?;
+                }
+            }
+            at += range.len();
+        }
+        let pages = Self { file, ranges };
+        pages.attach(memory)?;
+        Ok(pages)
+    }
+
+    /// Maps the pages over those of another memory.
+    pub(crate) fn attach(&self, memory: &mut [u8]) -> std::io::Result<()> {
+        let mut at = 0;
+        for range in &self.ranges {
+            self.attach_range(memory, range, at)?;
+            at += range.len();
+        }
+        Ok(())
+    }
+
+    fn attach_range(
+        &self,
+        memory: &mut [u8],
+        range: &Range<usize>,
+        at: usize,
+    ) -> std::io::Result<()> {
+        let part = memory
+            .get_mut(range.clone())
+            .ok_or_else(|| std::io::Error::other("outside the memory"))?;
+        // SAFETY: the range is the accessible part of a `Reservation`, which unmaps it when dropped, and is
+        // borrowed for writing, so nobody relies on its bytes. Who shares them has agreed that only one of
+        // the instances runs at a time.
+        unsafe {
+            rustix::mm::mmap(
+                part.as_mut_ptr().cast(),
+                part.len(),
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::SHARED | MapFlags::FIXED,
+                &self.file,
+                at as u64,
+            )?;
+        }
+        Ok(())
+    }
+}
+
 /// Appends a range to others in order; it is joined with the last if it begins where that ends.
 pub(crate) fn join(ranges: &mut Vec<Range<usize>>, range: Range<usize>) {
     match ranges.last_mut() {

@@ -58,6 +58,8 @@ pub(crate) struct Addresses {
     /// Holds the address of the variables.
     pub(crate) transaction_variables: u32,
     pub(crate) wal_segment_size: u32,
+    pub(crate) interrupt_holdoff_count: u32,
+    pub(crate) critical_section_count: u32,
 }
 
 impl MainModule {
@@ -74,6 +76,8 @@ impl MainModule {
             prng_state: address("pg_global_prng_state"),
             transaction_variables: address("TransamVariables"),
             wal_segment_size: address("wal_segment_size"),
+            interrupt_holdoff_count: address("InterruptHoldoffCount"),
+            critical_section_count: address("CritSectionCount"),
         };
         let pre = linker.instantiate_pre(module).map_err(EngineError::Wasm)?;
         Ok(Self {

@@ -34,6 +34,8 @@ use wasm_encoder::{
 };
 use wasmparser::{DataKind, Dylink0Subsection, ExternalKind, Operator, Parser, Payload, TypeRef};
 
+use crate::landmarks::{self, KILL, Landmarks, RAISE};
+
 /// Export name of the tag that carries a longjmp, shared by a main module and its libraries.
 pub(crate) const LONGJMP_TAG: &str = "dormouse.longjmp";
 /// Export name of the original start function.
@@ -42,7 +44,7 @@ pub(crate) const START: &str = "dormouse.start";
 pub(crate) const MUTABLE_GLOBAL: &str = "dormouse.global.";
 /// Import module of the host functions that the rewritten code needs.
 pub(crate) const HOST: &str = "dormouse";
-/// Import: `() -> i32`, the timer signals due now (bit 0: `ITIMER_REAL`), taken by the call.
+/// Import: `() -> i32`, the signals due now, taken by the call: bit 0 the timer's, and those of [`SENT`].
 pub(crate) const TAKE_SIGNALS: &str = "take_signals";
 /// Import: `(events, timeout_ms)`, begins a wait for a latch.
 pub(crate) const WAIT_BEGIN: &str = "wait_begin";
@@ -53,6 +55,17 @@ pub(crate) const WAIT: &str = "wait";
 pub(crate) const SLEEP: &str = "sleep";
 /// Import: `() -> i32`, whether the native stack is nearly used up.
 pub(crate) const STACK_IS_LOW: &str = "stack_is_low";
+
+/// Import: `(process, signal) -> i32`, sends a signal to another process: [`SENT_TO_SELF`] if it is this one.
+pub(crate) const SEND_SIGNAL: &str = "send_signal";
+/// See [`SEND_SIGNAL`].
+pub(crate) const SENT_TO_SELF: i32 = 1;
+/// Signals that processes send each other: the bit in [`TAKE_SIGNALS`], and the number in the guest's C
+/// library (`SIGUSR1`, `SIGINT`, `SIGTERM`).
+pub(crate) const SENT: [(i32, i32); 3] = [(2, 10), (4, 2), (8, 15)];
+
+/// Import: `()`, lets other processes run, if this one has run for long.
+pub(crate) const YIELD: &str = "yield";
 
 /// The callbacks in the table, in slot order: import name and number of `i32` parameters; each
 /// returns an `i32`.
@@ -150,6 +163,8 @@ enum Added {
     Nanosleep,
     /// `check_stack_depth`, with the index of the original.
     CheckStackDepth { original: u32 },
+    /// `kill`, with the index of the original.
+    Kill { original: u32 },
 }
 
 /// What one pass over the module finds before anything is written.
@@ -176,6 +191,8 @@ struct Survey {
     stack_pointer_import: Option<u32>,
     /// Index of the imported `__memory_base`, if any.
     memory_base_import: Option<u32>,
+    /// Of Postgres itself.
+    landmarks: Landmarks,
 }
 
 impl Survey {
@@ -197,9 +214,13 @@ impl Survey {
             dylink: Dylink::default(),
             stack_pointer_import: None,
             memory_base_import: None,
+            landmarks: Landmarks::default(),
         };
         for payload in Parser::new(0).parse_all(wasm) {
             survey.visit(payload?)?;
+        }
+        if role == Role::Main && survey.exports.contains_key("ProcessInterrupts") {
+            survey.landmarks = landmarks::find(wasm)?;
         }
         Ok(survey)
     }
@@ -309,6 +330,8 @@ impl Survey {
             .filter(|(_, (kind, _))| *kind == ExternalKind::Global)
             .filter_map(|(name, (_, index))| Some((name.clone(), *self.constants.get(index)?)))
             .collect();
+        let found = self.landmarks.values.iter();
+        symbols.extend(found.map(|(name, value)| ((*name).to_owned(), *value)));
         symbols.sort();
         symbols
     }
@@ -380,7 +403,11 @@ struct Plan {
     import_wait: Option<u32>,
     import_sleep: Option<u32>,
     import_set_threw: Option<u32>,
+    import_send_signal: Option<u32>,
+    import_yield: Option<u32>,
     deliver_signals: Option<u32>,
+    /// Which instruction of which function is next.
+    at: (u32, u32),
 }
 
 impl Plan {
@@ -430,6 +457,8 @@ impl Plan {
         let import_wait_begin = import(waits);
         let import_wait = import(waits);
         let import_sleep = import(waits);
+        let import_send_signal = import(waits);
+        let import_yield = import(waits);
         let import_set_threw = import(
             !main && invokes && !survey.imported_functions.iter().any(|f| f.0 == "setThrew"),
         );
@@ -461,7 +490,10 @@ impl Plan {
             import_wait,
             import_sleep,
             import_set_threw,
+            import_send_signal,
+            import_yield,
             deliver_signals: None,
+            at: (0, 0),
             survey,
         };
         plan.add_functions(imports, interrupts, stack_check)?;
@@ -512,6 +544,11 @@ impl Plan {
                 self.functions[sleep as usize] = first_added + self.added.len() as u32;
                 self.added.push(Added::Nanosleep);
             }
+        }
+        if let Some(kill) = self.survey.landmarks.function(KILL) {
+            let target = self.functions[kill as usize];
+            self.functions[kill as usize] = first_added + self.added.len() as u32;
+            self.added.push(Added::Kill { original: target });
         }
         if let Some(original) = stack_check {
             let target = self.functions[original as usize];
@@ -581,7 +618,8 @@ impl Plan {
             | Added::CheckStackDepth { .. } => self.type_unit,
             Added::CallSighandler => self.import_type("__call_sighandler")?,
             Added::WaitLatch { .. } => self.type_wait_latch,
-            Added::Nanosleep => self.type_callbacks[0],
+            // `(i32, i32) -> i32`
+            Added::Nanosleep | Added::Kill { .. } => self.type_callbacks[0],
         })
     }
 
@@ -616,13 +654,16 @@ impl Plan {
             Added::DeliverSignals => self.deliver_signals_body(),
             Added::ProcessInterrupts { original } => {
                 let deliver = self.deliver_signals.expect("BUG: planned together");
+                let yields = self.import_yield.expect("BUG: planned together");
                 let mut function = Function::new([]);
-                function.instructions().call(deliver).call(*original).end();
+                let mut code = function.instructions();
+                code.call(yields).call(deliver).call(*original).end();
                 Ok(function)
             }
             Added::WaitLatch { original } => self.wait_latch_body(*original),
             Added::Nanosleep => self.nanosleep_body(),
             Added::CheckStackDepth { original } => self.check_stack_depth_body(*original),
+            Added::Kill { original } => Ok(self.kill_body(*original)),
         }
     }
 
@@ -664,18 +705,48 @@ impl Plan {
         Ok(function)
     }
 
-    /// `while (take_signals() & 1) _emscripten_timeout(ITIMER_REAL, now)`.
+    /// `_emscripten_timeout(ITIMER_REAL, now)` for the timer, and `raise` for what others have sent.
     fn deliver_signals_body(&self) -> Result<Function, RewriteError> {
         let take = self.import_take_signals.expect("BUG: planned together");
         let timeout = self.exported("_emscripten_timeout")?;
         let now = self
             .imported("emscripten_get_now")
             .ok_or_else(|| RewriteError::Shape("no emscripten_get_now".into()))?;
-        let mut function = Function::new([]);
+        let mut function = Function::new([(1, ValType::I32)]);
         let mut code = function.instructions();
-        code.call(take).i32_const(1).i32_and().if_(BlockType::Empty);
-        code.i32_const(0).call(now).call(timeout).end().end();
+        code.call(take).local_tee(0).i32_const(1).i32_and();
+        code.if_(BlockType::Empty);
+        code.i32_const(0).call(now).call(timeout).end();
+        if let Some(raise) = self.survey.landmarks.function(RAISE) {
+            let raise = self.function(raise)?;
+            for (bit, signal) in SENT {
+                code.local_get(0).i32_const(bit).i32_and();
+                code.if_(BlockType::Empty);
+                code.i32_const(signal).call(raise).drop().end();
+            }
+        }
+        code.end();
         Ok(function)
+    }
+
+    /// Asks the host, which knows the other processes; the original knows its own.
+    fn kill_body(&self, original: u32) -> Function {
+        let send = self.import_send_signal.expect("BUG: planned together");
+        let (process, signal, sent) = (0, 1, 2);
+        let mut function = Function::new([(1, ValType::I32)]);
+        let mut code = function.instructions();
+        code.local_get(process)
+            .local_get(signal)
+            .call(send)
+            .local_tee(sent);
+        code.i32_const(SENT_TO_SELF).i32_eq().if_(BlockType::Empty);
+        code.i32_const(landmarks::GETPID as i32)
+            .local_get(signal)
+            .call(original)
+            .return_()
+            .end();
+        code.local_get(sent).end();
+        function
     }
 
     /// Waits in the host, then lets the original look at the latch without waiting itself.
@@ -762,6 +833,30 @@ impl Reencode for Plan {
 
     fn function_index(&mut self, func: u32) -> Result<u32, reencode::Error> {
         Ok(self.functions[func as usize])
+    }
+
+    fn parse_function_body(
+        &mut self,
+        code: &mut CodeSection,
+        body: wasmparser::FunctionBody<'_>,
+    ) -> Result<(), reencode::Error> {
+        self.at.1 = 0;
+        reencode::utils::parse_function_body(self, code, body)?;
+        self.at.0 += 1;
+        Ok(())
+    }
+
+    fn parse_instruction<'a>(
+        &mut self,
+        reader: &mut wasmparser::OperatorsReader<'a>,
+    ) -> Result<wasm_encoder::Instruction<'a>, reencode::Error> {
+        let instruction = reencode::utils::parse_instruction(self, reader)?;
+        let replaced = self.survey.landmarks.constants.get(&self.at);
+        self.at.1 += 1;
+        Ok(match replaced {
+            Some(value) => wasm_encoder::Instruction::I32Const(*value as i32),
+            None => instruction,
+        })
     }
 }
 
@@ -934,6 +1029,11 @@ fn imports(
         imports.import(HOST, WAIT, EntityType::Function(sleep));
         imports.import(HOST, SLEEP, EntityType::Function(sleep));
     }
+    if plan.import_send_signal.is_some() {
+        let send = plan.type_callbacks[0];
+        imports.import(HOST, SEND_SIGNAL, EntityType::Function(send));
+        imports.import(HOST, YIELD, EntityType::Function(plan.type_unit));
+    }
     if plan.import_set_threw.is_some() {
         imports.import("env", "setThrew", EntityType::Function(plan.type_set_threw));
     }
@@ -1002,6 +1102,9 @@ fn extra_exports(exports: &mut ExportSection, plan: &Plan) -> Result<(), Rewrite
             ExportKind::Global,
             *index,
         );
+    }
+    for (name, function) in &plan.survey.landmarks.functions {
+        exports.export(name, ExportKind::Func, plan.function(*function)?);
     }
     if plan.survey.role == Role::Main {
         exports.export(LONGJMP_TAG, ExportKind::Tag, 0);

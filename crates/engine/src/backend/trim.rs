@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use wasmtime::{TypedFunc, Val};
 
-use super::{Backend, Busy, dead, ended, enter};
+use super::{Backend, dead, ended, enter};
 use crate::buffers::Buffers;
 use crate::delta::DeltaWriter;
 use crate::error::BackendError;
@@ -36,7 +36,7 @@ impl Backend {
         let begin: TypedFunc<(), ()> = self.export("StartTransactionCommand")?;
         let evict: TypedFunc<(u32, u32), i32> = self.export("EvictUnpinnedBuffer")?;
         let commit: TypedFunc<(), ()> = self.export("CommitTransactionCommand")?;
-        let guard = Busy::begin(&self.busy);
+        let guard = self.begin().await?;
         // Room for the answer whether the buffer had to be written.
         let global = self.calls.stack_pointer;
         let stack = global.get(&mut self.store);
@@ -60,7 +60,7 @@ impl Backend {
             .await
             .map_err(ended)?;
         global.set(&mut self.store, stack).map_err(ended)?;
-        guard.end();
+        self.end(guard);
         Ok(evicted)
     }
 
@@ -76,7 +76,7 @@ impl Backend {
         let stack_pointer = self.stack_pointer();
         let host = self.store.data();
         let forked = matches!(&host.mapped, Some(image) if Arc::ptr_eq(image, &base.memory));
-        if !forked || self.is_broken() {
+        if !forked || self.is_broken() || host.process.is_some() {
             return Ok(0);
         }
         let (handle, module) = (host.guest().memory, Arc::clone(&host.module));

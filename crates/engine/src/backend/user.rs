@@ -2,7 +2,7 @@
 
 use wasmtime::{TypedFunc, Val};
 
-use super::{Backend, Busy, ended, enter};
+use super::{Backend, ended, enter};
 use crate::error::BackendError;
 use crate::host::{read_u32, slice_mut};
 
@@ -25,7 +25,7 @@ impl Backend {
     /// [`BackendError`] if the backend ended.
     pub async fn become_superuser(&mut self) -> Result<User, BackendError> {
         let get: TypedFunc<(u32, u32), ()> = self.export("GetUserIdAndSecContext")?;
-        let guard = Busy::begin(&self.busy);
+        let guard = self.begin().await?;
         // Eight bytes of the idle stack.
         let stack = self.calls.stack_pointer.get(&mut self.store);
         let place = (stack.i32().unwrap_or_default() as u32).wrapping_sub(16);
@@ -41,7 +41,7 @@ impl Backend {
             .await
             .map_err(ended)?;
         global.set(&mut self.store, stack).map_err(ended)?;
-        guard.end();
+        self.end(guard);
         let data = memory.data(&self.store);
         let user = User {
             id: read_u32(data, place),
@@ -62,12 +62,12 @@ impl Backend {
     /// [`BackendError`] if the backend ended.
     pub async fn set_user(&mut self, user: User) -> Result<(), BackendError> {
         let set: TypedFunc<(u32, i32), ()> = self.export("SetUserIdAndSecContext")?;
-        let guard = Busy::begin(&self.busy);
+        let guard = self.begin().await?;
         enter(&mut self.store);
         set.call_async(&mut self.store, (user.id, user.context))
             .await
             .map_err(ended)?;
-        guard.end();
+        self.end(guard);
         Ok(())
     }
 }

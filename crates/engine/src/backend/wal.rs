@@ -2,7 +2,7 @@
 
 use wasmtime::TypedFunc;
 
-use super::{Backend, Busy, ended, enter};
+use super::{Backend, ended, enter};
 use crate::error::BackendError;
 use crate::host::{read_u32, slice};
 
@@ -33,10 +33,10 @@ impl Backend {
         let position = position.map(|bytes| u64::from_le_bytes(*bytes));
         let segment_bytes = read_u32(data, self.store.data().module.addresses.wal_segment_size);
         let free: TypedFunc<u32, ()> = self.export("pfree")?;
-        let guard = Busy::begin(&self.busy);
+        let guard = self.begin().await?;
         enter(&mut self.store);
         free.call_async(&mut self.store, at).await.map_err(ended)?;
-        guard.end();
+        self.end(guard);
         let position = position
             .ok_or_else(|| BackendError::Crashed("its WAL position cannot be read".to_owned()))?;
         Ok(end_of_wal(position, u64::from(segment_bytes)))
@@ -49,14 +49,14 @@ impl Backend {
     /// [`BackendError`] if the backend ended.
     pub async fn wal_flushed(&mut self) -> Result<u64, BackendError> {
         let flushed: TypedFunc<u32, u64> = self.export("GetFlushRecPtr")?;
-        let guard = Busy::begin(&self.busy);
+        let guard = self.begin().await?;
         enter(&mut self.store);
         // The timeline is not asked for.
         let position = flushed
             .call_async(&mut self.store, 0)
             .await
             .map_err(ended)?;
-        guard.end();
+        self.end(guard);
         Ok(position)
     }
 
@@ -72,13 +72,13 @@ impl Backend {
             return Ok(false);
         }
         let flush: TypedFunc<u64, ()> = self.export("XLogFlush")?;
-        let guard = Busy::begin(&self.busy);
+        let guard = self.begin().await?;
         enter(&mut self.store);
         flush
             .call_async(&mut self.store, position)
             .await
             .map_err(ended)?;
-        guard.end();
+        self.end(guard);
         Ok(true)
     }
 

@@ -138,15 +138,19 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
         "client_read",
         |mut caller: Caller<'_, Host>, (at, len): (u32, u32)| {
             Box::new(async move {
-                wait_for_input(&mut caller).await;
+                if caller.data().client.input.is_empty() {
+                    caller.data_mut().give_turn();
+                    wait_for_input(&mut caller).await;
+                    caller.data_mut().take_turn().await?;
+                }
                 let (memory, host) = split(&mut caller);
                 let count = host.client.input.len().min(len as usize);
                 match slice_mut(memory, at, count as u32) {
                     Ok(target) => target.copy_from_slice(&host.client.input[..count]),
-                    Err(_) => return -1,
+                    Err(_) => return Ok(-1),
                 }
                 host.client.input.advance(count);
-                count as i32
+                Ok::<i32, wasmtime::Error>(count as i32)
             })
         },
     )?;
@@ -159,10 +163,14 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
                 match slice(memory, at, len) {
                     Ok(bytes) if !host.client.gone => host.client.output.extend_from_slice(bytes),
                     Ok(_) => {}
-                    Err(_) => return -1,
+                    Err(_) => return Ok(-1),
                 }
-                poll_fn(|context| caller.data_mut().client.poll_written(context)).await;
-                len as i32
+                if caller.data().client.output.len() >= OUTPUT_BYTES_HIGH {
+                    caller.data_mut().give_turn();
+                    poll_fn(|context| caller.data_mut().client.poll_written(context)).await;
+                    caller.data_mut().take_turn().await?;
+                }
+                Ok::<i32, wasmtime::Error>(len as i32)
             })
         },
     )?;

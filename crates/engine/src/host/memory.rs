@@ -53,7 +53,9 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
                     &mut caller,
                     "emscripten_builtin_memalign",
                 )?;
-                let at = align.call_async(&mut caller, (65_536, len)).await?;
+                let at = align
+                    .call_async(&mut caller, (65_536, len.next_multiple_of(65_536)))
+                    .await?;
                 if at == 0 {
                     return Ok::<i32, wasmtime::Error>(-Errno::NOMEM.0);
                 }

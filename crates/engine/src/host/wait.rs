@@ -6,7 +6,10 @@ use wasmtime::{AsContextMut, Caller, Linker};
 
 use super::{Host, raise_cancel, read_u32, split};
 use crate::errno::Errno;
-use crate::rewrite::{HOST, SLEEP, STACK_IS_LOW, TAKE_SIGNALS, WAIT, WAIT_BEGIN};
+use crate::processes::Process;
+use crate::rewrite::{
+    HOST, SEND_SIGNAL, SENT_TO_SELF, SLEEP, STACK_IS_LOW, TAKE_SIGNALS, WAIT, WAIT_BEGIN, YIELD,
+};
 
 /// Native stack that Postgres needs to report an error, in bytes.
 const STACK_RESERVE_BYTES: usize = 1 << 20;
@@ -39,7 +42,9 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
             Box::new(async move {
                 let deadline = caller.data().wait_deadline;
                 let set = |caller: &mut Caller<'_, Host>| read_u32(split(caller).0, latch) != 0;
-                i32::from(wait(&mut caller, deadline, set).await == Woken::Signal)
+                Ok(i32::from(
+                    wait(&mut caller, deadline, set).await? == Woken::Signal,
+                ))
             })
         },
     )?;
@@ -53,16 +58,16 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
                     | u64::from(read_u32(memory, request + 4)) << 32;
                 let nanos = read_u32(memory, request + 8);
                 if nanos >= 1_000_000_000 || seconds > i64::MAX as u64 {
-                    return Errno::INVAL.0;
+                    return Ok(Errno::INVAL.0);
                 }
                 let deadline = host
                     .environment
                     .monotonic()
                     .checked_add(Duration::new(seconds, nanos));
-                match wait(&mut caller, deadline, |_| false).await {
+                Ok(match wait(&mut caller, deadline, |_| false).await? {
                     Woken::Ready => 0,
                     Woken::Signal => Errno::INTR.0,
-                }
+                })
             })
         },
     )?;
@@ -71,7 +76,26 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
         let now = host.environment.monotonic();
         let fired = host.timer.check(now);
         host.timer.fired = false;
-        i32::from(fired)
+        i32::from(fired) | host.interrupt.take_signals() as i32
+    })?;
+    linker.func_wrap(
+        HOST,
+        SEND_SIGNAL,
+        |caller: Caller<'_, Host>, process: i32, signal: i32| {
+            const NO_SUCH_PROCESS: i32 = -1;
+            // A negative number is a group of processes: each is its own.
+            let process = process.unsigned_abs();
+            match &caller.data().process {
+                Some(own) if own.id() != process => match own.signal(process, signal) {
+                    true => 0,
+                    false => NO_SUCH_PROCESS,
+                },
+                _ => SENT_TO_SELF,
+            }
+        },
+    )?;
+    linker.func_wrap_async(HOST, YIELD, |mut caller: Caller<'_, Host>, (): ()| {
+        Box::new(async move { let_others_run(&mut caller).await })
     })?;
     // The stack grows down from the highest address seen since the host entered the guest.
     linker.func_wrap(HOST, STACK_IS_LOW, |mut caller: Caller<'_, Host>| {
@@ -82,6 +106,31 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
         let used = host.stack_top - here;
         i32::from(used + STACK_RESERVE_BYTES > host.stack_bytes_max)
     })?;
+    Ok(())
+}
+
+/// Lets other processes run if this one has run for long, and holds no lightweight lock: Postgres counts
+/// those, and critical sections, as reasons not to be interrupted.
+async fn let_others_run(caller: &mut Caller<'_, Host>) -> wasmtime::Result<()> {
+    let host = caller.data();
+    let now = host.environment.monotonic();
+    if !host
+        .process
+        .as_ref()
+        .is_some_and(|own| own.should_yield(now))
+    {
+        return Ok(());
+    }
+    let addresses = host.module.addresses;
+    let memory = split(caller).0;
+    let held = read_u32(memory, addresses.interrupt_holdoff_count);
+    let critical = read_u32(memory, addresses.critical_section_count);
+    if held == 0 && critical == 0 {
+        let host = caller.data_mut();
+        host.give_turn();
+        tokio::task::yield_now().await;
+        caller.data_mut().take_turn().await?;
+    }
     Ok(())
 }
 
@@ -99,10 +148,10 @@ async fn wait(
     caller: &mut Caller<'_, Host>,
     deadline: Option<Duration>,
     mut ready: impl FnMut(&mut Caller<'_, Host>) -> bool,
-) -> Woken {
+) -> wasmtime::Result<Woken> {
     loop {
         if ready(caller) {
-            return Woken::Ready;
+            return Ok(Woken::Ready);
         }
         let interrupt = std::sync::Arc::clone(&caller.data().interrupt);
         if interrupt.pending() {
@@ -110,35 +159,60 @@ async fn wait(
                 raise_cancel(&mut caller.as_context_mut());
             }
             // A request to stop is met by the epoch callback, once wasm runs again.
-            return Woken::Signal;
+            return Ok(Woken::Signal);
         }
         let host = caller.data_mut();
         let now = host.environment.monotonic();
         if host.timer.check(now) {
-            return Woken::Signal;
+            return Ok(Woken::Signal);
         }
         if deadline.is_some_and(|deadline| deadline <= now) {
-            return Woken::Ready;
+            return Ok(Woken::Ready);
         }
-        match [deadline, host.timer.deadline].into_iter().flatten().min() {
+        let wake = [deadline, host.timer.deadline].into_iter().flatten().min();
+        // What others do in their turns may be what is waited for.
+        let changed = host.process.as_ref().map(Process::changed);
+        let mut changed = std::pin::pin!(changed);
+        if let Some(changed) = changed.as_mut().as_pin_mut() {
+            // From here on a change is noticed.
+            changed.enable();
+        }
+        host.give_turn();
+        let asked = async {
+            match changed.as_mut().as_pin_mut() {
+                Some(changed) => tokio::select! {
+                    () = interrupt.asked() => {}
+                    () = changed => {}
+                },
+                None => interrupt.asked().await,
+            }
+        };
+        match wake {
             Some(wake) => {
                 // A timeout here is the expected end of a sleep.
-                let _elapsed = tokio::time::timeout(wake - now, interrupt.asked()).await;
+                let _elapsed = tokio::time::timeout(wake - now, asked).await;
             }
-            None => interrupt.asked().await,
+            None => asked.await,
         }
+        caller.data_mut().take_turn().await?;
     }
 }
 
 /// `poll`: how many descriptors are ready, or a negated error number.
-async fn poll(caller: &mut Caller<'_, Host>, fds: u32, count: u32, timeout_ms: i32) -> i32 {
+async fn poll(
+    caller: &mut Caller<'_, Host>,
+    fds: u32,
+    count: u32,
+    timeout_ms: i32,
+) -> wasmtime::Result<i32> {
     let start = caller.data().environment.monotonic();
     let timeout = u64::try_from(timeout_ms).ok().map(Duration::from_millis);
     let deadline = timeout.map(|timeout| start + timeout);
-    match wait(caller, deadline, |caller| ready(caller, fds, count) > 0).await {
+    let waited = wait(caller, deadline, |caller| ready(caller, fds, count) > 0).await?;
+    Ok(match waited {
         Woken::Ready => ready(caller, fds, count),
         Woken::Signal => -Errno::INTR.0,
-    }
+    })
 }
 
 /// Fills in `revents` of each `struct pollfd`; how many have any.

@@ -1,0 +1,357 @@
+//! Functions and variables of Postgres that the published module does not export, found by what they do.
+//!
+//! What a process of Postgres does when it comes to life beside others is not exported. Each function is
+//! known by the text of an error that it alone reports, or by its place among the calls of another. A module
+//! in which one cannot be found is refused, so a new release is noticed when it is compiled.
+
+use std::collections::HashMap;
+
+use wasmparser::{DataKind, Operator, Parser, Payload};
+
+use crate::rewrite::RewriteError;
+
+/// Export names of what is found, without and with a place in the process' life.
+pub(crate) const INIT_PROCESS: &str = "dormouse.InitProcess";
+pub(crate) const PROC_ARRAY_ADD: &str = "dormouse.ProcArrayAdd";
+pub(crate) const PGSTAT_BEINIT: &str = "dormouse.pgstat_beinit";
+pub(crate) const PGSTAT_BESTART: &str = "dormouse.pgstat_bestart_initial";
+pub(crate) const SINVAL_INIT: &str = "dormouse.SharedInvalBackendInit";
+pub(crate) const PROC_SIGNAL_INIT: &str = "dormouse.ProcSignalInit";
+/// Address of the pointer to the queue of invalidations.
+pub(crate) const SINVAL_QUEUE: &str = "dormouse.shmInvalBuffer";
+/// Offset in it of the readers' states, of 16 bytes each.
+pub(crate) const SINVAL_STATES: &str = "dormouse.procState";
+/// Address of the number that a process has among others.
+pub(crate) const PROC_NUMBER: &str = "dormouse.MyProcNumber";
+
+/// Address of the pointer to a process' part of asynchronous I/O; of that to all of it; the offset of the
+/// parts in that, and the bytes of each.
+pub(crate) const AIO_BACKEND: &str = "dormouse.pgaio_my_backend";
+pub(crate) const AIO_CONTROL: &str = "dormouse.pgaio_ctl";
+pub(crate) const AIO_STATES: &str = "dormouse.pgaio_ctl.backend_state";
+pub(crate) const AIO_STATE_BYTES: &str = "dormouse.PgAioBackend";
+
+/// `raise`, which calls the handler of a signal.
+pub(crate) const RAISE: &str = "dormouse.raise";
+/// `kill`, which in this build knows no process but its own.
+pub(crate) const KILL: &str = "dormouse.kill";
+
+/// `getpid()` of this build, a constant that is compared with `MyProcPid`.
+pub(crate) const GETPID: u32 = 42;
+
+/// What was found in a main module.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Landmarks {
+    /// Export names and original function indices.
+    pub(crate) functions: Vec<(&'static str, u32)>,
+    /// Names and addresses, or offsets.
+    pub(crate) values: Vec<(&'static str, u32)>,
+    /// Constants to replace, by the index among the defined functions and among the instructions of one:
+    /// where `MyProcPid` is compared with [`GETPID`], the address of a word that always holds that. There
+    /// is more than one process here, and each is right about itself.
+    pub(crate) constants: HashMap<(u32, u32), u32>,
+}
+
+/// Of the guest's C library.
+const SIGUSR1: u32 = 10;
+
+impl Landmarks {
+    /// The original index of a function.
+    pub(crate) fn function(&self, name: &str) -> Option<u32> {
+        let found = self.functions.iter().find(|(known, _)| *known == name);
+        found.map(|(_, function)| *function)
+    }
+}
+
+/// An instruction that tells something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Constant(u32),
+    Load { offset: u32 },
+    Call(u32),
+}
+
+/// The defined functions with what tells something of each.
+struct Code {
+    bodies: Vec<Vec<Step>>,
+    /// Where a variable is compared with [`GETPID`]: function, instruction, and the variable's address.
+    compared: Vec<(u32, u32, u32)>,
+    imported: u32,
+    /// Address and bytes of each data segment.
+    data: Vec<(u32, Vec<u8>)>,
+    exports: HashMap<String, u32>,
+    /// Addresses that are exported.
+    globals: HashMap<String, u32>,
+}
+
+impl Code {
+    fn of(wasm: &[u8]) -> Result<Self, RewriteError> {
+        let mut code = Self {
+            bodies: Vec::new(),
+            compared: Vec::new(),
+            imported: 0,
+            data: Vec::new(),
+            exports: HashMap::new(),
+            globals: HashMap::new(),
+        };
+        let mut constants = Vec::new();
+        for payload in Parser::new(0).parse_all(wasm) {
+            match payload? {
+                Payload::ImportSection(section) => {
+                    for import in section.into_imports() {
+                        let is_function = matches!(import?.ty, wasmparser::TypeRef::Func(_));
+                        code.imported += u32::from(is_function);
+                    }
+                }
+                Payload::GlobalSection(section) => {
+                    for global in section {
+                        let first = global?.init_expr.get_operators_reader().read()?;
+                        constants.push(match first {
+                            Operator::I32Const { value } => Some(value as u32),
+                            _ => None,
+                        });
+                    }
+                }
+                Payload::ExportSection(section) => {
+                    for export in section {
+                        let export = export?;
+                        match export.kind {
+                            wasmparser::ExternalKind::Func => {
+                                code.exports.insert(export.name.to_owned(), export.index);
+                            }
+                            wasmparser::ExternalKind::Global => {
+                                if let Some(Some(value)) = constants.get(export.index as usize) {
+                                    code.globals.insert(export.name.to_owned(), *value);
+                                }
+                            }
+                            _ => {}
+                        }
+                    }
+                }
+                Payload::CodeSectionEntry(body) => {
+                    let mut steps = Vec::new();
+                    let mut before = [None, None];
+                    for (at, operator) in (0u32..).zip(body.get_operators_reader()?) {
+                        let operator = operator?;
+                        if let (
+                            [
+                                Some(Operator::I32Const { value }),
+                                Some(Operator::I32Load { memarg }),
+                            ],
+                            Operator::I32Const {
+                                value: compared_with,
+                            },
+                        ) = (&before, &operator)
+                            && memarg.offset == 0
+                            && *compared_with as u32 == GETPID
+                        {
+                            let function = code.bodies.len() as u32;
+                            code.compared.push((function, at - 2, *value as u32));
+                        }
+                        before = [before[1].take(), Some(operator.clone())];
+                        steps.extend(match operator {
+                            Operator::I32Const { value } => Some(Step::Constant(value as u32)),
+                            Operator::I32Load { memarg } => Some(Step::Load {
+                                offset: memarg.offset as u32,
+                            }),
+                            Operator::Call { function_index } => Some(Step::Call(function_index)),
+                            _ => None,
+                        });
+                    }
+                    code.bodies.push(steps);
+                }
+                Payload::DataSection(section) => {
+                    for data in section {
+                        let data = data?;
+                        if let DataKind::Active { offset_expr, .. } = data.kind
+                            && let Operator::I32Const { value } =
+                                offset_expr.get_operators_reader().read()?
+                        {
+                            code.data.push((value as u32, data.data.to_vec()));
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(code)
+    }
+
+    /// See [`Landmarks::constants`].
+    fn own_ids(&self) -> Result<HashMap<(u32, u32), u32>, RewriteError> {
+        let word = GETPID.to_le_bytes();
+        let always = self.data.iter().find_map(|(at, bytes)| {
+            // What is read only comes first.
+            let (words, _) = bytes.as_chunks::<4>();
+            let index = words.iter().position(|found| *found == word)?;
+            Some(at + 4 * index as u32)
+        });
+        let always = always.ok_or_else(|| RewriteError::Shape("no word of 42".into()))?;
+        let own = self.globals.get("MyProcPid");
+        let compared = self.compared.iter().filter(|(_, _, at)| Some(at) == own);
+        Ok(compared
+            .map(|(function, at, _)| ((*function, *at), always))
+            .collect())
+    }
+
+    fn steps(&self, function: u32) -> &[Step] {
+        let body = function.checked_sub(self.imported);
+        body.and_then(|body| self.bodies.get(body as usize))
+            .map_or(&[], Vec::as_slice)
+    }
+
+    /// The one function that names all of the texts.
+    fn that_says(&self, texts: &[&str]) -> Result<u32, RewriteError> {
+        let addresses: Vec<Vec<u32>> = texts.iter().map(|text| self.addresses(text)).collect();
+        let says = |steps: &[Step]| {
+            addresses.iter().all(|addresses| {
+                steps
+                    .iter()
+                    .any(|step| matches!(step, Step::Constant(value) if addresses.contains(value)))
+            })
+        };
+        self.the_one(says, &texts.join("; "))
+    }
+
+    /// Where a C string is.
+    fn addresses(&self, text: &str) -> Vec<u32> {
+        let wanted = text.as_bytes();
+        // Zeros between segments are left out of them.
+        let is_end = |byte: Option<&u8>| byte.is_none_or(|byte| *byte == 0);
+        let mut addresses = Vec::new();
+        for (at, bytes) in &self.data {
+            for (offset, part) in bytes.windows(wanted.len()).enumerate() {
+                let before = offset.checked_sub(1).and_then(|before| bytes.get(before));
+                if part == wanted && is_end(before) && is_end(bytes.get(offset + wanted.len())) {
+                    addresses.push(at + offset as u32);
+                }
+            }
+        }
+        addresses
+    }
+
+    fn the_one(&self, is_it: impl Fn(&[Step]) -> bool, what: &str) -> Result<u32, RewriteError> {
+        let mut found = (self.imported..)
+            .zip(&self.bodies)
+            .filter(|(_, steps)| is_it(steps));
+        match (found.next(), found.next()) {
+            (Some((function, _)), None) => Ok(function),
+            _ => Err(RewriteError::Shape(format!("no one function: {what}"))),
+        }
+    }
+}
+
+/// Finds all of them in a module of Postgres; nothing in another, which has no processes.
+pub(crate) fn find(wasm: &[u8]) -> Result<Landmarks, RewriteError> {
+    let code = Code::of(wasm)?;
+    let init_process = code.that_says(&["you already exist", "sorry, too many clients already"])?;
+    let sinval_init =
+        code.that_says(&["sinval slot for backend %d is already in use by process %d"])?;
+    let proc_signal_init =
+        code.that_says(&["unexpected MyProcNumber %d in ProcSignalInit (max %d)"])?;
+    let calls = |steps: &[Step], function| steps.contains(&Step::Call(function));
+    let init_postgres = code.the_one(
+        |steps| calls(steps, sinval_init) && calls(steps, proc_signal_init),
+        "InitPostgres",
+    )?;
+    let on_shmem_exit = *code
+        .exports
+        .get("on_shmem_exit")
+        .ok_or_else(|| RewriteError::Shape("no on_shmem_exit".into()))?;
+    let steps = code.steps(init_postgres);
+    let in_order: Vec<u32> = steps
+        .iter()
+        .filter_map(|step| match step {
+            Step::Call(function) => Some(*function),
+            _ => None,
+        })
+        .collect();
+    let at = in_order.iter().position(|call| *call == on_shmem_exit);
+    let around = at.and_then(|at| in_order.get(at.checked_sub(1)?..at + 6));
+    let Some(
+        &[
+            proc_array_add,
+            _,
+            pgstat_beinit,
+            pgstat_bestart,
+            first,
+            second,
+            _,
+        ],
+    ) = around
+    else {
+        return Err(RewriteError::Shape("InitPostgres is another".into()));
+    };
+    if (first, second) != (sinval_init, proc_signal_init) {
+        return Err(RewriteError::Shape("InitPostgres is another".into()));
+    }
+    let loaded: Vec<u32> = code
+        .steps(sinval_init)
+        .windows(2)
+        .filter_map(|steps| match steps {
+            [Step::Constant(address), Step::Load { offset: 0 }] => Some(*address),
+            _ => None,
+        })
+        .collect();
+    let states = code.steps(sinval_init).iter().find_map(|step| match step {
+        Step::Load { offset } if *offset > 4096 => Some(*offset),
+        _ => None,
+    });
+    let (Some(&[number, queue]), Some(states)) = (loaded.first_chunk::<2>(), states) else {
+        return Err(RewriteError::Shape(
+            "SharedInvalBackendInit is another".into(),
+        ));
+    };
+    let send_signal = code.that_says(&["SendProcSignal"])?;
+    let kill = code
+        .steps(send_signal)
+        .windows(2)
+        .find_map(|steps| match *steps {
+            [Step::Constant(SIGUSR1), Step::Call(function)] => Some(function),
+            _ => None,
+        });
+    let kill = kill.ok_or_else(|| RewriteError::Shape("SendProcSignal is another".into()))?;
+    let raise = match code.steps(kill) {
+        [Step::Constant(GETPID), Step::Call(raise), ..] => *raise,
+        _ => return Err(RewriteError::Shape("kill is another".into())),
+    };
+    let aio_init = code.that_says(&["aio requires a normal PGPROC"])?;
+    let aio = code
+        .steps(aio_init)
+        .windows(5)
+        .find_map(|steps| match *steps {
+            [
+                Step::Constant(backend),
+                Step::Constant(control),
+                Step::Load { offset: 0 },
+                Step::Load { offset },
+                Step::Constant(bytes),
+            ] if bytes > 1 => Some([backend, control, offset, bytes]),
+            _ => None,
+        });
+    let Some([aio_backend, aio_control, aio_states, aio_bytes]) = aio else {
+        return Err(RewriteError::Shape("pgaio_init_backend is another".into()));
+    };
+    Ok(Landmarks {
+        functions: vec![
+            (INIT_PROCESS, init_process),
+            (PROC_ARRAY_ADD, proc_array_add),
+            (PGSTAT_BEINIT, pgstat_beinit),
+            (PGSTAT_BESTART, pgstat_bestart),
+            (SINVAL_INIT, sinval_init),
+            (PROC_SIGNAL_INIT, proc_signal_init),
+            (RAISE, raise),
+            (KILL, kill),
+        ],
+        values: vec![
+            (SINVAL_QUEUE, queue),
+            (SINVAL_STATES, states),
+            (PROC_NUMBER, number),
+            (AIO_BACKEND, aio_backend),
+            (AIO_CONTROL, aio_control),
+            (AIO_STATES, aio_states),
+            (AIO_STATE_BYTES, aio_bytes),
+        ],
+        constants: code.own_ids()?,
+    })
+}

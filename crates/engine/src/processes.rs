@@ -1,0 +1,171 @@
+//! The processes of one running database: backends that share Postgres' shared memory.
+//!
+//! Each is an instance of its own, with memory of its own but for the pages that Postgres shares. Postgres'
+//! spinlocks and atomics are plain loads and stores in this build, so:
+//!
+//! Invariants
+//! 1. Only who has the *turn* runs the guest, or looks at its memory. It is given back between calls of the
+//!    host, while the guest waits (for a latch, for time, for its client), and when it has had it for long
+//!    and others want it, where Postgres looks for interrupts: there it holds no lightweight lock.
+//! 2. So nobody ever waits for a lightweight lock or a spinlock, whose waits are stubs in this build.
+//! 3. Whoever is dropped with the turn has left the shared memory in the middle of something: nobody gets a
+//!    turn any more, as when a process of a server crashes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::futures::OwnedNotified;
+use tokio::sync::{Notify, OwnedMutexGuard};
+
+use crate::host::Interrupt;
+use crate::memory::SharedPages;
+use crate::rewrite::SENT;
+
+/// How long a process runs while others want the turn.
+const TURN: Duration = Duration::from_millis(5);
+
+/// What the processes of one database have in common.
+#[derive(Debug)]
+pub(crate) struct Processes {
+    pages: SharedPages,
+    running: Arc<tokio::sync::Mutex<()>>,
+    /// How many wait for the turn.
+    wanting: AtomicUsize,
+    /// Somebody gave the turn back: what others wait for may have come.
+    changed: Arc<Notify>,
+    interrupts: Mutex<HashMap<u32, Arc<Interrupt>>>,
+    next_id: AtomicU32,
+    crashed: AtomicBool,
+}
+
+impl Processes {
+    pub(crate) fn new(pages: SharedPages) -> Self {
+        Self {
+            pages,
+            running: Arc::default(),
+            wanting: AtomicUsize::new(0),
+            changed: Arc::default(),
+            interrupts: Mutex::default(),
+            // The first has the number that the build gives every process.
+            next_id: AtomicU32::new(crate::landmarks::GETPID),
+            crashed: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn pages(&self) -> &SharedPages {
+        &self.pages
+    }
+}
+
+/// A backend among the others.
+#[derive(Debug)]
+pub(crate) struct Process {
+    id: u32,
+    of: Arc<Processes>,
+    turn: Option<(OwnedMutexGuard<()>, Duration)>,
+}
+
+/// Another process crashed while it had the turn.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Crashed;
+
+impl Process {
+    pub(crate) fn new(of: &Arc<Processes>, interrupt: &Arc<Interrupt>) -> Self {
+        let id = of.next_id.fetch_add(1, Ordering::AcqRel);
+        of.interrupts.lock().insert(id, Arc::clone(interrupt));
+        Self {
+            id,
+            of: Arc::clone(of),
+            turn: None,
+        }
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// Waits for the turn; `now` is when it begins, asked for once it is there.
+    pub(crate) async fn take_turn(&mut self, now: impl Fn() -> Duration) -> Result<(), Crashed> {
+        if self.turn.is_none() {
+            let running = Arc::clone(&self.of.running);
+            let turn = match Arc::clone(&running).try_lock_owned() {
+                Ok(turn) => turn,
+                Err(_) => {
+                    let _wanting = Wanting::begin(&self.of.wanting);
+                    running.lock_owned().await
+                }
+            };
+            self.turn = Some((turn, now()));
+        }
+        if self.of.crashed.load(Ordering::Acquire) {
+            self.turn = None;
+            return Err(Crashed);
+        }
+        Ok(())
+    }
+
+    /// Gives the turn back: whether it had it.
+    pub(crate) fn give_turn(&mut self) -> bool {
+        let had = self.turn.take().is_some();
+        if had {
+            self.of.changed.notify_waiters();
+        }
+        had
+    }
+
+    /// Completes when somebody gives the turn back, from now on.
+    pub(crate) fn changed(&self) -> OwnedNotified {
+        Arc::clone(&self.of.changed).notified_owned()
+    }
+
+    /// Whether others want the turn that this one has had for long.
+    pub(crate) fn should_yield(&self, now: Duration) -> bool {
+        let long = self
+            .turn
+            .as_ref()
+            .is_some_and(|(_, since)| now.saturating_sub(*since) >= TURN);
+        long && self.of.wanting.load(Ordering::Acquire) > 0
+    }
+
+    /// Sends a signal to another process: whether there is one of that number.
+    pub(crate) fn signal(&self, id: u32, signal: i32) -> bool {
+        let interrupts = self.of.interrupts.lock();
+        let Some(interrupt) = interrupts.get(&id) else {
+            return false;
+        };
+        // Of others Postgres asks only whether the process is there.
+        if let Some((bit, _)) = SENT.iter().find(|(_, number)| *number == signal) {
+            interrupt.send(*bit as u32);
+        }
+        true
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.of.interrupts.lock().remove(&self.id);
+        if self.turn.is_some() {
+            self.of.crashed.store(true, Ordering::Release);
+        }
+        self.give_turn();
+    }
+}
+
+/// Counts one who wants the turn.
+struct Wanting<'a>(&'a AtomicUsize);
+
+impl<'a> Wanting<'a> {
+    fn begin(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::AcqRel);
+        Self(count)
+    }
+}
+
+impl Drop for Wanting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}

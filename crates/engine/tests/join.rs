@@ -1,0 +1,243 @@
+//! Several backends of one running database.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use std::path::Path;
+
+use dormouse_engine::{Backend, BackendLimits};
+use tokio::sync::OnceCell;
+use tokio::task::JoinHandle;
+
+mod harness;
+
+use harness::{Ground, boot, connect, query, run, value};
+
+async fn ground() -> &'static Ground {
+    static GROUND: OnceCell<Ground> = OnceCell::const_new();
+    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache");
+    GROUND
+        .get_or_init(|| async move { Ground::new(&cache).await })
+        .await
+}
+
+/// A database with a table of two rows, and two processes of it.
+async fn two(ground: &Ground) -> (Backend, Backend) {
+    let volume = ground.volume();
+    let mut a = ground.fork(&volume).await;
+    run(&mut a, "CREATE TABLE t (id int PRIMARY KEY, n int)").await;
+    run(&mut a, "INSERT INTO t VALUES (1, 0), (2, 0)").await;
+    let shared = a.share_memory().unwrap();
+    let limits = BackendLimits::default();
+    let joining = ground.engine.join(&ground.image, &shared, volume, limits);
+    let b = joining.await.unwrap();
+    (a, b)
+}
+
+/// Runs a statement in the background: it must still wait after a while.
+fn waits(mut backend: Backend, sql: &'static str) -> JoinHandle<(Backend, Answer)> {
+    tokio::spawn(async move {
+        let answer = query(&mut backend, sql).await;
+        (backend, answer)
+    })
+}
+
+type Answer = Result<Vec<Vec<String>>, String>;
+
+async fn until_somebody_waits(observer: &mut Backend) {
+    let sql = "SELECT count(*) FROM pg_locks WHERE NOT granted";
+    while value(observer, sql).await == "0" {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn transactions_are_isolated() {
+    let ground = ground().await;
+    let (mut a, mut b) = two(ground).await;
+    run(&mut a, "BEGIN; UPDATE t SET n = 1 WHERE id = 1").await;
+    assert_eq!(value(&mut b, "SELECT n FROM t WHERE id = 1").await, "0");
+    run(&mut b, "UPDATE t SET n = 2 WHERE id = 2").await;
+    assert_eq!(value(&mut a, "SELECT n FROM t WHERE id = 2").await, "2");
+    run(&mut a, "COMMIT").await;
+    assert_eq!(value(&mut b, "SELECT sum(n) FROM t").await, "3");
+    run(&mut b, "BEGIN ISOLATION LEVEL REPEATABLE READ").await;
+    assert_eq!(value(&mut b, "SELECT sum(n) FROM t").await, "3");
+    run(&mut a, "UPDATE t SET n = n + 10").await;
+    assert_eq!(value(&mut b, "SELECT sum(n) FROM t").await, "3");
+    let error = query(&mut b, "UPDATE t SET n = 0").await.unwrap_err();
+    assert!(error.contains("could not serialize access"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_has_a_world_of_its_own() {
+    let ground = ground().await;
+    let (mut a, mut b) = two(ground).await;
+    run(&mut a, "CREATE TEMP TABLE mine (n int)").await;
+    run(&mut b, "CREATE TEMP TABLE mine (n text)").await;
+    run(&mut b, "INSERT INTO mine VALUES ('b')").await;
+    run(&mut a, "INSERT INTO mine VALUES (1)").await;
+    assert_eq!(value(&mut a, "SELECT n FROM mine").await, "1");
+    assert_eq!(value(&mut b, "SELECT n FROM mine").await, "b");
+    run(&mut a, "SET search_path = pg_catalog").await;
+    assert_ne!(value(&mut b, "SHOW search_path").await, "pg_catalog");
+    run(&mut a, "PREPARE p AS SELECT 1").await;
+    run(&mut b, "PREPARE p AS SELECT 2").await;
+    assert_eq!(value(&mut a, "EXECUTE p").await, "1");
+    assert_eq!(value(&mut b, "EXECUTE p").await, "2");
+    assert_eq!(value(&mut a, "SELECT pg_backend_pid()").await, "42");
+    assert_eq!(value(&mut b, "SELECT pg_backend_pid()").await, "43");
+    let sql = "SELECT string_agg(pid::text, ',' ORDER BY pid) FROM pg_stat_activity";
+    assert_eq!(value(&mut b, sql).await, "42,43");
+    // What one defines the other knows.
+    run(
+        &mut a,
+        "SET search_path = public; ALTER TABLE t ADD COLUMN s text DEFAULT 'x'",
+    )
+    .await;
+    assert_eq!(value(&mut b, "SELECT s FROM t LIMIT 1").await, "x");
+    run(&mut b, "DROP TABLE t").await;
+    assert!(query(&mut a, "SELECT FROM t").await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_wants_a_locked_row_waits_for_it() {
+    let ground = ground().await;
+    let (mut a, b) = two(ground).await;
+    run(&mut a, "BEGIN; UPDATE t SET n = 5 WHERE id = 1").await;
+    let b = waits(b, "UPDATE t SET n = n + 1 WHERE id = 1 RETURNING n");
+    until_somebody_waits(&mut a).await;
+    run(&mut a, "COMMIT").await;
+    let (_b, answer) = b.await.unwrap();
+    assert_eq!(answer.unwrap(), [["6"]]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn advisory_locks_block() {
+    let ground = ground().await;
+    let (mut a, mut b) = two(ground).await;
+    run(&mut a, "SELECT pg_advisory_lock(7)").await;
+    assert_eq!(value(&mut b, "SELECT pg_try_advisory_lock(7)").await, "f");
+    let b = waits(b, "SELECT pg_advisory_lock(7)");
+    until_somebody_waits(&mut a).await;
+    run(&mut a, "SELECT pg_advisory_unlock(7)").await;
+    let (_b, answer) = b.await.unwrap();
+    answer.unwrap();
+    assert_eq!(value(&mut a, "SELECT pg_try_advisory_lock(7)").await, "f");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadlock_is_found() {
+    let ground = ground().await;
+    let (mut a, mut b) = two(ground).await;
+    run(
+        &mut a,
+        "SET deadlock_timeout = '50ms'; BEGIN; UPDATE t SET n = 1 WHERE id = 1",
+    )
+    .await;
+    run(
+        &mut b,
+        "SET deadlock_timeout = '50ms'; BEGIN; UPDATE t SET n = 2 WHERE id = 2",
+    )
+    .await;
+    let a = waits(a, "UPDATE t SET n = 1 WHERE id = 2");
+    let b = waits(b, "UPDATE t SET n = 2 WHERE id = 1");
+    let ((_a, first), (_b, second)) = (a.await.unwrap(), b.await.unwrap());
+    let errors: Vec<String> = [first, second]
+        .into_iter()
+        .filter_map(Result::err)
+        .collect();
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert!(errors[0].contains("deadlock detected"), "{errors:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn notifications_and_signals_arrive() {
+    let ground = ground().await;
+    let (mut a, mut b) = two(ground).await;
+    run(&mut b, "LISTEN news").await;
+    run(&mut a, "NOTIFY news, 'hello'").await;
+    b.input().extend_from_slice(b"S\0\0\0\x04");
+    b.exchange().await.unwrap();
+    let output = b.output().split();
+    assert_eq!(output[0], b'A', "{output:?}");
+    let text = String::from_utf8_lossy(&output);
+    assert!(text.contains("news") && text.contains("hello"));
+    let b = waits(b, "SELECT pg_sleep(600)");
+    let sleeps = "SELECT count(*) FROM pg_stat_activity WHERE pid = 43 AND state = 'active'";
+    while value(&mut a, sleeps).await == "0" {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(value(&mut a, "SELECT pg_cancel_backend(43)").await, "t");
+    let (_b, answer) = b.await.unwrap();
+    assert!(
+        answer
+            .unwrap_err()
+            .contains("canceling statement due to user request")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_statement_lets_others_run() {
+    let ground = ground().await;
+    let (mut a, b) = two(ground).await;
+    let b = waits(b, "SELECT count(*) FROM generate_series(1, 3000000) n");
+    let mut answers = 0;
+    while !b.is_finished() {
+        value(&mut a, "SELECT n FROM t WHERE id = 1").await;
+        answers += 1;
+    }
+    assert!(answers > 5, "{answers}");
+    let (_b, answer) = b.await.unwrap();
+    assert_eq!(answer.unwrap(), [["3000000"]]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_was_booted_is_joined_too() {
+    let ground = ground().await;
+    let volume = ground.volume();
+    let mut first = ground.fork(&volume).await;
+    run(&mut first, "CREATE TABLE t AS SELECT 1 AS n").await;
+    run(&mut first, "ALTER SYSTEM SET work_mem = '9MB'").await;
+    drop(first);
+    let mut booted = boot(&ground.engine, &volume).await;
+    connect(&mut booted).await;
+    let shared = booted.share_memory().unwrap();
+    let limits = BackendLimits::default();
+    let joining = ground
+        .engine
+        .join(&ground.image, &shared, volume.clone(), limits);
+    let mut joined = joining.await.unwrap();
+    run(&mut booted, "BEGIN; INSERT INTO t VALUES (2)").await;
+    assert_eq!(value(&mut joined, "SELECT count(*) FROM t").await, "1");
+    run(&mut booted, "COMMIT").await;
+    assert_eq!(value(&mut joined, "SELECT count(*) FROM t").await, "2");
+    assert_eq!(value(&mut joined, "SHOW work_mem").await, "9MB");
+    drop((booted, joined));
+    let mut other = ground.fork(&ground.volume()).await;
+    run(&mut other, "ALTER SYSTEM SET shared_buffers = '2MB'").await;
+    let volume = other.volume();
+    drop(other);
+    let mut booted = boot(&ground.engine, &volume).await;
+    connect(&mut booted).await;
+    let shared = booted.share_memory().unwrap();
+    let joining = ground.engine.join(&ground.image, &shared, volume, limits);
+    assert!(joining.await.is_err());
+    assert_eq!(value(&mut booted, "SHOW shared_buffers").await, "2MB");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_leaves_in_the_middle_takes_the_others_with_it() {
+    let ground = ground().await;
+    let (mut a, mut b) = two(ground).await;
+    let endless = query(
+        &mut b,
+        "SELECT count(*) FROM generate_series(1, 1000000000000)",
+    );
+    let waited = tokio::time::timeout(std::time::Duration::from_millis(50), endless).await;
+    assert!(waited.is_err());
+    drop(b);
+    let input = a.input();
+    input.extend_from_slice(b"S\0\0\0\x04");
+    let error = a.exchange().await.unwrap_err();
+    assert!(error.to_string().contains("another process"), "{error}");
+}
