@@ -9,6 +9,7 @@ use volume::{Base, BaseId, DatabaseId, LayerId, Volume, VolumeError};
 use wire::{DatabaseName, PgError, sqlstate};
 
 use crate::directory::{self, Rebase};
+use crate::further::Further;
 use crate::info::State;
 use crate::node::Node;
 use crate::options::Durability;
@@ -29,10 +30,10 @@ pub(crate) struct Database {
     pub(crate) slot: Arc<tokio::sync::Mutex<Slot>>,
     /// The volume, once something needed it. Only one may exist for a database.
     volume: Mutex<Option<Arc<Volume>>>,
-    /// Who has the slot, for those who wait.
-    pub(crate) holder: Mutex<Option<String>>,
-    /// Cancels the statement of the session that has the slot.
-    pub(crate) current: Mutex<Option<Canceller>>,
+    /// Its further processes.
+    pub(crate) further: Further,
+    /// The sessions in it, the first to come first.
+    pub(crate) sessions: Mutex<Vec<Present>>,
     /// LSN of the last checkpoint; 0 for not known.
     checkpoint_at: AtomicU64,
     /// What was refused to the session that has the slot.
@@ -41,6 +42,13 @@ pub(crate) struct Database {
     wanted: AtomicUsize,
     /// Cancels the maintenance that has the slot.
     upkeep: Mutex<Option<Interrupter>>,
+}
+
+/// A session in a database.
+pub(crate) struct Present {
+    pub(crate) id: u64,
+    pub(crate) origin: String,
+    pub(crate) canceller: Canceller,
 }
 
 /// Counts a session that waits for the slot.
@@ -70,8 +78,8 @@ impl Database {
             dropped: AtomicBool::new(false),
             slot: Arc::default(),
             volume: Mutex::new(None),
-            holder: Mutex::new(None),
-            current: Mutex::new(None),
+            further: Further::default(),
+            sessions: Mutex::default(),
             checkpoint_at: AtomicU64::new(0),
             refused: Mutex::new(None),
             wanted: AtomicUsize::new(0),
@@ -209,8 +217,8 @@ impl Database {
     /// Marks it as dropped, and ends what still runs in it.
     pub(crate) fn mark_dropped(&self) {
         self.dropped.store(true, Ordering::Release);
-        if let Some(current) = &*self.current.lock() {
-            current.cancel();
+        for session in &*self.sessions.lock() {
+            session.canceller.cancel();
         }
     }
 
@@ -322,23 +330,34 @@ impl Database {
         volume.is_none()
     }
 
+    /// Who is in it, for those who wait: the first to have come.
+    pub(crate) fn holder(&self) -> Option<String> {
+        let sessions = self.sessions.lock();
+        sessions.first().map(|session| session.origin.clone())
+    }
+
+    /// The statements that run in it.
+    pub(crate) fn running(&self) -> Vec<Canceller> {
+        let sessions = self.sessions.lock();
+        let cancellers = sessions.iter().map(|session| session.canceller.clone());
+        cancellers.filter(Canceller::is_running).collect()
+    }
+
     /// The error of one who waited too long.
     pub(crate) fn busy(&self, waited_ms: u128) -> PgError {
         let name = self.name();
         let holder = self
-            .holder
-            .lock()
-            .clone()
+            .holder()
             .unwrap_or_else(|| "another session".to_owned());
         PgError::fatal(
             sqlstate::TOO_MANY_CONNECTIONS,
             format!("database \"{name}\" is in use by {holder}"),
         )
         .detail(format!(
-            "One session at a time uses a database. This one waited {waited_ms} ms (limit \
-             sessions.wait_ms_max)."
+            "So many sessions at a time use a database as it has processes (limit \
+             databases.processes_max). This one waited {waited_ms} ms (limit sessions.wait_ms_max)."
         ))
-        .hint("Close the other session, or raise sessions.wait_ms_max.")
+        .hint("Close other sessions, or raise databases.processes_max or sessions.wait_ms_max.")
     }
 
     pub(crate) fn dropped_error(&self) -> PgError {

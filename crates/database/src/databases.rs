@@ -146,6 +146,7 @@ impl Databases {
             disk,
             volumes,
             journal_writer: Mutex::new(Some(journal_writer)),
+            sessions: AtomicU64::new(0),
             generation: AtomicU64::new(1),
             changing: tokio::sync::RwLock::default(),
             closing: tokio::sync::watch::Sender::new(false),

@@ -13,6 +13,7 @@ mod database;
 mod databases;
 mod directory;
 mod disk_watch;
+mod further;
 mod gate;
 mod hibernate;
 mod images;

@@ -21,7 +21,7 @@ use crate::info::State;
 use crate::machine;
 use crate::node::{Node, blocking};
 use crate::refusal::Refused;
-use crate::session::{Canceller, abandon_volume};
+use crate::session::abandon_volume;
 use crate::slot::Slot;
 use crate::spares;
 use crate::upkeep::{self, Ended};
@@ -145,8 +145,7 @@ fn stop_if_too_much_wal(node: &Node, database: &Database) {
     if database.wal_since_checkpoint(&volume) <= max {
         return;
     }
-    let running = database.current.lock().clone();
-    if let Some(running) = running.filter(Canceller::is_running) {
+    for running in database.running() {
         database.refuse(Refused::Wal { max });
         running.cancel();
     }
@@ -216,7 +215,7 @@ fn quiet(node: &Node) -> Vec<Quiet> {
     let mut quiet = Vec::new();
     for database in node.live.all() {
         let since = match database.slot.try_lock() {
-            Ok(slot) if slot.backend.is_some() => slot.quiet_since,
+            Ok(slot) if slot.backend.is_some() && database.further.is_idle() => slot.quiet_since,
             _ => continue,
         };
         if let Some(since) = since {
@@ -335,7 +334,7 @@ async fn sleep(
     mut slot: OwnedMutexGuard<Slot>,
     early: bool,
 ) {
-    if slot.backend.is_none() {
+    if slot.backend.is_none() || !database.further.drop_idle() {
         return;
     }
     if early {
@@ -440,22 +439,27 @@ async fn flush(database: &Database) -> Result<(), PgError> {
 /// Puts a database to sleep for good. A backend that a session still has is left as it is, once its
 /// statement has been cancelled: what it has committed is in the volume all the same, as after a crash.
 async fn stop(node: &Arc<Node>, database: &Database) -> Result<(), PgError> {
-    if let Ok(mut slot) = database.slot.try_lock() {
-        if slot.backend.is_some() {
-            return hibernate(node, database, &mut slot).await;
-        }
-        return flush(database).await;
+    let running = database.running();
+    for statement in &running {
+        statement.cancel();
     }
-    let current = database.current.lock().clone();
-    if let Some(current) = current.filter(Canceller::is_running) {
-        current.cancel();
-        if tokio::time::timeout(STOP_WAIT, current.ended())
+    for statement in running {
+        if tokio::time::timeout(STOP_WAIT, statement.ended())
             .await
             .is_err()
         {
             tracing::warn!(database = %database.name(), "a statement did not end in time");
         }
     }
+    if let Ok(mut slot) = database.slot.try_lock()
+        && database.further.drop_idle()
+    {
+        if slot.backend.is_some() {
+            return hibernate(node, database, &mut slot).await;
+        }
+        return flush(database).await;
+    }
+    database.further.end().await;
     flush(database).await
 }
 

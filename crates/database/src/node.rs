@@ -45,6 +45,8 @@ pub(crate) struct Node {
     pub(crate) volumes: Arc<Volumes>,
     /// Ends the journal's thread; taken when the node closes.
     pub(crate) journal_writer: Mutex<Option<JournalWriter>>,
+    /// How many sessions there have been.
+    pub(crate) sessions: AtomicU64,
     /// Changes with every change of the names.
     pub(crate) generation: AtomicU64,
     /// Shared by creations from a template; alone for what looks at one database and changes another.
@@ -247,7 +249,10 @@ impl Node {
     ) -> Result<(), PgError> {
         let database = self.find(name)?;
         let idle = match force {
-            true => Arc::clone(&database.slot).try_lock_owned().ok(),
+            true => Arc::clone(&database.slot)
+                .try_lock_owned()
+                .ok()
+                .filter(|_| database.further.drop_idle()),
             false => Some(idle_slot(&database).await?),
         };
         let changing = self.changing.write().await;
@@ -352,15 +357,14 @@ async fn idle_slot(database: &Arc<Database>) -> Result<OwnedMutexGuard<Slot>, Pg
     let _wanting = database.want();
     let waiting = Arc::clone(&database.slot).lock_owned();
     let slot = tokio::time::timeout(IDLE_WAIT, waiting).await;
-    slot.map_err(|_elapsed| in_use(database))
+    match slot {
+        Ok(slot) if database.further.drop_idle() => Ok(slot),
+        _ => Err(in_use(database)),
+    }
 }
 
 fn in_use(database: &Database) -> PgError {
-    let holder = database
-        .holder
-        .lock()
-        .clone()
-        .unwrap_or_else(|| "a session".to_owned());
+    let holder = database.holder().unwrap_or_else(|| "a session".to_owned());
     let message = format!(
         "database \"{}\" is being accessed by other users",
         database.name()

@@ -106,6 +106,9 @@ pub struct Limits {
     /// `databases.wakes_max`: most databases that wake at the same moment; others wait in the order they
     /// came. 0, the default: as many as there are processors.
     pub wakes_max: usize,
+    /// `databases.processes_max`: most processes of one database, each for one session at a time; each takes
+    /// some 3 MiB. Past it sessions wait. Default 8.
+    pub processes_max: usize,
     /// `databases.spares_max`: backends kept ready for databases that wake, some 3 MiB of memory each. Most
     /// of a wake's work is done in them. Default 4.
     pub spares_max: usize,
@@ -166,6 +169,7 @@ impl Default for Limits {
             idle: Duration::from_secs(10),
             awake_max: 5_000,
             wakes_max: 0,
+            processes_max: 8,
             spares_max: 4,
             wake_wait_max: Duration::from_secs(30),
             node_memory_bytes_max: 0,

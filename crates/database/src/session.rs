@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -11,8 +12,9 @@ use wire::pg::{DatabaseStatement, Frame, TransactionStatus, backend, frames, fro
 use wire::{DatabaseName, PgError, sqlstate};
 
 use crate::catalog;
-use crate::database::Database;
+use crate::database::{Database, Present};
 use crate::disk_watch::Room;
+use crate::further;
 use crate::gate::{self, Gated, Ungate};
 use crate::node::{Node, Source, blocking};
 use crate::refusal::{self, Refused};
@@ -62,6 +64,8 @@ pub struct Session {
     read_only: bool,
     runs: watch::Sender<u64>,
     interrupter: Interrupter,
+    /// Its number among the sessions of the node.
+    present: u64,
 }
 
 impl fmt::Debug for Session {
@@ -139,8 +143,8 @@ impl Session {
     ) -> Result<Self, PgError> {
         let limit = node.options.limits.session_wait_max;
         let wanting = database.want();
-        let waiting = Arc::clone(&database.slot).lock_owned();
-        let Ok(mut slot) = tokio::time::timeout(limit, waiting).await else {
+        let until = tokio::time::Instant::now() + limit;
+        let Some(mut slot) = further::take(&node, &database, until).await? else {
             drop(wanting);
             return Err(database.busy(limit.as_millis()));
         };
@@ -148,12 +152,13 @@ impl Session {
         if database.is_dropped() {
             return Err(database.dropped_error());
         }
-        slot = wake::to_its_end(slot, &node, &database).await?;
+        if !slot.is_further {
+            slot = wake::to_its_end(slot, &node, &database).await?;
+        }
         if database.is_dropped() {
             slot.lose(&database);
             return Err(database.dropped_error());
         }
-        *database.holder.lock() = Some(options.origin.clone());
         let backend = slot.backend.as_ref().ok_or_else(slot::no_backend)?;
         let interrupter = backend.interrupter();
         let mut id = [0; 4];
@@ -171,8 +176,14 @@ impl Session {
             read_only: false,
             runs: watch::Sender::new(0),
             interrupter,
+            present: 0,
         };
-        *session.database.current.lock() = Some(session.canceller());
+        session.present = node_number(&session.node);
+        session.database.sessions.lock().push(Present {
+            id: session.present,
+            origin: options.origin.clone(),
+            canceller: session.canceller(),
+        });
         session.apply(&options).await?;
         Ok(session)
     }
@@ -272,6 +283,7 @@ impl Session {
         io: Option<Box<dyn ClientIo>>,
     ) -> Result<(Bytes, Option<Box<dyn ClientIo>>), SessionEnded> {
         self.rest().await;
+        self.share();
         let mut ungate = None;
         if let Some(slot) = &mut self.slot
             && let Some(backend) = &mut slot.backend
@@ -666,6 +678,36 @@ impl Session {
         }
     }
 
+    /// Waits until another session wants to come in beside this one, and this one can help it.
+    pub fn share_wanted(&self) -> impl Future<Output = ()> + Send + use<> {
+        let is_first = self.slot.as_ref().is_some_and(|slot| !slot.is_further);
+        let database = Arc::clone(&self.database);
+        async move {
+            match is_first {
+                true => database.further.asked().await,
+                false => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Makes room beside itself, if another session wants to come in; for between two statements.
+    pub fn share(&mut self) {
+        let further = &self.database.further;
+        let Some(slot) = self.slot.as_mut().filter(|slot| !slot.is_further) else {
+            return;
+        };
+        if !further.is_asked() {
+            return;
+        }
+        let Some(backend) = slot.backend.as_mut().filter(|backend| !backend.is_broken()) else {
+            return;
+        };
+        let shared = backend.share_memory().inspect_err(|error| {
+            tracing::warn!(database = %self.database.name(), %error, "memory is not shared");
+        });
+        further.publish(shared.ok());
+    }
+
     /// Hands the WAL of commits that did not wait for it (`synchronous_commit = off`) to the disk, as a
     /// WAL writer does; for whoever finds the session silent. It costs microseconds if there is none.
     pub async fn flush_wal(&mut self) {
@@ -688,7 +730,8 @@ impl Session {
     /// Ends the session: rolls back, takes its traces off the backend, and lets the next one in.
     pub async fn close(mut self) {
         if let Some(slot) = self.slot.take() {
-            leave(slot, Arc::clone(&self.node), Arc::clone(&self.database)).await;
+            let (node, database) = (Arc::clone(&self.node), Arc::clone(&self.database));
+            leave(slot, node, database, self.present).await;
         }
     }
 }
@@ -700,14 +743,19 @@ impl Drop for Session {
         };
         let (node, database) = (Arc::clone(&self.node), Arc::clone(&self.database));
         match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn(leave(slot, node, database))),
+            Ok(runtime) => drop(runtime.spawn(leave(slot, node, database, self.present))),
             // Nothing can run the backend any more.
             Err(_) => slot.lose(&database),
         }
     }
 }
 
-async fn leave(mut slot: OwnedMutexGuard<Slot>, node: Arc<Node>, database: Arc<Database>) {
+async fn leave(
+    mut slot: OwnedMutexGuard<Slot>,
+    node: Arc<Node>,
+    database: Arc<Database>,
+    present: u64,
+) {
     if database.is_dropped() {
         slot.lose(&database);
     } else {
@@ -721,9 +769,11 @@ async fn leave(mut slot: OwnedMutexGuard<Slot>, node: Arc<Node>, database: Arc<D
             abandon_volume(&database).await;
         }
     }
-    *database.holder.lock() = None;
-    *database.current.lock() = None;
+    let mut sessions = database.sessions.lock();
+    sessions.retain(|session| session.id != present);
+    drop(sessions);
     drop(slot);
+    database.further.freed();
     node.admission.left();
 }
 
@@ -738,6 +788,11 @@ pub(crate) async fn abandon_volume(database: &Arc<Database>) {
     if let Err(error) = abandoning.await {
         tracing::error!(database = %database.name(), %error, "a volume could not be given up");
     }
+}
+
+/// A number for a session.
+fn node_number(node: &Node) -> u64 {
+    node.sessions.fetch_add(1, Ordering::Relaxed)
 }
 
 /// The status in the `ReadyForQuery` that ends a backend's answer, if one does.

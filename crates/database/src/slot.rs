@@ -19,6 +19,8 @@ use crate::wake::Resumed;
 #[derive(Default)]
 pub(crate) struct Slot {
     pub(crate) backend: Option<Backend>,
+    /// Of a further process: it neither wakes nor sleeps.
+    pub(crate) is_further: bool,
     /// What the backend would tell a new client.
     pub(crate) parameters: Vec<(String, String)>,
     /// The directory's generation that the backend's `pg_database` shows.
@@ -40,9 +42,21 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
+    /// One for a further process.
+    pub(crate) fn further() -> Self {
+        Self {
+            is_further: true,
+            ..Self::default()
+        }
+    }
+
     /// Forgets the backend without a word to it: as after a crash.
     pub(crate) fn lose(&mut self, database: &Database) {
         self.backend = None;
+        if self.is_further {
+            return;
+        }
+        database.further.stop();
         self.resumed = None;
         self.place = None;
         database.set_state(State::Asleep);

@@ -35,13 +35,15 @@ const IMAGE_PREFIX: &str = "image-";
 
 /// Statements that a template's backend runs before its image is taken, so that a fork finds the
 /// catalog's entries for ordinary work in memory. They leave nothing behind.
-const WARM_UP: [&str; 6] = [
+const WARM_UP: [&str; 7] = [
     "SELECT 1",
     "SELECT relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE nspname = 'public' AND relkind = 'r' ORDER BY 1",
     "BEGIN; CREATE TABLE warm (id int PRIMARY KEY, t text, at timestamptz DEFAULT now()); INSERT INTO warm VALUES (1, 'x'); UPDATE warm SET t = 'y' WHERE id = 1; SELECT count(*), max(t) FROM warm WHERE id = 1; DELETE FROM warm; ROLLBACK",
     "DO 'BEGIN PERFORM 1; END'",
     // What every wake begins with.
     "BEGIN; DELETE FROM pg_catalog.pg_database WHERE oid >= 1073741824 AND datname = 'x'; UPDATE pg_catalog.pg_database SET datname = 'x' WHERE oid = 5 AND datname <> 'x'; ROLLBACK",
+    // Nothing of the statistics may be pending: see `Engine::join`.
+    "SELECT pg_catalog.pg_stat_force_next_flush()",
     "CHECKPOINT",
 ];
 

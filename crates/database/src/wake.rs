@@ -109,6 +109,8 @@ impl Slot {
         if self.backend.is_some() {
             return Ok(());
         }
+        // Nobody may run beside what comes now.
+        database.further.end().await;
         database.set_state(State::Waking);
         let mut waking = Waking {
             database,

@@ -328,12 +328,20 @@ impl Backend {
         if self.store.data().interrupt.has_signals() {
             raise_interrupt(&mut self.store.as_context_mut());
         }
+        self.set_in_call(true);
         Ok(Busy::begin(&self.busy))
     }
 
     fn end(&mut self, busy: Busy) {
         busy.end();
+        self.set_in_call(false);
         self.store.data_mut().give_turn();
+    }
+
+    fn set_in_call(&mut self, in_call: bool) {
+        if let Some(process) = &mut self.store.data_mut().process {
+            process.in_call = in_call;
+        }
     }
 
     /// Forgets a cancel that came when no statement was running.

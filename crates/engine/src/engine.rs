@@ -32,7 +32,7 @@ const HOST_STACK_BYTES: usize = 1 << 20;
 const EPOCH: Duration = Duration::from_millis(5);
 /// Raised whenever images of earlier builds must not be used: the settings of a boot, or the
 /// host's part of an image, changed.
-const IMAGE_VERSION: u32 = 6;
+const IMAGE_VERSION: u32 = 7;
 
 /// How an engine is opened.
 pub struct EngineOptions {
@@ -206,7 +206,8 @@ impl Engine {
     }
 
     /// A further process of a running database, which shares memory with its other backends. Only one of
-    /// them runs at a time.
+    /// them runs at a time. The image must have been taken when nothing of Postgres' statistics was pending
+    /// (`pg_stat_force_next_flush()`).
     ///
     /// # Errors
     ///

@@ -31,6 +31,8 @@ pub(crate) const AIO_CONTROL: &str = "dormouse.pgaio_ctl";
 pub(crate) const AIO_STATES: &str = "dormouse.pgaio_ctl.backend_state";
 pub(crate) const AIO_STATE_BYTES: &str = "dormouse.PgAioBackend";
 
+/// Address of the pointer to what a process knows of the shared statistics.
+pub(crate) const PGSTAT_REFERENCES: &str = "dormouse.pgStatEntryRefHash";
 /// `raise`, which calls the handler of a signal.
 pub(crate) const RAISE: &str = "dormouse.raise";
 /// `kill`, which in this build knows no process but its own.
@@ -213,6 +215,22 @@ impl Code {
         self.the_one(says, &texts.join("; "))
     }
 
+    /// The first variable that is read after the one function that names the text has named it.
+    fn after(&self, text: &str) -> Result<u32, RewriteError> {
+        let addresses = self.addresses(text);
+        let steps = self.steps(self.that_says(&[text])?);
+        let named = |step: &Step| matches!(step, Step::Constant(at) if addresses.contains(at));
+        let rest = steps
+            .iter()
+            .position(named)
+            .map_or(steps, |at| &steps[at..]);
+        let read = rest.windows(2).find_map(|steps| match *steps {
+            [Step::Constant(address), Step::Load { offset: 0 }] => Some(address),
+            _ => None,
+        });
+        read.ok_or_else(|| RewriteError::Shape(format!("nothing is read after {text:?}")))
+    }
+
     /// Where a C string is.
     fn addresses(&self, text: &str) -> Vec<u32> {
         let wanted = text.as_bytes();
@@ -315,6 +333,7 @@ pub(crate) fn find(wasm: &[u8]) -> Result<Landmarks, RewriteError> {
         [Step::Constant(GETPID), Step::Call(raise), ..] => *raise,
         _ => return Err(RewriteError::Shape("kill is another".into())),
     };
+    let references = code.after("PgStat Shared Ref Hash")?;
     let aio_init = code.that_says(&["aio requires a normal PGPROC"])?;
     let aio = code
         .steps(aio_init)
@@ -347,6 +366,7 @@ pub(crate) fn find(wasm: &[u8]) -> Result<Landmarks, RewriteError> {
             (SINVAL_QUEUE, queue),
             (SINVAL_STATES, states),
             (PROC_NUMBER, number),
+            (PGSTAT_REFERENCES, references),
             (AIO_BACKEND, aio_backend),
             (AIO_CONTROL, aio_control),
             (AIO_STATES, aio_states),

@@ -8,7 +8,7 @@
 //!    host, while the guest waits (for a latch, for time, for its client), and when it has had it for long
 //!    and others want it, where Postgres looks for interrupts: there it holds no lightweight lock.
 //! 2. So nobody ever waits for a lightweight lock or a spinlock, whose waits are stubs in this build.
-//! 3. Whoever is dropped with the turn has left the shared memory in the middle of something: nobody gets a
+//! 3. Whoever is dropped in the middle of a call has left the shared memory in the middle of something: nobody gets a
 //!    turn any more, as when a process of a server crashes.
 
 use std::collections::HashMap;
@@ -55,6 +55,20 @@ impl Processes {
         }
     }
 
+    /// Nobody gets a turn any more.
+    pub(crate) fn stop(&self) {
+        self.crashed.store(true, Ordering::Release);
+        for interrupt in self.interrupts.lock().values() {
+            interrupt.stop();
+        }
+        self.changed.notify_waiters();
+    }
+
+    /// Waits until nobody has one.
+    pub(crate) async fn stopped(&self) {
+        drop(self.running.lock().await);
+    }
+
     pub(crate) fn pages(&self) -> &SharedPages {
         &self.pages
     }
@@ -66,6 +80,8 @@ pub(crate) struct Process {
     id: u32,
     of: Arc<Processes>,
     turn: Option<(OwnedMutexGuard<()>, Duration)>,
+    /// A call of its guest is under way, with the turn or waiting.
+    pub(crate) in_call: bool,
 }
 
 /// Another process crashed while it had the turn.
@@ -80,6 +96,7 @@ impl Process {
             id,
             of: Arc::clone(of),
             turn: None,
+            in_call: false,
         }
     }
 
@@ -147,7 +164,7 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.of.interrupts.lock().remove(&self.id);
-        if self.turn.is_some() {
+        if self.turn.is_some() || self.in_call {
             self.of.crashed.store(true, Ordering::Release);
         }
         self.give_turn();

@@ -86,6 +86,7 @@ struct DatabasesSection {
     awake_max: usize,
     wakes_max: usize,
     spares_max: usize,
+    processes_max: usize,
     wake_wait_ms_max: u64,
 }
 
@@ -191,6 +192,7 @@ impl Default for Config {
                 awake_max: limits.awake_max,
                 wakes_max: limits.wakes_max,
                 spares_max: limits.spares_max,
+                processes_max: limits.processes_max,
                 wake_wait_ms_max: ms(limits.wake_wait_max),
             },
             node: NodeSection {
@@ -273,6 +275,7 @@ impl Config {
                 awake_max: self.databases.awake_max,
                 wakes_max: self.databases.wakes_max,
                 spares_max: self.databases.spares_max,
+                processes_max: self.databases.processes_max,
                 wake_wait_max: Duration::from_millis(self.databases.wake_wait_ms_max),
                 node_memory_bytes_max: self.node.memory_bytes_max,
                 images_bytes_max: self.images.bytes_max,

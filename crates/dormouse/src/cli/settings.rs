@@ -25,7 +25,7 @@ enum Kind {
 }
 
 /// In the order of the file.
-const SETTINGS: [Setting; 37] = [
+const SETTINGS: [Setting; 38] = [
     Setting::text(
         "data",
         "DORMOUSE_DATA",
@@ -117,6 +117,11 @@ const SETTINGS: [Setting; 37] = [
     Setting::number(
         "databases.spares_max",
         "Backends kept ready for databases that wake, some 3 MiB of memory each.",
+    ),
+    Setting::number(
+        "databases.processes_max",
+        "Processes of one database, each for one session at a time, some 3 MiB of memory each. Past\n\
+         it sessions wait.",
     ),
     Setting::number(
         "databases.wake_wait_ms_max",

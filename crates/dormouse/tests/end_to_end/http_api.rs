@@ -165,7 +165,10 @@ fn a_request_beyond_its_time_is_cancelled() {
 
 #[test]
 fn a_database_that_is_in_use_lets_the_next_request_wait_its_turn() {
-    let server = Server::start_with(&[("DORMOUSE_SESSIONS__WAIT_MS_MAX", "200")]);
+    let server = Server::start_with(&[
+        ("DORMOUSE_SESSIONS__WAIT_MS_MAX", "200"),
+        ("DORMOUSE_DATABASES__PROCESSES_MAX", "1"),
+    ]);
     let client = server.connect("taken");
     let response = server.http().query("taken", "select 1");
     assert_eq!(response.error(503).0, "53300");

@@ -337,7 +337,10 @@ fn sessions_beyond_the_limit_are_told_so() {
 
 #[test]
 fn who_waits_too_long_for_a_database_is_told_who_has_it() {
-    let server = Server::start_with(&[("DORMOUSE_SESSIONS__WAIT_MS_MAX", "200")]);
+    let server = Server::start_with(&[
+        ("DORMOUSE_SESSIONS__WAIT_MS_MAX", "200"),
+        ("DORMOUSE_DATABASES__PROCESSES_MAX", "1"),
+    ]);
     let mut wish = startup("taken");
     wish.settings = vec![("application_name".to_owned(), "holder".to_owned())];
     let holder = Pg::connect(server.pg, &wish).unwrap();

@@ -57,7 +57,21 @@ impl Backend {
         limits: BackendLimits,
     ) -> Result<Self, BackendError> {
         let mut backend = Self::take(engine, image, &image.state).await?;
-        backend.give(engine, &image.state, volume, limits)?;
+        backend.give(engine, &image.state, volume, limits, false)?;
+        backend.restore(&image.state).await?;
+        Ok(backend)
+    }
+
+    /// Continues an image over a volume that has gone on since: not to run before it shares the memory of
+    /// those who run on that.
+    pub(super) async fn follow(
+        engine: &Arc<EngineInner>,
+        image: &Image,
+        volume: Arc<Volume>,
+        limits: BackendLimits,
+    ) -> Result<Self, BackendError> {
+        let mut backend = Self::take(engine, image, &image.state).await?;
+        backend.give(engine, &image.state, volume, limits, true)?;
         backend.restore(&image.state).await?;
         Ok(backend)
     }
@@ -78,7 +92,7 @@ impl Backend {
         let bytes = saved.memory_bytes.max(base.memory.bytes().len());
         let runs = delta::runs(&saved.delta, bytes).map_err(bad)?;
         let mut backend = Self::take(engine, base, &saved.state).await?;
-        backend.give(engine, &saved.state, volume, limits)?;
+        backend.give(engine, &saved.state, volume, limits, false)?;
         let memory = backend.store.data().guest().memory;
         let missing = bytes.saturating_sub(memory.data_size(&backend.store));
         memory
@@ -159,11 +173,12 @@ impl Backend {
         state: &HostState,
         volume: Arc<Volume>,
         limits: BackendLimits,
+        files_may_be_gone: bool,
     ) -> Result<(), BackendError> {
         let scratch = Arc::new(Scratch::new());
         let mut files = files(engine, Some(volume), scratch, StandardStreams::Log);
         files
-            .restore(&state.directory, &state.files)
+            .restore(&state.directory, &state.files, files_may_be_gone)
             .map_err(|errno| BackendError::Start(format!("its files: errno {}", errno.0)))?;
         let host = self.store.data_mut();
         host.files = files;

@@ -51,6 +51,18 @@ struct Layout {
     variables: [u32; LAYOUT.len()],
 }
 
+impl SharedMemory {
+    /// Ends all backends that share it: each fails when it is to run again.
+    pub fn stop(&self) {
+        self.processes.stop();
+    }
+
+    /// Waits until none of them runs, after [`stop`](Self::stop).
+    pub async fn stopped(&self) {
+        self.processes.stopped().await;
+    }
+}
+
 impl Backend {
     /// Where Postgres has its shared memory: the main segment, and the control segment of dynamic ones.
     fn layout(&self) -> Option<Layout> {
@@ -118,7 +130,7 @@ impl Backend {
         volume: Arc<Volume>,
         limits: BackendLimits,
     ) -> Result<Self, BackendError> {
-        let mut backend = Self::fork(engine, image, volume, limits).await?;
+        let mut backend = Self::follow(engine, image, volume, limits).await?;
         // Settings of ALTER SYSTEM, for one, may have made it another.
         if backend.layout().as_ref() != Some(&shared.layout) {
             return Err(BackendError::Start(
@@ -150,6 +162,9 @@ impl Backend {
         let memory = self.store.data().guest().memory;
         let bytes = memory.data_mut(&mut self.store);
         write_u32(bytes, my_proc, 0);
+        // What it knows of shared statistics is where they were in the image's time. Nothing of it is pending:
+        // who takes an image has seen to that.
+        write_u32(bytes, symbol(landmarks::PGSTAT_REFERENCES)?, 0);
         write_u32(bytes, symbol("MyProcPid")?, process_id);
         self.call(landmarks::INIT_PROCESS, ()).await?;
         let process = read_u32(memory.data(&self.store), my_proc);

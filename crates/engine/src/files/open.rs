@@ -707,8 +707,14 @@ impl FileTable {
     }
 
     /// Opens what [`save`](Self::save) told, at the same descriptors. A descriptor that is taken or
-    /// out of range is an error.
-    pub(crate) fn restore(&mut self, directory: &str, saved: &[SavedFile]) -> Result<(), Errno> {
+    /// out of range is an error; so is a file that is not there, unless `may_be_gone`: then nothing is in it,
+    /// and the guest, which will find out that it is gone, can close it.
+    pub(crate) fn restore(
+        &mut self,
+        directory: &str,
+        saved: &[SavedFile],
+        may_be_gone: bool,
+    ) -> Result<(), Errno> {
         directory.clone_into(&mut self.directory);
         let pipe = Pipe::default();
         for file in saved {
@@ -720,9 +726,15 @@ impl FileTable {
             }
             let flags = OpenFlags(file.flags);
             let object = if !file.pipe {
-                let ino = self.volume_file(&file.path)?;
-                self.namespace.volume().open_ref(ino)?;
-                Object::Volume(ino)
+                let found = self.volume_file(&file.path).and_then(|ino| {
+                    self.namespace.volume().open_ref(ino)?;
+                    Ok(ino)
+                });
+                match found {
+                    Ok(ino) => Object::Volume(ino),
+                    Err(Errno::NOENT) if may_be_gone => Object::Device(Device::Null),
+                    Err(errno) => return Err(errno),
+                }
             } else if flags.writes() {
                 Object::PipeWrite(Arc::clone(&pipe))
             } else {

@@ -33,6 +33,7 @@ impl Ground {
             "SELECT 1",
             "BEGIN; CREATE TABLE warm (id int PRIMARY KEY, t text); INSERT INTO warm VALUES (1, 'x'); \
              UPDATE warm SET t = 'y' WHERE id = 1; SELECT * FROM warm; ROLLBACK",
+            "SELECT pg_stat_force_next_flush()",
             "CHECKPOINT",
         ] {
             run(&mut backend, statement).await;

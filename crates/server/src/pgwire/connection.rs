@@ -197,6 +197,7 @@ impl Served<'_> {
                 tokio::select! {
                     biased;
                     () = self.socket.reader.read() => {}
+                    () = self.session.share_wanted() => self.session.share(),
                     () = &mut draining => return Err(Ended::ByError(shutting_down())),
                     () = tokio::time::sleep(WAL_WRITER_DELAY), if !settled => {
                         self.session.flush_wal().await;
