@@ -13,11 +13,10 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::futures::OwnedNotified;
 use tokio::sync::{Notify, OwnedMutexGuard};
 
 use crate::host::Interrupt;
@@ -36,6 +35,8 @@ pub(crate) struct Processes {
     wanting: AtomicUsize,
     /// Somebody gave the turn back: what others wait for may have come.
     changed: Arc<Notify>,
+    /// How often.
+    turns: AtomicU64,
     interrupts: Mutex<HashMap<u32, Arc<Interrupt>>>,
     next_id: AtomicU32,
     crashed: AtomicBool,
@@ -48,6 +49,7 @@ impl Processes {
             running: Arc::default(),
             wanting: AtomicUsize::new(0),
             changed: Arc::default(),
+            turns: AtomicU64::new(0),
             interrupts: Mutex::default(),
             // The first has the number that the build gives every process.
             next_id: AtomicU32::new(crate::landmarks::GETPID),
@@ -80,6 +82,8 @@ pub(crate) struct Process {
     id: u32,
     of: Arc<Processes>,
     turn: Option<(OwnedMutexGuard<()>, Duration)>,
+    /// How many turns had been given back when this one gave back its last.
+    given: u64,
     /// A call of its guest is under way, with the turn or waiting.
     pub(crate) in_call: bool,
 }
@@ -96,6 +100,7 @@ impl Process {
             id,
             of: Arc::clone(of),
             turn: None,
+            given: 0,
             in_call: false,
         }
     }
@@ -126,16 +131,27 @@ impl Process {
 
     /// Gives the turn back: whether it had it.
     pub(crate) fn give_turn(&mut self) -> bool {
-        let had = self.turn.take().is_some();
+        let had = self.turn.is_some();
         if had {
+            // Counted while nobody else can have it.
+            self.given = self.of.turns.fetch_add(1, Ordering::AcqRel) + 1;
+            self.turn = None;
             self.of.changed.notify_waiters();
         }
         had
     }
 
-    /// Completes when somebody gives the turn back, from now on.
-    pub(crate) fn changed(&self) -> OwnedNotified {
-        Arc::clone(&self.of.changed).notified_owned()
+    /// Waits until somebody else gives the turn back, or has done since this one gave it back.
+    pub(crate) fn changed(&self) -> impl Future<Output = ()> + Send + use<> {
+        let (of, given) = (Arc::clone(&self.of), self.given);
+        async move {
+            let changed = of.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if of.turns.load(Ordering::Acquire) == given && !of.crashed.load(Ordering::Acquire) {
+                changed.await;
+            }
+        }
     }
 
     /// Whether others want the turn that this one has had for long.

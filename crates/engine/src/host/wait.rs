@@ -170,16 +170,11 @@ async fn wait(
             return Ok(Woken::Ready);
         }
         let wake = [deadline, host.timer.deadline].into_iter().flatten().min();
+        host.give_turn();
         // What others do in their turns may be what is waited for.
         let changed = host.process.as_ref().map(Process::changed);
-        let mut changed = std::pin::pin!(changed);
-        if let Some(changed) = changed.as_mut().as_pin_mut() {
-            // From here on a change is noticed.
-            changed.enable();
-        }
-        host.give_turn();
         let asked = async {
-            match changed.as_mut().as_pin_mut() {
+            match changed {
                 Some(changed) => tokio::select! {
                     () = interrupt.asked() => {}
                     () = changed => {}
