@@ -119,6 +119,7 @@ fn statements_sent_before_goodbye_are_done() {
     frontend::terminate(&mut out);
     client.send(&out);
     drop(client);
+    server.until_sessions(0);
     assert_eq!(server.sql("bye", "table t")["rowCount"], 1);
 }
 
