@@ -2,11 +2,15 @@
 
 mod fork;
 mod join;
+mod session;
 mod trim;
 mod user;
 mod wal;
 
 pub use join::SharedMemory;
+pub use session::{
+    Bond, IdleLimits, PreparedStatement, Sequences, SessionIdentity, SessionRefused, SessionState,
+};
 pub use user::User;
 
 use std::collections::HashMap;
@@ -92,6 +96,7 @@ pub struct Backend {
     interrupt: Arc<Interrupt>,
     /// Set while a call is under way: a future that was dropped leaves it set.
     busy: Arc<AtomicBool>,
+    seated: session::Seated,
 }
 
 impl std::fmt::Debug for Backend {
@@ -191,6 +196,7 @@ impl Backend {
             calls,
             interrupt,
             busy: Arc::default(),
+            seated: session::Seated::default(),
         })
     }
 

@@ -4,6 +4,8 @@
 //! known by the text of an error that it alone reports, or by its place among the calls of another. A module
 //! in which one cannot be found is refused, so a new release is noticed when it is compiled.
 
+pub(crate) mod sessions;
+
 use std::collections::HashMap;
 
 use wasmparser::{DataKind, Operator, Parser, Payload};
@@ -248,6 +250,18 @@ impl Code {
         addresses
     }
 
+    /// A word of the data; zero where no segment has one.
+    fn word(&self, at: u32) -> u32 {
+        let byte = |at: u32| {
+            let of = |(start, bytes): &(u32, Vec<u8>)| {
+                let offset = at.checked_sub(*start)?;
+                bytes.get(offset as usize).copied()
+            };
+            self.data.iter().find_map(of).unwrap_or(0)
+        };
+        u32::from_le_bytes([byte(at), byte(at + 1), byte(at + 2), byte(at + 3)])
+    }
+
     fn the_one(&self, is_it: impl Fn(&[Step]) -> bool, what: &str) -> Result<u32, RewriteError> {
         let mut found = (self.imported..)
             .zip(&self.bodies)
@@ -351,27 +365,31 @@ pub(crate) fn find(wasm: &[u8]) -> Result<Landmarks, RewriteError> {
     let Some([aio_backend, aio_control, aio_states, aio_bytes]) = aio else {
         return Err(RewriteError::Shape("pgaio_init_backend is another".into()));
     };
+    let mut functions = sessions::functions(&code)?;
+    functions.extend([
+        (INIT_PROCESS, init_process),
+        (PROC_ARRAY_ADD, proc_array_add),
+        (PGSTAT_BEINIT, pgstat_beinit),
+        (PGSTAT_BESTART, pgstat_bestart),
+        (SINVAL_INIT, sinval_init),
+        (PROC_SIGNAL_INIT, proc_signal_init),
+        (RAISE, raise),
+        (KILL, kill),
+    ]);
+    let mut values = sessions::values(&code, pgstat_beinit, proc_signal_init)?;
+    values.extend([
+        (SINVAL_QUEUE, queue),
+        (SINVAL_STATES, states),
+        (PROC_NUMBER, number),
+        (PGSTAT_REFERENCES, references),
+        (AIO_BACKEND, aio_backend),
+        (AIO_CONTROL, aio_control),
+        (AIO_STATES, aio_states),
+        (AIO_STATE_BYTES, aio_bytes),
+    ]);
     Ok(Landmarks {
-        functions: vec![
-            (INIT_PROCESS, init_process),
-            (PROC_ARRAY_ADD, proc_array_add),
-            (PGSTAT_BEINIT, pgstat_beinit),
-            (PGSTAT_BESTART, pgstat_bestart),
-            (SINVAL_INIT, sinval_init),
-            (PROC_SIGNAL_INIT, proc_signal_init),
-            (RAISE, raise),
-            (KILL, kill),
-        ],
-        values: vec![
-            (SINVAL_QUEUE, queue),
-            (SINVAL_STATES, states),
-            (PROC_NUMBER, number),
-            (PGSTAT_REFERENCES, references),
-            (AIO_BACKEND, aio_backend),
-            (AIO_CONTROL, aio_control),
-            (AIO_STATES, aio_states),
-            (AIO_STATE_BYTES, aio_bytes),
-        ],
+        functions,
+        values,
         constants: code.own_ids()?,
     })
 }

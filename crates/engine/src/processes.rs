@@ -109,6 +109,15 @@ impl Process {
         self.id
     }
 
+    /// Gives it another number.
+    pub(crate) fn rename(&mut self, id: u32) {
+        let mut interrupts = self.of.interrupts.lock();
+        if let Some(interrupt) = interrupts.remove(&self.id) {
+            interrupts.insert(id, interrupt);
+        }
+        self.id = id;
+    }
+
     /// Waits for the turn; `now` is when it begins, asked for once it is there.
     pub(crate) async fn take_turn(&mut self, now: impl Fn() -> Duration) -> Result<(), Crashed> {
         if self.turn.is_none() {

@@ -117,7 +117,8 @@ impl Backend {
         let count = read_u32(memory, variables) + ENDED_TRANSACTIONS + 4;
         write_u32(memory, count, read_u32(memory, count) + 1);
         let processes = Arc::new(Processes::new(pages));
-        let process = Process::new(&processes, &self.interrupt);
+        let mut process = Process::new(&processes, &self.interrupt);
+        process.rename(self.process_id());
         self.store.data_mut().process = Some(process);
         Ok(SharedMemory { processes, layout })
     }
