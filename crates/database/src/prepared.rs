@@ -5,7 +5,7 @@ use bytes::BytesMut;
 use engine::PreparedStatement;
 use wire::PgError;
 use wire::pg::frontend::{self, Bind, Parse};
-use wire::pg::{Frame, Target, statement};
+use wire::pg::{Frame, Target, frames, statement};
 
 /// Words by which a query may mean prepared statements.
 const WORDS: [&str; 5] = [
@@ -21,8 +21,8 @@ const WORDS: [&str; 5] = [
 pub(crate) struct Absent(Vec<PreparedStatement>);
 
 impl Absent {
-    pub(crate) fn new(statements: Vec<PreparedStatement>) -> Self {
-        Self(statements)
+    pub(crate) fn add(&mut self, statements: Vec<PreparedStatement>) {
+        self.0.extend(statements);
     }
 
     /// All of them, when the session leaves its process again.
@@ -68,8 +68,7 @@ impl Absent {
             },
             frontend::kind::CLOSE => {
                 if let Ok((Target::Statement, name)) = frontend::decode_target(body) {
-                    self.0
-                        .retain(|statement| statement.name.as_bytes() != name);
+                    self.0.retain(|statement| statement.name.as_bytes() != name);
                 }
                 None
             }
@@ -79,6 +78,25 @@ impl Absent {
             Some(name) => self.named(name),
             None => Vec::new(),
         }
+    }
+
+    /// Those of `PREPARE`, if any of the messages may mean them.
+    pub(crate) fn wanted_sql(&mut self, messages: &[u8]) -> Vec<PreparedStatement> {
+        let mean = |(kind, body): (u8, &[u8])| {
+            let text = match kind {
+                frontend::kind::QUERY => frontend::decode_query(body).ok(),
+                frontend::kind::PARSE => Parse::decode(body).ok().map(|parse| parse.sql),
+                _ => None,
+            };
+            text.is_some_and(|text| WORDS.iter().any(|word| statement::mentions(text, word)))
+        };
+        let any = self.0.iter().any(|statement| statement.by_sql);
+        if !any || !frames(messages).any(mean) {
+            return Vec::new();
+        }
+        self.0
+            .extract_if(.., |statement| statement.by_sql)
+            .collect()
     }
 
     fn named(&mut self, name: &[u8]) -> Vec<PreparedStatement> {
@@ -97,12 +115,14 @@ impl Absent {
     }
 }
 
-/// The messages that prepare a statement, with their end.
+/// The messages that prepare a statement before a simple query, with their end, or amid an extended one,
+/// without.
 pub(crate) fn prepare(
     messages: &mut BytesMut,
     prepared: &PreparedStatement,
+    before_query: bool,
 ) -> Result<(), PgError> {
-    if prepared.by_sql {
+    if prepared.by_sql && before_query {
         return frontend::query(messages, prepared.sql.as_bytes());
     }
     let parse = Parse {
@@ -111,7 +131,9 @@ pub(crate) fn prepare(
         param_oids: prepared.parameter_types.clone(),
     };
     parse.encode(messages)?;
-    frontend::sync(messages);
+    if before_query {
+        frontend::sync(messages);
+    }
     Ok(())
 }
 
@@ -141,7 +163,7 @@ mod tests {
     }
 
     fn absent() -> Absent {
-        Absent::new(["", "a", "b"].map(statement).to_vec())
+        Absent(["", "a", "b"].map(statement).to_vec())
     }
 
     fn wanted(absent: &mut Absent, write: impl FnOnce(&mut BytesMut)) -> Vec<String> {

@@ -45,5 +45,6 @@ pub use error::{BackendError, EngineError};
 pub use host::{ClientIo, ClientIoError};
 pub use host_heap::trim_host_heap;
 pub use image::Image;
+pub use landmarks::GETPID as FIRST_PROCESS_ID;
 pub use rewrite::RewriteError;
 pub use settings::SettingSource;

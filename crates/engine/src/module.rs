@@ -67,6 +67,7 @@ pub(crate) struct Addresses {
     pub(crate) my_signal_slot: u32,
     pub(crate) my_process_id: u32,
     pub(crate) my_process_number: u32,
+    pub(crate) local_latch: u32,
     /// Holds the address of the queue of invalidations; and the offset in that of its readers' states.
     pub(crate) invalidations: (u32, u32),
     /// What a session has in its process; see [`landmarks::sessions`](crate::landmarks::sessions).
@@ -101,6 +102,7 @@ impl MainModule {
             my_status: address(sessions::STATUS),
             my_signal_slot: address(sessions::SIGNAL_SLOT),
             my_process_id: address("MyProcPid"),
+            local_latch: address(sessions::LOCAL_LATCH),
             my_process_number: address(landmarks::PROC_NUMBER),
             invalidations: (
                 address(landmarks::SINVAL_QUEUE),

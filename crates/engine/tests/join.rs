@@ -241,3 +241,29 @@ async fn who_leaves_in_the_middle_takes_the_others_with_it() {
     let error = a.exchange().await.unwrap_err();
     assert!(error.to_string().contains("another process"), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_terminated_leaves_the_others() {
+    let ground = ground().await;
+    let (mut a, mut b) = two(ground).await;
+    run(
+        &mut b,
+        "BEGIN; UPDATE t SET n = 7; SELECT pg_advisory_lock(1)",
+    )
+    .await;
+    let id = value(&mut b, "SELECT pg_backend_pid()").await;
+    run(&mut a, &format!("SELECT pg_terminate_backend({id})")).await;
+    assert!(b.is_signalled());
+    let ended = b.take_signals().await.unwrap_err();
+    assert!(
+        matches!(ended, dormouse_engine::BackendError::Exited(1)),
+        "{ended}"
+    );
+    drop(b);
+    run(&mut a, "UPDATE t SET n = n + 1; SELECT pg_advisory_lock(1)").await;
+    assert_eq!(value(&mut a, "SELECT sum(n) FROM t").await, "2");
+    let sql = "SELECT count(*) FROM pg_stat_activity";
+    assert_eq!(value(&mut a, sql).await, "1");
+    run(&mut a, "CHECKPOINT").await;
+    a.shut_down().await.unwrap();
+}

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use volume::Volume;
 use wasmtime::{TypedFunc, WasmParams};
 
+use super::session::LATCH_OWNER;
 use super::{Backend, BackendLimits, ended, enter};
 use crate::engine::EngineInner;
 use crate::error::BackendError;
 use crate::host::{read_u32, slice_mut, write_u32};
 use crate::image::Image;
-use crate::landmarks;
+use crate::landmarks::{self, exit};
 use crate::memory::SharedPages;
 use crate::processes::{Process, Processes};
 
@@ -138,7 +139,7 @@ impl Backend {
                 "its shared memory is not laid out as the template's".to_owned(),
             ));
         }
-        let process = Process::new(&shared.processes, &backend.interrupt);
+        let process = Process::joining(&shared.processes, &backend.interrupt);
         backend.store.data_mut().process = Some(process);
         let guard = backend.begin().await?;
         let memory = backend.store.data().guest().memory;
@@ -167,9 +168,14 @@ impl Backend {
         // who takes an image has seen to that.
         write_u32(bytes, symbol(landmarks::PGSTAT_REFERENCES)?, 0);
         write_u32(bytes, symbol("MyProcPid")?, process_id);
+        let local_latch = symbol(landmarks::sessions::LOCAL_LATCH)?;
+        write_u32(bytes, local_latch + LATCH_OWNER, process_id);
+        self.be_one_of_many()?;
         self.call(landmarks::INIT_PROCESS, ()).await?;
         let process = read_u32(memory.data(&self.store), my_proc);
         self.call(landmarks::PROC_ARRAY_ADD, process).await?;
+        let remove = symbol(exit::REMOVE_PROC)?;
+        self.call("on_shmem_exit", (remove, 0u32)).await?;
         self.call(landmarks::PGSTAT_BEINIT, ()).await?;
         self.call(landmarks::PGSTAT_BESTART, ()).await?;
         self.call(landmarks::SINVAL_INIT, 0).await?;
@@ -195,6 +201,43 @@ impl Backend {
         }
         // The image has the template's settings, not those of ALTER SYSTEM.
         self.call("ProcessConfigFile", PGC_SIGHUP).await
+    }
+
+    /// When it ends, it is to take itself out of the shared memory, but not to shut the server down, which
+    /// was to be the image's end.
+    fn be_one_of_many(&mut self) -> Result<(), BackendError> {
+        let module = Arc::clone(&self.store.data().module);
+        let symbol = |name: &str| {
+            let address = module.description.symbols.get(name).copied();
+            address.ok_or_else(|| BackendError::Start(format!("no {name}")))
+        };
+        let memory = self.store.data().guest().memory;
+        let bytes = memory.data_mut(&mut self.store);
+        // What it has of its own there it enters itself, when it begins.
+        for index in [exit::AT_EXIT, exit::AT_SHARED_EXIT] {
+            write_u32(bytes, symbol(index)?, 0);
+        }
+        let (index, list) = (
+            symbol(exit::BEFORE_SHARED_EXIT)?,
+            symbol(exit::BEFORE_SHARED_EXIT_LIST)?,
+        );
+        let of_the_server = exit::SERVER_SHUTDOWN.map(symbol);
+        let [statistics, log] = of_the_server;
+        let of_the_server = [statistics?, log?];
+        let mut kept = 0;
+        for entry in 0..read_u32(bytes, index) {
+            let (function, argument) = (
+                read_u32(bytes, list + 8 * entry),
+                read_u32(bytes, list + 8 * entry + 4),
+            );
+            if !of_the_server.contains(&function) {
+                write_u32(bytes, list + 8 * kept, function);
+                write_u32(bytes, list + 8 * kept + 4, argument);
+                kept += 1;
+            }
+        }
+        write_u32(bytes, index, kept);
+        Ok(())
     }
 
     async fn call<P: WasmParams + Sync>(

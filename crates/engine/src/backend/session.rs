@@ -13,8 +13,10 @@ use crate::host::{Exit, read_u32, slice, slice_mut, write_u32};
 use crate::landmarks::sessions as at;
 use crate::settings::{self, SettingSource};
 
+/// Of `owner_pid` in a `Latch`.
+pub(super) const LATCH_OWNER: u32 = 12;
 /// Offsets in `PGPROC`.
-const PROC_LATCH_OWNER: u32 = 32;
+const PROC_LATCH_OWNER: u32 = 20 + LATCH_OWNER;
 const PROC_PID: u32 = 44;
 const PROC_DATABASE: u32 = 60;
 const PROC_TEMP_NAMESPACE: u32 = 68;
@@ -547,6 +549,7 @@ impl Backend {
             read_u32(bytes, addresses.my_status) + STATUS_PID,
             queue + 16 * read_u32(bytes, number),
         ];
+        write_u32(bytes, addresses.local_latch + LATCH_OWNER, id);
         for place in places {
             // Some of them are not in use in a process that is alone.
             if read_u32(bytes, place) == old {
@@ -579,7 +582,8 @@ impl Backend {
     /// [`BackendError`] if the backend ended: a signal may ask for that.
     pub async fn take_signals(&mut self) -> Result<(), BackendError> {
         let guard = self.begin().await?;
-        let taken = self.protected::<(), ()>("ProcessInterrupts", ()).await?;
+        let taken = self.protected::<(), ()>("ProcessInterrupts", ()).await;
+        let taken = taken.inspect_err(|error| self.has_ended(error))?;
         if let Protected::Done(()) = taken {
             let told = self.protected::<_, ()>(at::PROCESS_NOTIFY, 1u32).await?;
             if let Protected::Refused(error) = told {

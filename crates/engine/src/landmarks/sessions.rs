@@ -24,6 +24,9 @@ pub(crate) const CHANNELS: &str = "dormouse.listenChannels";
 pub(crate) const SIGNAL_SLOT: &str = "dormouse.MyProcSignalSlot";
 pub(crate) const STATUS: &str = "dormouse.MyBEEntry";
 
+/// Address of the latch that a process has before and after it has one in shared memory.
+pub(crate) const LOCAL_LATCH: &str = "dormouse.LocalLatchData";
+
 /// Settings of type `int4` that the host looks at, by their symbols and names.
 pub(crate) const TIMEOUTS: [(&str, &str); 3] = [
     (
@@ -148,7 +151,24 @@ pub(super) fn values(
         _ => None,
     };
 
+    let my_latch = code.globals.get("MyLatch").copied();
+    let latch = code.bodies.iter().find_map(|steps| {
+        steps.windows(4).find_map(|steps| match *steps {
+            [
+                Step::Constant(mine),
+                Step::Constant(local),
+                Step::Constant(initialized),
+                Step::Call(_),
+            ] if Some(mine) == my_latch && local == initialized => Some(local),
+            _ => None,
+        })
+    });
+
     let mut values = vec![
+        (
+            LOCAL_LATCH,
+            latch.ok_or_else(|| shape("InitProcessLocalLatch"))?,
+        ),
         (
             SETTINGS,
             settings.ok_or_else(|| shape("SerializeGUCState"))?,
