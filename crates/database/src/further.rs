@@ -45,6 +45,10 @@ pub(crate) struct Further {
 }
 
 impl Further {
+    fn is_shared(&self) -> bool {
+        self.shared.lock().is_some()
+    }
+
     /// Whether the session that has the first slot is to share its backend's memory.
     pub(crate) fn is_asked(&self) -> bool {
         self.wanting.load(Ordering::Acquire) > 0 && self.shared.lock().is_none()
@@ -117,6 +121,10 @@ impl Further {
         }
         let mut slots = self.slots.lock();
         slots.retain(|slot| slot.try_lock().map_or(true, |slot| slot.backend.is_some()));
+        if slots.is_empty() {
+            // Nobody joins any more either.
+            *self.shared.lock() = None;
+        }
         slots.is_empty()
     }
 
@@ -151,9 +159,11 @@ impl Further {
         Arc::clone(permits)
     }
 
-    /// Adds a slot, taken, if there are fewer than `max`.
-    fn add(&self, max: usize) -> Option<(Shelf, OwnedMutexGuard<Slot>)> {
+    /// Adds a slot, taken, if there are fewer than `max`, with the memory that its process is to share.
+    fn add(&self, max: usize) -> Option<(Shelf, OwnedMutexGuard<Slot>, SharedMemory)> {
         let mut slots = self.slots.lock();
+        // As long as there is a slot, the database does not sleep.
+        let shared = self.shared.lock().clone()?;
         // A process that ended has left its slot empty.
         slots.retain(|slot| slot.try_lock().map_or(true, |slot| slot.backend.is_some()));
         if slots.len() >= max {
@@ -162,7 +172,7 @@ impl Further {
         let slot = Shelf::new(tokio::sync::Mutex::new(Slot::further()));
         let taken = Arc::clone(&slot).try_lock_owned().ok()?;
         slots.push(Arc::clone(&slot));
-        Some((slot, taken))
+        Some((slot, taken, shared))
     }
 }
 
@@ -285,36 +295,30 @@ pub(crate) async fn take(
             // Two that work at the same time had better have a process each.
             Some((Choice::Busy(_), shelf, mut slot)) if may_join && shelves.len() < max => {
                 further.share(&mut slot);
-                let shared = further.shared.lock().clone();
-                match shared {
-                    Some(shared) => {
+                match further.is_shared() {
+                    true => {
                         drop(slot);
-                        match joined(node, database, shared).await {
-                            Some((shelf, slot)) => Some((shelf, slot)),
-                            None => continue,
-                        }
-                    }
-                    None => Some((shelf, slot)),
-                }
-            }
-            Some((_, shelf, slot)) => Some((shelf, slot)),
-            None if may_join => {
-                let shared = further.shared.lock().clone();
-                match shared {
-                    Some(shared) if shelves.len() < max => {
-                        match joined(node, database, shared).await {
+                        match joined(node, database).await {
                             Some(found) => Some(found),
                             None => continue,
                         }
                     }
-                    Some(_) => None,
-                    None => {
-                        if wanting.is_none() {
-                            wanting = Some(Wanting::begin(further));
-                        }
-                        None
-                    }
+                    false => Some((shelf, slot)),
                 }
+            }
+            Some((_, shelf, slot)) => Some((shelf, slot)),
+            None if may_join && further.is_shared() => match shelves.len() < max {
+                true => match joined(node, database).await {
+                    Some(found) => Some(found),
+                    None => continue,
+                },
+                false => None,
+            },
+            None if may_join => {
+                if wanting.is_none() {
+                    wanting = Some(Wanting::begin(further));
+                }
+                None
             }
             None => None,
         };
@@ -346,10 +350,9 @@ pub(crate) async fn take(
 async fn joined(
     node: &Arc<Node>,
     database: &Arc<Database>,
-    shared: SharedMemory,
 ) -> Option<(Shelf, OwnedMutexGuard<Slot>)> {
-    let further = &database.further;
-    let (shelf, slot) = further.add(node.options.limits.processes_max.saturating_sub(1))?;
+    let max = node.options.limits.processes_max.saturating_sub(1);
+    let (shelf, slot, shared) = database.further.add(max)?;
     match join(node, database, slot, shared).await {
         Ok(slot) => Some((shelf, slot)),
         // Then it waits like others before it.

@@ -30,9 +30,10 @@ async fn open(folder: &Path, limits: Limits) -> Databases {
     Databases::open(options).await.unwrap()
 }
 
+/// Limits by which a database sleeps soon, but not between two statements of one test.
 fn drowsy() -> Limits {
     Limits {
-        idle: Duration::ZERO,
+        idle: Duration::from_millis(300),
         ..Limits::default()
     }
 }
