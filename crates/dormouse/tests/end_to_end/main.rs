@@ -11,4 +11,5 @@ mod isolation;
 mod persistence;
 mod pgwire;
 mod psql;
+mod reach;
 mod shutdown;

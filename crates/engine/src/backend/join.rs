@@ -28,6 +28,10 @@ const PGC_SIGHUP: i32 = 2;
 /// Place of `xactCompletionCount`, of 64 bits, in `TransamVariablesData`.
 const ENDED_TRANSACTIONS: u32 = 56;
 
+/// Places in `PGPROC`, of which each process has one in shared memory.
+const PROC_PID: u32 = 44;
+const PROC_DATABASE: u32 = 60;
+
 /// Variables that tell where Postgres has put what in its shared memory, and how large it has made it.
 const LAYOUT: [&str; 6] = [
     "BufferBlocks",
@@ -108,9 +112,16 @@ impl Backend {
         let layout = self
             .layout()
             .ok_or_else(|| BackendError::Start("no shared memory".to_owned()))?;
-        let variables = self.store.data().module.addresses.transaction_variables;
-        let memory = self.store.data().guest().memory;
+        let host = self.store.data();
+        let variables = host.module.addresses.transaction_variables;
+        let symbols = &host.module.description.symbols;
+        let own = ["MyProc", "MyDatabaseId"].map(|name| symbols.get(name).copied().unwrap_or(0));
+        let memory = host.guest().memory;
         let memory = memory.data_mut(&mut self.store);
+        let [process, database] = own.map(|at| read_u32(memory, at));
+        if database == 0 || read_u32(memory, process + PROC_DATABASE) != database {
+            return Err(BackendError::Start("its database in PGPROC".to_owned()));
+        }
         let pages = SharedPages::of(memory, layout.ranges.clone());
         let pages = pages.map_err(|error| BackendError::Start(error.to_string()))?;
         // Processes that join know snapshots of the image's time, and would take them for those of a booted
@@ -176,6 +187,14 @@ impl Backend {
         self.call(landmarks::PROC_ARRAY_ADD, process).await?;
         let remove = symbol(exit::REMOVE_PROC)?;
         self.call("on_shmem_exit", (remove, 0u32)).await?;
+        // Others look only at processes of their own database when they ask whose snapshot still needs a
+        // row, and whose weak lock is in the way of a strong one.
+        let bytes = memory.data_mut(&mut self.store);
+        if read_u32(bytes, process + PROC_PID) != process_id {
+            return Err(BackendError::Start("its place in PGPROC".to_owned()));
+        }
+        let database = read_u32(bytes, symbol("MyDatabaseId")?);
+        write_u32(bytes, process + PROC_DATABASE, database);
         self.call(landmarks::PGSTAT_BEINIT, ()).await?;
         self.call(landmarks::PGSTAT_BESTART, ()).await?;
         self.call(landmarks::SINVAL_INIT, 0).await?;
