@@ -266,20 +266,33 @@ pub(crate) async fn take(
             }
         }
     };
-    if let Some(shelf) = home
-        && let Ok(slot) = Arc::clone(shelf).try_lock_owned()
-        && slot.occupant.is(seat)
-        && slot
-            .backend
-            .as_ref()
-            .is_some_and(|backend| !backend.is_broken())
-    {
-        let shelf = Arc::clone(shelf);
-        return Ok(Some(Taken {
-            slot,
-            shelf,
-            permit,
-        }));
+    if let Some(shelf) = home {
+        // Whoever has it now may only look at it, or be about to make the session leave it.
+        let own = Arc::clone(shelf).lock_owned();
+        let own = timeout_at(until, async {
+            tokio::select! {
+                biased;
+                () = seat.left() => None,
+                slot = own => Some(slot),
+            }
+        });
+        let Ok(own) = own.await else {
+            return Ok(None);
+        };
+        if let Some(slot) = own
+            && slot.occupant.is(seat)
+            && slot
+                .backend
+                .as_ref()
+                .is_some_and(|backend| !backend.is_broken())
+        {
+            let shelf = Arc::clone(shelf);
+            return Ok(Some(Taken {
+                slot,
+                shelf,
+                permit,
+            }));
+        }
     }
     let mut wanting = None;
     loop {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use engine::SessionState;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 /// Where what a session has of its own is now.
 #[derive(Debug, Default)]
@@ -19,22 +20,48 @@ enum Kept {
 
 /// What is kept of a session.
 #[derive(Debug, Default)]
-pub(crate) struct Seat(Mutex<Kept>);
+pub(crate) struct Seat {
+    kept: Mutex<Kept>,
+    /// It is not in its process any more.
+    left: Notify,
+}
 
 impl Seat {
     /// A new session has nothing yet.
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self(Mutex::new(Kept::Away(SessionState::default()))))
+        Arc::new(Self {
+            kept: Mutex::new(Kept::Away(SessionState::default())),
+            left: Notify::new(),
+        })
     }
 
-    fn put_away(&self, state: SessionState) {
-        *self.0.lock() = Kept::Away(state);
+    fn set(&self, kept: Kept) {
+        *self.kept.lock() = kept;
+        self.left.notify_waiters();
+    }
+
+    /// Whether what it has is in the process that it had last.
+    fn is_seated(&self) -> bool {
+        matches!(*self.kept.lock(), Kept::Seated)
+    }
+
+    /// Waits until what it has is not in its process any more.
+    pub(crate) async fn left(&self) {
+        loop {
+            let left = self.left.notified();
+            tokio::pin!(left);
+            left.as_mut().enable();
+            if !self.is_seated() {
+                return;
+            }
+            left.await;
+        }
     }
 
     /// What it brings to another process; `None` if that is lost.
     pub(crate) fn take(&self) -> Option<SessionState> {
-        let mut kept = self.0.lock();
-        match std::mem::take(&mut *kept) {
+        let mut kept = self.kept.lock();
+        match std::mem::replace(&mut *kept, Kept::Seated) {
             Kept::Away(state) => Some(state),
             Kept::Seated | Kept::Lost => {
                 *kept = Kept::Lost;
@@ -66,7 +93,7 @@ impl Occupant {
     /// The session goes, and takes with it what it has.
     pub(crate) fn leave(&mut self, state: SessionState) {
         if let Some(seat) = self.0.take() {
-            seat.put_away(state);
+            seat.set(Kept::Away(state));
         }
     }
 
@@ -79,7 +106,7 @@ impl Occupant {
 impl Drop for Occupant {
     fn drop(&mut self) {
         if let Some(seat) = &self.0 {
-            *seat.0.lock() = Kept::Lost;
+            seat.set(Kept::Lost);
         }
     }
 }
