@@ -204,6 +204,9 @@ async fn flush_owner(node: &Arc<Node>, owner: u64) -> Result<(), PgError> {
     .await
 }
 
+/// Databases that are kept in order at the same time.
+const UPKEEP_MAX: usize = 4;
+
 /// A quiet, awake database, and its slot.
 struct Quiet {
     database: Arc<Database>,
@@ -324,7 +327,7 @@ async fn sleep_all(node: &Arc<Node>, due: Vec<(Arc<Database>, bool)>) {
 
 fn ended(one: Option<Result<(), tokio::task::JoinError>>) {
     if let Some(Err(error)) = one {
-        tracing::error!(%error, "putting a database to sleep failed");
+        tracing::error!(%error, "work on a quiet database failed");
     }
 }
 
@@ -393,8 +396,12 @@ async fn close_volumes(node: &Arc<Node>) {
 }
 
 async fn keep_in_order(node: Weak<Node>, mut closing: watch::Receiver<bool>) {
+    let mut running = JoinSet::new();
     while tick(&mut closing).await {
         let Some(node) = node.upgrade() else { return };
+        while let Some(one) = running.try_join_next() {
+            ended(Some(one));
+        }
         for quiet in quiet(&node) {
             if node.is_closing() {
                 return;
@@ -403,7 +410,7 @@ async fn keep_in_order(node: Weak<Node>, mut closing: watch::Receiver<bool>) {
                 continue;
             }
             let database = quiet.database;
-            let Ok(mut slot) = database.slot.try_lock() else {
+            let Ok(mut slot) = Arc::clone(&database.slot).try_lock_owned() else {
                 continue;
             };
             if !upkeep::is_due(&node, &database, &slot) {
@@ -412,14 +419,27 @@ async fn keep_in_order(node: Weak<Node>, mut closing: watch::Receiver<bool>) {
                 tokio::task::yield_now().await;
                 continue;
             }
-            match upkeep::run(&node, &database, &mut slot).await {
-                Ok(Ended::Done | Ended::Preempted) => {}
-                Err(error) => {
-                    tracing::warn!(database = %database.name(), %error, "upkeep failed");
-                    if slot.backend.is_none() {
-                        slot.lose(&database);
-                    }
-                }
+            // One that takes long is not in the way of the others.
+            if running.len() >= UPKEEP_MAX {
+                break;
+            }
+            let node = Arc::clone(&node);
+            running.spawn(async move { keep_one_in_order(&node, &database, slot).await });
+        }
+    }
+}
+
+async fn keep_one_in_order(
+    node: &Arc<Node>,
+    database: &Arc<Database>,
+    mut slot: OwnedMutexGuard<Slot>,
+) {
+    match upkeep::run(node, database, &mut slot).await {
+        Ok(Ended::Done | Ended::Preempted) => {}
+        Err(error) => {
+            tracing::warn!(database = %database.name(), %error, "upkeep failed");
+            if slot.backend.is_none() {
+                slot.lose(database);
             }
         }
     }

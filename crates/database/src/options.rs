@@ -119,6 +119,12 @@ pub struct Limits {
     /// `databases.wake_wait_ms_max`: longest wait for a turn to wake. Past it the connection fails with
     /// 53300 or, for memory, 53200. Default 30 s.
     pub wake_wait_max: Duration,
+    /// `databases.wake_ms_max`: longest time that a database takes to start, crash recovery included. Past it
+    /// the connection fails with 57P03. Default 5 minutes.
+    pub wake_max: Duration,
+    /// `maintenance.statement_ms_max`: longest time that one statement of the host's maintenance takes. Past it
+    /// the table is left until something has changed again. Default 10 minutes.
+    pub upkeep_statement_max: Duration,
     /// `node.memory_bytes_max`: most private memory of the process. Past it quiet databases go to sleep
     /// early, and wakes wait until there is room. 0, the default: three quarters of the machine's memory,
     /// or of what its control group grants.
@@ -177,6 +183,8 @@ impl Default for Limits {
             processes_max: 8,
             spares_max: 4,
             wake_wait_max: Duration::from_secs(30),
+            wake_max: Duration::from_secs(300),
+            upkeep_statement_max: Duration::from_secs(600),
             node_memory_bytes_max: 0,
             images_bytes_max: 4 << 30,
             checkpoint_wal_bytes: 64 << 20,

@@ -138,7 +138,7 @@ pub(crate) async fn run(
         backend.clear_cancel();
     }
     if let Err(error) = &outcome
-        && error.code() != sqlstate::QUERY_CANCELED
+        && !(error.code() == sqlstate::QUERY_CANCELED && database.is_wanted())
         && let Some(volume) = database.open_volume()
     {
         // Not again until there is something new.
@@ -160,6 +160,9 @@ pub(crate) async fn run(
 /// Does the work under settings of ours.
 async fn unhurried(node: &Node, database: &Database, slot: &mut Slot) -> Result<Ended, PgError> {
     slot.run(UNHURRIED).await?;
+    let limit = node.options.limits.upkeep_statement_max.as_millis();
+    slot.run(&format!("SET statement_timeout = {limit}"))
+        .await?;
     let outcome = work(node, database, slot).await;
     if let Some(backend) = slot.backend.as_mut() {
         // A cancel that came too late is not for this.
@@ -220,10 +223,13 @@ async fn tend(node: &Node, database: &Database, slot: &mut Slot) -> Result<Ended
         let started = Instant::now();
         match slot.run(&due.sql()).await {
             Ok(()) => node.counters.vacuums.took(started.elapsed()),
-            Err(error) if error.code() == sqlstate::QUERY_CANCELED || slot.backend.is_none() => {
+            Err(error)
+                if slot.backend.is_none()
+                    || error.code() == sqlstate::QUERY_CANCELED && database.is_wanted() =>
+            {
                 return Err(error);
             }
-            // An index on a function that fails, for one: the other tables are not to suffer.
+            // An index on a function that fails, or does not come to an end, for one: the other tables are not to suffer.
             Err(error) => {
                 tracing::warn!(
                     database = %database.name(), table = due.table, %error,

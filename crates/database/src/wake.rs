@@ -2,7 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use engine::{Backend, BackendError, BackendLimits};
@@ -53,6 +53,21 @@ struct Woken {
     upkeep: Option<Upkeep>,
     /// The name that the catalog is known to have.
     name: Option<String>,
+}
+
+/// How long a wake keeps its turn: far longer than one takes that has nothing to recover.
+const TURN: Duration = Duration::from_secs(1);
+
+fn took_too_long(limit: Duration) -> PgError {
+    PgError::fatal(
+        sqlstate::CANNOT_CONNECT_NOW,
+        format!(
+            "the database did not start within {} ms (limit databases.wake_ms_max)",
+            limit.as_millis()
+        ),
+    )
+    .detail("What was committed is kept: the next connection starts it again.")
+    .hint("If much is to be recovered, raise databases.wake_ms_max.")
 }
 
 /// A database that is not awake yet is asleep again if whoever wakes it goes away.
@@ -117,11 +132,24 @@ impl Slot {
             done: false,
         };
         let asked = Instant::now();
-        let (place, _turn) = node.admission.enter().await?;
+        let (place, turn) = node.admission.enter().await?;
         let started = Instant::now();
         let woken = {
             let (node, database) = (Arc::clone(node), Arc::clone(database));
-            aside(async move { start(&node, &database).await }).await?
+            let limit = node.options.limits.wake_max;
+            let starting = aside(async move {
+                let started = tokio::time::timeout(limit, start(&node, &database)).await;
+                started.unwrap_or_else(|_elapsed| Err(took_too_long(limit)))
+            });
+            tokio::pin!(starting);
+            match tokio::time::timeout(TURN, &mut starting).await {
+                Ok(woken) => woken?,
+                Err(_elapsed) => {
+                    // Others are not to wait for one that has much to recover, or does not come to an end.
+                    drop(turn);
+                    starting.await?
+                }
+            }
         };
         let (from, name) = (woken.from, woken.name);
         let volume = woken.backend.volume();

@@ -68,7 +68,7 @@ const STACK_BYTES: usize = 4 << 20;
 
 /// Settings without which this build does not work; on the command line nobody can change them
 /// for good. There are no other processes: nothing may wait for one.
-const ARGUMENTS: [&str; 19] = [
+const ARGUMENTS: [&str; 23] = [
     "/pglite/bin/postgres",
     "--single",
     "-j",
@@ -86,6 +86,10 @@ const ARGUMENTS: [&str; 19] = [
     "io_method=sync",
     "-c",
     "min_dynamic_shared_memory=8MB",
+    "-c",
+    "post_auth_delay=0",
+    "-c",
+    "pre_auth_delay=0",
     "-D",
     crate::files::DATA_DIRECTORY,
 ];

@@ -32,7 +32,7 @@ const HOST_STACK_BYTES: usize = 1 << 20;
 const EPOCH: Duration = Duration::from_millis(5);
 /// Raised whenever images of earlier builds must not be used: the settings of a boot, or the
 /// host's part of an image, changed.
-const IMAGE_VERSION: u32 = 7;
+const IMAGE_VERSION: u32 = 8;
 
 /// How an engine is opened.
 pub struct EngineOptions {

@@ -91,6 +91,8 @@ struct Code {
     /// Where a variable, or a word of what it points to, is compared with [`GETPID`]: function, instruction, the
     /// variable's address, and whether it is a pointer.
     compared: Vec<(u32, u32, u32, bool)>,
+    /// Where a byte is loaded: function, instruction, and its address.
+    bytes: Vec<(u32, u32, u32)>,
     imported: u32,
     /// Address and bytes of each data segment.
     data: Vec<(u32, Vec<u8>)>,
@@ -104,6 +106,7 @@ impl Code {
         let mut code = Self {
             bodies: Vec::new(),
             compared: Vec::new(),
+            bytes: Vec::new(),
             imported: 0,
             data: Vec::new(),
             exports: HashMap::new(),
@@ -155,6 +158,13 @@ impl Code {
                             let found = (function, at - back, variable, is_pointer);
                             code.compared.push(found);
                         }
+                        if let (Some(Operator::I32Const { value }), Operator::I32Load8U { memarg }) =
+                            (&before[2], &operator)
+                            && memarg.offset == 0
+                        {
+                            let function = code.bodies.len() as u32;
+                            code.bytes.push((function, at - 1, *value as u32));
+                        }
                         let [_, second, third] = before;
                         before = [second, third, Some(operator.clone())];
                         steps.extend(match operator {
@@ -188,13 +198,7 @@ impl Code {
     /// See [`Landmarks::replaced`].
     fn own_ids(&self) -> Result<HashMap<(u32, u32), Replacement>, RewriteError> {
         let word = GETPID.to_le_bytes();
-        let always = self.data.iter().find_map(|(at, bytes)| {
-            // What is read only comes first.
-            let (words, _) = bytes.as_chunks::<4>();
-            let index = words.iter().position(|found| *found == word)?;
-            Some(at + 4 * index as u32)
-        });
-        let always = always.ok_or_else(|| RewriteError::Shape("no word of 42".into()))?;
+        let always = self.constant(word)?;
         let (own, process) = (self.globals.get("MyProcPid"), self.globals.get("MyProc"));
         let mut replaced = HashMap::new();
         for (function, at, variable, is_pointer) in &self.compared {
@@ -207,6 +211,43 @@ impl Code {
             }
         }
         Ok(replaced)
+    }
+
+    /// Where `fsync` is asked for in the part of a checkpoint that syncs files: a byte that is always zero.
+    ///
+    /// Each process notes the files that it has written, and forgets those that it drops itself: one that
+    /// another has dropped would end the server. Here the sync of one file does nothing; all of them become
+    /// durable at once, with the control file that is written after them.
+    fn syncs_of_files(&self) -> Result<((u32, u32), Replacement), RewriteError> {
+        let shape = || RewriteError::Shape("enableFsync is not found".into());
+        let checkpoint = self.that_says(&["checkpoint sync: number=%d file=%s time=%.3f ms"])?;
+        let exported = |name: &str| self.exports.get(name).copied().ok_or_else(shape);
+        let others = [exported("XLogFlush")?, exported("durable_rename")?];
+        let reads = |function: u32, address: u32| {
+            let body = function - self.imported;
+            self.bytes
+                .iter()
+                .any(|(found, _, byte)| (*found, *byte) == (body, address))
+        };
+        let mut found = self.bytes.iter().filter(|(function, _, address)| {
+            *function == checkpoint - self.imported
+                && others.iter().all(|other| reads(*other, *address))
+        });
+        let (Some((function, at, _)), None) = (found.next(), found.next()) else {
+            return Err(shape());
+        };
+        let zero = self.constant(GETPID.to_le_bytes())? + 1;
+        Ok(((*function, *at), Replacement::Constant(zero)))
+    }
+
+    /// Where these four bytes always are: what is read only comes first.
+    fn constant(&self, word: [u8; 4]) -> Result<u32, RewriteError> {
+        let found = self.data.iter().find_map(|(at, bytes)| {
+            let (words, _) = bytes.as_chunks::<4>();
+            let index = words.iter().position(|found| *found == word)?;
+            Some(at + 4 * index as u32)
+        });
+        found.ok_or_else(|| RewriteError::Shape("no word of 42".into()))
     }
 
     fn steps(&self, function: u32) -> &[Step] {
@@ -396,6 +437,9 @@ pub(crate) fn find(wasm: &[u8]) -> Result<Landmarks, RewriteError> {
     let Some([aio_backend, aio_control, aio_states, aio_bytes]) = aio else {
         return Err(RewriteError::Shape("pgaio_init_backend is another".into()));
     };
+    let mut replaced = code.own_ids()?;
+    let (place, nothing) = code.syncs_of_files()?;
+    replaced.insert(place, nothing);
     let mut functions = sessions::functions(&code)?;
     functions.extend([
         (INIT_PROCESS, init_process),
@@ -422,6 +466,6 @@ pub(crate) fn find(wasm: &[u8]) -> Result<Landmarks, RewriteError> {
     Ok(Landmarks {
         functions,
         values,
-        replaced: code.own_ids()?,
+        replaced,
     })
 }

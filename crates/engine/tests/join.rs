@@ -304,3 +304,15 @@ async fn a_table_that_another_process_uses_is_not_taken_away() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_does_not_miss_files_that_another_process_has_dropped() {
+    let ground = ground().await;
+    let (mut a, mut b) = two(ground).await;
+    let sql = "CREATE TABLE gone AS SELECT generate_series(1, 100000) n";
+    run(&mut a, sql).await;
+    run(&mut a, "VACUUM gone").await;
+    run(&mut b, "DROP TABLE gone").await;
+    run(&mut a, "CHECKPOINT").await;
+    assert_eq!(value(&mut b, "SELECT count(*) FROM t").await, "2");
+}

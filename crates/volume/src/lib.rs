@@ -32,7 +32,7 @@ pub use page::{FILE_BYTES_MAX, PAGE_BYTES};
 pub use template::Template;
 pub use tree::{NAME_BYTES_MAX, NODES_MAX, SYMLINK_TARGET_BYTES_MAX, SYMLINKS_FOLLOWED_MAX};
 pub use volume::{
-    BYTES_MAX_DEFAULT, BYTES_RESERVE, Compaction, LAYERS_SLACK_BYTES, LayerUse, Owed, Refusal,
-    Volume, carry_log,
+    BYTES_MARGIN, BYTES_MAX_DEFAULT, BYTES_RESERVE, Compaction, LAYERS_SLACK_BYTES, LayerUse, Owed,
+    Refusal, Volume, carry_log,
 };
 pub use volumes::{FindTemplate, Volumes};

@@ -50,7 +50,7 @@ pub use compaction::{Compaction, LAYERS_SLACK_BYTES, LayerUse};
 use layers::Frozen;
 pub use log::{Owed, carry_log};
 use room::Room;
-pub use room::{BYTES_RESERVE, Refusal};
+pub use room::{BYTES_MARGIN, BYTES_RESERVE, Refusal};
 
 /// Bytes that a new volume's files may have beyond its template's, the limit `volume.bytes_max`.
 pub const BYTES_MAX_DEFAULT: u64 = 10 << 30;

@@ -188,6 +188,29 @@ fn a_full_volume_takes_what_ends_its_being_full() {
 }
 
 #[test]
+fn what_is_no_data_file_does_not_grow_without_end_either() {
+    let Full {
+        directory: _directory,
+        volume,
+        ..
+    } = full();
+    let margin = usize::try_from(dormouse_volume::BYTES_MARGIN / PAGE).unwrap();
+    for path in ["/base/5/16384_fsm", "/pg_xact/x", "/x"] {
+        let file = make(&volume, path);
+        let grown =
+            write(&volume, file, 0, margin).and_then(|_| write(&volume, file, margin as u64, 1));
+        assert_eq!(limit(grown), "volume.bytes_max", "{path}");
+        volume.set_len(file, 0, T).unwrap();
+    }
+    let log = make(&volume, "/pg_wal/x");
+    assert_eq!(limit(volume.set_len(log, 64 << 20, T)), "none");
+    assert_eq!(
+        limit(volume.set_len(log, (64 << 20) + 1, T)),
+        "volume.bytes_max"
+    );
+}
+
+#[test]
 fn recovery_is_refused_nothing() {
     let Full {
         directory: _directory,

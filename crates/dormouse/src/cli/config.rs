@@ -88,6 +88,7 @@ struct DatabasesSection {
     spares_max: usize,
     processes_max: usize,
     wake_wait_ms_max: u64,
+    wake_ms_max: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,6 +115,7 @@ struct MaintenanceSection {
     enabled: bool,
     checkpoint_wal_bytes: u64,
     freeze_age: u32,
+    statement_ms_max: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -195,6 +197,7 @@ impl Default for Config {
                 spares_max: limits.spares_max,
                 processes_max: limits.processes_max,
                 wake_wait_ms_max: ms(limits.wake_wait_max),
+                wake_ms_max: ms(limits.wake_max),
             },
             node: NodeSection {
                 memory_bytes_max: limits.node_memory_bytes_max,
@@ -209,6 +212,7 @@ impl Default for Config {
                 enabled: true,
                 checkpoint_wal_bytes: limits.checkpoint_wal_bytes,
                 freeze_age: limits.freeze_age,
+                statement_ms_max: ms(limits.upkeep_statement_max),
             },
             sessions: SessionsSection {
                 wait_ms_max: ms(limits.session_wait_max),
@@ -280,6 +284,8 @@ impl Config {
                 spares_max: self.databases.spares_max,
                 processes_max: self.databases.processes_max,
                 wake_wait_max: Duration::from_millis(self.databases.wake_wait_ms_max),
+                wake_max: Duration::from_millis(self.databases.wake_ms_max),
+                upkeep_statement_max: Duration::from_millis(self.maintenance.statement_ms_max),
                 node_memory_bytes_max: self.node.memory_bytes_max,
                 images_bytes_max: self.images.bytes_max,
                 checkpoint_wal_bytes: self.maintenance.checkpoint_wal_bytes,

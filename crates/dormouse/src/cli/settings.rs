@@ -25,7 +25,7 @@ enum Kind {
 }
 
 /// In the order of the file.
-const SETTINGS: [Setting; 39] = [
+const SETTINGS: [Setting; 41] = [
     Setting::text(
         "data",
         "DORMOUSE_DATA",
@@ -129,6 +129,11 @@ const SETTINGS: [Setting; 39] = [
          with 53200 where memory is what is missing.",
     ),
     Setting::number(
+        "databases.wake_ms_max",
+        "How long a database may take to start, crash recovery included. Past it the connection\n\
+         fails with 57P03.",
+    ),
+    Setting::number(
         "node.memory_bytes_max",
         "Private memory of the process. Past it quiet databases go to sleep early, and none wakes\n\
          until there is room. 0: three quarters of what the machine or the control group has.",
@@ -155,6 +160,11 @@ const SETTINGS: [Setting; 39] = [
     Setting::number(
         "maintenance.freeze_age",
         "Transactions since the oldest one that is not frozen, past which a database is frozen.",
+    ),
+    Setting::number(
+        "maintenance.statement_ms_max",
+        "How long one statement of the host's maintenance may take. Past it its table is left until\n\
+         something has changed again.",
     ),
     Setting::number(
         "sessions.wait_ms_max",

@@ -22,7 +22,6 @@ const DEVICE_DEVICES: u32 = 4;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Device {
     Null,
-    Zero,
     Random,
 }
 
@@ -69,7 +68,6 @@ impl Namespace {
         }
         Ok(match path.as_str() {
             "/dev/null" => Place::Device(Device::Null),
-            "/dev/zero" => Place::Device(Device::Zero),
             "/dev/random" | "/dev/urandom" => Place::Device(Device::Random),
             _ => Place::Distribution(path),
         })

@@ -447,10 +447,6 @@ impl FileTable {
             Object::Scratch(file) => copy_from(&file.lock(), at, buffer),
             Object::Distribution { contents, .. } => copy_from(contents, at, buffer),
             Object::Device(Device::Null) => 0,
-            Object::Device(Device::Zero) => {
-                buffer.fill(0);
-                buffer.len()
-            }
             Object::Device(Device::Random) => {
                 getrandom::fill(buffer).map_err(|_| Errno::IO)?;
                 buffer.len()

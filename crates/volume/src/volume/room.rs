@@ -8,6 +8,8 @@
 //! - whose names begin with `pg_`: the maps and caches in `base` and `global` that a start rewrites;
 //! - that are free-space or visibility maps: they follow their table, and VACUUM makes them.
 //!
+//! These may grow past the limit too, but not without end: a superuser could write anything into them.
+//!
 //! Invariants
 //! 1. A page of a file counts when the file becomes that long, whether it has been stored yet or not:
 //!    Postgres makes files longer first, and its checkpoints fill in what memory holds.
@@ -33,6 +35,13 @@ use crate::wal::WAL_DIRECTORY;
 /// TRUNCATE makes new files and notes them in the catalogs. What files give back refills it, and so does
 /// opening the volume.
 pub const BYTES_RESERVE: u64 = 1 << 20;
+
+/// Bytes past the limit to which files grow that are not data files, `volume.bytes_margin`: what Postgres needs to
+/// end its being full, many times over. Whoever writes other things into such files goes no further.
+pub const BYTES_MARGIN: u64 = 16 << 20;
+
+/// A file of the log that is to be longer than any segment is none.
+const LOG_FILE_BYTES_MAX: u64 = 64 << 20;
 
 /// What of a file counts as its first pages: an empty index has up to five (hash: its meta page, two
 /// buckets, a bitmap, and one to grow by).
@@ -222,7 +231,8 @@ impl State {
         let before = self.tree.get(ino)?.contents()?.len();
         // What is too long for any file is refused by that.
         let grows = len > before && len <= FILE_BYTES_MAX;
-        if !grows || self.room.recovering || self.room.log.contains(&ino) {
+        let is_log = self.room.log.contains(&ino) && len <= LOG_FILE_BYTES_MAX;
+        if !grows || self.room.recovering || is_log {
             return Ok(());
         }
         let pages = u64::from(pages_spanned(len) - pages_spanned(before));
@@ -242,11 +252,13 @@ impl State {
         // Where a file is needs a search; only who is at a limit pays for it.
         let reserved = self.room.reserved + pages;
         match growth(&self.tree, ino, len) {
-            Growth::Free => {}
+            Growth::Free if bytes <= at.saturating_add(BYTES_MARGIN) => {}
             Growth::Reserved if reserved * PAGE_BYTES as u64 <= BYTES_RESERVE => {
                 self.room.reserved = reserved;
             }
-            Growth::Reserved | Growth::Limited => return Err(VolumeError::NoSpace { limit, max }),
+            Growth::Free | Growth::Reserved | Growth::Limited => {
+                return Err(VolumeError::NoSpace { limit, max });
+            }
         }
         Ok(())
     }
