@@ -3,7 +3,7 @@
 use std::io::IsTerminal as _;
 
 use database::Databases;
-use server::{Listeners, Reload, Server};
+use server::{Auth, Listeners, Reload, Server};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
@@ -26,6 +26,12 @@ async fn serve(loaded: Loaded) -> Result<(), Failure> {
     let stop = stop_signals()?;
     let options = config.server_options()?;
     reload_on_signal(Reload::of(&options))?;
+    if matches!(options.auth, Auth::Scram(_)) {
+        tracing::warn!(
+            http = options.http.listen,
+            "HTTP asks nobody for a password yet: who reaches it is administrator"
+        );
+    }
     // Addresses first: a mistake there should not wait for the compiler.
     let listeners = Listeners::bind(&options)
         .await

@@ -108,7 +108,7 @@ const SETTINGS: [Setting; 46] = [
     ),
     Setting::number(
         "pgwire.startup_timeout_ms",
-        "How long a client may take to say which database it wants.",
+        "How long a client may take to say which database it wants, a TLS handshake included.",
     ),
     Setting::text(
         "http.listen",
