@@ -13,11 +13,11 @@ use std::task::{Context, Poll, Waker, ready};
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use tokio::io::AsyncReadExt;
-use tokio::net::tcp::OwnedReadHalf;
 use wire::PgError;
 use wire::pg::frontend::kind;
 
 use super::batch::{Front, front};
+use super::stream::ReadHalf;
 
 /// The buffer of a connection that sends small messages.
 const BUFFER_BYTES: usize = 8 * 1024;
@@ -150,12 +150,12 @@ impl Inbox {
 
 /// Fills an inbox from a socket.
 pub(super) struct Reader {
-    half: OwnedReadHalf,
+    half: ReadHalf,
     inbox: Arc<Mutex<Inbox>>,
 }
 
 impl Reader {
-    pub(super) fn new(half: OwnedReadHalf, inbox: Arc<Mutex<Inbox>>) -> Self {
+    pub(super) fn new(half: ReadHalf, inbox: Arc<Mutex<Inbox>>) -> Self {
         Self { half, inbox }
     }
 
@@ -183,7 +183,7 @@ impl Reader {
     }
 
     /// The socket, after the end.
-    pub(super) fn into_half(self) -> OwnedReadHalf {
+    pub(super) fn into_half(self) -> ReadHalf {
         self.half
     }
 
