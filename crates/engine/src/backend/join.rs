@@ -27,6 +27,9 @@ const PGC_SIGHUP: i32 = 2;
 /// Place of `xactCompletionCount`, of 64 bits, in `TransamVariablesData`.
 const ENDED_TRANSACTIONS: u32 = 56;
 
+/// Place of `databaseId` in a `PGPROC`; `roleId` follows.
+const DATABASE_OF_PROCESS: u32 = 60;
+
 /// Variables that tell where Postgres has put what in its shared memory, and how large it has made it.
 const LAYOUT: [&str; 6] = [
     "BufferBlocks",
@@ -161,13 +164,26 @@ impl Backend {
         let my_proc = symbol("MyProc")?;
         let memory = self.store.data().guest().memory;
         let bytes = memory.data_mut(&mut self.store);
+        // The first process': at the same place as the template's.
+        let first = read_u32(bytes, my_proc);
         write_u32(bytes, my_proc, 0);
         // What it knows of shared statistics is where they were in the image's time. Nothing of it is pending:
         // who takes an image has seen to that.
         write_u32(bytes, symbol(landmarks::PGSTAT_REFERENCES)?, 0);
         write_u32(bytes, symbol("MyProcPid")?, process_id);
         self.call(landmarks::INIT_PROCESS, ()).await?;
-        let process = read_u32(memory.data(&self.store), my_proc);
+        let bytes = memory.data_mut(&mut self.store);
+        let process = read_u32(bytes, my_proc);
+        // Who looks for the oldest snapshot, or for locks taken on the fast path, passes over processes of other
+        // databases.
+        let database = read_u32(bytes, symbol("MyDatabaseId")?);
+        if read_u32(bytes, first + DATABASE_OF_PROCESS) != database {
+            return Err(BackendError::Start("its database".to_owned()));
+        }
+        for place in [DATABASE_OF_PROCESS, DATABASE_OF_PROCESS + 4] {
+            let value = read_u32(bytes, first + place);
+            write_u32(bytes, process + place, value);
+        }
         self.call(landmarks::PROC_ARRAY_ADD, process).await?;
         self.call(landmarks::PGSTAT_BEINIT, ()).await?;
         self.call(landmarks::PGSTAT_BESTART, ()).await?;
