@@ -112,24 +112,24 @@ fn print_tools() -> Result<()> {
 }
 
 fn test(args: &[OsString]) -> Result<()> {
-    let tools = tools::bring()?;
+    let environment = [
+        ("DORMOUSE_TEST_TOOLS", tools::bring()?),
+        ("DORMOUSE_TEST_CLIENTS", tools::bring_clients()?),
+    ];
+    let cargo = || {
+        let mut cargo = cargo();
+        cargo.envs(environment.iter().map(|(name, path)| (name, path)));
+        cargo
+    };
     if !runs(cargo().args(["nextest", "--version"])) {
-        return run(cargo()
-            .args(["test", "--workspace"])
-            .args(args)
-            .env("DORMOUSE_TEST_TOOLS", &tools));
+        return run(cargo().args(["test", "--workspace"]).args(args));
     }
     // nextest does not run the examples in the documentation. They go first, so that the last
     // lines of the output are the summary that counts.
     if args.is_empty() {
-        run(cargo()
-            .args(["test", "--workspace", "--doc", "--quiet"])
-            .env("DORMOUSE_TEST_TOOLS", &tools))?;
+        run(cargo().args(["test", "--workspace", "--doc", "--quiet"]))?;
     }
-    run(cargo()
-        .args(["nextest", "run", "--workspace"])
-        .args(args)
-        .env("DORMOUSE_TEST_TOOLS", &tools))
+    run(cargo().args(["nextest", "run", "--workspace"]).args(args))
 }
 
 /// Builds in release mode and runs the comparison of `benches/`, or its command `lifecycle`.
