@@ -71,6 +71,20 @@ fn node(suite: &str) {
     pass(command.args(tests).current_dir(folder.path()), &server);
 }
 
+/// The tests of a folder of `clients/python`.
+fn python(suite: &str) {
+    let Some(clients) = brought("DORMOUSE_TEST_CLIENTS") else {
+        return;
+    };
+    let server = Server::start();
+    let mut command = Command::new(clients.join("python/bin/python"));
+    // -B: nothing is written into the checkout.
+    command.args(["-B", "-W", "error::ResourceWarning", "-m", "unittest"]);
+    command.args(["discover", "--verbose", "--top-level-directory", "."]);
+    command.args(["--start-directory", suite]);
+    pass(command.current_dir(sources("python")), &server);
+}
+
 #[test]
 fn node_postgres() {
     node("node-postgres");
@@ -89,4 +103,19 @@ fn drizzle() {
 #[test]
 fn kysely() {
     node("kysely");
+}
+
+#[test]
+fn psycopg() {
+    python("psycopg_suite");
+}
+
+#[test]
+fn asyncpg() {
+    python("asyncpg_suite");
+}
+
+#[test]
+fn sqlalchemy() {
+    python("sqlalchemy_suite");
 }
