@@ -115,6 +115,7 @@ fn test(args: &[OsString]) -> Result<()> {
     let environment = [
         ("DORMOUSE_TEST_TOOLS", tools::bring()?),
         ("DORMOUSE_TEST_CLIENTS", tools::bring_clients()?),
+        ("DORMOUSE_TEST_RUST", build_clients(args)?),
     ];
     let cargo = || {
         let mut cargo = cargo();
@@ -130,6 +131,29 @@ fn test(args: &[OsString]) -> Result<()> {
         run(cargo().args(["test", "--workspace", "--doc", "--quiet"]))?;
     }
     run(cargo().args(["nextest", "run", "--workspace"]).args(args))
+}
+
+/// Builds the tested clients in Rust, unless ARGS are for other tests; gives their target folder. Their tests
+/// would build them too, but then that minute or more would be a test's.
+fn build_clients(args: &[OsString]) -> Result<PathBuf> {
+    let target = tools::rust_clients()?;
+    let wanted = |arg: &OsString| arg.to_string_lossy().contains("clients");
+    if args.is_empty() || args.iter().any(wanted) {
+        run(cargo()
+            .args(["test", "--no-run", "--quiet", "--locked"])
+            .args([
+                "--test",
+                "tokio_postgres",
+                "--test",
+                "sqlx",
+                "--test",
+                "diesel",
+            ])
+            .arg("--target-dir")
+            .arg(&target)
+            .current_dir(root().join("clients/rust")))?;
+    }
+    Ok(target)
 }
 
 /// Builds in release mode and runs the comparison of `benches/`, or its command `lifecycle`.

@@ -48,6 +48,11 @@ pub(crate) fn bring_clients() -> Result<PathBuf> {
     })
 }
 
+/// Where the tested clients in Rust are built.
+pub(crate) fn rust_clients() -> Result<PathBuf> {
+    Ok(cache_folder()?.join("clients-rust"))
+}
+
 /// A folder of links to parts, which `bring` makes unless they are there.
 fn set(
     name: &str,

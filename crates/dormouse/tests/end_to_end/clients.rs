@@ -41,7 +41,7 @@ fn copy(from: &Path, to: &Path) {
 fn pass(command: &mut Command, server: &Server) {
     let address = format!("postgres://postgres@{}", server.pg);
     command.env("DORMOUSE_TEST_URL", address);
-    for name in ["DATABASE_URL", "PGDATABASE", "PGOPTIONS", "PGPASSWORD"] {
+    for name in ["PGDATABASE", "PGOPTIONS", "PGPASSWORD"] {
         command.env_remove(name);
     }
     let said = run_program(command).done();
@@ -85,6 +85,20 @@ fn python(suite: &str) {
     pass(command.current_dir(sources("python")), &server);
 }
 
+/// The tests of a file of `clients/rust`, with variables for those who compile it.
+fn rust(suite: &str, server: &Server, variables: &[(&str, &str)]) {
+    let Some(target) = brought("DORMOUSE_TEST_RUST") else {
+        return;
+    };
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(["test", "--quiet", "--locked", "--test", suite]);
+    command.arg("--target-dir").arg(target);
+    command.env("SQLX_OFFLINE", "false");
+    command.envs(variables.iter().copied());
+    pass(command.current_dir(sources("rust")), server);
+}
+
 #[test]
 fn node_postgres() {
     node("node-postgres");
@@ -118,4 +132,34 @@ fn asyncpg() {
 #[test]
 fn sqlalchemy() {
     python("sqlalchemy_suite");
+}
+
+#[test]
+fn tokio_postgres() {
+    rust("tokio_postgres", &Server::start(), &[]);
+}
+
+#[test]
+fn sqlx() {
+    rust("sqlx", &Server::start(), &[]);
+}
+
+#[test]
+fn sqlx_compiles_against_a_database() {
+    let server = Server::start();
+    // Another name each time, so that it is compiled each time.
+    let database = format!("checked_{}", std::process::id());
+    let mut client = server.connect(&database);
+    let migrations = sources("rust").join("migrations/sqlx");
+    for name in ["1_animals.up.sql", "2_stock.up.sql"] {
+        let script = fs::read_to_string(migrations.join(name)).unwrap();
+        client.query(&script).unwrap();
+    }
+    let address = format!("postgres://postgres@{}/{database}", server.pg);
+    rust("sqlx_checked", &server, &[("DATABASE_URL", &address)]);
+}
+
+#[test]
+fn diesel() {
+    rust("diesel", &Server::start(), &[]);
 }
