@@ -10,6 +10,8 @@ mod harness;
 mod http_api;
 mod isolation;
 mod persistence;
+mod pg_restore;
+mod pgbench;
 mod pgwire;
 mod psql;
 mod shutdown;
