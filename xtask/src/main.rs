@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo xtask tools          bring what tests and benchmarks need; prints the folder
-//! cargo xtask test [ARGS]    tools, then the whole workspace's tests
+//! cargo xtask test [ARGS]    tools and the clients of clients/, then the whole workspace's tests
 //! cargo xtask bench [ARGS]   release builds, then the comparison with our peers; or, with
 //!                            `lifecycle` first, what a database's life costs
 //! cargo xtask ci             what CI runs: format, clippy, tests
@@ -27,8 +27,9 @@ Commands:
   tools          Bring what tests and benchmarks need into a cache folder (outside the
                  checkout) and print that folder: bin/ has PostgreSQL 18's programs,
                  node_modules/ has PGlite and the drivers. Does nothing when it is there.
-  test [ARGS]    `tools`, then every test of the workspace: with cargo-nextest if it is
-                 installed, else with cargo test. ARGS go to the test runner.
+  test [ARGS]    `tools` and the same for the clients of clients/, then every test of the
+                 workspace: with cargo-nextest if it is installed, else with cargo test.
+                 ARGS go to the test runner: `clients::psycopg` is one client's suite.
   bench [ARGS]   `tools`, release builds, then the comparison with our peers; the table
                  goes to standard output. ARGS go to it: see `cargo xtask bench --help`.
                  With `lifecycle` as the first of ARGS: what creating, committing, sleeping,
@@ -211,6 +212,12 @@ fn bench(args: &[OsString]) -> Result<()> {
 
 fn ci() -> Result<()> {
     run(cargo().args(["fmt", "--all", "--check"]))?;
+    run(cargo().args([
+        "fmt",
+        "--check",
+        "--manifest-path",
+        "clients/rust/Cargo.toml",
+    ]))?;
     run(cargo().args([
         "clippy",
         "--workspace",
