@@ -5,9 +5,11 @@
 //! cargo xtask test [ARGS]    tools and the clients of clients/, then the whole workspace's tests
 //! cargo xtask bench [ARGS]   release builds, then the comparison with our peers; or, with
 //!                            `lifecycle` first, what a database's life costs
+//! cargo xtask regress ARGS   PostgreSQL's own regression tests against a Dormouse database
 //! cargo xtask ci             what CI runs: format, clippy, tests
 //! ```
 
+mod regress;
 mod tools;
 
 use std::{
@@ -34,6 +36,8 @@ Commands:
                  goes to standard output. ARGS go to it: see `cargo xtask bench --help`.
                  With `lifecycle` as the first of ARGS: what creating, committing, sleeping,
                  waking and forking cost; see `cargo xtask bench lifecycle --help`.
+  regress ARGS   PostgreSQL's own regression tests, from its sources, against a Dormouse
+                 database: what passes, and the differences. See `--help`.
   ci             What CI runs: cargo fmt --check, clippy with warnings denied, `test`.
   help           This text.
 
@@ -78,6 +82,7 @@ fn main() -> ExitCode {
         Some("tools") => no_arguments("tools", &rest).and_then(|()| print_tools()),
         Some("test") => test(&rest),
         Some("bench") => bench(&rest),
+        Some("regress") => regress::run(&rest),
         Some("ci") => no_arguments("ci", &rest).and_then(|()| ci()),
         Some("help" | "-h" | "--help") => {
             print!("{HELP}");

@@ -52,11 +52,6 @@ fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-/// An identifier in double quotes.
-pub(crate) fn identifier(text: &str) -> String {
-    format!("\"{}\"", text.replace('"', "\"\""))
-}
-
 /// A string literal of any text.
 pub(crate) fn quoted(text: &str) -> String {
     if text.contains('\\') {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use engine::Interrupter;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use volume::{Base, BaseId, DatabaseId, LayerId, Volume, VolumeError};
 use wire::{DatabaseName, PgError, sqlstate};
 
@@ -40,6 +41,10 @@ pub(crate) struct Database {
     refused: Mutex<Option<Refused>>,
     /// How many sessions wait for the slot.
     wanted: AtomicUsize,
+    /// One more waits.
+    asked: Notify,
+    /// A session has ended.
+    left: Notify,
     /// Cancels the maintenance that has the slot.
     upkeep: Mutex<Option<Interrupter>>,
 }
@@ -83,6 +88,8 @@ impl Database {
             checkpoint_at: AtomicU64::new(0),
             refused: Mutex::new(None),
             wanted: AtomicUsize::new(0),
+            asked: Notify::new(),
+            left: Notify::new(),
             upkeep: Mutex::new(None),
         })
     }
@@ -90,6 +97,7 @@ impl Database {
     /// Says that a session waits for the slot: maintenance that has it is to leave.
     pub(crate) fn want(&self) -> Wanting<'_> {
         self.wanted.fetch_add(1, Ordering::AcqRel);
+        self.asked.notify_waiters();
         if let Some(upkeep) = &*self.upkeep.lock() {
             upkeep.cancel();
         }
@@ -132,6 +140,37 @@ impl Database {
     /// Whether a session waits for the slot.
     pub(crate) fn is_wanted(&self) -> bool {
         self.wanted.load(Ordering::Acquire) > 0
+    }
+
+    /// Waits until a session waits for the slot.
+    pub(crate) async fn wanted(&self) {
+        loop {
+            let asked = self.asked.notified();
+            tokio::pin!(asked);
+            asked.as_mut().enable();
+            if self.is_wanted() {
+                return;
+            }
+            asked.await;
+        }
+    }
+
+    /// A session has ended.
+    pub(crate) fn session_left(&self) {
+        self.left.notify_waiters();
+    }
+
+    /// Waits until there is no session.
+    pub(crate) async fn without_sessions(&self) {
+        loop {
+            let left = self.left.notified();
+            tokio::pin!(left);
+            left.as_mut().enable();
+            if self.sessions.lock().is_empty() {
+                return;
+            }
+            left.await;
+        }
     }
 
     /// Says how the maintenance that has the slot is cancelled, or that none has it.
@@ -330,10 +369,14 @@ impl Database {
         volume.is_none()
     }
 
-    /// Who is in it, for those who wait: the first to have come.
+    /// Who is in it, for those who wait: the first to have come of those who have a process.
     pub(crate) fn holder(&self) -> Option<String> {
         let sessions = self.sessions.lock();
-        sessions.first().map(|session| session.origin.clone())
+        let holder = sessions
+            .iter()
+            .find(|session| session.canceller.has_process())
+            .or_else(|| sessions.first());
+        holder.map(|session| session.origin.clone())
     }
 
     /// The statements that run in it.
@@ -354,10 +397,11 @@ impl Database {
             format!("database \"{name}\" is in use by {holder}"),
         )
         .detail(format!(
-            "So many sessions at a time use a database as it has processes (limit \
-             databases.processes_max). This one waited {waited_ms} ms (limit sessions.wait_ms_max)."
+            "All its processes (limit databases.processes_max) run statements, or are kept by sessions that \
+             are in a transaction or have temporary tables, session locks, LISTEN or cursors WITH HOLD. This \
+             one waited {waited_ms} ms (limit sessions.wait_ms_max)."
         ))
-        .hint("Close other sessions, or raise databases.processes_max or sessions.wait_ms_max.")
+        .hint("Shorten transactions, or raise databases.processes_max or sessions.wait_ms_max.")
     }
 
     pub(crate) fn dropped_error(&self) -> PgError {

@@ -4,21 +4,29 @@
 //! memory of its backend is shared, and a further process joins. They stay for other sessions until the
 //! database sleeps.
 
-use std::sync::Arc;
+use std::cmp::Reverse;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use engine::{BackendLimits, SharedMemory};
 use parking_lot::Mutex;
-use tokio::sync::{Notify, OwnedMutexGuard};
-use tokio::time::{Instant, timeout_at};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant as Deadline, timeout_at};
 use wire::PgError;
 
 use crate::database::Database;
 use crate::node::Node;
+use crate::seat::Seat;
 use crate::slot::{Slot, start_error};
 use crate::wake::aside;
 
-type Shelf = Arc<tokio::sync::Mutex<Slot>>;
+pub(crate) type Shelf = Arc<tokio::sync::Mutex<Slot>>;
+
+/// How long a session keeps its process for itself, though it does nothing, if others could have one of
+/// their own: longer than a client on the same machine takes from one statement to the next.
+const STEAL_AFTER: Duration = Duration::from_millis(50);
 
 /// What a database has beside its first slot.
 #[derive(Default)]
@@ -32,9 +40,15 @@ pub(crate) struct Further {
     refused: AtomicBool,
     /// A slot is free, or memory is shared.
     changed: Notify,
+    /// One for each session that may have a process, in the order in which they asked.
+    permits: OnceLock<Arc<Semaphore>>,
 }
 
 impl Further {
+    fn is_shared(&self) -> bool {
+        self.shared.lock().is_some()
+    }
+
     /// Whether the session that has the first slot is to share its backend's memory.
     pub(crate) fn is_asked(&self) -> bool {
         self.wanting.load(Ordering::Acquire) > 0 && self.shared.lock().is_none()
@@ -53,8 +67,22 @@ impl Further {
         }
     }
 
+    /// Shares the memory of the backend of the first slot, if it is not yet and can be.
+    pub(crate) fn share(&self, slot: &mut Slot) {
+        if slot.is_further || self.shared.lock().is_some() {
+            return;
+        }
+        let Some(backend) = slot.backend.as_mut().filter(|backend| !backend.is_broken()) else {
+            return;
+        };
+        let shared = backend.share_memory().inspect_err(|error| {
+            tracing::warn!(%error, "memory is not shared");
+        });
+        self.publish(shared.ok());
+    }
+
     /// What came of it.
-    pub(crate) fn publish(&self, shared: Option<SharedMemory>) {
+    fn publish(&self, shared: Option<SharedMemory>) {
         if shared.is_none() {
             self.refused.store(true, Ordering::Release);
         }
@@ -72,21 +100,32 @@ impl Further {
         self.slots.lock().iter().all(|slot| slot.try_lock().is_ok())
     }
 
-    /// Drops the processes, unless a session has one: whether they are gone.
-    pub(crate) fn drop_idle(&self) -> bool {
-        let mut slots = self.slots.lock();
-        let guards: Vec<_> = slots
-            .iter()
-            .filter_map(|slot| Arc::clone(slot).try_lock_owned().ok())
-            .collect();
-        if guards.len() < slots.len() {
+    /// Drops the processes, unless a session does something in one: whether they are gone. Sessions that are
+    /// at rest take with them what they have there.
+    pub(crate) async fn drop_idle(&self) -> bool {
+        let (guards, all) = {
+            let slots = self.slots.lock();
+            let free = slots
+                .iter()
+                .filter_map(|slot| Arc::clone(slot).try_lock_owned().ok());
+            (free.collect::<Vec<_>>(), slots.len())
+        };
+        if guards.len() < all {
             return false;
         }
         for mut slot in guards {
+            if let Err(error) = slot.vacate().await {
+                tracing::warn!(%error, "a session is lost");
+            }
             slot.backend = None;
         }
-        slots.clear();
-        true
+        let mut slots = self.slots.lock();
+        slots.retain(|slot| slot.try_lock().map_or(true, |slot| slot.backend.is_some()));
+        if slots.is_empty() {
+            // Nobody joins any more either.
+            *self.shared.lock() = None;
+        }
+        slots.is_empty()
     }
 
     /// Ends all processes that share memory, the first too: none of them runs any more when this returns.
@@ -107,22 +146,24 @@ impl Further {
         self.slots.lock().clear();
     }
 
-    /// A slot of a process that works and that nobody has.
-    fn free(&self) -> Option<OwnedMutexGuard<Slot>> {
-        let slots = self.slots.lock();
-        slots.iter().find_map(|slot| {
-            let slot = Arc::clone(slot).try_lock_owned().ok()?;
-            let works = slot
-                .backend
-                .as_ref()
-                .is_some_and(|backend| !backend.is_broken());
-            works.then_some(slot)
-        })
+    /// The slots beside the first.
+    fn shelves(&self) -> Vec<Shelf> {
+        self.slots.lock().clone()
     }
 
-    /// Adds a slot, taken, if there are fewer than `max`.
-    fn add(&self, max: usize) -> Option<OwnedMutexGuard<Slot>> {
+    /// Turns at the processes.
+    fn permits(&self, max: usize) -> Arc<Semaphore> {
+        let permits = self
+            .permits
+            .get_or_init(|| Arc::new(Semaphore::new(max.max(1))));
+        Arc::clone(permits)
+    }
+
+    /// Adds a slot, taken, if there are fewer than `max`, with the memory that its process is to share.
+    fn add(&self, max: usize) -> Option<(Shelf, OwnedMutexGuard<Slot>, SharedMemory)> {
         let mut slots = self.slots.lock();
+        // As long as there is a slot, the database does not sleep.
+        let shared = self.shared.lock().clone()?;
         // A process that ended has left its slot empty.
         slots.retain(|slot| slot.try_lock().map_or(true, |slot| slot.backend.is_some()));
         if slots.len() >= max {
@@ -130,8 +171,8 @@ impl Further {
         }
         let slot = Shelf::new(tokio::sync::Mutex::new(Slot::further()));
         let taken = Arc::clone(&slot).try_lock_owned().ok()?;
-        slots.push(slot);
-        Some(taken)
+        slots.push(Arc::clone(&slot));
+        Some((slot, taken, shared))
     }
 }
 
@@ -152,60 +193,185 @@ impl Drop for Wanting<'_> {
     }
 }
 
-/// A slot for a session: the first one, as it is, or one with a process that works. `None` if there was none
-/// `until` then.
+/// A process for a session.
+pub(crate) struct Taken {
+    /// Its slot: that of the session's own process, or one to be vacated, or the first one, as it is.
+    pub(crate) slot: OwnedMutexGuard<Slot>,
+    pub(crate) shelf: Shelf,
+    /// The session's turn, for as long as it has the process.
+    pub(crate) permit: OwnedSemaphorePermit,
+}
+
+/// How good it is to take a slot, the best last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Choice {
+    /// That of a session that used it a moment ago: better a further process, if there may be one.
+    Busy(Reverse<Instant>),
+    /// That of a session at rest.
+    AtRest(Reverse<Instant>),
+    /// Nobody's.
+    Vacant,
+    Own,
+}
+
+/// The best of the slots that nobody has.
+fn choose(shelves: &[Shelf], seat: &Arc<Seat>) -> Option<(Choice, Shelf, OwnedMutexGuard<Slot>)> {
+    let mut best: Option<(Choice, Shelf, OwnedMutexGuard<Slot>)> = None;
+    for shelf in shelves {
+        let Ok(slot) = Arc::clone(shelf).try_lock_owned() else {
+            continue;
+        };
+        let works = slot
+            .backend
+            .as_ref()
+            .is_some_and(|backend| !backend.is_broken());
+        if slot.is_further && !works {
+            continue;
+        }
+        let choice = match slot.used_at {
+            _ if works && slot.occupant.is(seat) => Choice::Own,
+            Some(at) if works && !slot.occupant.is_none() => match at.elapsed() < STEAL_AFTER {
+                true => Choice::Busy(Reverse(at)),
+                false => Choice::AtRest(Reverse(at)),
+            },
+            _ => Choice::Vacant,
+        };
+        if best.as_ref().is_none_or(|(known, ..)| choice > *known) {
+            best = Some((choice, Arc::clone(shelf), slot));
+        }
+    }
+    best
+}
+
+/// A process for a session: its own if nobody has taken it, or one that nobody has, or else, in the order in
+/// which sessions ask, what others let go of. `None` if there was none `until` then.
 pub(crate) async fn take(
     node: &Arc<Node>,
     database: &Arc<Database>,
-    until: Instant,
-) -> Result<Option<OwnedMutexGuard<Slot>>, PgError> {
+    seat: &Arc<Seat>,
+    home: Option<&Shelf>,
+    until: Deadline,
+) -> Result<Option<Taken>, PgError> {
     let further = &database.further;
-    let processes_max = node.options.limits.processes_max;
+    let max = node.options.limits.processes_max;
+    let permits = further.permits(max);
+    let mut waiting = None;
+    let permit = match Arc::clone(&permits).try_acquire_owned() {
+        Ok(permit) => permit,
+        Err(_) => {
+            waiting = Some(database.want());
+            match timeout_at(until, permits.acquire_owned()).await {
+                Ok(Ok(permit)) => permit,
+                Ok(Err(_)) | Err(_) => return Ok(None),
+            }
+        }
+    };
+    if let Some(shelf) = home {
+        // Whoever has it now may only look at it, or be about to make the session leave it.
+        let own = Arc::clone(shelf).lock_owned();
+        let own = timeout_at(until, async {
+            tokio::select! {
+                biased;
+                () = seat.left() => None,
+                slot = own => Some(slot),
+            }
+        });
+        let Ok(own) = own.await else {
+            return Ok(None);
+        };
+        if let Some(slot) = own
+            && slot.occupant.is(seat)
+            && slot
+                .backend
+                .as_ref()
+                .is_some_and(|backend| !backend.is_broken())
+        {
+            let shelf = Arc::clone(shelf);
+            return Ok(Some(Taken {
+                slot,
+                shelf,
+                permit,
+            }));
+        }
+    }
     let mut wanting = None;
     loop {
         let changed = further.changed.notified();
         tokio::pin!(changed);
         changed.as_mut().enable();
-        if let Ok(slot) = Arc::clone(&database.slot).try_lock_owned() {
-            return Ok(Some(slot));
-        }
-        if let Some(slot) = further.free() {
-            return Ok(Some(slot));
-        }
-        let may_join = processes_max > 1
-            && !further.refused.load(Ordering::Acquire)
-            && !node.admission.is_over();
-        if may_join {
-            let shared = further.shared.lock().clone();
-            match shared {
-                Some(shared) => {
-                    if let Some(slot) = further.add(processes_max - 1) {
-                        match join(node, database, slot, shared).await {
-                            Ok(slot) => return Ok(Some(slot)),
-                            // Then it waits like others before it.
-                            Err(error) => tracing::warn!(
-                                database = %database.name(), %error, "a process could not join"
-                            ),
+        let mut shelves = vec![Arc::clone(&database.slot)];
+        shelves.extend(further.shelves());
+        let found = choose(&shelves, seat);
+        let may_join =
+            max > 1 && !further.refused.load(Ordering::Acquire) && !node.admission.is_over();
+        let found = match found {
+            // Two that work at the same time had better have a process each.
+            Some((Choice::Busy(_), shelf, mut slot)) if may_join && shelves.len() < max => {
+                further.share(&mut slot);
+                match further.is_shared() {
+                    true => {
+                        drop(slot);
+                        match joined(node, database).await {
+                            Some(found) => Some(found),
+                            None => continue,
                         }
-                        continue;
                     }
+                    false => Some((shelf, slot)),
                 }
-                None if wanting.is_none() => wanting = Some(Wanting::begin(further)),
-                None => {}
             }
+            Some((_, shelf, slot)) => Some((shelf, slot)),
+            None if may_join && further.is_shared() => match shelves.len() < max {
+                true => match joined(node, database).await {
+                    Some(found) => Some(found),
+                    None => continue,
+                },
+                false => None,
+            },
+            None if may_join => {
+                if wanting.is_none() {
+                    wanting = Some(Wanting::begin(further));
+                }
+                None
+            }
+            None => None,
+        };
+        if let Some((shelf, slot)) = found {
+            return Ok(Some(Taken {
+                slot,
+                shelf,
+                permit,
+            }));
+        }
+        if waiting.is_none() {
+            waiting = Some(database.want());
         }
         // The first slot may be with maintenance, which gives no sign when it leaves.
         let first = Arc::clone(&database.slot).lock_owned();
         let waited = timeout_at(until, async {
             tokio::select! {
-                slot = first => Some(slot),
-                () = changed => None,
+                slot = first => drop(slot),
+                () = changed => {}
             }
         });
-        match waited.await {
-            Ok(Some(slot)) => return Ok(Some(slot)),
-            Ok(None) => {}
-            Err(_elapsed) => return Ok(None),
+        if waited.await.is_err() {
+            return Ok(None);
+        }
+    }
+}
+
+/// A further process; `None` if there can be none, which is not asked again then.
+async fn joined(
+    node: &Arc<Node>,
+    database: &Arc<Database>,
+) -> Option<(Shelf, OwnedMutexGuard<Slot>)> {
+    let max = node.options.limits.processes_max.saturating_sub(1);
+    let (shelf, slot, shared) = database.further.add(max)?;
+    match join(node, database, slot, shared).await {
+        Ok(slot) => Some((shelf, slot)),
+        // Then it waits like others before it.
+        Err(error) => {
+            tracing::warn!(database = %database.name(), %error, "a process could not join");
+            None
         }
     }
 }
@@ -232,7 +398,7 @@ async fn join(
     match joining.await {
         Ok(backend) => {
             slot.parameters = node.current.parameters.clone();
-            slot.backend = Some(backend);
+            slot.begin_further(backend);
             Ok(slot)
         }
         Err(error) => {

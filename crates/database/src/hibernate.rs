@@ -51,7 +51,10 @@ pub(crate) async fn hibernate(
 ) -> Result<(), PgError> {
     let started = Instant::now();
     let hibernating = Hibernating::begin(database);
-    let saved = save(node, database, slot).await;
+    let saved = match slot.be_ours(database).await {
+        Ok(()) => save(node, database, slot).await,
+        Err(error) => Err(error),
+    };
     slot.lose(database);
     database.set_state(State::Hibernating);
     let saved = saved.unwrap_or_else(|error| {

@@ -334,7 +334,7 @@ async fn sleep(
     mut slot: OwnedMutexGuard<Slot>,
     early: bool,
 ) {
-    if slot.backend.is_none() || !database.further.drop_idle() {
+    if slot.backend.is_none() || !database.further.drop_idle().await {
         return;
     }
     if early {
@@ -452,7 +452,7 @@ async fn stop(node: &Arc<Node>, database: &Database) -> Result<(), PgError> {
         }
     }
     if let Ok(mut slot) = database.slot.try_lock()
-        && database.further.drop_idle()
+        && database.further.drop_idle().await
     {
         if slot.backend.is_some() {
             return hibernate(node, database, &mut slot).await;

@@ -188,6 +188,7 @@ impl Node {
         if let Ok(mut slot) = parent.slot.try_lock()
             && slot.backend.is_some()
         {
+            slot.be_ours(&parent).await?;
             let done = upkeep::checkpoint(self, &parent, &mut slot).await;
             if slot.backend.is_none() {
                 slot.lose(&parent);
@@ -249,10 +250,11 @@ impl Node {
     ) -> Result<(), PgError> {
         let database = self.find(name)?;
         let idle = match force {
-            true => Arc::clone(&database.slot)
-                .try_lock_owned()
-                .ok()
-                .filter(|_| database.further.drop_idle()),
+            true => {
+                let slot = Arc::clone(&database.slot).try_lock_owned();
+                let alone = slot.is_ok() && database.further.drop_idle().await;
+                slot.ok().filter(|_| alone)
+            }
             false => Some(idle_slot(&database).await?),
         };
         let changing = self.changing.write().await;
@@ -355,11 +357,16 @@ fn with_name(mut names: Vec<String>, name: &str) -> Vec<String> {
 /// leave.
 async fn idle_slot(database: &Arc<Database>) -> Result<OwnedMutexGuard<Slot>, PgError> {
     let _wanting = database.want();
-    let waiting = Arc::clone(&database.slot).lock_owned();
-    let slot = tokio::time::timeout(IDLE_WAIT, waiting).await;
-    match slot {
-        Ok(slot) if database.further.drop_idle() => Ok(slot),
-        _ => Err(in_use(database)),
+    let waiting = async {
+        database.without_sessions().await;
+        Arc::clone(&database.slot).lock_owned().await
+    };
+    let Ok(slot) = tokio::time::timeout(IDLE_WAIT, waiting).await else {
+        return Err(in_use(database));
+    };
+    match database.further.drop_idle().await {
+        true => Ok(slot),
+        false => Err(in_use(database)),
     }
 }
 

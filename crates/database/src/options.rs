@@ -86,6 +86,10 @@ pub struct Limits {
     /// `sessions.wait_ms_max`: longest wait for a database that another session uses. Past it
     /// the connection fails with 53300. Default 60 s.
     pub session_wait_max: Duration,
+    /// `sessions.idle_holder_ms_max`: how long a session may keep a process while it does nothing, in a
+    /// transaction or bound by what only the process has, and others wait for one. Past it it is ended with
+    /// 25P03. Default 60 s.
+    pub idle_holder: Duration,
     /// `durability.flush_interval_ms`: longest time between a commit and its flush to disk with
     /// durability `relaxed`. Default 1 s.
     pub flush_interval: Duration,
@@ -162,6 +166,7 @@ impl Default for Limits {
             backend_memory_bytes_max: 512 << 20,
             volume_bytes_max: volume::BYTES_MAX_DEFAULT,
             session_wait_max: Duration::from_secs(60),
+            idle_holder: Duration::from_secs(60),
             flush_interval: Duration::from_secs(1),
             flush_entries_max: 1_000,
             dirty_bytes_max: 32 << 20,

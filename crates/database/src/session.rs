@@ -1,31 +1,34 @@
-//! A session: one client in one database, with the backend to itself.
+//! A session: one client in one database.
+//!
+//! It has a process of the database while it runs something, and for as long as a transaction is open.
+
+mod cancel;
+mod ours;
+mod seating;
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use engine::{ClientIo, Interrupter};
-use tokio::sync::{OwnedMutexGuard, watch};
-use wire::pg::{DatabaseStatement, Frame, TransactionStatus, backend, frames, frontend, statement};
+pub use cancel::Canceller;
+use engine::{ClientIo, IdleLimits, SessionIdentity};
+use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, watch};
+use tokio::time::Instant;
+use wire::pg::{Frame, TransactionStatus, backend, frontend, statement};
 use wire::{DatabaseName, PgError, sqlstate};
 
-use crate::catalog;
 use crate::database::{Database, Present};
-use crate::disk_watch::Room;
-use crate::further;
+use crate::further::Shelf;
 use crate::gate::{self, Gated, Ungate};
-use crate::node::{Node, Source, blocking};
+use crate::node::{Node, blocking};
+use crate::prepared::Absent;
 use crate::refusal::{self, Refused};
+use crate::seat::Seat;
+use crate::session::cancel::Line;
+use crate::session::seating::Unseated;
 use crate::slot::{self, Slot};
 use crate::statements::{Handling, Statements};
-use crate::template::SUPERUSER;
-use crate::wake;
-
-/// Time that a cancelled statement has to end before its backend is stopped
-/// (`backend.cancel_grace_ms`).
-const CANCEL_GRACE: Duration = Duration::from_secs(10);
 
 /// Who begins a session, and with what.
 #[derive(Debug, Clone, Default)]
@@ -53,19 +56,34 @@ pub struct SessionEnded {
 pub struct Session {
     node: Arc<Node>,
     database: Arc<Database>,
+    /// The process, while it has one, and its turn at it.
     slot: Option<OwnedMutexGuard<Slot>>,
+    permit: Option<OwnedSemaphorePermit>,
+    /// The slot that it had last.
+    home: Option<Shelf>,
+    seat: Arc<Seat>,
+    identity: SessionIdentity,
+    /// Its prepared statements that its process has not.
+    absent: Absent,
     parameters: Vec<(String, String)>,
     process_id: u32,
     status: TransactionStatus,
+    /// The backend has told that it waits for a new query.
+    at_rest: bool,
+    /// When its last exchange ended, and when its last transaction block began.
+    quiet_since: Instant,
+    transaction_since: Instant,
+    idle_limits: IdleLimits,
     statements: Statements,
     /// An error of ours in an extended query: messages are dropped up to the next `Sync`.
     skipping: bool,
     /// Its transactions are read-only, because the disk is all but full.
     read_only: bool,
     runs: watch::Sender<u64>,
-    interrupter: Interrupter,
+    line: Arc<Line>,
     /// Its number among the sessions of the node.
     present: u64,
+    has_left: bool,
 }
 
 impl fmt::Debug for Session {
@@ -78,174 +96,13 @@ impl fmt::Debug for Session {
     }
 }
 
-/// Cancels what a session runs, from anywhere.
-#[derive(Debug, Clone)]
-pub struct Canceller {
-    interrupter: Interrupter,
-    /// How often the backend was entered and left: odd while a statement of the session runs.
-    runs: watch::Receiver<u64>,
-}
-
-impl Canceller {
-    /// Ends the statement that runs now with 57014; does nothing if none runs. A backend that
-    /// does not react is stopped after a while.
-    pub fn cancel(&self) {
-        if !self.is_running() {
-            return;
-        }
-        let run = *self.runs.borrow();
-        self.interrupter.cancel();
-        let cancelled = self.clone();
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
-                let ended = cancelled.left(run);
-                if tokio::time::timeout(CANCEL_GRACE, ended).await.is_err() {
-                    tracing::error!("a cancelled statement did not end; its backend is stopped");
-                    cancelled.interrupter.stop();
-                }
-            });
-        }
-    }
-
-    /// Ends the backend under the session at its next loop or call, whatever it does: its client
-    /// is told 57P02, and the next session gets a fresh backend. For what ignores
-    /// [`cancel`](Self::cancel).
-    pub fn stop(&self) {
-        self.interrupter.stop();
-    }
-
-    /// Whether a statement of the session runs.
-    pub(crate) fn is_running(&self) -> bool {
-        !self.runs.borrow().is_multiple_of(2)
-    }
-
-    /// Waits until the statement that runs now has ended.
-    pub(crate) async fn ended(&self) {
-        let run = *self.runs.borrow();
-        self.left(run).await;
-    }
-
-    /// Waits until nothing runs, or something else than at `run`.
-    async fn left(&self, run: u64) {
-        let mut runs = self.runs.clone();
-        // A session that is gone has ended too.
-        let _gone = runs
-            .wait_for(|now| now.is_multiple_of(2) || *now != run)
-            .await;
-    }
-}
-
 impl Session {
-    pub(crate) async fn begin(
-        node: Arc<Node>,
-        database: Arc<Database>,
-        options: SessionOptions,
-    ) -> Result<Self, PgError> {
-        let limit = node.options.limits.session_wait_max;
-        let wanting = database.want();
-        let until = tokio::time::Instant::now() + limit;
-        let Some(mut slot) = further::take(&node, &database, until).await? else {
-            drop(wanting);
-            return Err(database.busy(limit.as_millis()));
-        };
-        drop(wanting);
-        if database.is_dropped() {
-            return Err(database.dropped_error());
-        }
-        if !slot.is_further {
-            slot = wake::to_its_end(slot, &node, &database).await?;
-        }
-        if database.is_dropped() {
-            slot.lose(&database);
-            return Err(database.dropped_error());
-        }
-        let backend = slot.backend.as_ref().ok_or_else(slot::no_backend)?;
-        let interrupter = backend.interrupter();
-        let mut id = [0; 4];
-        getrandom::fill(&mut id)
-            .map_err(|error| PgError::fatal(sqlstate::INTERNAL_ERROR, error.to_string()))?;
-        let mut session = Self {
-            parameters: slot.parameters.clone(),
-            node,
-            database,
-            slot: Some(slot),
-            process_id: u32::from_le_bytes(id) >> 1 | 1,
-            status: TransactionStatus::Idle,
-            statements: Statements::default(),
-            skipping: false,
-            read_only: false,
-            runs: watch::Sender::new(0),
-            interrupter,
-            present: 0,
-        };
-        session.present = node_number(&session.node);
-        session.database.sessions.lock().push(Present {
-            id: session.present,
-            origin: options.origin.clone(),
-            canceller: session.canceller(),
-        });
-        session.apply(&options).await?;
-        Ok(session)
-    }
-
-    /// Settings and role of a new session, as a startup packet gives them.
-    async fn apply(&mut self, options: &SessionOptions) -> Result<(), PgError> {
-        let mut sql = String::new();
-        for (name, value) in &options.settings {
-            let known = |parameter: &&(String, String)| parameter.0.eq_ignore_ascii_case(name);
-            if self
-                .parameters
-                .iter()
-                .find(known)
-                .is_some_and(|(_, now)| now == value)
-            {
-                continue;
-            }
-            let (name, value) = (catalog::quoted(name), catalog::quoted(value));
-            sql.push_str(&format!(
-                "SELECT pg_catalog.set_config({name}, {value}, false);"
-            ));
-        }
-        if !sql.is_empty() {
-            let output = self.run_all(&sql).await.map_err(|ended| ended.error)?;
-            let fatal = |error: PgError| PgError::fatal(error.code(), error.message().to_owned());
-            slot::check(&output).map_err(fatal)?;
-            self.take_parameters(&output)?;
-        }
-        if !options.user.is_empty() && options.user != SUPERUSER {
-            let sql = format!(
-                "SET SESSION AUTHORIZATION {}",
-                catalog::identifier(&options.user)
-            );
-            let output = self.run_all(&sql).await.map_err(|ended| ended.error)?;
-            slot::check(&output).map_err(|error| {
-                PgError::fatal(
-                    sqlstate::INVALID_AUTHORIZATION_SPECIFICATION,
-                    error.message().to_owned(),
-                )
-            })?;
-            self.take_parameters(&output)?;
-        }
-        Ok(())
-    }
-
-    /// Keeps the parameters that the backend reported.
-    fn take_parameters(&mut self, output: &Bytes) -> Result<(), PgError> {
-        for (kind, body) in frames(output) {
-            if kind == backend::kind::PARAMETER_STATUS {
-                let (name, value) = backend::decode_parameter_status(body)?;
-                set_parameter(&mut self.parameters, name, value);
-            }
-        }
-        Ok(())
-    }
-
     /// The parameters to report to the client, by name.
     pub fn parameters(&self) -> &[(String, String)] {
         &self.parameters
     }
 
-    /// A number for `BackendKeyData`, unlikely to be another session's.
+    /// The number by which Postgres knows it, for `BackendKeyData`; unlikely to be another session's.
     pub fn process_id(&self) -> u32 {
         self.process_id
     }
@@ -253,7 +110,7 @@ impl Session {
     /// A handle that cancels this session's statement.
     pub fn canceller(&self) -> Canceller {
         Canceller {
-            interrupter: self.interrupter.clone(),
+            line: Arc::clone(&self.line),
             runs: self.runs.subscribe(),
         }
     }
@@ -282,6 +139,18 @@ impl Session {
         messages: Bytes,
         io: Option<Box<dyn ClientIo>>,
     ) -> Result<(Bytes, Option<Box<dyn ClientIo>>), SessionEnded> {
+        if self.slot.is_none()
+            && let Some(ended) = self.unusable()
+        {
+            return Err(ended);
+        }
+        match self.take_seat(false).await {
+            Ok(()) => {}
+            Err(Unseated::Busy(error) | Unseated::Broken(error)) => {
+                return Ok((self.refuse(messages, error), io));
+            }
+            Err(Unseated::Ended(error)) => return Err(self.ended(error)),
+        }
         self.rest().await;
         self.share();
         let mut ungate = None;
@@ -300,8 +169,15 @@ impl Session {
         if let Some(backend) = self.slot.as_mut().and_then(|slot| slot.backend.as_mut()) {
             backend.attach(None);
         }
+        let volume = self
+            .slot
+            .as_ref()
+            .and_then(|slot| Some(slot.backend.as_ref()?.volume()));
+        let volume = volume.or_else(|| self.database.open_volume());
+        // Others need not wait for the disk.
+        self.park();
         // Also after an error: what comes before it may reveal a commit.
-        let settled = match self.database.open_volume() {
+        let settled = match volume {
             Some(volume) => gate::settle(&volume).await,
             None => Ok(()),
         };
@@ -321,19 +197,58 @@ impl Session {
         }
     }
 
-    async fn handle(&mut self, messages: Bytes, output: &mut BytesMut) -> Result<(), SessionEnded> {
+    /// Why nothing can be asked of the session any more.
+    fn unusable(&self) -> Option<SessionEnded> {
         if self.database.is_dropped() {
-            return Err(self.ended(self.database.dropped_error()));
+            return Some(self.ended(self.database.dropped_error()));
         }
-        if self.node.is_closing() {
-            return Err(self.ended(PgError::fatal(
+        self.node.is_closing().then(|| {
+            self.ended(PgError::fatal(
                 sqlstate::ADMIN_SHUTDOWN,
                 "terminating connection due to administrator command",
-            )));
+            ))
+        })
+    }
+
+    /// Answers messages with an error of ours, as Postgres does: a query fails, and of an extended one
+    /// everything up to the next `Sync`.
+    fn refuse(&mut self, messages: Bytes, error: PgError) -> Bytes {
+        let error = as_error(error);
+        let mut output = BytesMut::new();
+        let mut rest = BytesMut::from(messages);
+        while let Ok(Some(frame)) = Frame::split(&mut rest, usize::MAX) {
+            match frame.kind() {
+                frontend::kind::SYNC => {
+                    self.skipping = false;
+                    backend::ready_for_query(&mut output, TransactionStatus::Idle);
+                }
+                frontend::kind::TERMINATE => break,
+                _ if self.skipping => {}
+                frontend::kind::QUERY | frontend::kind::FUNCTION_CALL => {
+                    error.encode(&mut output);
+                    backend::ready_for_query(&mut output, TransactionStatus::Idle);
+                }
+                frontend::kind::COPY_DATA
+                | frontend::kind::COPY_DONE
+                | frontend::kind::COPY_FAIL
+                | frontend::kind::FLUSH => {}
+                _ => {
+                    error.encode(&mut output);
+                    self.skipping = true;
+                }
+            }
+        }
+        output.freeze()
+    }
+
+    async fn handle(&mut self, messages: Bytes, output: &mut BytesMut) -> Result<(), SessionEnded> {
+        if let Some(ended) = self.unusable() {
+            return Err(ended);
         }
         if let Err(error) = self.mind_the_disk().await {
             return Err(self.ended(error));
         }
+        self.provide_sql(&messages, output).await?;
         let mut rest = BytesMut::from(messages);
         let mut pending = BytesMut::new();
         loop {
@@ -350,6 +265,14 @@ impl Session {
             }
             if frame.kind() == frontend::kind::TERMINATE {
                 break;
+            }
+            if !self.absent.is_empty() {
+                let wanted = self.absent.wanted(&frame);
+                if !wanted.is_empty() {
+                    self.run(&mut pending, output).await?;
+                    let is_query = frame.kind() == frontend::kind::QUERY;
+                    self.provide(wanted, is_query, output).await?;
+                }
             }
             if self.is_plain(&frame) {
                 pending.extend_from_slice(frame.bytes());
@@ -434,113 +357,6 @@ impl Session {
         Ok(())
     }
 
-    async fn run_database_statement(&mut self, found: &DatabaseStatement) -> Result<(), PgError> {
-        let name = |text: &str, code: &str| {
-            DatabaseName::parse(text).map_err(|error| PgError::error(code, error.to_string()))
-        };
-        let node = Arc::clone(&self.node);
-        match found {
-            DatabaseStatement::Create {
-                name: text,
-                template,
-                ..
-            } => {
-                let new = name(text, sqlstate::INVALID_NAME)?;
-                let source = match template.as_deref() {
-                    None | Some("template0" | "template1") => Source::Template,
-                    Some(parent) => Source::Database(name(parent, sqlstate::INVALID_CATALOG_NAME)?),
-                };
-                node.create(&new, source).await.map_err(as_error)
-            }
-            DatabaseStatement::Drop {
-                name: text,
-                if_exists,
-                force,
-            } => {
-                let old = name(text, sqlstate::INVALID_CATALOG_NAME);
-                if let Ok(old) = &old
-                    && *old == self.database.name()
-                {
-                    return Err(PgError::error(
-                        sqlstate::OBJECT_IN_USE,
-                        "cannot drop the currently open database",
-                    ));
-                }
-                let dropped = match &old {
-                    Ok(old) => node.delete(old, *force).await,
-                    Err(error) => Err(error.clone()),
-                };
-                match dropped {
-                    Err(error) if *if_exists && error.code() == sqlstate::INVALID_CATALOG_NAME => {
-                        Ok(())
-                    }
-                    result => result.map_err(as_error),
-                }
-            }
-            DatabaseStatement::Rename { from, to } => {
-                let from = name(from, sqlstate::INVALID_CATALOG_NAME)?;
-                let to = name(to, sqlstate::INVALID_NAME)?;
-                if from == self.database.name() {
-                    return Err(PgError::error(
-                        sqlstate::FEATURE_NOT_SUPPORTED,
-                        "current database cannot be renamed",
-                    ));
-                }
-                node.rename(&from, &to).await.map_err(as_error)
-            }
-        }
-    }
-
-    /// Brings `pg_database` up to date before a statement that mentions it.
-    async fn refresh_catalog(&mut self, frame: &Frame) -> Result<(), SessionEnded> {
-        let text = match frame.kind() {
-            frontend::kind::QUERY => frontend::decode_query(frame.body()).ok(),
-            frontend::kind::PARSE => frontend::Parse::decode(frame.body())
-                .ok()
-                .map(|parse| parse.sql),
-            _ => None,
-        };
-        let generation = self.node.generation();
-        let shown = self.slot.as_ref().and_then(|slot| slot.catalog_generation);
-        if shown == Some(generation)
-            || !text.is_some_and(|text| statement::mentions(text, "pg_database"))
-        {
-            return Ok(());
-        }
-        let own = self.database.id;
-        let others = self.node.directory.page(None, catalog::DATABASES_MAX + 1);
-        let others = others.map_err(|error| self.ended(error))?;
-        let others = others
-            .into_iter()
-            .filter(|(_, record)| record.id != own.get())
-            .map(|(name, record)| (record.id, name));
-        let mut sql = catalog::refresh(others);
-        if let Some((_, user)) = self
-            .parameters
-            .iter()
-            .find(|(name, _)| name == "session_authorization")
-            && !user.is_empty()
-            && user != SUPERUSER
-        {
-            // Only the superuser may write the catalog.
-            let user = catalog::identifier(user);
-            sql = format!(
-                "SET SESSION AUTHORIZATION postgres; {sql}; SET SESSION AUTHORIZATION {user}"
-            );
-        }
-        let output = self.run_all(&sql).await?;
-        match slot::check(&output) {
-            Ok(()) => {
-                if let Some(slot) = &mut self.slot {
-                    slot.catalog_generation = Some(generation);
-                }
-            }
-            // The list is then what it was; the statement itself must not suffer.
-            Err(error) => tracing::warn!(%error, "pg_database could not be refreshed"),
-        }
-        Ok(())
-    }
-
     /// Runs statements of our own: their answers.
     async fn run_all(&mut self, sql: &str) -> Result<Bytes, SessionEnded> {
         let mut messages = BytesMut::new();
@@ -571,26 +387,21 @@ impl Session {
         } else {
             input.unsplit(messages.split());
         }
+        let began = Instant::now();
         self.runs.send_modify(|run| *run += 1);
         let outcome = backend.exchange().await;
         self.runs.send_modify(|run| *run += 1);
         let answer = backend.output().split();
         let answer = self.explained(answer);
         if let Err(error) = outcome {
-            let answer = answer.freeze();
-            let fatal = slot::ended(&error, &answer);
-            let told = fatal.code() != sqlstate::CRASH_SHUTDOWN;
-            tracing::warn!(database = %self.database.name(), %error, "a backend ended");
-            if let Some(slot) = &mut self.slot {
-                slot.lose(&self.database);
-            }
-            return Err(SessionEnded {
-                output: answer,
-                error: fatal,
-                told,
-            });
+            return Err(self.backend_ended(&error, answer.freeze()));
         }
-        if let Some(status) = last_status(&answer) {
+        let status = last_status(&answer);
+        self.at_rest = status.is_some();
+        if let Some(status) = status {
+            if self.status == TransactionStatus::Idle {
+                self.transaction_since = began;
+            }
             self.status = status;
         }
         if output.is_empty() {
@@ -599,6 +410,21 @@ impl Session {
             output.extend_from_slice(&answer);
         }
         Ok(())
+    }
+
+    /// The backend has ended under the session, with this as its last word.
+    fn backend_ended(&mut self, error: &engine::BackendError, output: Bytes) -> SessionEnded {
+        let fatal = slot::ended(error, &output);
+        let told = fatal.code() != sqlstate::CRASH_SHUTDOWN;
+        tracing::warn!(database = %self.database.name(), %error, "a backend ended");
+        if let Some(slot) = &mut self.slot {
+            slot.lose(&self.database);
+        }
+        SessionEnded {
+            output,
+            error: fatal,
+            told,
+        }
     }
 
     /// An answer of the backend, with the name of the limit where one of ours has caused an error.
@@ -611,37 +437,6 @@ impl Session {
             Some(refused) => refusal::explain(&answer.freeze(), &refused),
             None => answer,
         }
-    }
-
-    /// Makes the transactions that follow read-only when the disk is all but full, and no longer when it
-    /// is not. Who says READ WRITE writes nevertheless.
-    async fn mind_the_disk(&mut self) -> Result<(), PgError> {
-        let critical = self.node.disk.room() == Room::Critical;
-        if critical == self.read_only || self.status != TransactionStatus::Idle {
-            return Ok(());
-        }
-        let Some(slot) = self.slot.as_mut() else {
-            return Ok(());
-        };
-        // A client may have chosen it for itself.
-        let chosen = "pg_catalog.current_setting('dormouse.read_only', true)";
-        let sql = match critical {
-            true => "SELECT pg_catalog.set_config('dormouse.read_only', \
-                     pg_catalog.current_setting('default_transaction_read_only'), false), \
-                     pg_catalog.set_config('default_transaction_read_only', 'on', false)"
-                .to_owned(),
-            false => format!(
-                "SELECT pg_catalog.set_config('default_transaction_read_only', {chosen}, false)"
-            ),
-        };
-        if let Err(error) = slot.run_named(&sql).await {
-            if slot.backend.is_none() {
-                slot.lose(&self.database);
-            }
-            return Err(error);
-        }
-        self.read_only = critical;
-        Ok(())
     }
 
     /// What was committed could not be made durable: nobody may see it, so the backend goes, and what
@@ -669,12 +464,57 @@ impl Session {
     /// Does what is due between two statements, once the last one's answer is with the client: a checkpoint
     /// after much WAL. It costs nothing if none is due.
     pub async fn rest(&mut self) {
-        if self.status == TransactionStatus::Idle
-            && let Some(slot) = self.slot.as_mut()
-            && let Err(error) = slot.checkpoint_if_due(&self.node, &self.database).await
-        {
+        if self.status != TransactionStatus::Idle {
+            return;
+        }
+        let mut own = self.slot.is_none().then(|| self.own_slot()).flatten();
+        let Some(slot) = self.slot.as_mut().or(own.as_mut()) else {
+            return;
+        };
+        if let Err(error) = slot.checkpoint_if_due(&self.node, &self.database).await {
             tracing::warn!(database = %self.database.name(), %error, "a backend ended");
             slot.lose(&self.database);
+        }
+        if own.take().is_some() {
+            self.database.further.freed();
+        }
+    }
+
+    /// Waits until another process has sent a signal to that of this session, which does nothing: there may be a
+    /// notification.
+    pub fn signalled(&self) -> impl Future<Output = ()> + Send + use<> {
+        let slot = self
+            .slot
+            .as_ref()
+            .filter(|_| self.status == TransactionStatus::Idle);
+        let signalled = slot.and_then(|slot| Some(slot.backend.as_ref()?.signalled()));
+        async move {
+            match signalled {
+                Some(signalled) => signalled.await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// What Postgres tells the client unasked: notifications of the channels that it listens to.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionEnded`] if the backend ended, as by `pg_terminate_backend`.
+    pub async fn take_signals(&mut self) -> Result<Bytes, SessionEnded> {
+        let Some(backend) = self.slot.as_mut().and_then(|slot| slot.backend.as_mut()) else {
+            return Ok(Bytes::new());
+        };
+        // A cancel came too late.
+        backend.clear_cancel();
+        let outcome = backend.take_signals().await;
+        let output = backend.output().split().freeze();
+        match outcome {
+            Ok(()) => {
+                self.park();
+                Ok(output)
+            }
+            Err(error) => Err(self.backend_ended(&error, output)),
         }
     }
 
@@ -693,25 +533,18 @@ impl Session {
     /// Makes room beside itself, if another session wants to come in; for between two statements.
     pub fn share(&mut self) {
         let further = &self.database.further;
-        let Some(slot) = self.slot.as_mut().filter(|slot| !slot.is_further) else {
-            return;
-        };
-        if !further.is_asked() {
-            return;
+        if let Some(slot) = self.slot.as_mut()
+            && further.is_asked()
+        {
+            further.share(slot);
         }
-        let Some(backend) = slot.backend.as_mut().filter(|backend| !backend.is_broken()) else {
-            return;
-        };
-        let shared = backend.share_memory().inspect_err(|error| {
-            tracing::warn!(database = %self.database.name(), %error, "memory is not shared");
-        });
-        further.publish(shared.ok());
     }
 
     /// Hands the WAL of commits that did not wait for it (`synchronous_commit = off`) to the disk, as a
     /// WAL writer does; for whoever finds the session silent. It costs microseconds if there is none.
     pub async fn flush_wal(&mut self) {
-        let Some(slot) = self.slot.as_mut() else {
+        let mut own = self.slot.is_none().then(|| self.own_slot()).flatten();
+        let Some(slot) = self.slot.as_mut().or(own.as_mut()) else {
             return;
         };
         let Some(backend) = slot.backend.as_mut() else {
@@ -726,55 +559,21 @@ impl Session {
             }
         }
     }
-
-    /// Ends the session: rolls back, takes its traces off the backend, and lets the next one in.
-    pub async fn close(mut self) {
-        if let Some(slot) = self.slot.take() {
-            let (node, database) = (Arc::clone(&self.node), Arc::clone(&self.database));
-            leave(slot, node, database, self.present).await;
-        }
-    }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        let Some(mut slot) = self.slot.take() else {
-            return;
-        };
-        let (node, database) = (Arc::clone(&self.node), Arc::clone(&self.database));
-        match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn(leave(slot, node, database, self.present))),
+        let runtime = tokio::runtime::Handle::try_current();
+        if runtime.is_err()
+            && let Some(slot) = self.slot.as_mut()
+        {
             // Nothing can run the backend any more.
-            Err(_) => slot.lose(&database),
+            slot.lose(&self.database);
+        }
+        if let (Some(leaving), Ok(runtime)) = (self.leaving(), runtime) {
+            drop(runtime.spawn(leaving));
         }
     }
-}
-
-async fn leave(
-    mut slot: OwnedMutexGuard<Slot>,
-    node: Arc<Node>,
-    database: Arc<Database>,
-    present: u64,
-) {
-    if database.is_dropped() {
-        slot.lose(&database);
-    } else {
-        slot.reset(&database).await;
-        if let Err(error) = slot.checkpoint_if_due(&node, &database).await {
-            tracing::warn!(database = %database.name(), %error, "a backend ended");
-            slot.lose(&database);
-        }
-        if database.volume_is_broken() {
-            slot.lose(&database);
-            abandon_volume(&database).await;
-        }
-    }
-    let mut sessions = database.sessions.lock();
-    sessions.retain(|session| session.id != present);
-    drop(sessions);
-    drop(slot);
-    database.further.freed();
-    node.admission.left();
 }
 
 /// Lets go of a volume that can flush no more, once nobody writes in it; the next use opens its last durable

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use bytes::BytesMut;
-use engine::{Backend, BackendError};
+use engine::{Backend, BackendError, SessionIdentity, SessionState};
 use wire::pg::backend::DataRow;
 use wire::pg::frontend::{Bind, Execute, Parse};
 use wire::pg::{Target, backend, frames, frontend};
@@ -12,6 +12,9 @@ use wire::{PgError, Severity, sqlstate};
 use crate::admission::Place;
 use crate::database::Database;
 use crate::info::State;
+use crate::prepared;
+use crate::seat::Occupant;
+use crate::template::SUPERUSER;
 use crate::upkeep::Upkeep;
 use crate::wake::Resumed;
 
@@ -39,6 +42,14 @@ pub(crate) struct Slot {
     pub(crate) settings_hash: u64,
     /// What was done to keep the database in order, and when.
     pub(crate) upkeep: Upkeep,
+    /// The session that the process is one of.
+    pub(crate) occupant: Occupant,
+    /// A session has left something in the process.
+    pub(crate) is_used: bool,
+    /// When a session last let go of it.
+    pub(crate) used_at: Option<Instant>,
+    /// The number of the process while it is nobody's.
+    own_process_id: Option<u32>,
 }
 
 impl Slot {
@@ -53,6 +64,9 @@ impl Slot {
     /// Forgets the backend without a word to it: as after a crash.
     pub(crate) fn lose(&mut self, database: &Database) {
         self.backend = None;
+        self.occupant = Occupant::default();
+        self.is_used = false;
+        self.own_process_id = None;
         if self.is_further {
             return;
         }
@@ -84,6 +98,101 @@ impl Slot {
             Ok(bytes) => tracing::debug!(bytes, "a quiet backend gave memory back"),
             Err(error) => tracing::warn!(%error, "a quiet backend keeps its memory"),
         }
+    }
+
+    /// Makes the process nobody's: what its session has there goes with the session.
+    ///
+    /// # Errors
+    /// If the backend ended; the session that had it is lost then.
+    pub(crate) async fn vacate(&mut self) -> Result<(), PgError> {
+        let Some(backend) = self.backend.as_mut().filter(|_| self.is_used) else {
+            return Ok(());
+        };
+        // If this comes to no end, the session that is on its way is lost, rather than another than it was.
+        let mut occupant = std::mem::take(&mut self.occupant);
+        let state = backend.session_state();
+        if !state.statements.is_empty() {
+            let mut messages = BytesMut::new();
+            prepared::close(&mut messages, &state.statements)?;
+            self.ask(&messages).await?;
+        }
+        let own = *self.own_process_id.get_or_insert(engine::FIRST_PROCESS_ID);
+        let backend = self.backend.as_mut().ok_or_else(no_backend)?;
+        let cleared = match backend.clear_session().await {
+            Ok(()) => backend.set_process_id(own).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = cleared {
+            self.backend = None;
+            return Err(start_error(&error));
+        }
+        occupant.leave(state);
+        self.is_used = false;
+        Ok(())
+    }
+
+    /// Makes the process nobody's and gives it the superuser's rights: for work of ours.
+    ///
+    /// # Errors
+    /// If the backend ended; it is given up then.
+    pub(crate) async fn be_ours(&mut self, database: &Database) -> Result<(), PgError> {
+        let ours = self.try_be_ours().await;
+        if ours.is_err() {
+            self.lose(database);
+        }
+        ours
+    }
+
+    async fn try_be_ours(&mut self) -> Result<(), PgError> {
+        self.vacate().await?;
+        let Some(backend) = self.backend.as_mut() else {
+            return Ok(());
+        };
+        let identity = SessionIdentity {
+            user: SUPERUSER.to_owned(),
+            defaults: Vec::new(),
+        };
+        let began = backend
+            .begin_session(&identity, &SessionState::default())
+            .await;
+        match began {
+            Ok(None) => Ok(()),
+            Ok(Some(refused)) => Err(PgError::error(
+                sqlstate::INTERNAL_ERROR,
+                format!("the superuser is refused: {refused:?}"),
+            )),
+            Err(error) => Err(start_error(&error)),
+        }
+    }
+
+    /// A process that was made beside others.
+    pub(crate) fn begin_further(&mut self, backend: Backend) {
+        self.own_process_id = Some(backend.process_id());
+        self.backend = Some(backend);
+    }
+
+    /// Whether nobody has set anything for a role or a database: its catalog is as the template's, empty.
+    pub(crate) fn is_without_role_settings(&self) -> bool {
+        let Some(backend) = &self.backend else {
+            return true;
+        };
+        let volume = backend.volume();
+        let found = volume.resolve(ROLE_SETTINGS);
+        found.is_ok_and(|ino| volume.node(ino).is_ok_and(|node| node.len == 0))
+    }
+
+    /// The rows of one statement of our own, with the superuser's rights.
+    pub(crate) async fn rows_as_superuser(
+        &mut self,
+        sql: &str,
+    ) -> Result<Vec<Vec<Option<String>>>, PgError> {
+        let failed = |error| start_error(&error);
+        let backend = self.backend.as_mut().ok_or_else(no_backend)?;
+        let user = backend.become_superuser().await.map_err(failed)?;
+        let rows = self.rows(sql).await;
+        let backend = self.backend.as_mut().ok_or_else(no_backend)?;
+        backend.set_user(user).await.map_err(failed)?;
+        rows
     }
 
     /// Runs statements of our own, and tells the first error among their answers.
@@ -140,7 +249,7 @@ impl Slot {
     }
 
     /// Gives messages of our own to the backend: its answers, if there is no error among them.
-    async fn ask(&mut self, messages: &[u8]) -> Result<BytesMut, PgError> {
+    pub(crate) async fn ask(&mut self, messages: &[u8]) -> Result<BytesMut, PgError> {
         let backend = self.backend.as_mut().ok_or_else(no_backend)?;
         backend.input().extend_from_slice(messages);
         let outcome = backend.exchange().await;
@@ -167,6 +276,7 @@ impl Slot {
         }
         backend.attach(None);
         backend.clear_cancel();
+        self.occupant.forget();
         // Ends an extended query that was left in the middle of an error.
         frontend::sync(backend.input());
         let open = match backend.exchange().await {
@@ -190,7 +300,7 @@ impl Slot {
             self.run("ROLLBACK").await?;
         }
         // The session's own timeouts are not for what comes now.
-        for statement in [UNHURRIED, RESET, RESET_USER] {
+        for statement in [UNHURRIED, RESET] {
             self.run(statement).await?;
         }
         Ok(())
@@ -226,8 +336,8 @@ pub(crate) const UNHURRIED: &str = "SET statement_timeout = 0; SET transaction_t
 pub(crate) const AS_CONFIGURED: &str = "RESET statement_timeout; RESET transaction_timeout; \
                                         RESET lock_timeout; RESET default_transaction_read_only";
 const RESET: &str = "DISCARD ALL";
-/// `DISCARD ALL` does not know the first user of a stand-alone backend.
-const RESET_USER: &str = "SET SESSION AUTHORIZATION postgres";
+/// Where `pg_db_role_setting` is, as long as nobody has rewritten it.
+const ROLE_SETTINGS: &str = "/global/2964";
 
 /// The first error in answers of the backend.
 pub(crate) fn check(output: &[u8]) -> Result<(), PgError> {

@@ -128,6 +128,7 @@ pub(crate) async fn run(
     database: &Database,
     slot: &mut Slot,
 ) -> Result<Ended, PgError> {
+    slot.be_ours(database).await?;
     let backend = slot.backend.as_ref().ok_or_else(no_backend)?;
     database.set_upkeep(Some(backend.interrupter()));
     let outcome = unhurried(node, database, slot).await;

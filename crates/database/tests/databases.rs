@@ -263,6 +263,7 @@ async fn waiting_for_a_session_has_a_limit_that_says_who_holds_it() {
     let folder = tempfile::tempdir().unwrap();
     let limits = Limits {
         session_wait_max: Duration::from_millis(50),
+        processes_max: 1,
         ..Limits::default()
     };
     let options = Options {
@@ -270,7 +271,8 @@ async fn waiting_for_a_session_has_a_limit_that_says_who_holds_it() {
         ..Options::new(folder.path(), cache())
     };
     let databases = Databases::open(options).await.unwrap();
-    let _holder = session(&databases, "x").await;
+    let mut holder = session(&databases, "x").await;
+    simple(&mut holder, "BEGIN").await;
     let waiter = databases
         .session(&name("x"), SessionOptions::default())
         .await;

@@ -30,9 +30,10 @@ async fn open(folder: &Path, limits: Limits) -> Databases {
     Databases::open(options).await.unwrap()
 }
 
+/// Limits by which a database sleeps soon, but not between two statements of one test.
 fn drowsy() -> Limits {
     Limits {
-        idle: Duration::ZERO,
+        idle: Duration::from_millis(300),
         ..Limits::default()
     }
 }
@@ -138,7 +139,12 @@ async fn a_database_wakes_from_its_image() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_good_image_it_boots() {
     let folder = tempfile::tempdir().unwrap();
-    let databases = open(folder.path(), drowsy()).await;
+    // Not between two statements.
+    let limits = Limits {
+        idle: Duration::from_millis(300),
+        ..Limits::default()
+    };
+    let databases = open(folder.path(), limits).await;
     let fill = ["CREATE TABLE t (n int)", "INSERT INTO t VALUES (7)"];
     run(&databases, "a", &fill).await;
     let flip = |path: &PathBuf| {
@@ -336,7 +342,9 @@ async fn without_room_the_error_names_the_limit() {
         ..Limits::default()
     };
     let databases = open(folder.path(), limits).await;
-    let first = session(&databases, "a").await;
+    let mut first = session(&databases, "a").await;
+    // One that only is there would let its database sleep.
+    first.query("BEGIN", &[]).await.unwrap();
     let error = refused(&databases, "b").await;
     assert_eq!(error.code(), "53300");
     assert!(error.message().contains("databases.awake_max = 1"));

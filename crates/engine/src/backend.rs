@@ -2,11 +2,15 @@
 
 mod fork;
 mod join;
+mod session;
 mod trim;
 mod user;
 mod wal;
 
 pub use join::SharedMemory;
+pub use session::{
+    Bond, IdleLimits, PreparedStatement, Sequences, SessionIdentity, SessionRefused, SessionState,
+};
 pub use user::User;
 
 use std::collections::HashMap;
@@ -32,6 +36,7 @@ use crate::image::Image;
 use crate::memory::MemoryImage;
 use crate::module::MainModule;
 use crate::pagemap::own_pages;
+use crate::processes::Process;
 use crate::rewrite::START;
 use crate::state::HostState;
 use crate::{heap, saved};
@@ -92,6 +97,7 @@ pub struct Backend {
     interrupt: Arc<Interrupt>,
     /// Set while a call is under way: a future that was dropped leaves it set.
     busy: Arc<AtomicBool>,
+    seated: session::Seated,
 }
 
 impl std::fmt::Debug for Backend {
@@ -191,6 +197,7 @@ impl Backend {
             calls,
             interrupt,
             busy: Arc::default(),
+            seated: session::Seated::default(),
         })
     }
 
@@ -378,9 +385,11 @@ impl Backend {
         self.store.data().guest().memory.data_size(&self.store)
     }
 
-    /// Whether a call was dropped before it ended. Such a backend must be dropped too.
+    /// Whether a call was dropped before it ended, or another process of the database has crashed. Such a
+    /// backend must be dropped too.
     pub fn is_broken(&self) -> bool {
-        self.busy.load(Ordering::Acquire)
+        let process = self.store.data().process.as_ref();
+        self.busy.load(Ordering::Acquire) || process.is_some_and(Process::is_crashed)
     }
 
     /// The volume that this backend runs on.
@@ -431,10 +440,22 @@ impl Backend {
     pub async fn exchange(&mut self) -> Result<(), BackendError> {
         let guard = self.begin().await?;
         while self.has_input().await? {
-            self.step().await?;
+            if let Err(error) = self.step().await {
+                self.has_ended(&error);
+                return Err(error);
+            }
         }
         self.end(guard);
         Ok(())
+    }
+
+    /// Postgres may have ended this process in good order, after a FATAL error.
+    fn has_ended(&mut self, error: &BackendError) {
+        if matches!(error, BackendError::Exited(_))
+            && let Some(process) = &mut self.store.data_mut().process
+        {
+            process.exited();
+        }
     }
 
     async fn has_input(&mut self) -> Result<bool, BackendError> {

@@ -26,7 +26,7 @@ impl DeltaWriter {
         let split = range.end.clamp(range.start, base.len().max(range.start));
         let of_base = range.start..split;
         let (words, _) = memory[of_base.clone()].as_chunks::<WORD>();
-        let (others, _) = base[of_base].as_chunks::<WORD>();
+        let (others, _) = base.get(of_base).unwrap_or_default().as_chunks::<WORD>();
         self.runs(range.start / WORD, words, |index| &others[index]);
         let (words, _) = memory[split..range.end].as_chunks::<WORD>();
         self.runs(split / WORD, words, |_| &[0; WORD]);

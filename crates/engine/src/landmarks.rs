@@ -4,6 +4,9 @@
 //! known by the text of an error that it alone reports, or by its place among the calls of another. A module
 //! in which one cannot be found is refused, so a new release is noticed when it is compiled.
 
+pub(crate) mod exit;
+pub(crate) mod sessions;
+
 use std::collections::HashMap;
 
 use wasmparser::{DataKind, Operator, Parser, Payload};
@@ -39,7 +42,7 @@ pub(crate) const RAISE: &str = "dormouse.raise";
 pub(crate) const KILL: &str = "dormouse.kill";
 
 /// `getpid()` of this build, a constant that is compared with `MyProcPid`.
-pub(crate) const GETPID: u32 = 42;
+pub const GETPID: u32 = 42;
 
 /// What was found in a main module.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -48,10 +51,19 @@ pub(crate) struct Landmarks {
     pub(crate) functions: Vec<(&'static str, u32)>,
     /// Names and addresses, or offsets.
     pub(crate) values: Vec<(&'static str, u32)>,
-    /// Constants to replace, by the index among the defined functions and among the instructions of one:
-    /// where `MyProcPid` is compared with [`GETPID`], the address of a word that always holds that. There
-    /// is more than one process here, and each is right about itself.
-    pub(crate) constants: HashMap<(u32, u32), u32>,
+    /// Instructions to replace, by the index among the defined functions and among the instructions of one:
+    /// where a process' own number is compared with [`GETPID`], a word is loaded instead that always holds
+    /// that. There is more than one process here, and each is right about itself.
+    pub(crate) replaced: HashMap<(u32, u32), Replacement>,
+}
+
+/// What stands in the place of an instruction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Replacement {
+    /// This constant.
+    Constant(u32),
+    /// Something that leaves a small number as it is.
+    Nothing,
 }
 
 /// Of the guest's C library.
@@ -76,8 +88,9 @@ enum Step {
 /// The defined functions with what tells something of each.
 struct Code {
     bodies: Vec<Vec<Step>>,
-    /// Where a variable is compared with [`GETPID`]: function, instruction, and the variable's address.
-    compared: Vec<(u32, u32, u32)>,
+    /// Where a variable, or a word of what it points to, is compared with [`GETPID`]: function, instruction, the
+    /// variable's address, and whether it is a pointer.
+    compared: Vec<(u32, u32, u32, bool)>,
     imported: u32,
     /// Address and bytes of each data segment.
     data: Vec<(u32, Vec<u8>)>,
@@ -132,25 +145,18 @@ impl Code {
                 }
                 Payload::CodeSectionEntry(body) => {
                     let mut steps = Vec::new();
-                    let mut before = [None, None];
+                    let mut before = [None, None, None];
                     for (at, operator) in (0u32..).zip(body.get_operators_reader()?) {
                         let operator = operator?;
-                        if let (
-                            [
-                                Some(Operator::I32Const { value }),
-                                Some(Operator::I32Load { memarg }),
-                            ],
-                            Operator::I32Const {
-                                value: compared_with,
-                            },
-                        ) = (&before, &operator)
-                            && memarg.offset == 0
-                            && *compared_with as u32 == GETPID
+                        if matches!(operator, Operator::I32Const { value } if value as u32 == GETPID)
+                            && let Some((back, variable, is_pointer)) = compared(&before)
                         {
                             let function = code.bodies.len() as u32;
-                            code.compared.push((function, at - 2, *value as u32));
+                            let found = (function, at - back, variable, is_pointer);
+                            code.compared.push(found);
                         }
-                        before = [before[1].take(), Some(operator.clone())];
+                        let [_, second, third] = before;
+                        before = [second, third, Some(operator.clone())];
                         steps.extend(match operator {
                             Operator::I32Const { value } => Some(Step::Constant(value as u32)),
                             Operator::I32Load { memarg } => Some(Step::Load {
@@ -179,8 +185,8 @@ impl Code {
         Ok(code)
     }
 
-    /// See [`Landmarks::constants`].
-    fn own_ids(&self) -> Result<HashMap<(u32, u32), u32>, RewriteError> {
+    /// See [`Landmarks::replaced`].
+    fn own_ids(&self) -> Result<HashMap<(u32, u32), Replacement>, RewriteError> {
         let word = GETPID.to_le_bytes();
         let always = self.data.iter().find_map(|(at, bytes)| {
             // What is read only comes first.
@@ -189,11 +195,18 @@ impl Code {
             Some(at + 4 * index as u32)
         });
         let always = always.ok_or_else(|| RewriteError::Shape("no word of 42".into()))?;
-        let own = self.globals.get("MyProcPid");
-        let compared = self.compared.iter().filter(|(_, _, at)| Some(at) == own);
-        Ok(compared
-            .map(|(function, at, _)| ((*function, *at), always))
-            .collect())
+        let (own, process) = (self.globals.get("MyProcPid"), self.globals.get("MyProc"));
+        let mut replaced = HashMap::new();
+        for (function, at, variable, is_pointer) in &self.compared {
+            let known = if *is_pointer { process } else { own };
+            if Some(variable) == known {
+                replaced.insert((*function, *at), Replacement::Constant(always));
+            }
+            if Some(variable) == known && *is_pointer {
+                replaced.insert((*function, at + 2), Replacement::Nothing);
+            }
+        }
+        Ok(replaced)
     }
 
     fn steps(&self, function: u32) -> &[Step] {
@@ -248,6 +261,18 @@ impl Code {
         addresses
     }
 
+    /// A word of the data; zero where no segment has one.
+    fn word(&self, at: u32) -> u32 {
+        let byte = |at: u32| {
+            let of = |(start, bytes): &(u32, Vec<u8>)| {
+                let offset = at.checked_sub(*start)?;
+                bytes.get(offset as usize).copied()
+            };
+            self.data.iter().find_map(of).unwrap_or(0)
+        };
+        u32::from_le_bytes([byte(at), byte(at + 1), byte(at + 2), byte(at + 3)])
+    }
+
     fn the_one(&self, is_it: impl Fn(&[Step]) -> bool, what: &str) -> Result<u32, RewriteError> {
         let mut found = (self.imported..)
             .zip(&self.bodies)
@@ -256,6 +281,26 @@ impl Code {
             (Some((function, _)), None) => Ok(function),
             _ => Err(RewriteError::Shape(format!("no one function: {what}"))),
         }
+    }
+}
+
+/// Of the instructions before a comparison, that which loads a variable, or what its pointer points to: how
+/// far back it begins, the variable's address, and whether that is a pointer.
+fn compared(before: &[Option<Operator<'_>>; 3]) -> Option<(u32, u32, bool)> {
+    /// Of `pid` in `PGPROC`.
+    const PID: u64 = 44;
+    match before {
+        [
+            Some(Operator::I32Const { value }),
+            Some(Operator::I32Load { memarg: pointer }),
+            Some(Operator::I32Load { memarg }),
+        ] if pointer.offset == 0 && memarg.offset == PID => Some((3, *value as u32, true)),
+        [
+            _,
+            Some(Operator::I32Const { value }),
+            Some(Operator::I32Load { memarg }),
+        ] if memarg.offset == 0 => Some((2, *value as u32, false)),
+        _ => None,
     }
 }
 
@@ -351,27 +396,32 @@ pub(crate) fn find(wasm: &[u8]) -> Result<Landmarks, RewriteError> {
     let Some([aio_backend, aio_control, aio_states, aio_bytes]) = aio else {
         return Err(RewriteError::Shape("pgaio_init_backend is another".into()));
     };
+    let mut functions = sessions::functions(&code)?;
+    functions.extend([
+        (INIT_PROCESS, init_process),
+        (PROC_ARRAY_ADD, proc_array_add),
+        (PGSTAT_BEINIT, pgstat_beinit),
+        (PGSTAT_BESTART, pgstat_bestart),
+        (SINVAL_INIT, sinval_init),
+        (PROC_SIGNAL_INIT, proc_signal_init),
+        (RAISE, raise),
+        (KILL, kill),
+    ]);
+    let mut values = sessions::values(&code, pgstat_beinit, proc_signal_init)?;
+    values.extend(exit::values(&code, init_postgres)?);
+    values.extend([
+        (SINVAL_QUEUE, queue),
+        (SINVAL_STATES, states),
+        (PROC_NUMBER, number),
+        (PGSTAT_REFERENCES, references),
+        (AIO_BACKEND, aio_backend),
+        (AIO_CONTROL, aio_control),
+        (AIO_STATES, aio_states),
+        (AIO_STATE_BYTES, aio_bytes),
+    ]);
     Ok(Landmarks {
-        functions: vec![
-            (INIT_PROCESS, init_process),
-            (PROC_ARRAY_ADD, proc_array_add),
-            (PGSTAT_BEINIT, pgstat_beinit),
-            (PGSTAT_BESTART, pgstat_bestart),
-            (SINVAL_INIT, sinval_init),
-            (PROC_SIGNAL_INIT, proc_signal_init),
-            (RAISE, raise),
-            (KILL, kill),
-        ],
-        values: vec![
-            (SINVAL_QUEUE, queue),
-            (SINVAL_STATES, states),
-            (PROC_NUMBER, number),
-            (PGSTAT_REFERENCES, references),
-            (AIO_BACKEND, aio_backend),
-            (AIO_CONTROL, aio_control),
-            (AIO_STATES, aio_states),
-            (AIO_STATE_BYTES, aio_bytes),
-        ],
-        constants: code.own_ids()?,
+        functions,
+        values,
+        replaced: code.own_ids()?,
     })
 }

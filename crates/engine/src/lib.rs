@@ -17,6 +17,7 @@ mod environment;
 mod errno;
 mod error;
 mod files;
+mod guest_hash;
 mod heap;
 mod host;
 mod host_heap;
@@ -30,9 +31,13 @@ mod pagemap;
 mod processes;
 mod rewrite;
 mod saved;
+mod settings;
 mod state;
 
-pub use backend::{Backend, BackendLimits, Interrupter, SharedMemory, User};
+pub use backend::{
+    Backend, BackendLimits, Bond, IdleLimits, Interrupter, PreparedStatement, Sequences,
+    SessionIdentity, SessionRefused, SessionState, SharedMemory, User,
+};
 pub use cache::{Progress, Silent};
 pub use engine::{Engine, EngineOptions};
 pub use environment::{Environment, SystemEnvironment};
@@ -40,4 +45,6 @@ pub use error::{BackendError, EngineError};
 pub use host::{ClientIo, ClientIoError};
 pub use host_heap::trim_host_heap;
 pub use image::Image;
+pub use landmarks::GETPID as FIRST_PROCESS_ID;
 pub use rewrite::RewriteError;
+pub use settings::SettingSource;

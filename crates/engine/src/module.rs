@@ -7,6 +7,7 @@ use wasmtime::{InstancePre, Linker, Module};
 
 use crate::error::EngineError;
 use crate::host::{Host, KnownLinks};
+use crate::landmarks::{self, sessions};
 use crate::rewrite::{CALLBACKS, Dylink, Rewritten, Segment};
 
 /// What is kept of a module beside its compiled code.
@@ -60,6 +61,25 @@ pub(crate) struct Addresses {
     pub(crate) wal_segment_size: u32,
     pub(crate) interrupt_holdoff_count: u32,
     pub(crate) critical_section_count: u32,
+    /// Hold the addresses of what this process has in shared memory, and its numbers.
+    pub(crate) my_proc: u32,
+    pub(crate) my_status: u32,
+    pub(crate) my_signal_slot: u32,
+    pub(crate) my_process_id: u32,
+    pub(crate) my_process_number: u32,
+    pub(crate) local_latch: u32,
+    /// Holds the address of the queue of invalidations; and the offset in that of its readers' states.
+    pub(crate) invalidations: (u32, u32),
+    /// What a session has in its process; see [`landmarks::sessions`](crate::landmarks::sessions).
+    pub(crate) settings: u32,
+    pub(crate) statements: u32,
+    pub(crate) unnamed_statement: u32,
+    pub(crate) sequences: u32,
+    pub(crate) last_sequence: u32,
+    pub(crate) portals: u32,
+    pub(crate) channels: u32,
+    /// In the order of [`landmarks::sessions::TIMEOUTS`].
+    pub(crate) timeouts: [u32; 3],
 }
 
 impl MainModule {
@@ -78,6 +98,24 @@ impl MainModule {
             wal_segment_size: address("wal_segment_size"),
             interrupt_holdoff_count: address("InterruptHoldoffCount"),
             critical_section_count: address("CritSectionCount"),
+            my_proc: address("MyProc"),
+            my_status: address(sessions::STATUS),
+            my_signal_slot: address(sessions::SIGNAL_SLOT),
+            my_process_id: address("MyProcPid"),
+            local_latch: address(sessions::LOCAL_LATCH),
+            my_process_number: address(landmarks::PROC_NUMBER),
+            invalidations: (
+                address(landmarks::SINVAL_QUEUE),
+                address(landmarks::SINVAL_STATES),
+            ),
+            settings: address(sessions::SETTINGS),
+            statements: address(sessions::STATEMENTS),
+            unnamed_statement: address(sessions::UNNAMED),
+            sequences: address(sessions::SEQUENCES),
+            last_sequence: address(sessions::LAST_SEQUENCE),
+            portals: address(sessions::PORTALS),
+            channels: address(sessions::CHANNELS),
+            timeouts: sessions::TIMEOUTS.map(|(symbol, _)| address(symbol)),
         };
         let pre = linker.instantiate_pre(module).map_err(EngineError::Wasm)?;
         Ok(Self {

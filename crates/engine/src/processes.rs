@@ -86,6 +86,8 @@ pub(crate) struct Process {
     given: u64,
     /// A call of its guest is under way, with the turn or waiting.
     pub(crate) in_call: bool,
+    /// It came to others, and can go without them.
+    joined: bool,
 }
 
 /// Another process crashed while it had the turn.
@@ -102,11 +104,41 @@ impl Process {
             turn: None,
             given: 0,
             in_call: false,
+            joined: false,
         }
+    }
+
+    /// One that comes to those who are there.
+    pub(crate) fn joining(of: &Arc<Processes>, interrupt: &Arc<Interrupt>) -> Self {
+        let mut own = Self::new(of, interrupt);
+        own.joined = true;
+        own
+    }
+
+    /// Postgres has ended it in good order: the others go on without it, if it came to them.
+    pub(crate) fn exited(&mut self) {
+        if self.joined {
+            self.in_call = false;
+            self.give_turn();
+        }
+    }
+
+    /// Whether no process gets a turn any more.
+    pub(crate) fn is_crashed(&self) -> bool {
+        self.of.crashed.load(Ordering::Acquire)
     }
 
     pub(crate) fn id(&self) -> u32 {
         self.id
+    }
+
+    /// Gives it another number.
+    pub(crate) fn rename(&mut self, id: u32) {
+        let mut interrupts = self.of.interrupts.lock();
+        if let Some(interrupt) = interrupts.remove(&self.id) {
+            interrupts.insert(id, interrupt);
+        }
+        self.id = id;
     }
 
     /// Waits for the turn; `now` is when it begins, asked for once it is there.

@@ -34,7 +34,7 @@ use wasm_encoder::{
 };
 use wasmparser::{DataKind, Dylink0Subsection, ExternalKind, Operator, Parser, Payload, TypeRef};
 
-use crate::landmarks::{self, KILL, Landmarks, RAISE};
+use crate::landmarks::{self, KILL, Landmarks, RAISE, Replacement};
 
 /// Export name of the tag that carries a longjmp, shared by a main module and its libraries.
 pub(crate) const LONGJMP_TAG: &str = "dormouse.longjmp";
@@ -851,10 +851,13 @@ impl Reencode for Plan {
         reader: &mut wasmparser::OperatorsReader<'a>,
     ) -> Result<wasm_encoder::Instruction<'a>, reencode::Error> {
         let instruction = reencode::utils::parse_instruction(self, reader)?;
-        let replaced = self.survey.landmarks.constants.get(&self.at);
+        let replaced = self.survey.landmarks.replaced.get(&self.at);
         self.at.1 += 1;
         Ok(match replaced {
-            Some(value) => wasm_encoder::Instruction::I32Const(*value as i32),
+            Some(Replacement::Constant(value)) => {
+                wasm_encoder::Instruction::I32Const(*value as i32)
+            }
+            Some(Replacement::Nothing) => wasm_encoder::Instruction::I32Extend8S,
             None => instruction,
         })
     }

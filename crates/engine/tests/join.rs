@@ -241,3 +241,66 @@ async fn who_leaves_in_the_middle_takes_the_others_with_it() {
     let error = a.exchange().await.unwrap_err();
     assert!(error.to_string().contains("another process"), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_terminated_leaves_the_others() {
+    let ground = ground().await;
+    let (mut a, mut b) = two(ground).await;
+    run(
+        &mut b,
+        "BEGIN; UPDATE t SET n = 7; SELECT pg_advisory_lock(1)",
+    )
+    .await;
+    let id = value(&mut b, "SELECT pg_backend_pid()").await;
+    run(&mut a, &format!("SELECT pg_terminate_backend({id})")).await;
+    assert!(b.is_signalled());
+    let ended = b.take_signals().await.unwrap_err();
+    assert!(
+        matches!(ended, dormouse_engine::BackendError::Exited(1)),
+        "{ended}"
+    );
+    drop(b);
+    run(&mut a, "UPDATE t SET n = n + 1; SELECT pg_advisory_lock(1)").await;
+    assert_eq!(value(&mut a, "SELECT sum(n) FROM t").await, "2");
+    let sql = "SELECT count(*) FROM pg_stat_activity";
+    assert_eq!(value(&mut a, sql).await, "1");
+    run(&mut a, "CHECKPOINT").await;
+    a.shut_down().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_removes_rows_that_another_process_still_sees() {
+    let ground = ground().await;
+    let (mut a, mut b) = two(ground).await;
+    run(&mut b, "BEGIN ISOLATION LEVEL REPEATABLE READ").await;
+    let seen = "SELECT count(*) || ' ' || sum(n) FROM t";
+    assert_eq!(value(&mut b, seen).await, "2 0");
+    run(&mut a, "DELETE FROM t WHERE id = 1").await;
+    run(&mut a, "UPDATE t SET n = 1").await;
+    run(&mut a, "VACUUM t").await;
+    assert_eq!(value(&mut b, seen).await, "2 0");
+    run(&mut b, "COMMIT").await;
+    assert_eq!(value(&mut b, seen).await, "1 1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_another_process_uses_is_not_taken_away() {
+    let ground = ground().await;
+    let (mut a, mut b) = two(ground).await;
+    // Locks this weak are kept where each process keeps its own.
+    for weak in ["SELECT FROM t", "INSERT INTO t VALUES (3)"] {
+        for first_uses in [true, false] {
+            let (user, other) = if first_uses {
+                (&mut a, &mut b)
+            } else {
+                (&mut b, &mut a)
+            };
+            run(user, &format!("BEGIN; {weak}")).await;
+            let sql = "BEGIN; LOCK TABLE t IN ACCESS EXCLUSIVE MODE NOWAIT";
+            let error = query(other, sql).await.unwrap_err();
+            assert!(error.contains("could not obtain lock"), "{error}");
+            run(other, "ROLLBACK").await;
+            run(user, "ROLLBACK").await;
+        }
+    }
+}

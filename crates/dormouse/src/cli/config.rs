@@ -120,6 +120,7 @@ struct MaintenanceSection {
 #[serde(deny_unknown_fields)]
 struct SessionsSection {
     wait_ms_max: u64,
+    idle_holder_ms_max: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -211,6 +212,7 @@ impl Default for Config {
             },
             sessions: SessionsSection {
                 wait_ms_max: ms(limits.session_wait_max),
+                idle_holder_ms_max: ms(limits.idle_holder),
             },
             durability: DurabilitySection {
                 level: Durability::default(),
@@ -267,6 +269,7 @@ impl Config {
                 backend_memory_bytes_max: self.backend.memory_bytes_max,
                 volume_bytes_max: self.volume.bytes_max,
                 session_wait_max: Duration::from_millis(self.sessions.wait_ms_max),
+                idle_holder: Duration::from_millis(self.sessions.idle_holder_ms_max),
                 flush_interval: Duration::from_millis(self.durability.flush_interval_ms),
                 flush_entries_max: self.durability.flush_entries_max,
                 dirty_bytes_max: self.volume.dirty_bytes_max,

@@ -25,7 +25,7 @@ enum Kind {
 }
 
 /// In the order of the file.
-const SETTINGS: [Setting; 38] = [
+const SETTINGS: [Setting; 39] = [
     Setting::text(
         "data",
         "DORMOUSE_DATA",
@@ -158,8 +158,14 @@ const SETTINGS: [Setting; 38] = [
     ),
     Setting::number(
         "sessions.wait_ms_max",
-        "How long a session waits for a database that another one uses. Past it it fails with\n\
-         53300.",
+        "How long a statement waits while other sessions have all processes of its database. Past it\n\
+         it fails with 53300.",
+    ),
+    Setting::number(
+        "sessions.idle_holder_ms_max",
+        "How long an idle session may keep a process of its database (in a transaction, or by\n\
+         temporary tables, session locks, LISTEN, cursors WITH HOLD) while others wait. Past it it\n\
+         ends with 25P03.",
     ),
     Setting::number(
         "backend.memory_bytes_max",

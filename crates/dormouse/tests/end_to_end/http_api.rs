@@ -169,7 +169,8 @@ fn a_database_that_is_in_use_lets_the_next_request_wait_its_turn() {
         ("DORMOUSE_SESSIONS__WAIT_MS_MAX", "200"),
         ("DORMOUSE_DATABASES__PROCESSES_MAX", "1"),
     ]);
-    let client = server.connect("taken");
+    let mut client = server.connect("taken");
+    client.query("begin").unwrap();
     let response = server.http().query("taken", "select 1");
     assert_eq!(response.error(503).0, "53300");
     drop(client);

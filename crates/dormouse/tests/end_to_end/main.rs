@@ -14,4 +14,5 @@ mod pg_restore;
 mod pgbench;
 mod pgwire;
 mod psql;
+mod reach;
 mod shutdown;

@@ -344,7 +344,8 @@ fn who_waits_too_long_for_a_database_is_told_who_has_it() {
     ]);
     let mut wish = startup("taken");
     wish.settings = vec![("application_name".to_owned(), "holder".to_owned())];
-    let holder = Pg::connect(server.pg, &wish).unwrap();
+    let mut holder = Pg::connect(server.pg, &wish).unwrap();
+    holder.query("begin").unwrap();
     let error = server.refused("taken");
     assert_eq!((error.code(), error.severity()), ("53300", Severity::Fatal));
     let mut text = error.to_string();

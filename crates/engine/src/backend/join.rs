@@ -6,12 +6,13 @@ use std::sync::Arc;
 use volume::Volume;
 use wasmtime::{TypedFunc, WasmParams};
 
+use super::session::LATCH_OWNER;
 use super::{Backend, BackendLimits, ended, enter};
 use crate::engine::EngineInner;
 use crate::error::BackendError;
 use crate::host::{read_u32, slice_mut, write_u32};
 use crate::image::Image;
-use crate::landmarks;
+use crate::landmarks::{self, exit};
 use crate::memory::SharedPages;
 use crate::processes::{Process, Processes};
 
@@ -27,8 +28,9 @@ const PGC_SIGHUP: i32 = 2;
 /// Place of `xactCompletionCount`, of 64 bits, in `TransamVariablesData`.
 const ENDED_TRANSACTIONS: u32 = 56;
 
-/// Place of `databaseId` in a `PGPROC`; `roleId` follows.
-const DATABASE_OF_PROCESS: u32 = 60;
+/// Places in `PGPROC`, of which each process has one in shared memory.
+const PROC_PID: u32 = 44;
+const PROC_DATABASE: u32 = 60;
 
 /// Variables that tell where Postgres has put what in its shared memory, and how large it has made it.
 const LAYOUT: [&str; 6] = [
@@ -110,9 +112,16 @@ impl Backend {
         let layout = self
             .layout()
             .ok_or_else(|| BackendError::Start("no shared memory".to_owned()))?;
-        let variables = self.store.data().module.addresses.transaction_variables;
-        let memory = self.store.data().guest().memory;
+        let host = self.store.data();
+        let variables = host.module.addresses.transaction_variables;
+        let symbols = &host.module.description.symbols;
+        let own = ["MyProc", "MyDatabaseId"].map(|name| symbols.get(name).copied().unwrap_or(0));
+        let memory = host.guest().memory;
         let memory = memory.data_mut(&mut self.store);
+        let [process, database] = own.map(|at| read_u32(memory, at));
+        if database == 0 || read_u32(memory, process + PROC_DATABASE) != database {
+            return Err(BackendError::Start("its database in PGPROC".to_owned()));
+        }
         let pages = SharedPages::of(memory, layout.ranges.clone());
         let pages = pages.map_err(|error| BackendError::Start(error.to_string()))?;
         // Processes that join know snapshots of the image's time, and would take them for those of a booted
@@ -120,7 +129,8 @@ impl Backend {
         let count = read_u32(memory, variables) + ENDED_TRANSACTIONS + 4;
         write_u32(memory, count, read_u32(memory, count) + 1);
         let processes = Arc::new(Processes::new(pages));
-        let process = Process::new(&processes, &self.interrupt);
+        let mut process = Process::new(&processes, &self.interrupt);
+        process.rename(self.process_id());
         self.store.data_mut().process = Some(process);
         Ok(SharedMemory { processes, layout })
     }
@@ -140,7 +150,7 @@ impl Backend {
                 "its shared memory is not laid out as the template's".to_owned(),
             ));
         }
-        let process = Process::new(&shared.processes, &backend.interrupt);
+        let process = Process::joining(&shared.processes, &backend.interrupt);
         backend.store.data_mut().process = Some(process);
         let guard = backend.begin().await?;
         let memory = backend.store.data().guest().memory;
@@ -164,27 +174,27 @@ impl Backend {
         let my_proc = symbol("MyProc")?;
         let memory = self.store.data().guest().memory;
         let bytes = memory.data_mut(&mut self.store);
-        // The first process': at the same place as the template's.
-        let first = read_u32(bytes, my_proc);
         write_u32(bytes, my_proc, 0);
         // What it knows of shared statistics is where they were in the image's time. Nothing of it is pending:
         // who takes an image has seen to that.
         write_u32(bytes, symbol(landmarks::PGSTAT_REFERENCES)?, 0);
         write_u32(bytes, symbol("MyProcPid")?, process_id);
+        let local_latch = symbol(landmarks::sessions::LOCAL_LATCH)?;
+        write_u32(bytes, local_latch + LATCH_OWNER, process_id);
+        self.be_one_of_many()?;
         self.call(landmarks::INIT_PROCESS, ()).await?;
-        let bytes = memory.data_mut(&mut self.store);
-        let process = read_u32(bytes, my_proc);
-        // Who looks for the oldest snapshot, or for locks taken on the fast path, passes over processes of other
-        // databases.
-        let database = read_u32(bytes, symbol("MyDatabaseId")?);
-        if read_u32(bytes, first + DATABASE_OF_PROCESS) != database {
-            return Err(BackendError::Start("its database".to_owned()));
-        }
-        for place in [DATABASE_OF_PROCESS, DATABASE_OF_PROCESS + 4] {
-            let value = read_u32(bytes, first + place);
-            write_u32(bytes, process + place, value);
-        }
+        let process = read_u32(memory.data(&self.store), my_proc);
         self.call(landmarks::PROC_ARRAY_ADD, process).await?;
+        let remove = symbol(exit::REMOVE_PROC)?;
+        self.call("on_shmem_exit", (remove, 0u32)).await?;
+        // Others look only at processes of their own database when they ask whose snapshot still needs a
+        // row, and whose weak lock is in the way of a strong one.
+        let bytes = memory.data_mut(&mut self.store);
+        if read_u32(bytes, process + PROC_PID) != process_id {
+            return Err(BackendError::Start("its place in PGPROC".to_owned()));
+        }
+        let database = read_u32(bytes, symbol("MyDatabaseId")?);
+        write_u32(bytes, process + PROC_DATABASE, database);
         self.call(landmarks::PGSTAT_BEINIT, ()).await?;
         self.call(landmarks::PGSTAT_BESTART, ()).await?;
         self.call(landmarks::SINVAL_INIT, 0).await?;
@@ -210,6 +220,43 @@ impl Backend {
         }
         // The image has the template's settings, not those of ALTER SYSTEM.
         self.call("ProcessConfigFile", PGC_SIGHUP).await
+    }
+
+    /// When it ends, it is to take itself out of the shared memory, but not to shut the server down, which
+    /// was to be the image's end.
+    fn be_one_of_many(&mut self) -> Result<(), BackendError> {
+        let module = Arc::clone(&self.store.data().module);
+        let symbol = |name: &str| {
+            let address = module.description.symbols.get(name).copied();
+            address.ok_or_else(|| BackendError::Start(format!("no {name}")))
+        };
+        let memory = self.store.data().guest().memory;
+        let bytes = memory.data_mut(&mut self.store);
+        // What it has of its own there it enters itself, when it begins.
+        for index in [exit::AT_EXIT, exit::AT_SHARED_EXIT] {
+            write_u32(bytes, symbol(index)?, 0);
+        }
+        let (index, list) = (
+            symbol(exit::BEFORE_SHARED_EXIT)?,
+            symbol(exit::BEFORE_SHARED_EXIT_LIST)?,
+        );
+        let of_the_server = exit::SERVER_SHUTDOWN.map(symbol);
+        let [statistics, log] = of_the_server;
+        let of_the_server = [statistics?, log?];
+        let mut kept = 0;
+        for entry in 0..read_u32(bytes, index) {
+            let (function, argument) = (
+                read_u32(bytes, list + 8 * entry),
+                read_u32(bytes, list + 8 * entry + 4),
+            );
+            if !of_the_server.contains(&function) {
+                write_u32(bytes, list + 8 * kept, function);
+                write_u32(bytes, list + 8 * kept + 4, argument);
+                kept += 1;
+            }
+        }
+        write_u32(bytes, index, kept);
+        Ok(())
     }
 
     async fn call<P: WasmParams + Sync>(

@@ -198,6 +198,12 @@ impl Served<'_> {
                     biased;
                     () = self.socket.reader.read() => {}
                     () = self.session.share_wanted() => self.session.share(),
+                    () = self.session.signalled() => {
+                        let told = self.session.take_signals().await;
+                        let told = or_ended(self.socket, told).await?;
+                        self.socket.write(&told).await?;
+                    }
+                    error = self.session.idle_too_long() => return Err(Ended::ByError(error)),
                     () = &mut draining => return Err(Ended::ByError(shutting_down())),
                     () = tokio::time::sleep(WAL_WRITER_DELAY), if !settled => {
                         self.session.flush_wal().await;
@@ -266,19 +272,26 @@ impl Served<'_> {
         };
         match done {
             Ok(_) if gone => Err(Ended::Gone),
-            Ok(answer) => Ok(answer),
-            Err(SessionEnded {
-                output,
-                error,
-                told,
-            }) => {
-                self.socket.write(&output).await?;
-                Err(if told {
-                    Ended::ByPostgres(error)
-                } else {
-                    Ended::ByError(error)
-                })
-            }
+            done => or_ended(self.socket, done).await,
+        }
+    }
+}
+
+/// What a session gave; or its end, once the client has what it said before.
+async fn or_ended<T>(socket: &Socket, outcome: Result<T, SessionEnded>) -> Result<T, Ended> {
+    match outcome {
+        Ok(done) => Ok(done),
+        Err(SessionEnded {
+            output,
+            error,
+            told,
+        }) => {
+            socket.write(&output).await?;
+            Err(if told {
+                Ended::ByPostgres(error)
+            } else {
+                Ended::ByError(error)
+            })
         }
     }
 }

@@ -1,0 +1,235 @@
+//! Prepared statements that a session has, and its present process has not yet: they are prepared there when
+//! they are asked for.
+
+use bytes::BytesMut;
+use engine::PreparedStatement;
+use wire::PgError;
+use wire::pg::frontend::{self, Bind, Parse};
+use wire::pg::{Frame, Target, frames, statement};
+
+/// Words by which a query may mean prepared statements.
+const WORDS: [&str; 5] = [
+    "execute",
+    "prepare",
+    "deallocate",
+    "discard",
+    "pg_prepared_statements",
+];
+
+/// The statements that are not in the process.
+#[derive(Debug, Default)]
+pub(crate) struct Absent(Vec<PreparedStatement>);
+
+impl Absent {
+    pub(crate) fn add(&mut self, statements: Vec<PreparedStatement>) {
+        self.0.extend(statements);
+    }
+
+    /// All of them, when the session leaves its process again.
+    pub(crate) fn take(&mut self) -> Vec<PreparedStatement> {
+        std::mem::take(&mut self.0)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Those that must be in the process before a message is.
+    pub(crate) fn wanted(&mut self, frame: &Frame) -> Vec<PreparedStatement> {
+        if self.0.is_empty() {
+            return Vec::new();
+        }
+        let body = frame.body();
+        let name = match frame.kind() {
+            frontend::kind::QUERY => {
+                // A simple query ends the unnamed statement.
+                self.0.retain(|statement| !statement.name.is_empty());
+                return match frontend::decode_query(body) {
+                    Ok(text) => self.for_text(text),
+                    Err(_) => Vec::new(),
+                };
+            }
+            frontend::kind::PARSE => match Parse::decode(body) {
+                Ok(parse) if parse.statement.is_empty() => {
+                    self.0.retain(|statement| !statement.name.is_empty());
+                    return self.for_text(parse.sql);
+                }
+                Ok(parse) => {
+                    let mut wanted = self.for_text(parse.sql);
+                    wanted.extend(self.named(parse.statement));
+                    return wanted;
+                }
+                Err(_) => return Vec::new(),
+            },
+            frontend::kind::BIND => Bind::decode_names(body).map(|(_, name)| name).ok(),
+            frontend::kind::DESCRIBE => match frontend::decode_target(body) {
+                Ok((Target::Statement, name)) => Some(name),
+                _ => None,
+            },
+            frontend::kind::CLOSE => {
+                if let Ok((Target::Statement, name)) = frontend::decode_target(body) {
+                    self.0.retain(|statement| statement.name.as_bytes() != name);
+                }
+                None
+            }
+            _ => None,
+        };
+        match name {
+            Some(name) => self.named(name),
+            None => Vec::new(),
+        }
+    }
+
+    /// Those of `PREPARE`, if any of the messages may mean them.
+    pub(crate) fn wanted_sql(&mut self, messages: &[u8]) -> Vec<PreparedStatement> {
+        let mean = |(kind, body): (u8, &[u8])| {
+            let text = match kind {
+                frontend::kind::QUERY => frontend::decode_query(body).ok(),
+                frontend::kind::PARSE => Parse::decode(body).ok().map(|parse| parse.sql),
+                _ => None,
+            };
+            text.is_some_and(|text| WORDS.iter().any(|word| statement::mentions(text, word)))
+        };
+        let any = self.0.iter().any(|statement| statement.by_sql);
+        if !any || !frames(messages).any(mean) {
+            return Vec::new();
+        }
+        self.0
+            .extract_if(.., |statement| statement.by_sql)
+            .collect()
+    }
+
+    fn named(&mut self, name: &[u8]) -> Vec<PreparedStatement> {
+        let is_it = |statement: &PreparedStatement| statement.name.as_bytes() == name;
+        match self.0.iter().position(is_it) {
+            Some(place) => vec![self.0.swap_remove(place)],
+            None => Vec::new(),
+        }
+    }
+
+    fn for_text(&mut self, text: &[u8]) -> Vec<PreparedStatement> {
+        match WORDS.iter().any(|word| statement::mentions(text, word)) {
+            true => self.take(),
+            false => Vec::new(),
+        }
+    }
+}
+
+/// The messages that prepare a statement before a simple query, with their end, or amid an extended one,
+/// without.
+pub(crate) fn prepare(
+    messages: &mut BytesMut,
+    prepared: &PreparedStatement,
+    before_query: bool,
+) -> Result<(), PgError> {
+    if prepared.by_sql && before_query {
+        return frontend::query(messages, prepared.sql.as_bytes());
+    }
+    let parse = Parse {
+        statement: prepared.name.as_bytes(),
+        sql: prepared.sql.as_bytes(),
+        param_oids: prepared.parameter_types.clone(),
+    };
+    parse.encode(messages)?;
+    if before_query {
+        frontend::sync(messages);
+    }
+    Ok(())
+}
+
+/// The messages that close statements, with their end.
+pub(crate) fn close(
+    messages: &mut BytesMut,
+    statements: &[PreparedStatement],
+) -> Result<(), PgError> {
+    for prepared in statements {
+        frontend::close(messages, Target::Statement, prepared.name.as_bytes())?;
+    }
+    frontend::sync(messages);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn statement(name: &str) -> PreparedStatement {
+        PreparedStatement {
+            name: name.to_owned(),
+            sql: format!("SELECT '{name}'"),
+            parameter_types: Vec::new(),
+            by_sql: false,
+        }
+    }
+
+    fn absent() -> Absent {
+        Absent(["", "a", "b"].map(statement).to_vec())
+    }
+
+    fn wanted(absent: &mut Absent, write: impl FnOnce(&mut BytesMut)) -> Vec<String> {
+        let mut bytes = BytesMut::new();
+        write(&mut bytes);
+        let frame = Frame::split(&mut bytes, usize::MAX).unwrap().unwrap();
+        let mut names: Vec<_> = absent
+            .wanted(&frame)
+            .into_iter()
+            .map(|statement| statement.name)
+            .collect();
+        names.sort();
+        names
+    }
+
+    fn query(text: &str) -> impl FnOnce(&mut BytesMut) {
+        move |bytes| frontend::query(bytes, text.as_bytes()).unwrap()
+    }
+
+    fn bind(name: &'static [u8]) -> impl FnOnce(&mut BytesMut) {
+        move |bytes| {
+            let bind = Bind {
+                portal: b"",
+                statement: name,
+                params: Vec::new(),
+                result_formats: Vec::new(),
+            };
+            bind.encode(bytes).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_bind_wants_its_statement_once() {
+        let mut absent = absent();
+        assert_eq!(wanted(&mut absent, bind(b"a")), ["a"]);
+        assert!(wanted(&mut absent, bind(b"a")).is_empty());
+        assert_eq!(wanted(&mut absent, bind(b"")), [""]);
+        assert!(wanted(&mut absent, bind(b"c")).is_empty());
+    }
+
+    #[test]
+    fn a_query_ends_the_unnamed_one_and_may_mean_all_others() {
+        let mut absent = absent();
+        assert!(wanted(&mut absent, query("SELECT 1")).is_empty());
+        assert!(wanted(&mut absent, bind(b"")).is_empty());
+        assert_eq!(wanted(&mut absent, query("EXECUTE a")), ["a", "b"]);
+        assert!(absent.is_empty());
+    }
+
+    #[test]
+    fn what_is_closed_or_made_anew_is_wanted_no_more() {
+        let mut absent = absent();
+        let close = |bytes: &mut BytesMut| {
+            frontend::close(bytes, Target::Statement, b"a").unwrap();
+        };
+        assert!(wanted(&mut absent, close).is_empty());
+        assert!(wanted(&mut absent, bind(b"a")).is_empty());
+        // It must be there for Postgres to say that it is.
+        let parse = |bytes: &mut BytesMut| {
+            let parse = Parse {
+                statement: b"b",
+                sql: b"SELECT 2",
+                param_oids: Vec::new(),
+            };
+            parse.encode(bytes).unwrap();
+        };
+        assert_eq!(wanted(&mut absent, parse), ["b"]);
+    }
+}
