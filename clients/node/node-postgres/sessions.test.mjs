@@ -83,7 +83,7 @@ test('pg_cancel_backend from another session', async (t) => {
   await sleeping
 })
 
-test('notifications of one\'s own, and of others at the next message', async (t) => {
+test('notifications of one\'s own, and of others', async (t) => {
   const [a, b] = await sessions(t, 2)
   const heard = []
   a.on('notification', ({ channel, payload }) => heard.push([channel, payload]))

@@ -122,7 +122,6 @@ class Sessions(unittest.TestCase):
             a.execute("select 1")
         self.assertEqual(heard, [("nest", "ä" * 3000)])
 
-    @unittest.skip("an idle session hears of others at its next message: docs/compatibility.md")
     def test_notifications_of_others_while_idle(self):
         a, b = self.connect(), self.connect()
         a.execute("listen nest")

@@ -123,7 +123,6 @@ async fn copy() {
 }
 
 #[tokio::test]
-#[ignore = "an idle session hears of others at its next message: docs/compatibility.md"]
 async fn a_listener() {
     let pool = pool(2).await;
     let mut listener = PgListener::connect_with(&pool).await.unwrap();
