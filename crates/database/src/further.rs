@@ -117,7 +117,11 @@ impl Further {
             if let Err(error) = slot.vacate().await {
                 tracing::warn!(%error, "a session is lost");
             }
-            slot.backend = None;
+            if let Some(backend) = slot.backend.take()
+                && let Err(error) = backend.leave().await
+            {
+                tracing::warn!(%error, "a process did not end in good order");
+            }
         }
         let mut slots = self.slots.lock();
         slots.retain(|slot| slot.try_lock().map_or(true, |slot| slot.backend.is_some()));
