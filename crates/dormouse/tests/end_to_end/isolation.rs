@@ -1,6 +1,8 @@
 //! Databases from one template, and sessions of one database, are apart.
 
-use crate::harness::Server;
+use std::sync::Barrier;
+
+use crate::harness::{Pg, Server, startup};
 
 const COUNT: usize = 100;
 
@@ -62,5 +64,26 @@ fn a_table_that_another_session_reads_is_locked() {
         let error = clients[writer].query("alter table t add m int");
         assert_eq!(error.unwrap_err().code(), "55P03");
         clients[reader].query("commit").unwrap();
+    }
+}
+/// Sessions that a database is asked for at once, before it has ever been awake.
+const AT_ONCE: usize = 8;
+
+#[test]
+#[ignore = "fails: the first session is let in, and now and then the others wait until it has gone"]
+fn the_first_sessions_of_a_database_come_at_once() {
+    let server = Server::start_with(&[("DORMOUSE_SESSIONS__WAIT_MS_MAX", "5000")]);
+    for n in 0..20 {
+        let database = format!("at_once_{n}");
+        let all_are_there = Barrier::new(AT_ONCE);
+        std::thread::scope(|scope| {
+            for _ in 0..AT_ONCE {
+                scope.spawn(|| {
+                    let client = Pg::connect(server.pg, &startup(&database));
+                    all_are_there.wait();
+                    assert!(client.is_ok(), "{database}: {:?}", client.err());
+                });
+            }
+        });
     }
 }
