@@ -470,6 +470,14 @@ impl Session {
         }
     }
 
+    /// Whether [`rest`](Self::rest) has anything to do.
+    pub fn wants_rest(&self) -> bool {
+        let volume = self.database.volume_now();
+        let max = self.node.options.limits.checkpoint_wal_bytes;
+        self.status == TransactionStatus::Idle
+            && volume.is_some_and(|volume| self.database.wal_since_checkpoint(&volume) > max)
+    }
+
     /// Does what is due between two statements, once the last one's answer is with the client: a checkpoint
     /// after much WAL. It costs nothing if none is due.
     pub async fn rest(&mut self) {

@@ -120,10 +120,11 @@ impl Pgwire {
         }
         let encryption = self.encryption();
         let mut stream = Some(Stream::Plain(stream));
+        // What is over when a session begins takes no room in its connection.
+        let limit = self.options.startup_timeout;
+        let starting = Box::pin(startup::startup(&mut stream, &encryption, limit));
         let started = tokio::select! {
-            started = startup::startup(&mut stream, &encryption, self.options.startup_timeout) => {
-                started
-            }
+            started = starting => started,
             () = self.stopping.draining() => Err(shutting_down()),
         };
         let Some(mut stream) = stream else {
@@ -140,17 +141,17 @@ impl Pgwire {
                 // Who was not let in takes no session's place.
                 let asked =
                     authentication::authenticate(&self, &mut stream, peer, &startup, &mut buffer);
-                let authority = match asked.await {
+                let authority = match Box::pin(asked).await {
                     Ok(Some(authority)) => authority,
                     Ok(None) => return,
                     Err(error) => {
                         tracing::debug!(%peer, %error, "pgwire connection refused");
-                        refuse(stream, &error).await;
+                        Box::pin(refuse(stream, &error)).await;
                         return;
                     }
                 };
                 let Some(_session) = self.sessions.enter() else {
-                    refuse(stream, &self.too_many()).await;
+                    Box::pin(refuse(stream, &self.too_many())).await;
                     return;
                 };
                 let number = self.connection_number.fetch_add(1, Ordering::Relaxed);
@@ -161,14 +162,15 @@ impl Pgwire {
                     user = startup.user,
                     "pgwire connection begins"
                 );
-                let ended = connection::run(&self, stream, peer, startup, authority, buffer).await;
+                let ended = connection::run(&self, stream, peer, startup, authority, buffer);
+                let ended = Box::pin(ended).await;
                 tracing::debug!(connection = number, reason = %ended, "pgwire connection ends");
             }
             Ok(Some(startup::Started::Cancel { pid, key })) => self.cancel_keys.cancel(pid, &key),
             Ok(None) => {}
             Err(error) => {
                 tracing::debug!(%peer, %error, "pgwire connection refused");
-                refuse(stream, &error).await;
+                Box::pin(refuse(stream, &error)).await;
             }
         }
     }

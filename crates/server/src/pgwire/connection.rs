@@ -76,7 +76,7 @@ pub(super) async fn run(
         inbox,
         writer: Arc::new(write),
     };
-    let Err(ended) = socket.serve(pgwire, peer, &startup, authority).await;
+    let Err(ended) = Box::pin(socket.serve(pgwire, peer, &startup, authority)).await;
     if let Ended::ByError(error) = &ended {
         let mut out = BytesMut::new();
         fatal(error).encode(&mut out);
@@ -107,7 +107,7 @@ impl Socket {
         startup: &Startup,
         authority: Authority,
     ) -> Result<Infallible, Ended> {
-        let session = self.open(pgwire, peer, startup, authority).await?;
+        let session = Box::pin(self.open(pgwire, peer, startup, authority)).await?;
         let canceller = session.canceller();
         let mut served = Served {
             session,
@@ -115,7 +115,7 @@ impl Socket {
             socket: self,
         };
         let Err(ended) = served.greet_and_serve(pgwire, startup).await;
-        served.session.close().await;
+        Box::pin(served.session.close()).await;
         Err(ended)
     }
 
@@ -199,14 +199,16 @@ impl Served<'_> {
                     () = self.socket.reader.read() => {}
                     () = self.session.share_wanted() => self.session.share(),
                     () = self.session.signalled() => {
-                        let told = self.session.take_signals().await;
+                        let told = Box::pin(self.session.take_signals()).await;
                         let told = or_ended(self.socket, told).await?;
                         self.socket.write(&told).await?;
                     }
                     error = self.session.idle_too_long() => return Err(Ended::ByError(error)),
                     () = &mut draining => return Err(Ended::ByError(shutting_down())),
                     () = tokio::time::sleep(WAL_WRITER_DELAY), if !settled => {
-                        self.session.flush_wal().await;
+                        Box::pin(self.session.flush_wal()).await;
+                        self.socket.inbox.lock().release();
+                        client = None;
                         settled = true;
                     }
                 }
@@ -216,7 +218,9 @@ impl Served<'_> {
             let answer;
             (answer, client) = self.exchange(pgwire, batch, io).await?;
             self.socket.write(&answer).await?;
-            self.session.rest().await;
+            if self.session.wants_rest() {
+                Box::pin(self.session.rest()).await;
+            }
         }
     }
 
@@ -254,7 +258,8 @@ impl Served<'_> {
         batch: Bytes,
         io: Box<dyn ClientIo>,
     ) -> Result<(Bytes, Option<Box<dyn ClientIo>>), Ended> {
-        let mut exchange = pin!(self.session.exchange(batch, Some(io)));
+        // What is large in a connection is there only while it runs: idle ones are many.
+        let mut exchange = Box::pin(self.session.exchange(batch, Some(io)));
         let canceller = &self.canceller;
         let mut gone = false;
         // The exchange is looked at first: if it is done at once, nothing else has been touched.

@@ -109,6 +109,13 @@ impl Inbox {
         Poll::Ready(Ok(batch))
     }
 
+    /// Gives back the room that it keeps for what comes, if nothing has.
+    pub(super) fn release(&mut self) {
+        if self.buffer.is_empty() {
+            self.buffer = BytesMut::new();
+        }
+    }
+
     /// Forgets what has come, and ends the connection by this error.
     pub(super) fn close(&mut self, error: PgError) {
         self.buffer.clear();
@@ -196,6 +203,8 @@ impl Reader {
             inbox.reader = Some(context.waker().clone());
             return Poll::Pending;
         }
+        // Room is made once there is something: a connection that waits has none.
+        ready!(self.half.poll_ready(context));
         inbox.make_room();
         let read = ready!(pin!(self.half.read_buf(&mut inbox.buffer)).poll(context));
         match read {

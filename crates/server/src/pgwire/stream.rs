@@ -71,6 +71,20 @@ impl Stream {
     }
 }
 
+impl ReadHalf {
+    /// Waits until a read may have something, where that can be told.
+    pub(super) fn poll_ready(&self, context: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Plain(half) => {
+                let stream: &TcpStream = half.as_ref();
+                // An error is the read's to tell.
+                stream.poll_read_ready(context).map(drop)
+            }
+            Self::Tls(_) => Poll::Ready(()),
+        }
+    }
+}
+
 impl WriteHalf {
     /// Writes all of it.
     pub(super) async fn write(&self, mut bytes: &[u8]) -> io::Result<()> {
