@@ -51,12 +51,3 @@ pub(crate) fn refresh(others: impl Iterator<Item = (u64, DatabaseName)>) -> Stri
 fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
-
-/// A string literal of any text.
-pub(crate) fn quoted(text: &str) -> String {
-    if text.contains('\\') {
-        format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
-    } else {
-        literal(text)
-    }
-}

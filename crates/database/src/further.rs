@@ -18,8 +18,8 @@ use wire::PgError;
 
 use crate::database::Database;
 use crate::node::Node;
-use crate::seat::Seat;
-use crate::slot::{Slot, start_error};
+use crate::seat::{Occupant, Seat};
+use crate::slot::{Slot, no_backend, start_error};
 use crate::wake::aside;
 
 pub(crate) type Shelf = Arc<tokio::sync::Mutex<Slot>>;
@@ -97,7 +97,9 @@ impl Further {
 
     /// Whether no session has one of the slots.
     pub(crate) fn is_idle(&self) -> bool {
-        self.slots.lock().iter().all(|slot| slot.try_lock().is_ok())
+        let idle = self.slots.lock().iter().all(|slot| slot.try_lock().is_ok());
+        self.freed();
+        idle
     }
 
     /// Drops the processes, unless a session does something in one: whether they are gone. Sessions that are
@@ -111,6 +113,8 @@ impl Further {
             (free.collect::<Vec<_>>(), slots.len())
         };
         if guards.len() < all {
+            drop(guards);
+            self.freed();
             return false;
         }
         for mut slot in guards {
@@ -147,7 +151,15 @@ impl Further {
         if let Some(shared) = &*self.shared.lock() {
             shared.stop();
         }
-        self.slots.lock().clear();
+        let mut slots = self.slots.lock();
+        for slot in slots.iter() {
+            // A session that was in it may come back to it only much later.
+            if let Ok(mut slot) = slot.try_lock() {
+                slot.backend = None;
+                slot.occupant = Occupant::default();
+            }
+        }
+        slots.clear();
     }
 
     /// The slots beside the first.
@@ -220,16 +232,19 @@ enum Choice {
 
 /// The best of the slots that nobody has; of the first, `first` if that was got by waiting for it.
 fn choose(
+    further: &Further,
     shelves: &[Shelf],
     mut first: Option<OwnedMutexGuard<Slot>>,
     seat: &Arc<Seat>,
 ) -> Option<(Choice, Shelf, OwnedMutexGuard<Slot>)> {
     let mut best: Option<(Choice, Shelf, OwnedMutexGuard<Slot>)> = None;
+    let mut looked = 0;
     for shelf in shelves {
         let got = first.take();
         let Some(slot) = got.or_else(|| Arc::clone(shelf).try_lock_owned().ok()) else {
             continue;
         };
+        looked += 1;
         let works = slot
             .backend
             .as_ref()
@@ -248,6 +263,10 @@ fn choose(
         if best.as_ref().is_none_or(|(known, ..)| choice > *known) {
             best = Some((choice, Arc::clone(shelf), slot));
         }
+    }
+    if looked > 1 {
+        // Who looked meanwhile has found them taken.
+        further.freed();
     }
     best
 }
@@ -311,7 +330,7 @@ pub(crate) async fn take(
         changed.as_mut().enable();
         let mut shelves = vec![Arc::clone(&database.slot)];
         shelves.extend(further.shelves());
-        let found = choose(&shelves, first.take(), seat);
+        let found = choose(further, &shelves, first.take(), seat);
         let may_join =
             max > 1 && !further.refused.load(Ordering::Acquire) && !node.admission.is_over();
         let found = match found {
@@ -387,33 +406,56 @@ async fn joined(
     }
 }
 
-/// Makes a process for a slot.
+/// A slot that others are told of when it is let go, even by a task that nobody waits for any more.
+pub(crate) struct Given {
+    pub(crate) slot: Option<OwnedMutexGuard<Slot>>,
+    pub(crate) database: Arc<Database>,
+}
+
+impl Drop for Given {
+    fn drop(&mut self) {
+        if let Some(slot) = self.slot.take() {
+            drop(slot);
+            self.database.further.freed();
+        }
+    }
+}
+
+/// Makes a process for a slot. If nobody waits for it any more when it is there, it is anybody's.
 async fn join(
     node: &Arc<Node>,
     database: &Arc<Database>,
-    mut slot: OwnedMutexGuard<Slot>,
+    slot: OwnedMutexGuard<Slot>,
     shared: SharedMemory,
 ) -> Result<OwnedMutexGuard<Slot>, PgError> {
     let volume = database.volume(node)?;
     let limits = BackendLimits {
         memory_bytes_max: node.options.limits.backend_memory_bytes_max,
     };
-    let on = Arc::clone(node);
+    let mut given = Given {
+        slot: Some(slot),
+        database: Arc::clone(database),
+    };
+    let (on, memory) = (Arc::clone(node), shared.clone());
     let joining = aside(async move {
         let joined = on
             .engine
-            .join(&on.current.image, &shared, volume, limits)
+            .join(&on.current.image, &memory, volume, limits)
             .await;
-        joined.map_err(|error| start_error(&error))
+        let backend = joined.map_err(|error| start_error(&error))?;
+        if let Some(slot) = &mut given.slot {
+            slot.parameters = on.current.parameters.clone();
+            slot.begin_further(backend);
+        }
+        Ok(given)
     });
     match joining.await {
-        Ok(backend) => {
-            slot.parameters = node.current.parameters.clone();
-            slot.begin_further(backend);
-            Ok(slot)
-        }
+        Ok(mut given) => given.slot.take().ok_or_else(no_backend),
         Err(error) => {
-            database.further.refused.store(true, Ordering::Release);
+            // Memory that has gone meanwhile says nothing of what comes after it.
+            if !shared.is_stopped() {
+                database.further.refused.store(true, Ordering::Release);
+            }
             Err(error)
         }
     }

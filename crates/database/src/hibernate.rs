@@ -51,7 +51,7 @@ pub(crate) async fn hibernate(
 ) -> Result<(), PgError> {
     let started = Instant::now();
     let hibernating = Hibernating::begin(database);
-    let saved = match slot.be_ours(database).await {
+    let saved = match slot.be_new(database).await {
         Ok(()) => save(node, database, slot).await,
         Err(error) => Err(error),
     };

@@ -62,16 +62,12 @@ impl Absent {
                 Err(_) => return Vec::new(),
             },
             frontend::kind::BIND => Bind::decode_names(body).map(|(_, name)| name).ok(),
-            frontend::kind::DESCRIBE => match frontend::decode_target(body) {
+            // What is closed in a pipeline that has failed stays.
+            frontend::kind::DESCRIBE | frontend::kind::CLOSE => match frontend::decode_target(body)
+            {
                 Ok((Target::Statement, name)) => Some(name),
                 _ => None,
             },
-            frontend::kind::CLOSE => {
-                if let Ok((Target::Statement, name)) = frontend::decode_target(body) {
-                    self.0.retain(|statement| statement.name.as_bytes() != name);
-                }
-                None
-            }
             _ => None,
         };
         match name {
@@ -94,9 +90,18 @@ impl Absent {
         if !any || !frames(messages).any(mean) {
             return Vec::new();
         }
-        self.0
-            .extract_if(.., |statement| statement.by_sql)
-            .collect()
+        let texts = frames(messages).filter_map(|(kind, body)| match kind {
+            frontend::kind::QUERY => frontend::decode_query(body).ok(),
+            frontend::kind::PARSE => Parse::decode(body).ok().map(|parse| parse.sql),
+            _ => None,
+        });
+        let mut wanted = Vec::new();
+        for text in texts {
+            wanted.extend(self.for_text(text));
+        }
+        let (by_sql, others) = wanted.into_iter().partition(|found| found.by_sql);
+        self.0.extend::<Vec<_>>(others);
+        by_sql
     }
 
     fn named(&mut self, name: &[u8]) -> Vec<PreparedStatement> {
@@ -107,12 +112,39 @@ impl Absent {
         }
     }
 
+    /// Those that a text may mean: all, if it asks what there is, or else those whose names stand in it.
     fn for_text(&mut self, text: &[u8]) -> Vec<PreparedStatement> {
-        match WORDS.iter().any(|word| statement::mentions(text, word)) {
-            true => self.take(),
-            false => Vec::new(),
+        if !WORDS.iter().any(|word| statement::mentions(text, word)) {
+            return Vec::new();
         }
+        if ends_all(text) {
+            self.0.clear();
+            return Vec::new();
+        }
+        if statement::mentions(text, "pg_prepared_statements") {
+            return self.take();
+        }
+        let lower = text.to_ascii_lowercase();
+        let named = |statement: &mut PreparedStatement| {
+            let name = statement.name.to_ascii_lowercase().replace('"', "\"\"");
+            !name.is_empty()
+                && lower
+                    .windows(name.len())
+                    .any(|part| part == name.as_bytes())
+        };
+        self.0.extract_if(.., named).collect()
     }
+}
+
+/// Whether a text is one statement, which ends all that are prepared.
+fn ends_all(text: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(text).to_ascii_lowercase();
+    let text = text.trim().trim_end_matches(';');
+    let words: Vec<_> = text.split_ascii_whitespace().collect();
+    matches!(
+        words.as_slice(),
+        ["discard" | "deallocate", "all"] | ["deallocate", "prepare", "all"]
+    )
 }
 
 /// The messages that prepare a statement before a simple query, with their end, or amid an extended one,
@@ -209,17 +241,21 @@ mod tests {
         let mut absent = absent();
         assert!(wanted(&mut absent, query("SELECT 1")).is_empty());
         assert!(wanted(&mut absent, bind(b"")).is_empty());
-        assert_eq!(wanted(&mut absent, query("EXECUTE a")), ["a", "b"]);
+        assert_eq!(wanted(&mut absent, query("EXECUTE a")), ["a"]);
+        assert!(wanted(&mut absent, query("DEALLOCATE ALL")).is_empty());
         assert!(absent.is_empty());
+        let mut absent = self::absent();
+        let sql = "SELECT * FROM pg_prepared_statements";
+        assert_eq!(wanted(&mut absent, query(sql)), ["a", "b"]);
     }
 
     #[test]
-    fn what_is_closed_or_made_anew_is_wanted_no_more() {
+    fn what_is_closed_or_made_anew_must_be_there() {
         let mut absent = absent();
         let close = |bytes: &mut BytesMut| {
             frontend::close(bytes, Target::Statement, b"a").unwrap();
         };
-        assert!(wanted(&mut absent, close).is_empty());
+        assert_eq!(wanted(&mut absent, close), ["a"]);
         assert!(wanted(&mut absent, bind(b"a")).is_empty());
         // It must be there for Postgres to say that it is.
         let parse = |bytes: &mut BytesMut| {

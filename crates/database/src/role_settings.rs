@@ -3,27 +3,28 @@
 use engine::SettingSource;
 use wire::PgError;
 
-use crate::catalog;
+use crate::database::Database;
 use crate::slot::Slot;
 
 /// Those for a user, the weaker ones first. The process must be nobody's.
 pub(crate) async fn of(
     slot: &mut Slot,
-    user: &str,
+    database: &Database,
+    user: u32,
 ) -> Result<Vec<(String, String, SettingSource)>, PgError> {
     if slot.is_without_role_settings() {
         return Ok(Vec::new());
     }
-    let user = catalog::quoted(user);
+    slot.be_ours(database).await?;
     let sql = format!(
         "SELECT (s.setdatabase <> 0)::int + 2 * (s.setrole <> 0)::int, c.entry \
          FROM pg_catalog.pg_db_role_setting s, pg_catalog.unnest(s.setconfig) WITH ORDINALITY c (entry, place) \
          WHERE s.setdatabase IN (0, (SELECT d.oid FROM pg_catalog.pg_database d \
          WHERE d.datname = pg_catalog.current_database())) \
-         AND s.setrole IN (0, (SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = {user})) \
+         AND s.setrole IN (0, {user}) \
          ORDER BY 1, c.place"
     );
-    let rows = slot.rows_as_superuser(&sql).await?;
+    let rows = slot.rows(&sql).await?;
     let setting = |row: Vec<Option<String>>| {
         let [Some(strength), Some(entry)] = row.as_slice() else {
             return None;

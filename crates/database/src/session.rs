@@ -12,10 +12,10 @@ use std::sync::atomic::Ordering;
 
 use bytes::{Bytes, BytesMut};
 pub use cancel::Canceller;
-use engine::{ClientIo, IdleLimits, SessionIdentity};
+use engine::{ClientIo, IdleLimits, Interrupter, SessionIdentity};
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
-use wire::pg::{Frame, TransactionStatus, backend, frontend, statement};
+use wire::pg::{Frame, TransactionStatus, backend, frames, frontend, statement};
 use wire::{DatabaseName, PgError, sqlstate};
 
 use crate::authority::Authority;
@@ -88,6 +88,10 @@ pub struct Session {
     /// Its number among the sessions of the node.
     present: u64,
     has_left: bool,
+    /// The name of its role, until that is found.
+    role: Option<String>,
+    /// Of the process that it has let go of, and may still have things in.
+    parked: Option<Interrupter>,
 }
 
 impl fmt::Debug for Session {
@@ -184,7 +188,7 @@ impl Session {
             .and_then(|slot| Some(slot.backend.as_ref()?.volume()));
         let volume = volume.or_else(|| self.database.open_volume());
         // Others need not wait for the disk.
-        self.park();
+        self.park().await;
         // Also after an error: what comes before it may reveal a commit.
         let settled = match volume {
             Some(volume) => gate::settle(&volume).await,
@@ -359,7 +363,7 @@ impl Session {
                 return Ok(());
             }
         }
-        if idle {
+        if idle && self.at_rest {
             self.refresh_catalog(&frame).await?;
         }
         pending.extend_from_slice(frame.bytes());
@@ -390,6 +394,11 @@ impl Session {
             return Err(self.ended(slot::no_backend()));
         };
         backend.clear_cancel();
+        let last = frames(messages).last().map(|(kind, _)| kind);
+        let ends = last.is_some_and(|kind| {
+            use frontend::kind::{FUNCTION_CALL, QUERY, SYNC};
+            [FUNCTION_CALL, QUERY, SYNC].contains(&kind)
+        });
         let input = backend.input();
         if input.is_empty() {
             std::mem::swap(input, messages);
@@ -405,7 +414,11 @@ impl Session {
         if let Err(error) = outcome {
             return Err(self.backend_ended(&error, answer.freeze()));
         }
-        let status = last_status(&answer);
+        let mut status = last_status(&answer);
+        if answer.is_empty() && ends {
+            // The client has got all of it already, the end too.
+            status = self.status_in_backend().await;
+        }
         self.at_rest = status.is_some();
         if let Some(status) = status {
             if self.status == TransactionStatus::Idle {
@@ -419,6 +432,17 @@ impl Session {
             output.extend_from_slice(&answer);
         }
         Ok(())
+    }
+
+    /// Whether a transaction is open, asked of the backend.
+    async fn status_in_backend(&mut self) -> Option<TransactionStatus> {
+        let backend = self.slot.as_mut()?.backend.as_mut()?;
+        match backend.in_transaction().await {
+            Ok(true) => Some(TransactionStatus::InTransaction),
+            Ok(false) => Some(TransactionStatus::Idle),
+            // The next exchange tells.
+            Err(_) => None,
+        }
     }
 
     /// The backend has ended under the session, with this as its last word.
@@ -475,13 +499,14 @@ impl Session {
         let volume = self.database.volume_now();
         let max = self.node.options.limits.checkpoint_wal_bytes;
         self.status == TransactionStatus::Idle
+            && self.at_rest
             && volume.is_some_and(|volume| self.database.wal_since_checkpoint(&volume) > max)
     }
 
     /// Does what is due between two statements, once the last one's answer is with the client: a checkpoint
     /// after much WAL. It costs nothing if none is due.
     pub async fn rest(&mut self) {
-        if self.status != TransactionStatus::Idle {
+        if self.status != TransactionStatus::Idle || !self.at_rest {
             return;
         }
         let mut own = self.slot.is_none().then(|| self.own_slot()).flatten();
@@ -503,11 +528,12 @@ impl Session {
         let slot = self
             .slot
             .as_ref()
-            .filter(|_| self.status == TransactionStatus::Idle);
-        let signalled = slot.and_then(|slot| Some(slot.backend.as_ref()?.signalled()));
+            .filter(|_| self.status == TransactionStatus::Idle && self.at_rest);
+        let kept = slot.and_then(|slot| Some(slot.backend.as_ref()?.interrupter()));
+        let process = kept.or_else(|| self.parked.clone());
         async move {
-            match signalled {
-                Some(signalled) => signalled.await,
+            match process {
+                Some(process) => process.asked().await,
                 None => std::future::pending().await,
             }
         }
@@ -519,6 +545,14 @@ impl Session {
     ///
     /// [`SessionEnded`] if the backend ended, as by `pg_terminate_backend`.
     pub async fn take_signals(&mut self) -> Result<Bytes, SessionEnded> {
+        if self.slot.is_none() {
+            // Who has made it leave has taken them.
+            self.parked = None;
+            let Some(slot) = self.own_slot() else {
+                return Ok(Bytes::new());
+            };
+            self.slot = Some(slot);
+        }
         let Some(backend) = self.slot.as_mut().and_then(|slot| slot.backend.as_mut()) else {
             return Ok(Bytes::new());
         };
@@ -528,7 +562,7 @@ impl Session {
         let output = backend.output().split().freeze();
         match outcome {
             Ok(()) => {
-                self.park();
+                self.park().await;
                 Ok(output)
             }
             Err(error) => Err(self.backend_ended(&error, output)),

@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use bytes::BytesMut;
-use engine::{Backend, BackendError, SessionIdentity, SessionState};
+use engine::{Backend, BackendError, SessionIdentity, SessionState, SettingSource};
+use tokio::runtime::Handle;
 use wire::pg::backend::DataRow;
 use wire::pg::frontend::{Bind, Execute, Parse};
 use wire::pg::{Target, backend, frames, frontend};
@@ -14,7 +15,6 @@ use crate::database::Database;
 use crate::info::State;
 use crate::prepared;
 use crate::seat::Occupant;
-use crate::template::SUPERUSER;
 use crate::upkeep::Upkeep;
 use crate::wake::Resumed;
 
@@ -63,13 +63,23 @@ impl Slot {
 
     /// Forgets the backend without a word to it: as after a crash.
     pub(crate) fn lose(&mut self, database: &Database) {
-        self.backend = None;
+        let backend = self.backend.take();
         self.occupant = Occupant::default();
         self.is_used = false;
         self.own_process_id = None;
         if self.is_further {
+            // The others go on, if it leaves them in good order.
+            let leaving = backend.filter(|backend| !backend.is_broken());
+            if let (Some(backend), Ok(runtime)) = (leaving, Handle::try_current()) {
+                drop(runtime.spawn(async move {
+                    if let Err(error) = backend.leave().await {
+                        tracing::warn!(%error, "a process did not end in good order");
+                    }
+                }));
+            }
             return;
         }
+        drop(backend);
         database.further.stop();
         self.resumed = None;
         self.place = None;
@@ -108,13 +118,29 @@ impl Slot {
         let Some(backend) = self.backend.as_mut().filter(|_| self.is_used) else {
             return Ok(());
         };
+        // What was meant for the session that leaves must not meet the next one.
+        backend.clear_cancel();
+        if backend.is_signalled() {
+            let taken = backend.take_signals().await;
+            backend.output().clear();
+            if let Err(error) = taken {
+                self.backend = None;
+                self.occupant = Occupant::default();
+                return Err(start_error(&error));
+            }
+        }
         // If this comes to no end, the session that is on its way is lost, rather than another than it was.
         let mut occupant = std::mem::take(&mut self.occupant);
         let state = backend.session_state();
         if !state.statements.is_empty() {
             let mut messages = BytesMut::new();
             prepared::close(&mut messages, &state.statements)?;
-            self.ask(&messages).await?;
+            if let Err(error) = self.ask(&messages).await {
+                if self.backend.is_some() {
+                    self.occupant = occupant;
+                }
+                return Err(error);
+            }
         }
         let own = *self.own_process_id.get_or_insert(engine::FIRST_PROCESS_ID);
         let backend = self.backend.as_mut().ok_or_else(no_backend)?;
@@ -131,26 +157,42 @@ impl Slot {
         Ok(())
     }
 
-    /// Makes the process nobody's and gives it the superuser's rights: for work of ours.
+    /// Makes the process nobody's and gives it the superuser's rights: for work of ours, which looks for names
+    /// in the catalog alone. What users have made under such names must not run with these rights.
     ///
     /// # Errors
     /// If the backend ended; it is given up then.
     pub(crate) async fn be_ours(&mut self, database: &Database) -> Result<(), PgError> {
-        let ours = self.try_be_ours().await;
+        let ours = self.be_superusers(&OURS).await;
         if ours.is_err() {
             self.lose(database);
         }
         ours
     }
 
-    async fn try_be_ours(&mut self) -> Result<(), PgError> {
+    /// Makes the process nobody's, with the superuser's rights and no settings but the server's: as a new one
+    /// is.
+    ///
+    /// # Errors
+    /// If the backend ended; it is given up then.
+    pub(crate) async fn be_new(&mut self, database: &Database) -> Result<(), PgError> {
+        let new = self.be_superusers(&[]).await;
+        if new.is_err() {
+            self.lose(database);
+        }
+        new
+    }
+
+    async fn be_superusers(&mut self, defaults: &[(&str, &str)]) -> Result<(), PgError> {
         self.vacate().await?;
         let Some(backend) = self.backend.as_mut() else {
             return Ok(());
         };
+        let default =
+            |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned(), CLIENT);
         let identity = SessionIdentity {
-            user: SUPERUSER.to_owned(),
-            defaults: Vec::new(),
+            user: SUPERUSER_ID,
+            defaults: defaults.iter().map(default).collect(),
         };
         let began = backend
             .begin_session(&identity, &SessionState::default())
@@ -181,18 +223,22 @@ impl Slot {
         found.is_ok_and(|ino| volume.node(ino).is_ok_and(|node| node.len == 0))
     }
 
-    /// The rows of one statement of our own, with the superuser's rights.
-    pub(crate) async fn rows_as_superuser(
-        &mut self,
-        sql: &str,
-    ) -> Result<Vec<Vec<Option<String>>>, PgError> {
-        let failed = |error| start_error(&error);
-        let backend = self.backend.as_mut().ok_or_else(no_backend)?;
-        let user = backend.become_superuser().await.map_err(failed)?;
-        let rows = self.rows(sql).await;
-        let backend = self.backend.as_mut().ok_or_else(no_backend)?;
-        backend.set_user(user).await.map_err(failed)?;
-        rows
+    /// Whether there is anything in the schema for temporary tables of this process.
+    ///
+    /// # Errors
+    /// If the backend ended.
+    pub(crate) async fn has_temporary(&mut self) -> Result<bool, PgError> {
+        let schema = self.backend.as_ref().map_or(0, Backend::temporary_schema);
+        if schema == 0 {
+            return Ok(false);
+        }
+        // Whatever else there can be depends on a table, a type or a function.
+        let sql = format!(
+            "SELECT FROM pg_catalog.pg_depend WHERE refclassid OPERATOR(pg_catalog.=) 2615::oid \
+             AND refobjid OPERATOR(pg_catalog.=) {schema}::oid LIMIT 1"
+        );
+        let output = self.ask_named(&sql).await?;
+        Ok(frames(&output).any(|(kind, _)| kind == backend::kind::DATA_ROW))
     }
 
     /// Runs statements of our own, and tells the first error among their answers.
@@ -223,6 +269,10 @@ impl Slot {
 
     /// Runs one statement of our own under a name, so that a session's unnamed statement stays.
     pub(crate) async fn run_named(&mut self, sql: &str) -> Result<(), PgError> {
+        self.ask_named(sql).await.map(drop)
+    }
+
+    async fn ask_named(&mut self, sql: &str) -> Result<BytesMut, PgError> {
         const NAME: &[u8] = b"dormouse upkeep";
         let mut messages = BytesMut::new();
         let parse = Parse {
@@ -245,7 +295,7 @@ impl Slot {
         execute.encode(&mut messages)?;
         frontend::close(&mut messages, Target::Statement, NAME)?;
         frontend::sync(&mut messages);
-        self.ask(&messages).await.map(drop)
+        self.ask(&messages).await
     }
 
     /// Gives messages of our own to the backend: its answers, if there is no error among them.
@@ -336,6 +386,19 @@ pub(crate) const UNHURRIED: &str = "SET statement_timeout = 0; SET transaction_t
 pub(crate) const AS_CONFIGURED: &str = "RESET statement_timeout; RESET transaction_timeout; \
                                         RESET lock_timeout; RESET default_transaction_read_only";
 const RESET: &str = "DISCARD ALL";
+/// Object id of the superuser that a database begins with, whatever its name is now.
+pub(crate) const SUPERUSER_ID: u32 = 10;
+const CLIENT: SettingSource = SettingSource::Client;
+/// What statements of ours run under.
+const OURS: [(&str, &str); 7] = [
+    ("search_path", "pg_catalog"),
+    ("client_encoding", "UTF8"),
+    ("statement_timeout", "0"),
+    ("lock_timeout", "0"),
+    ("transaction_timeout", "0"),
+    ("default_transaction_read_only", "off"),
+    ("default_transaction_isolation", "read committed"),
+];
 /// Where `pg_db_role_setting` is, as long as nobody has rewritten it.
 const ROLE_SETTINGS: &str = "/global/2964";
 

@@ -189,6 +189,7 @@ impl Slot {
 impl Slot {
     /// Gives the catalog the database's name. It can do without.
     async fn set_name(&mut self, database: &Database) -> Result<(), PgError> {
+        self.be_ours(database).await?;
         let name = catalog::set_name(&database.name());
         for statement in [UNHURRIED, &name, AS_CONFIGURED] {
             if let Err(error) = self.run(statement).await {

@@ -131,6 +131,11 @@ struct Calls {
 pub struct Interrupter(Arc<Interrupt>);
 
 impl Interrupter {
+    /// Waits until another process has sent a signal, or something is asked from outside.
+    pub async fn asked(&self) {
+        self.0.asked().await;
+    }
+
     /// Asks the statement that runs now to end with 57014. A backend that runs none is told at
     /// its next statement; see [`Backend::clear_cancel`].
     pub fn cancel(&self) {

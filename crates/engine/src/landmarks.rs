@@ -192,6 +192,7 @@ impl Code {
                 _ => {}
             }
         }
+        code.data.sort_by_key(|(at, _)| *at);
         Ok(code)
     }
 
@@ -302,15 +303,29 @@ impl Code {
         addresses
     }
 
+    /// Where a C string is, or the end of a longer one, which serves as well.
+    fn endings(&self, text: &str) -> Vec<u32> {
+        let wanted = [text.as_bytes(), &[0]].concat();
+        let mut addresses = Vec::new();
+        for (at, bytes) in &self.data {
+            for (offset, part) in bytes.windows(wanted.len()).enumerate() {
+                if part == wanted {
+                    addresses.push(at + offset as u32);
+                }
+            }
+        }
+        addresses
+    }
+
     /// A word of the data; zero where no segment has one.
     fn word(&self, at: u32) -> u32 {
         let byte = |at: u32| {
-            let of = |(start, bytes): &(u32, Vec<u8>)| {
-                let offset = at.checked_sub(*start)?;
-                bytes.get(offset as usize).copied()
-            };
-            self.data.iter().find_map(of).unwrap_or(0)
+            // They are in order.
+            let after = self.data.partition_point(|(start, _)| *start <= at);
+            let (start, bytes) = self.data[..after].last()?;
+            bytes.get((at - start) as usize).copied()
         };
+        let byte = |at: u32| byte(at).unwrap_or(0);
         u32::from_le_bytes([byte(at), byte(at + 1), byte(at + 2), byte(at + 3)])
     }
 

@@ -78,6 +78,7 @@ pub(crate) struct Addresses {
     pub(crate) last_sequence: u32,
     pub(crate) portals: u32,
     pub(crate) channels: u32,
+    pub(crate) client_encoding: u32,
     /// In the order of [`landmarks::sessions::TIMEOUTS`].
     pub(crate) timeouts: [u32; 3],
 }
@@ -115,6 +116,7 @@ impl MainModule {
             last_sequence: address(sessions::LAST_SEQUENCE),
             portals: address(sessions::PORTALS),
             channels: address(sessions::CHANNELS),
+            client_encoding: address(sessions::CLIENT_ENCODING),
             timeouts: sessions::TIMEOUTS.map(|(symbol, _)| address(symbol)),
         };
         let pre = linker.instantiate_pre(module).map_err(EngineError::Wasm)?;

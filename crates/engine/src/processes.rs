@@ -70,6 +70,10 @@ impl Processes {
         self.changed.notify_waiters();
     }
 
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.crashed.load(Ordering::Acquire)
+    }
+
     /// Waits until nobody has one.
     pub(crate) async fn stopped(&self) {
         drop(self.running.lock().await);
@@ -228,7 +232,8 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.of.interrupts.lock().remove(&self.id);
-        if self.turn.is_some() || self.in_call {
+        // One that came and was dropped without a word has left its traces in what is shared.
+        if self.turn.is_some() || self.in_call || self.joined {
             self.of.crashed.store(true, Ordering::Release);
         }
         self.give_turn();

@@ -54,6 +54,15 @@ pub(crate) struct Setting {
     /// As `SET` takes it.
     pub(crate) value: String,
     pub(crate) source: SettingSource,
+    /// It cannot be reset: `seed`, and properties of a transaction.
+    is_lasting: bool,
+}
+
+impl Setting {
+    /// Whether the session has set it, and could reset it.
+    pub(crate) fn is_of_session(&self) -> bool {
+        self.source == SettingSource::Session && !self.is_lasting
+    }
 }
 
 /// Offsets in `struct config_generic`.
@@ -68,7 +77,8 @@ const NEXT: u32 = 4;
 const VARIABLE: u32 = 92;
 const CHOICES: u32 = 100;
 
-/// `GUC_REPORT`, of the flags.
+/// `GUC_NO_RESET` and `GUC_REPORT`, of the flags.
+const NO_RESET: u32 = 0x8;
 const REPORT: u32 = 0x40;
 
 /// More settings than there are.
@@ -135,6 +145,7 @@ fn setting(memory: &[u8], address: u32) -> Option<Setting> {
         name: text(memory, read_u32(memory, address + NAME))?,
         value: value(memory, address)?,
         source: SettingSource::of(read_u32(memory, address + SOURCE)),
+        is_lasting: read_u32(memory, address + FLAGS) & NO_RESET != 0,
     })
 }
 

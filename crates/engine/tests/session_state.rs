@@ -27,12 +27,15 @@ async fn fork() -> Backend {
     ground.fork(&volume).await
 }
 
-fn identity(user: &str, defaults: &[(&str, &str, SettingSource)]) -> SessionIdentity {
+/// Object id of the superuser.
+const SUPERUSER: u32 = 10;
+
+fn identity(user: u32, defaults: &[(&str, &str, SettingSource)]) -> SessionIdentity {
     let owned = |(name, value, source): &(&str, &str, SettingSource)| {
         ((*name).to_owned(), (*value).to_owned(), *source)
     };
     SessionIdentity {
-        user: user.to_owned(),
+        user,
         defaults: defaults.iter().map(owned).collect(),
     }
 }
@@ -48,7 +51,7 @@ async fn settings_leave_and_come_back() {
     let mut backend = fork().await;
     run(&mut backend, "CREATE ROLE app").await;
     let me = identity(
-        "postgres",
+        SUPERUSER,
         &[("application_name", "me", SettingSource::Client)],
     );
     begin(&mut backend, &me, &SessionState::default()).await;
@@ -73,7 +76,9 @@ async fn settings_leave_and_come_back() {
     let state = backend.session_state();
     assert_eq!(backend.bond(), None);
     backend.clear_session().await.unwrap();
-    let other = identity("app", &[("work_mem", "5MB", SettingSource::User)]);
+    let app = backend.role("app").await.unwrap().unwrap();
+    assert_eq!(backend.role("nobody").await.unwrap(), None);
+    let other = identity(app, &[("work_mem", "5MB", SettingSource::User)]);
     begin(&mut backend, &other, &SessionState::default()).await;
     assert_eq!(backend.session_state(), SessionState::default());
     let sql = "SELECT current_user, session_user, current_setting('work_mem'), \
@@ -107,12 +112,12 @@ async fn settings_leave_and_come_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_is_refused_and_leaves_nothing() {
     let mut backend = fork().await;
-    let nobody = identity("nobody", &[]);
+    let nobody = identity(99, &[]);
     let none = SessionState::default();
     let refused = backend.begin_session(&nobody, &none);
     assert_eq!(refused.await.unwrap(), Some(SessionRefused::UnknownRole));
     let wrong = identity(
-        "postgres",
+        SUPERUSER,
         &[
             ("work_mem", "5MB", SettingSource::Client),
             ("work_mem", "many", SettingSource::Client),
@@ -125,7 +130,7 @@ async fn what_cannot_be_is_refused_and_leaves_nothing() {
     assert!(String::from_utf8_lossy(&refused).contains("invalid value for parameter"));
     begin(
         &mut backend,
-        &identity("postgres", &[]),
+        &identity(SUPERUSER, &[]),
         &SessionState::default(),
     )
     .await;
@@ -164,7 +169,7 @@ async fn sequences_leave_and_come_back() {
         "CREATE SEQUENCE a CACHE 10; CREATE SEQUENCE b",
     )
     .await;
-    let me = identity("postgres", &[]);
+    let me = identity(SUPERUSER, &[]);
     begin(&mut backend, &me, &SessionState::default()).await;
     run(&mut backend, "SELECT nextval('b'), nextval('a')").await;
     let state = backend.session_state();
@@ -215,7 +220,7 @@ async fn a_process_has_the_number_of_its_session() {
     let limits = dormouse_engine::BackendLimits::default();
     let joining = ground.engine.join(&ground.image, &shared, volume, limits);
     let mut other = joining.await.unwrap();
-    let me = identity("postgres", &[]);
+    let me = identity(SUPERUSER, &[]);
     begin(&mut backend, &me, &SessionState::default()).await;
     begin(&mut other, &me, &SessionState::default()).await;
     backend.set_process_id(70_001).await.unwrap();

@@ -44,7 +44,9 @@ impl Canceller {
     /// Ends the statement that runs now, or waits to run, with 57014; does nothing if there is none. A
     /// backend that does not react is stopped after a while.
     pub fn cancel(&self) {
-        let Some(interrupter) = self.line.interrupter.lock().clone() else {
+        // As long as this is held, the session keeps its process: no other one is meant.
+        let line = self.line.interrupter.lock();
+        let Some(interrupter) = line.clone() else {
             self.line.cancelled.notify_waiters();
             return;
         };
@@ -53,6 +55,7 @@ impl Canceller {
         }
         let run = *self.runs.borrow();
         interrupter.cancel();
+        drop(line);
         let cancelled = self.clone();
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {

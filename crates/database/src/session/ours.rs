@@ -99,6 +99,8 @@ impl Session {
             .filter(|(_, record)| record.id != own.get())
             .map(|(name, record)| (record.id, name));
         let sql = catalog::refresh(others);
+        // What users have made under the names that stand in it must not run with the superuser's rights.
+        let sql = format!("SET LOCAL search_path = pg_catalog; {sql}");
         // Only the superuser may write the catalog.
         let user = self.become_superuser().await?;
         let output = self.run_all(&sql).await?;
@@ -145,7 +147,7 @@ impl Session {
     /// is not. Who says READ WRITE writes nevertheless.
     pub(super) async fn mind_the_disk(&mut self) -> Result<(), PgError> {
         let critical = self.node.disk.room() == Room::Critical;
-        if critical == self.read_only || self.status != TransactionStatus::Idle {
+        if critical == self.read_only || self.status != TransactionStatus::Idle || !self.at_rest {
             return Ok(());
         }
         let Some(slot) = self.slot.as_mut() else {

@@ -7,20 +7,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use engine::{IdleLimits, PreparedStatement, SessionIdentity, SessionRefused, SettingSource};
+use engine::{Bond, IdleLimits, PreparedStatement, SessionIdentity, SessionRefused, SettingSource};
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::{Instant, sleep_until};
-use wire::pg::{TransactionStatus, frontend};
+use wire::pg::{TransactionStatus, backend, frames, frontend};
 use wire::{PgError, sqlstate};
 
 use super::{Present, Session, SessionEnded, SessionOptions, node_number};
+use crate::authority::Authority;
 use crate::database::Database;
-use crate::further::{self, Taken};
+use crate::further::{self, Given, Taken};
 use crate::node::Node;
 use crate::prepared::{self, Absent};
 use crate::role_settings;
 use crate::seat::{Occupant, Seat};
 use crate::session::cancel::Line;
+use crate::slot::SUPERUSER_ID;
 use crate::slot::{self, Slot};
 use crate::statements::Statements;
 use crate::template::SUPERUSER;
@@ -49,6 +51,9 @@ impl Unseated {
 
 /// A session that is put into a process.
 struct Newcomer {
+    database: Arc<Database>,
+    /// Of a role that is still to be found: its name.
+    role: Option<String>,
     identity: SessionIdentity,
     seat: Arc<Seat>,
     process_id: u32,
@@ -60,6 +65,7 @@ impl Newcomer {
     /// Takes the process over from the session before it: the prepared statements that this one has, but
     /// this process not.
     async fn sit(&mut self, slot: &mut Slot) -> Result<Vec<PreparedStatement>, Unseated> {
+        let failed = |error| Unseated::Ended(slot::start_error(&error));
         slot.vacate().await.map_err(Unseated::Broken)?;
         let state = self.seat.take().ok_or_else(|| {
             let error = PgError::fatal(
@@ -68,11 +74,16 @@ impl Newcomer {
             );
             Unseated::Ended(error.hint("Connect again: what was committed is kept."))
         })?;
+        if let Some(role) = &self.role {
+            let backend = slot.backend.as_mut();
+            let backend = backend.ok_or_else(|| Unseated::Ended(slot::no_backend()))?;
+            let found = backend.role(role).await.map_err(failed)?;
+            self.identity.user = found.ok_or_else(|| Unseated::Ended(unknown(role)))?;
+        }
         if self.is_new {
-            let user = self.identity.user.clone();
-            let found = role_settings::of(slot, &user)
-                .await
-                .map_err(Unseated::Ended)?;
+            let user = self.identity.user;
+            let found = role_settings::of(slot, &self.database, user).await;
+            let found = found.map_err(Unseated::Ended)?;
             self.identity.defaults.splice(0..0, found);
         }
         let begin = slot
@@ -81,7 +92,6 @@ impl Newcomer {
             .ok_or_else(|| Unseated::Ended(slot::no_backend()))?;
         // Whatever comes of it, the process is not as new any more.
         slot.is_used = true;
-        let failed = |error| Unseated::Ended(slot::start_error(&error));
         let began = begin.begin_session(&self.identity, &state).await;
         if let Some(refused) = began.map_err(failed)? {
             return Err(Unseated::Ended(self.refused(&refused)));
@@ -90,7 +100,14 @@ impl Newcomer {
             .set_process_id(self.process_id)
             .await
             .map_err(failed)?;
+        let has_reports = begin.take_reports();
         slot.occupant = Occupant::of(&self.seat);
+        if has_reports {
+            // What the process has told its former client last is nothing to this one.
+            let mut sync = BytesMut::new();
+            frontend::sync(&mut sync);
+            slot.ask(&sync).await.map_err(Unseated::Ended)?;
+        }
         Ok(state.statements)
     }
 
@@ -98,7 +115,7 @@ impl Newcomer {
         match refused {
             SessionRefused::UnknownRole => PgError::fatal(
                 sqlstate::INVALID_AUTHORIZATION_SPECIFICATION,
-                format!("role \"{}\" does not exist", self.identity.user),
+                "the role of the session does not exist any more",
             ),
             SessionRefused::Error(said) => match slot::check(said) {
                 Err(error) => PgError::fatal(error.code(), error.message().to_owned()),
@@ -111,6 +128,13 @@ impl Newcomer {
     }
 }
 
+fn unknown(role: &str) -> PgError {
+    PgError::fatal(
+        sqlstate::INVALID_AUTHORIZATION_SPECIFICATION,
+        format!("role \"{role}\" does not exist"),
+    )
+}
+
 impl Session {
     pub(crate) async fn begin(
         node: Arc<Node>,
@@ -120,14 +144,14 @@ impl Session {
         let mut id = [0; 4];
         getrandom::fill(&mut id)
             .map_err(|error| PgError::fatal(sqlstate::INTERNAL_ERROR, error.to_string()))?;
-        let user = match options.user.as_str() {
-            "" => SUPERUSER.to_owned(),
-            user => user.to_owned(),
-        };
+        // The administrator is who it is, whatever the database calls it now.
+        let is_superuser = options.user.is_empty()
+            || options.user == SUPERUSER && options.authority != Authority::Role;
+        let role = (!is_superuser).then_some(options.user);
         let settings = options.settings.into_iter();
         let mut session = Self {
             identity: SessionIdentity {
-                user,
+                user: SUPERUSER_ID,
                 defaults: settings
                     .map(|(name, value)| (name, value, SettingSource::Client))
                     .collect(),
@@ -154,6 +178,8 @@ impl Session {
             runs: tokio::sync::watch::Sender::new(0),
             line: Arc::new(Line::default()),
             has_left: false,
+            role,
+            parked: None,
         };
         session.database.sessions.lock().push(Present {
             id: session.present,
@@ -164,7 +190,7 @@ impl Session {
         remembered.session_begins(&session.database, session.authority);
         session.take_seat(true).await.map_err(Unseated::error)?;
         session.greet().await?;
-        session.park();
+        session.park().await;
         Ok(session)
     }
 
@@ -258,6 +284,7 @@ impl Session {
         }
         let interrupter = slot.backend.as_ref().map(engine::Backend::interrupter);
         self.line.set(interrupter);
+        self.parked = None;
         self.slot = Some(slot);
         self.permit = Some(permit);
         self.home = Some(shelf);
@@ -276,30 +303,46 @@ impl Session {
             slot = awake.map_err(Unseated::Busy)?;
         }
         let mut newcomer = Newcomer {
+            database: Arc::clone(&self.database),
+            role: self.role.take(),
             identity: self.identity.clone(),
             seat: Arc::clone(&self.seat),
             process_id: self.process_id,
             is_new,
         };
-        let database = Arc::clone(&self.database);
+        let mut given = Given {
+            slot: Some(slot),
+            database: Arc::clone(&self.database),
+        };
         let settling = tokio::spawn(async move {
-            let sat = newcomer.sit(&mut slot).await;
-            let broken = slot.backend.as_ref().is_none_or(engine::Backend::is_broken);
-            if sat.is_err() && broken {
-                slot.lose(&database);
+            let mut sat = Err(Unseated::Ended(slot::no_backend()));
+            if let Some(slot) = &mut given.slot {
+                sat = newcomer.sit(slot).await;
+                let broken = slot.backend.as_ref().is_none_or(engine::Backend::is_broken);
+                if sat.is_err() && broken {
+                    slot.lose(&given.database);
+                }
             }
-            sat.map(|statements| (slot, newcomer.identity, statements))
+            (given, newcomer, sat)
         });
-        let (slot, identity, statements) = settling.await.map_err(|error| {
+        let (mut given, newcomer, sat) = settling.await.map_err(|error| {
             let error = PgError::fatal(sqlstate::INTERNAL_ERROR, error.to_string());
             Unseated::Ended(error)
-        })??;
-        self.identity = identity;
-        Ok((slot, statements))
+        })?;
+        if matches!(sat, Err(Unseated::Broken(_))) {
+            self.role = newcomer.role;
+        }
+        let statements = sat?;
+        self.identity = newcomer.identity;
+        let slot = given.slot.take();
+        Ok((
+            slot.ok_or_else(|| Unseated::Ended(slot::no_backend()))?,
+            statements,
+        ))
     }
 
     /// Lets go of the process, if the session can leave it.
-    pub(super) fn park(&mut self) {
+    pub(super) async fn park(&mut self) {
         let Some(slot) = self.slot.as_mut() else {
             return;
         };
@@ -309,9 +352,23 @@ impl Session {
         };
         self.idle_limits = backend.idle_limits();
         let may_leave = self.status == TransactionStatus::Idle && self.at_rest && !self.skipping;
-        if backend.is_broken() || !may_leave || backend.bond().is_some() {
+        if backend.is_broken() || !may_leave {
             return;
         }
+        match backend.bond() {
+            None => {}
+            Some(Bond::TemporaryTables) => match slot.has_temporary().await {
+                Ok(false) => {}
+                Ok(true) => return,
+                Err(error) => {
+                    tracing::debug!(%error, "a session keeps its process");
+                    return;
+                }
+            },
+            Some(_) => return,
+        }
+        let backend = slot.backend.as_ref();
+        self.parked = backend.map(engine::Backend::interrupter);
         slot.used_at = Some(std::time::Instant::now());
         slot.be_quiet();
         self.line.set(None);
@@ -349,7 +406,6 @@ impl Session {
         is_query: bool,
         output: &mut BytesMut,
     ) -> Result<(), SessionEnded> {
-        const PARSE_COMPLETE: &[u8] = b"1\0\0\0\x04";
         for statement in wanted {
             let mut messages = BytesMut::new();
             prepared::prepare(&mut messages, &statement, is_query)
@@ -361,13 +417,17 @@ impl Session {
             let mut said = BytesMut::new();
             self.run(&mut messages, &mut said).await?;
             self.status = status;
-            if is_query {
-                if let Err(error) = slot::check(&said) {
-                    tracing::debug!(%error, name = statement.name, "a statement is not prepared again");
-                    self.absent.add(vec![statement]);
+            let prepared = match is_query {
+                true => slot::check(&said).is_ok(),
+                // Of its answer the client gets an error, as that of the message that wants the statement.
+                false => frames(&said).any(|(kind, _)| kind == backend::kind::PARSE_COMPLETE),
+            };
+            if !prepared {
+                if !is_query {
+                    output.extend_from_slice(&said);
                 }
-            } else if said != PARSE_COMPLETE {
-                output.extend_from_slice(&said);
+                // Whoever asks for it again is told again, or gets it.
+                self.absent.add(vec![statement]);
             }
         }
         Ok(())

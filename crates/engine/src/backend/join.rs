@@ -57,6 +57,11 @@ struct Layout {
 }
 
 impl SharedMemory {
+    /// Whether nobody gets a turn in it any more.
+    pub fn is_stopped(&self) -> bool {
+        self.processes.is_stopped()
+    }
+
     /// Ends all backends that share it: each fails when it is to run again.
     pub fn stop(&self) {
         self.processes.stop();

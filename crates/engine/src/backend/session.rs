@@ -46,6 +46,7 @@ const PGC_POSTMASTER: u32 = 1;
 const PGC_SU_BACKEND: u32 = 3;
 const PGC_BACKEND: u32 = 4;
 const PGC_SUSET: u32 = 5;
+const PGC_USERSET: u32 = 6;
 
 /// Most types of parameters that a statement can have.
 const TYPES_MAX: u32 = 65_535;
@@ -53,8 +54,8 @@ const TYPES_MAX: u32 = 65_535;
 /// Who has a session, and what its settings return to when they are reset.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SessionIdentity {
-    /// The role.
-    pub user: String,
+    /// Object id of the role: a name may become another's.
+    pub user: u32,
     /// What the client, the role and the database asked for: name, value, and who of them.
     pub defaults: Vec<(String, String, SettingSource)>,
 }
@@ -109,6 +110,8 @@ pub enum Bond {
     Channels,
     /// It has cursors `WITH HOLD`.
     Cursors,
+    /// Its client has an encoding other than the database's: statements would not come back as they were.
+    Encoding,
 }
 
 /// Limits of Postgres on how long a session may do nothing, as they are set in it, in milliseconds; zero
@@ -129,12 +132,14 @@ pub(super) struct Seated {
     identity: Option<SessionIdentity>,
     /// Settings that were given as defaults, with what they were before, if that was not the default.
     replaced: Vec<(String, Option<(String, SettingSource)>)>,
+    /// Settings were changed of which the client may have to be told.
+    has_reports: bool,
 }
 
 /// Why a session cannot be as it is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SessionRefused {
-    /// There is no role of that name.
+    /// There is no such role any more.
     UnknownRole,
     /// Postgres said why: its messages, with an `ErrorResponse`.
     Error(Vec<u8>),
@@ -153,8 +158,9 @@ impl Backend {
         let memory = host.guest().memory.data(&self.store);
         let addresses = host.module.addresses;
         let own = read_u32(memory, addresses.my_proc);
-        if read_u32(memory, own + PROC_TEMP_NAMESPACE) != 0 {
-            return Some(Bond::TemporaryTables);
+        let encoding = settings::text(memory, read_u32(memory, addresses.client_encoding));
+        if !encoding.is_some_and(|encoding| ["UTF8", "SQL_ASCII"].contains(&encoding.as_str())) {
+            return Some(Bond::Encoding);
         }
         if read_u32(memory, addresses.channels) != 0 {
             return Some(Bond::Channels);
@@ -167,7 +173,44 @@ impl Backend {
             return Some(Bond::Locks);
         }
         // The unnamed portal ends with its transaction.
-        (!entries(memory, addresses.portals).is_empty()).then_some(Bond::Cursors)
+        if !entries(memory, addresses.portals).is_empty() {
+            return Some(Bond::Cursors);
+        }
+        // Once made, the schema stays with the process; whether anything is in it only a query tells.
+        (read_u32(memory, own + PROC_TEMP_NAMESPACE) != 0).then_some(Bond::TemporaryTables)
+    }
+
+    /// Object id of the schema for temporary tables that this process has, 0 for none.
+    pub fn temporary_schema(&self) -> u32 {
+        let host = self.store.data();
+        let memory = host.guest().memory.data(&self.store);
+        let own = read_u32(memory, host.module.addresses.my_proc);
+        read_u32(memory, own + PROC_TEMP_NAMESPACE)
+    }
+
+    /// Whether settings were changed of which a client may have to be told, since this was last asked.
+    pub fn take_reports(&mut self) -> bool {
+        std::mem::take(&mut self.seated.has_reports)
+    }
+
+    /// Object id of the role of that name.
+    ///
+    /// # Errors
+    ///
+    /// [`BackendError`] if the backend ended.
+    pub async fn role(&mut self, name: &str) -> Result<Option<u32>, BackendError> {
+        let guard = self.begin().await?;
+        self.function::<(), ()>("StartTransactionCommand", ())
+            .await?;
+        let text = self.c_string(name).await?;
+        let role = self
+            .function::<_, u32>("get_role_oid", (text, 1u32))
+            .await?;
+        self.free(text).await?;
+        self.function::<(), ()>("CommitTransactionCommand", ())
+            .await?;
+        self.end(guard);
+        Ok((role != 0).then_some(role))
     }
 
     /// The limits on idleness that are set in this session.
@@ -200,7 +243,7 @@ impl Backend {
             settings.extend(
                 changed
                     .into_iter()
-                    .filter(|setting| setting.source == SettingSource::Session)
+                    .filter(settings::Setting::is_of_session)
                     .map(|setting| (setting.name, setting.value)),
             );
             // A role is one that the session's user may have; it comes last.
@@ -253,7 +296,7 @@ impl Backend {
         let table = read_u32(bytes, addresses.sequences);
         let names: Vec<String> = settings::changed(bytes, addresses.settings)
             .into_iter()
-            .filter(|setting| setting.source == SettingSource::Session)
+            .filter(settings::Setting::is_of_session)
             .map(|setting| setting.name)
             .collect();
         if table != 0 {
@@ -267,12 +310,21 @@ impl Backend {
         if names.is_empty() {
             return Ok(());
         }
+        self.seated.has_reports = true;
         let guard = self.begin().await?;
         self.function::<(), ()>("StartTransactionCommand", ())
             .await?;
         for name in &names {
-            self.set(name, None, PGC_SUSET, SettingSource::Session as u32)
-                .await?;
+            let source = SettingSource::Session as u32;
+            let reset = self.set_protected(name, None, PGC_SUSET, source).await?;
+            if let Protected::Refused(error) = reset {
+                // This process cannot be another session's, but it leaves the others in good order.
+                self.end(guard);
+                let error = String::from_utf8_lossy(&error).into_owned();
+                return Err(BackendError::Crashed(format!(
+                    "{name} is not reset: {error}"
+                )));
+            }
         }
         self.function::<(), ()>("CommitTransactionCommand", ())
             .await?;
@@ -297,34 +349,69 @@ impl Backend {
         {
             return Ok(Some(refused));
         }
+        self.forget_activity().await?;
         self.restore_sequences(&state.sequences).await?;
-        if state.settings.is_empty() {
-            return Ok(None);
-        }
-        let guard = self.begin().await?;
-        let source = SettingSource::Session as u32;
-        let mut outcome = self
-            .protected::<(), ()>("StartTransactionCommand", ())
-            .await?;
-        for (name, value) in &state.settings {
-            if let Protected::Refused(error) = outcome {
-                self.end(guard);
+        let mut wanted: Vec<_> = state.settings.iter().collect();
+        loop {
+            let Some((refused, error)) = self.restore_settings(&wanted).await? else {
+                return Ok(None);
+            };
+            let (name, value) = wanted.remove(refused);
+            if ["role", "session_authorization"].contains(&name.as_str()) {
                 return Ok(Some(SessionRefused::Error(error)));
             }
-            outcome = self
-                .set_protected(name, Some(value), PGC_SUSET, source)
-                .await?;
+            // Something that it needs has gone meanwhile: it would fail where it is used.
+            tracing::warn!(
+                setting = name,
+                value,
+                "a session's setting is not set again"
+            );
         }
-        if let Protected::Done(()) = outcome {
-            outcome = self
-                .protected::<(), ()>("CommitTransactionCommand", ())
-                .await?;
+    }
+
+    /// Sets all settings, or none: which was refused, and how.
+    async fn restore_settings(
+        &mut self,
+        settings: &[&(String, String)],
+    ) -> Result<Option<(usize, Vec<u8>)>, BackendError> {
+        if settings.is_empty() {
+            return Ok(None);
         }
+        self.seated.has_reports = true;
+        let source = SettingSource::Session as u32;
+        let guard = self.begin().await?;
+        self.function::<(), ()>("StartTransactionCommand", ())
+            .await?;
+        let context = match self.function::<(), u32>("superuser", ()).await? {
+            0 => PGC_USERSET,
+            _ => PGC_SUSET,
+        };
+        for (index, (name, value)) in settings.iter().enumerate() {
+            let outcome = self
+                .set_protected(name, Some(value), context, source)
+                .await?;
+            if let Protected::Refused(error) = outcome {
+                self.end(guard);
+                return Ok(Some((index, error)));
+            }
+        }
+        self.function::<(), ()>("CommitTransactionCommand", ())
+            .await?;
         self.end(guard);
-        Ok(match outcome {
-            Protected::Done(()) => None,
-            Protected::Refused(error) => Some(SessionRefused::Error(error)),
-        })
+        Ok(None)
+    }
+
+    /// What the session before was seen to run is not this one's.
+    async fn forget_activity(&mut self) -> Result<(), BackendError> {
+        /// `STATE_IDLE` of `BackendState`.
+        const IDLE: u32 = 2;
+        let guard = self.begin().await?;
+        let nothing = self.c_string("").await?;
+        self.function::<_, ()>("pgstat_report_activity", (IDLE, nothing))
+            .await?;
+        self.free(nothing).await?;
+        self.end(guard);
+        Ok(())
     }
 
     /// Gives the process the user and the defaults of a session.
@@ -332,34 +419,33 @@ impl Backend {
         &mut self,
         identity: &SessionIdentity,
     ) -> Result<Option<SessionRefused>, BackendError> {
+        /// Of the roles by object id among the caches.
+        const AUTHOID: u32 = 11;
         let before = self.seated.identity.take();
+        self.seated.has_reports = true;
         let guard = self.begin().await?;
         self.function::<(), ()>("StartTransactionCommand", ())
             .await?;
         self.undo_defaults().await?;
         if before.is_none_or(|before| before.user != identity.user) {
-            let name = self.c_string(&identity.user).await?;
             // Postgres ends a process that is to be of a role that is not there.
-            let role = self
-                .function::<_, u32>("get_role_oid", (name, 1u32))
+            let exists = self
+                .function::<_, u32>("SearchSysCacheExists", (AUTHOID, identity.user, 0, 0, 0))
                 .await?;
-            if role != 0 {
-                self.function::<_, ()>(at::INIT_SESSION_USER, (name, 0u32, 1u32))
+            if exists != 0 {
+                self.function::<_, ()>(at::INIT_SESSION_USER, (0u32, identity.user, 1u32))
                     .await?;
-            }
-            self.free(name).await?;
-            if role == 0 {
+            } else {
                 self.function::<(), ()>("CommitTransactionCommand", ())
                     .await?;
                 self.end(guard);
                 return Ok(Some(SessionRefused::UnknownRole));
             }
         }
-        let user = self.function::<(), u32>("GetUserId", ()).await?;
         self.function::<(), ()>("CommitTransactionCommand", ())
             .await?;
+        self.tell_user(identity.user);
         self.end(guard);
-        self.tell_user(user);
         for (name, value, source) in &identity.defaults {
             if let Some(error) = self.set_default(name, value, *source).await? {
                 if *source == SettingSource::Client {

@@ -27,6 +27,9 @@ pub(crate) const STATUS: &str = "dormouse.MyBEEntry";
 /// Address of the latch that a process has before and after it has one in shared memory.
 pub(crate) const LOCAL_LATCH: &str = "dormouse.LocalLatchData";
 
+/// Address of the pointer to the name of the client's encoding.
+pub(crate) const CLIENT_ENCODING: &str = "dormouse.client_encoding";
+
 /// Settings of type `int4` that the host looks at, by their symbols and names.
 pub(crate) const TIMEOUTS: [(&str, &str); 3] = [
     (
@@ -37,7 +40,7 @@ pub(crate) const TIMEOUTS: [(&str, &str); 3] = [
     ("dormouse.transaction_timeout", "transaction_timeout"),
 ];
 
-/// Of `guc_tables.h`: where in a setting of type `int4` the address of its variable is.
+/// Of `guc_tables.h`: where in a setting the address of its variable is.
 const VARIABLE: u32 = 92;
 
 type Named<T> = Vec<(&'static str, T)>;
@@ -188,6 +191,7 @@ pub(super) fn values(
         (SIGNAL_SLOT, slot.ok_or_else(|| shape("ProcSignalInit"))?),
         (STATUS, status.ok_or_else(|| shape("pgstat_beinit"))?),
     ];
+    values.push((CLIENT_ENCODING, variable(code, "client_encoding")?));
     for (symbol, name) in TIMEOUTS {
         values.push((symbol, variable(code, name)?));
     }
@@ -208,26 +212,21 @@ fn twice<T: PartialEq>(found: impl Iterator<Item = T>) -> Option<T> {
 
 /// The address of the variable of a setting.
 fn variable(code: &Code, name: &str) -> Result<u32, RewriteError> {
-    let names = code.addresses(name);
-    let found = code.data.iter().find_map(|(at, bytes)| {
-        // Of zeros at its end a segment holds none.
-        let word = |offset: usize| {
-            let mut word = [0; 4];
-            let there = bytes.get(offset..)?;
-            let there = &there[..there.len().min(4)];
-            word[..there.len()].copy_from_slice(there);
-            Some(u32::from_le_bytes(word))
-        };
-        let first = at.next_multiple_of(4) - at;
-        (first as usize..bytes.len())
-            .step_by(4)
-            .find(|offset| word(*offset).is_some_and(|word| names.contains(&word)))
-            .map(|offset| at + offset as u32)
+    /// Of `GucContext`, and of `config_group`.
+    const CONTEXT_MAX: u32 = 6;
+    const GROUP_MAX: u32 = 100;
+    let names = code.endings(name);
+    let mut found = code.data.iter().flat_map(|(at, bytes)| {
+        let first = at.next_multiple_of(4);
+        let end = at + bytes.len() as u32;
+        (first..end).step_by(4)
     });
-    let setting = found.ok_or_else(|| RewriteError::Shape(format!("no setting {name}")))?;
-    let variable = code.word(setting + VARIABLE);
-    match variable {
-        0 => Err(RewriteError::Shape(format!("{name} has no variable"))),
-        _ => Ok(variable),
-    }
+    let setting = found.find(|at| {
+        names.contains(&code.word(*at))
+            && code.word(at + 4) <= CONTEXT_MAX
+            && (1..GROUP_MAX).contains(&code.word(at + 8))
+            && code.word(at + VARIABLE) != 0
+    });
+    let setting = setting.ok_or_else(|| RewriteError::Shape(format!("no setting {name}")))?;
+    Ok(code.word(setting + VARIABLE))
 }
