@@ -29,7 +29,10 @@ pub(super) fn run(run: &Run) -> Result<String> {
     let times = run.count(100, 5);
     let mut table = Table::new(["cancel of", "server", "p50 ms", "p99 ms", "most ms", "of"]);
     let mut reached = true;
-    for peer in [peer::ours(run, IDLE_NEVER, &[])?, peer::native(run)?] {
+    for peer in [
+        peer::ours(run, IDLE_NEVER, &[])?,
+        peer::native(run, peer::CONNECTIONS)?,
+    ] {
         for (what, sql) in STATEMENTS {
             eprintln!("  {what}, {}", peer.name);
             let found = cancel(&peer, sql, times)?;

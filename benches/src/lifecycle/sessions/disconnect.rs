@@ -18,7 +18,10 @@ pub(super) fn run(run: &Run) -> Result<String> {
     let times = run.count(50, 5);
     let mut table = Table::new(["server", "p50 ms", "p99 ms", "most ms", "of"]);
     let mut reached = true;
-    for peer in [peer::ours(run, IDLE_NEVER, &[])?, peer::native(run)?] {
+    for peer in [
+        peer::ours(run, IDLE_NEVER, &[])?,
+        peer::native(run, peer::CONNECTIONS)?,
+    ] {
         eprintln!("  {}", peer.name);
         let mut client = peer.connect()?;
         client.execute("create table held (id int primary key, value int)")?;

@@ -38,7 +38,7 @@ pub(super) fn run(run: &Run) -> Result<String> {
     let asleep = memory(&ours, count, true)?;
     ours.stop();
 
-    let native = peer::native(run)?;
+    let native = peer::native(run, count + FIRST)?;
     let beside = memory(&native, count, false)?;
     native.stop();
 

@@ -20,8 +20,8 @@ use std::{fs, net::SocketAddr, thread};
 /// The database that everything is measured in.
 pub(super) const DATABASE: &str = "postgres";
 
-/// Connections that a native server must let in beside those that are measured.
-const CONNECTIONS: usize = 1_200;
+/// Connections that a native server lets in, where nobody asks for more.
+pub(super) const CONNECTIONS: usize = 1_200;
 
 /// A running server.
 pub(super) struct Peer {
@@ -49,13 +49,13 @@ pub(super) fn ours(run: &Run, idle_ms: u64, more: &[Setting<'_>]) -> Result<Peer
     })
 }
 
-/// A native server that lets a crowd in.
-pub(super) fn native(run: &Run) -> Result<Peer> {
+/// A native server that lets so many connections in.
+pub(super) fn native(run: &Run, connections: usize) -> Result<Peer> {
     let mut native = Native::new(&run.tools, &run.folder, true)?;
     native
         .check()
         .map_err(|error| format!("{error}: `cargo xtask tools` brings a PostgreSQL"))?;
-    native.set(&format!("max_connections={CONNECTIONS}"));
+    native.set(&format!("max_connections={connections}"));
     let home = run.folder.join("native");
     fs::create_dir(&home)?;
     native.start(&home.join("data"))?;

@@ -78,7 +78,10 @@ pub(super) fn run(run: &Run) -> Result<String> {
     ]);
     let mut reached = true;
     let mut failed = String::new();
-    for peer in [peer::ours(run, IDLE_NEVER, &[])?, peer::native(run)?] {
+    for peer in [
+        peer::ours(run, IDLE_NEVER, &[])?,
+        peer::native(run, peer::CONNECTIONS)?,
+    ] {
         let mut holder = peer.connect()?;
         holder.execute("create table held (id int primary key, value int)")?;
         holder.execute("insert into held values (1, 0)")?;

@@ -41,7 +41,7 @@ impl Servers {
     pub(super) fn start(run: &Run) -> Result<Self> {
         Ok(Self {
             ours: peer::ours(run, IDLE_NEVER, &[])?,
-            native: peer::native(run)?,
+            native: peer::native(run, peer::CONNECTIONS)?,
         })
     }
 
