@@ -113,6 +113,18 @@ impl Peer {
         }
     }
 
+    /// Processor time that all its processes have had, those that have ended too, microseconds.
+    pub(super) fn cpu_us(&self) -> Result<f64> {
+        let mut ticks = 0;
+        for process in tree(self.id)? {
+            let stat = fs::read_to_string(format!("/proc/{process}/stat"));
+            // The time of a process that has ended is its parent's.
+            let ended = process == self.id;
+            ticks += stat.ok().and_then(|stat| cpu(&stat, ended)).unwrap_or(0);
+        }
+        Ok(ticks as f64 * 1e6 / rustix::param::clock_ticks_per_second() as f64)
+    }
+
     /// Adds connections to a crowd, one after the other; each asks one query.
     pub(super) fn join(&self, crowd: &mut Crowd, count: usize) -> Result<()> {
         for nth in 0..count {
@@ -166,6 +178,20 @@ fn pss_anon(smaps_rollup: &str) -> Option<u64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
+/// The user and system time in a `/proc/PID/stat`, with that of ended children or without.
+fn cpu(stat: &str, ended: bool) -> Option<u64> {
+    let fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let times: Vec<u64> = fields
+        .take(4)
+        .filter_map(|time| time.parse().ok())
+        .collect();
+    let [user, system, user_ended, system_ended] = times[..] else {
+        return None;
+    };
+    let ended = if ended { user_ended + system_ended } else { 0 };
+    Some(user + system + ended)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,5 +201,12 @@ mod tests {
         let text = "0-1 ---p [rollup]\nPss:   50 kB\nPss_Anon:   7 kB\n";
         assert_eq!(pss_anon(text), Some(7));
         assert_eq!(pss_anon("Pss: 7 kB"), None);
+    }
+
+    #[test]
+    fn processor_time() {
+        let stat = "7 (a) b) S 1 7 7 0 -1 4194560 100 0 0 0 250 50 30 20 20 0";
+        assert_eq!((cpu(stat, false), cpu(stat, true)), (Some(300), Some(350)));
+        assert_eq!(cpu("7 (a) S", true), None);
     }
 }
