@@ -12,6 +12,7 @@ mod fill;
 mod known;
 mod large;
 mod server;
+mod sessions;
 mod table;
 mod usage;
 mod wake;
@@ -24,7 +25,7 @@ use crate::{
 };
 use std::{
     env,
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     path::{Path, PathBuf},
     process::ExitCode,
     time::Instant,
@@ -59,7 +60,7 @@ Options:
 /// A part, and what runs it: it gives the text of its section.
 type Part = (&'static str, fn(&Run) -> Result<String>);
 
-const PARTS: [Part; 7] = [
+const PARTS: &[Part] = &[
     ("commits", commits::run),
     ("create", create::run),
     ("wake", wake::run),
@@ -68,6 +69,27 @@ const PARTS: [Part; 7] = [
     ("awake", awake::run),
     ("large", large::run),
 ];
+
+/// A command: parts that are run by name, all of them without one.
+pub(crate) struct Suite {
+    name: &'static str,
+    help: &'static str,
+    parts: &'static [Part],
+}
+
+const SUITES: [Suite; 2] = [
+    Suite {
+        name: "lifecycle",
+        help: HELP,
+        parts: PARTS,
+    },
+    sessions::SUITE,
+];
+
+/// The command that a word names.
+pub(crate) fn suite(word: &OsStr) -> Option<Suite> {
+    SUITES.into_iter().find(|suite| word == suite.name)
+}
 
 /// What a part is run with.
 struct Run {
@@ -104,7 +126,7 @@ struct Args {
 
 impl Args {
     /// Nothing if help is asked for.
-    fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Option<Self>> {
+    fn parse(suite: &Suite, words: impl IntoIterator<Item = OsString>) -> Result<Option<Self>> {
         let disk = Path::new("/var/tmp");
         let mut args = Self {
             parts: Vec::new(),
@@ -130,58 +152,60 @@ impl Args {
                 "--tools" => args.tools = value()?.into(),
                 "--dormouse" => args.program = value()?.into(),
                 word if word.starts_with('-') => {
-                    return Err(format!("unknown option '{word}'\n\n{HELP}").into());
+                    return Err(format!("unknown option '{word}'\n\n{}", suite.help).into());
                 }
-                word => args.parts.push(part(word)?),
+                word => args.parts.push(suite.part(word)?),
             }
         }
         if args.parts.is_empty() {
-            args.parts = PARTS.map(|part| (part, None)).into();
+            args.parts = suite.parts.iter().map(|part| (*part, None)).collect();
         }
         Ok(Some(args))
     }
 }
 
-/// `PART` or `PART=COUNT`.
-fn part(word: &str) -> Result<(Part, Option<usize>)> {
-    let (name, count) = match word.split_once('=') {
-        Some((name, count)) => {
-            let count: usize = count
-                .parse()
-                .map_err(|error| format!("'{word}': {error}"))?;
-            if count == 0 {
-                return Err(format!("'{word}': at least 1").into());
+impl Suite {
+    /// `PART` or `PART=COUNT`.
+    fn part(&self, word: &str) -> Result<(Part, Option<usize>)> {
+        let (name, count) = match word.split_once('=') {
+            Some((name, count)) => {
+                let count: usize = count
+                    .parse()
+                    .map_err(|error| format!("'{word}': {error}"))?;
+                if count == 0 {
+                    return Err(format!("'{word}': at least 1").into());
+                }
+                (name, Some(count))
             }
-            (name, Some(count))
-        }
-        None => (word, None),
-    };
-    PARTS
-        .into_iter()
-        .find(|(known, _)| *known == name)
-        .map(|part| (part, count))
-        .ok_or_else(|| format!("there is no part '{name}'\n\n{HELP}").into())
-}
+            None => (word, None),
+        };
+        self.parts
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|part| (*part, count))
+            .ok_or_else(|| format!("there is no part '{name}'\n\n{}", self.help).into())
+    }
 
-/// The command `lifecycle` with the words after it.
-pub(crate) fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let run = Args::parse(words).and_then(|args| match args {
-        None => {
-            print!("{HELP}");
-            Ok(())
-        }
-        Some(args) => run(&args),
-    });
-    match run {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("lifecycle: {error}");
-            ExitCode::FAILURE
+    /// The command with the words after it.
+    pub(crate) fn main(&self, words: impl IntoIterator<Item = OsString>) -> ExitCode {
+        let run = Args::parse(self, words).and_then(|args| match args {
+            None => {
+                print!("{}", self.help);
+                Ok(())
+            }
+            Some(args) => run(self.name, &args),
+        });
+        match run {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{}: {error}", self.name);
+                ExitCode::FAILURE
+            }
         }
     }
 }
 
-fn run(args: &Args) -> Result<()> {
+fn run(suite: &str, args: &Args) -> Result<()> {
     usage::raise_file_limit()?;
     let mut machine = Machine::look(&args.work);
     let mut failed: Option<Error> = None;
@@ -199,7 +223,7 @@ fn run(args: &Args) -> Result<()> {
         });
         match section {
             Ok(section) => println!(
-                "{section}\n(`lifecycle {name}`: {:.0} s)\n",
+                "{section}\n(`{suite} {name}`: {:.0} s)\n",
                 start.elapsed().as_secs_f64()
             ),
             Err(error) => {
@@ -217,7 +241,8 @@ mod tests {
     use super::*;
 
     fn parse(words: &[&str]) -> Result<Option<Args>> {
-        Args::parse(words.iter().map(Into::into))
+        let suite = suite("lifecycle".as_ref()).unwrap();
+        Args::parse(&suite, words.iter().map(Into::into))
     }
 
     #[test]

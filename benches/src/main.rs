@@ -36,11 +36,8 @@ use std::{
 use work::Sizes;
 
 fn main() -> ExitCode {
-    if env::args_os()
-        .nth(1)
-        .is_some_and(|word| word == "lifecycle")
-    {
-        return lifecycle(env::args_os().skip(2));
+    if let Some(code) = suite() {
+        return code;
     }
     let args = match Args::parse(env::args_os().skip(1)) {
         Ok(args) if args.help => {
@@ -62,14 +59,20 @@ fn main() -> ExitCode {
     }
 }
 
+/// Runs one of the other commands, if the first word names one.
 #[cfg(target_os = "linux")]
-use lifecycle::main as lifecycle;
+fn suite() -> Option<ExitCode> {
+    lifecycle::suite(&env::args_os().nth(1)?).map(|suite| suite.main(env::args_os().skip(2)))
+}
 
 /// What a database's life costs is read from Linux' `/proc`.
 #[cfg(not(target_os = "linux"))]
-fn lifecycle(_words: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
-    eprintln!("lifecycle: runs on Linux alone");
-    ExitCode::FAILURE
+fn suite() -> Option<ExitCode> {
+    let word = env::args_os().nth(1)?;
+    (word == "lifecycle" || word == "sessions").then(|| {
+        eprintln!("{}: runs on Linux alone", word.display());
+        ExitCode::FAILURE
+    })
 }
 
 /// The run's own folder, removed at its end.

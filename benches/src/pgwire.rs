@@ -21,8 +21,8 @@ pub(crate) enum Address {
     Unix(PathBuf),
 }
 
-trait Stream: Read + Write {}
-impl<S: Read + Write> Stream for S {}
+trait Stream: Read + Write + Send {}
+impl<S: Read + Write + Send> Stream for S {}
 
 pub(crate) struct Client {
     stream: Box<dyn Stream>,
@@ -30,6 +30,8 @@ pub(crate) struct Client {
     filled: usize,
     request: Vec<u8>,
     statements: HashMap<String, String>,
+    /// What BackendKeyData says: who to cancel, and the secret for it.
+    pub(crate) key: Vec<u8>,
 }
 
 /// A server that does not answer for this long has failed.
@@ -59,6 +61,7 @@ impl Client {
             filled: 0,
             request: Vec::new(),
             statements: HashMap::new(),
+            key: Vec::new(),
         };
         client.request = startup(database);
         client.round_trip()?;
@@ -76,6 +79,14 @@ impl Client {
         }
         self.message(b'c', |_| {});
         self.round_trip()
+    }
+
+    /// Asks nothing, and reads until the server ends the session; its reason.
+    pub(crate) fn until_ended(&mut self) -> Error {
+        match self.answer(b'Z') {
+            Err(reason) => reason,
+            Ok(()) => "an answer that nobody asked for".into(),
+        }
     }
 
     /// Sends what has been put together, and reads up to ReadyForQuery.
@@ -112,6 +123,7 @@ impl Client {
                         }
                         failed.get_or_insert_with(|| error.into());
                     }
+                    b'K' => self.key = body.to_vec(),
                     b'R' if body != [0, 0, 0, 0] => {
                         return Err("the server asks for a password".into());
                     }

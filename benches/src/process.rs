@@ -117,7 +117,7 @@ pub(crate) fn pause(time: Duration) {
 }
 
 /// A process and its descendants.
-fn tree(root: u32) -> Result<Vec<u32>> {
+pub(crate) fn tree(root: u32) -> Result<Vec<u32>> {
     let mut parents = Vec::new();
     for entry in fs::read_dir("/proc")? {
         let name = entry?.file_name();

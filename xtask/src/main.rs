@@ -4,7 +4,8 @@
 //! cargo xtask tools          bring what tests and benchmarks need; prints the folder
 //! cargo xtask test [ARGS]    tools and the clients of clients/, then the whole workspace's tests
 //! cargo xtask bench [ARGS]   release builds, then the comparison with our peers; or, with
-//!                            `lifecycle` first, what a database's life costs
+//!                            `lifecycle` first, what a database's life costs; with
+//!                            `sessions`, what many sessions of one database do
 //! cargo xtask regress ARGS   PostgreSQL's own regression tests against a Dormouse database
 //! cargo xtask ci             what CI runs: format, clippy, tests
 //! ```
@@ -36,6 +37,7 @@ Commands:
                  goes to standard output. ARGS go to it: see `cargo xtask bench --help`.
                  With `lifecycle` as the first of ARGS: what creating, committing, sleeping,
                  waking and forking cost; see `cargo xtask bench lifecycle --help`.
+                 With `sessions`: many sessions of one database beside a native PostgreSQL.
   regress ARGS   PostgreSQL's own regression tests, from its sources, against a Dormouse
                  database: what passes, and the differences. See `--help`.
   ci             What CI runs: cargo fmt --check, clippy with warnings denied, `test`.
@@ -162,10 +164,12 @@ fn build_clients(args: &[OsString]) -> Result<PathBuf> {
     Ok(target)
 }
 
-/// Builds in release mode and runs the comparison of `benches/`, or its command `lifecycle`.
+/// Builds in release mode and runs the comparison of `benches/`, or its command `lifecycle` or `sessions`.
 fn bench(args: &[OsString]) -> Result<()> {
-    let lifecycle = args.first().is_some_and(|arg| arg == "lifecycle");
-    let (command, args) = args.split_at(usize::from(lifecycle));
+    let suite = args
+        .first()
+        .is_some_and(|arg| arg == "lifecycle" || arg == "sessions");
+    let (command, args) = args.split_at(usize::from(suite));
     if args.iter().any(|arg| arg == "--help" || arg == "-h") {
         return run(cargo()
             .args(["run", "--quiet", "--release", "--package", "dormouse-bench"])
@@ -192,7 +196,7 @@ fn bench(args: &[OsString]) -> Result<()> {
     // The seam for the in-process engine: an example of the library crate that speaks the driver
     // protocol of `benches/README.md`.
     let driver = root().join("crates/dormouse/examples/bench_inprocess.rs");
-    let has_driver = driver.exists() && !lifecycle;
+    let has_driver = driver.exists() && !suite;
     if has_driver {
         run(cargo()
             .args(["build", "--release", "--package", "dormouse"])

@@ -19,6 +19,8 @@ pub(crate) struct Native {
     /// Who the server runs as: it refuses to be root.
     user: Option<User>,
     server: Option<Server>,
+    /// Further settings, as `name=value`.
+    settings: Vec<String>,
 }
 
 #[derive(Clone, Copy)]
@@ -43,6 +45,7 @@ impl Native {
             fsync,
             user: unprivileged(work)?,
             server: None,
+            settings: Vec::new(),
         };
         let Some(_) = native.user else {
             return Ok(native);
@@ -62,6 +65,19 @@ impl Native {
             }
         }
         Ok(native)
+    }
+
+    /// Adds a setting, `name=value`, for the next start.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn set(&mut self, setting: &str) {
+        self.settings.push(setting.to_owned());
+    }
+
+    /// The first process of the running server, and where it listens.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn process(&self) -> (u32, &Address) {
+        let server = self.server.as_ref().expect(NOT_RUNNING);
+        (server.running.child.id(), &server.tcp)
     }
 
     fn program(&self, name: &str) -> Command {
@@ -158,6 +174,9 @@ impl Host for Native {
             // One session alone: parallel plans are asked for where they are measured.
             "max_parallel_workers_per_gather=0".to_owned(),
         ] {
+            command.arg("-c").arg(setting);
+        }
+        for setting in &self.settings {
             command.arg("-c").arg(setting);
         }
         let mut running = Running::start(&mut command, &data.with_extension("log"), false)?;
