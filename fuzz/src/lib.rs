@@ -1,0 +1,10 @@
+//! Fuzzers of sessions.
+//!
+//! `protofuzz` sends arbitrary frontend messages over many connections to few databases, whose sessions
+//! share few processes, and looks for answers that cannot be right: another session's bytes, silence, an
+//! end without a reason. Read in this order: [`protocol::story`], [`protocol::play`], [`protocol::run`].
+
+pub mod log;
+pub mod memory;
+pub mod protocol;
+pub mod server;
