@@ -57,6 +57,9 @@ struct Cli {
     /// Send nothing in the midst of a COPY that is none of it: Postgres ends such a session
     #[arg(long)]
     no_stray_copies: bool,
+    /// Ask for no result of hundreds of KB
+    #[arg(long)]
+    no_large_results: bool,
     /// Variables of the server's environment
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = setting)]
     settings: Vec<(String, String)>,
@@ -91,6 +94,7 @@ async fn main() -> ExitCode {
         patience: Duration::from_millis(cli.patience_ms),
         memory_bytes_max: cli.memory_bytes_max,
         stray_copies: !cli.no_stray_copies,
+        large_results: !cli.no_large_results,
         settings: cli.settings,
         failures_max: cli.failures_max,
     };

@@ -41,6 +41,8 @@ pub struct Options {
     pub memory_bytes_max: u64,
     /// Messages that are none of a `COPY` may come in the midst of one: Postgres ends such a session.
     pub stray_copies: bool,
+    /// Results may be so large that the client gets their beginning before their end is known.
+    pub large_results: bool,
     /// More variables of the server's environment.
     pub settings: Vec<(String, String)>,
     /// End after so many failures.

@@ -58,7 +58,8 @@ pub async fn run(options: &Options, mut tell: impl FnMut(&str)) -> Result<Summar
             if starts >= STARTS_MAX {
                 return Err(format!("{starts} starts: {summary}"));
             }
-            drop(scene);
+            // What it is like now is no matter.
+            let _ = scene.server.stop().await;
             scene = Scene::begin(options, starts).await?;
         }
         if told.elapsed() > Duration::from_secs(60) {
@@ -130,6 +131,7 @@ impl Scene {
             plot: Plot {
                 databases,
                 stray_copies: options.stray_copies,
+                large_results: options.large_results,
             },
             witnesses,
             random,
@@ -224,11 +226,7 @@ fn story_seeds(options: &Options, round: u64) -> Vec<Vec<u64>> {
         .collect()
 }
 
-async fn act(
-    seeds: &[u64],
-    databases: &[String],
-    stage: &Stage,
-) -> (Vec<Outcome>, Option<Failure>) {
+async fn act(seeds: &[u64], plot: &Plot, stage: &Stage) -> (Vec<Outcome>, Option<Failure>) {
     let mut outcomes = Vec::new();
     for seed in seeds {
         let story = Story::of(*seed, plot);
