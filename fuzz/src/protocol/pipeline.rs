@@ -121,11 +121,7 @@ fn bind(random: &mut Random, canary: &Canary) -> Message {
     let mut shown = Vec::new();
     for _ in 0..count {
         let value = value(random, canary);
-        shown.push(
-            value
-                .as_deref()
-                .map(|value| String::from_utf8_lossy(value).into_owned()),
-        );
+        shown.push(value.as_deref().map(show));
         put_value(&mut body, value.as_deref());
     }
     let results = random.below(3) as u16;
@@ -135,6 +131,15 @@ fn bind(random: &mut Random, canary: &Canary) -> Message {
         kind::BIND,
         &body,
     )
+}
+
+fn show(value: &[u8]) -> String {
+    const SHOWN: usize = 24;
+    let text = String::from_utf8_lossy(&value[..value.len().min(SHOWN)]);
+    match value.len() > SHOWN {
+        true => format!("{text}… of {}", value.len()),
+        false => text.into_owned(),
+    }
 }
 
 fn put_value(body: &mut Vec<u8>, value: Option<&[u8]>) {

@@ -18,8 +18,9 @@ use super::story::{End, Settling, Step, Story};
 
 /// How a server says that a message in the midst of a `COPY` was none of a `COPY`.
 const OUT_OF_STEP: &str = "terminating connection because protocol synchronization was lost";
-/// By these a query may fail that is right: all processes were taken, or a cancel came late.
-const HINDRANCES: [&str; 2] = [sqlstate::TOO_MANY_CONNECTIONS, sqlstate::QUERY_CANCELED];
+/// What PostgreSQL 18 itself says to the next query, if an extended query that was executed, a simple one and a
+/// `Sync` came before.
+const UNEXPECTED: &str = "StartTransactionCommand: unexpected state STARTED";
 /// How long a query that was hindered may be silent before it is asked again.
 const AGAIN: Duration = Duration::from_millis(300);
 const TRIES: usize = 100;
@@ -253,7 +254,7 @@ impl Actor<'_> {
                     }
                     Settling::Error => return Ok(true),
                 },
-                Seen::Error(error) if HINDRANCES.contains(&error.code()) => hindered = true,
+                Seen::Error(error) if is_hindrance(&error) => hindered = true,
                 Seen::Error(_) => is_marked |= has_mark && settling == Settling::Error,
                 _ => is_marked |= has_mark && frame.kind() == backend::kind::DATA_ROW,
             }
@@ -292,6 +293,12 @@ impl Actor<'_> {
 /// others waited, or sent something else amid a `COPY`.
 fn is_deserved(error: &PgError) -> bool {
     error.code() == sqlstate::IDLE_IN_TRANSACTION_SESSION_TIMEOUT || error.message() == OUT_OF_STEP
+}
+
+/// By these a query may fail that is right: all processes were taken, or a cancel came late.
+fn is_hindrance(error: &PgError) -> bool {
+    [sqlstate::TOO_MANY_CONNECTIONS, sqlstate::QUERY_CANCELED].contains(&error.code())
+        || error.message() == UNEXPECTED
 }
 
 /// By these a session ends whose bytes are no message.
