@@ -28,9 +28,11 @@ impl Server {
         settings: Vec<(String, String)>,
         number: u64,
     ) -> Result<Self, String> {
+        // The server works in its folder.
+        let absolute = |path| std::path::absolute(path).map_err(|error| error.to_string());
         let launch = Launch {
-            program: program.to_owned(),
-            folder: folder.to_owned(),
+            program: absolute(program)?,
+            folder: absolute(folder)?,
             settings,
         };
         let failed = |error: std::io::Error| format!("{}: {error}", program.display());
