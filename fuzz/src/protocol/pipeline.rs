@@ -120,7 +120,7 @@ fn bind(random: &mut Random, canary: &Canary) -> Message {
         body.put_u8(0);
     }
     let count = random.below(4) as u16;
-    put_formats(&mut body, random, count);
+    put_formats(&mut body, random, count, 7);
     body.put_u16(count);
     let mut shown = Vec::new();
     for _ in 0..count {
@@ -129,7 +129,8 @@ fn bind(random: &mut Random, canary: &Canary) -> Message {
         put_value(&mut body, value.as_deref());
     }
     let results = random.below(3) as u16;
-    put_formats(&mut body, random, results);
+    // Postgres repeats a wrong one in its description.
+    put_formats(&mut body, random, results, 1);
     Message::framed(
         format!("Bind {portal:?} {name:?} {shown:?}"),
         kind::BIND,
@@ -157,7 +158,7 @@ fn put_value(body: &mut Vec<u8>, value: Option<&[u8]>) {
 }
 
 /// Formats: none, one for all, or one each; seldom a wrong number, or one that is none.
-fn put_formats(body: &mut Vec<u8>, random: &mut Random, count: u16) {
+fn put_formats(body: &mut Vec<u8>, random: &mut Random, count: u16, wrong: i16) {
     let count = match random.below(20) {
         0 => count + 1,
         1..8 => count,
@@ -167,7 +168,7 @@ fn put_formats(body: &mut Vec<u8>, random: &mut Random, count: u16) {
     body.put_u16(count);
     for _ in 0..count {
         body.put_i16(match random.below(30) {
-            0 => 7,
+            0 => wrong,
             1..10 => 1,
             _ => 0,
         });
@@ -214,7 +215,7 @@ fn call(random: &mut Random, canary: &Canary) -> Message {
     let mut body = Vec::new();
     body.put_u32(function);
     let count = random.below(3) as u16;
-    put_formats(&mut body, random, count);
+    put_formats(&mut body, random, count, 7);
     body.put_u16(count);
     for _ in 0..count {
         put_value(&mut body, value(random, canary).as_deref());
