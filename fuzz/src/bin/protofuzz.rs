@@ -60,6 +60,9 @@ struct Cli {
     /// Ask for no result of hundreds of KB
     #[arg(long)]
     no_large_results: bool,
+    /// Send a Sync before each simple query: PostgreSQL 18 itself goes out of step without
+    #[arg(long)]
+    no_mixed_queries: bool,
     /// Variables of the server's environment
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = setting)]
     settings: Vec<(String, String)>,
@@ -95,6 +98,7 @@ async fn main() -> ExitCode {
         memory_bytes_max: cli.memory_bytes_max,
         stray_copies: !cli.no_stray_copies,
         large_results: !cli.no_large_results,
+        mixed_queries: !cli.no_mixed_queries,
         settings: cli.settings,
         failures_max: cli.failures_max,
     };

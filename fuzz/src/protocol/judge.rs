@@ -1,8 +1,8 @@
 //! Whether an answer can be one of this session.
 
-use wire::PgError;
 use wire::pg::backend::{self, CopyResponse, DataRow, kind};
 use wire::pg::{Frame, TransactionStatus};
+use wire::{PgError, sqlstate};
 
 use super::canary::{Canaries, Canary};
 
@@ -25,20 +25,24 @@ pub enum Seen {
 /// What is wrong with it.
 pub fn judge(frame: &Frame, own: &Canary, canaries: &Canaries) -> Result<Seen, String> {
     let body = frame.body();
-    if let Some(foreign) = canaries.foreign(body, own) {
-        return Err(format!(
-            "{foreign}, another session's, in {:?} {:?}",
-            char::from(frame.kind()),
-            String::from_utf8_lossy(body)
-        ));
-    }
-    read(frame).map_err(|error| {
+    let seen = read(frame).map_err(|error| {
         format!(
             "{:?} of {} bytes is none: {error}",
             char::from(frame.kind()),
             body.len()
         )
-    })
+    })?;
+    // Whoever has to wait is told for whom, by the name that this one has given itself.
+    let names_another =
+        matches!(&seen, Seen::Error(error) if error.code() == sqlstate::TOO_MANY_CONNECTIONS);
+    match canaries.foreign(body, own) {
+        Some(foreign) if !names_another => Err(format!(
+            "{foreign}, another session's, in {:?} {:?}",
+            char::from(frame.kind()),
+            String::from_utf8_lossy(body)
+        )),
+        _ => Ok(seen),
+    }
 }
 
 fn read(frame: &Frame) -> Result<Seen, PgError> {

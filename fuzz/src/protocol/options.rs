@@ -43,6 +43,9 @@ pub struct Options {
     pub stray_copies: bool,
     /// Results may be so large that the client gets their beginning before their end is known.
     pub large_results: bool,
+    /// A simple query may come amid an extended one, without a `Sync` before it: PostgreSQL 18 itself leaves its
+    /// transaction open then.
+    pub mixed_queries: bool,
     /// More variables of the server's environment.
     pub settings: Vec<(String, String)>,
     /// End after so many failures.

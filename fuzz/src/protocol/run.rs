@@ -132,6 +132,7 @@ impl Scene {
                 databases,
                 stray_copies: options.stray_copies,
                 large_results: options.large_results,
+                mixed_queries: options.mixed_queries,
             },
             witnesses,
             random,

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use sim::Random;
+use wire::pg::frontend::kind;
 
 use super::canary::Canary;
 use super::message::Message;
@@ -35,6 +36,8 @@ pub struct Plot {
     pub stray_copies: bool,
     /// Results may have hundreds of KB.
     pub large_results: bool,
+    /// A simple query may come amid an extended one.
+    pub mixed_queries: bool,
 }
 
 /// A step.
@@ -133,6 +136,14 @@ fn messages(random: &mut Random, canary: &Canary, plot: &Plot) -> Vec<Message> {
         let place = random.index(messages.len());
         messages[place] = damage::body(&messages[place], random);
     }
+    if !plot.mixed_queries {
+        let is_query = |message: &Message| message.bytes.first() == Some(&kind::QUERY);
+        let apart = |message: Message| {
+            let sync = is_query(&message).then(Message::sync);
+            sync.into_iter().chain([message])
+        };
+        messages = messages.into_iter().flat_map(apart).collect();
+    }
     messages
 }
 
@@ -207,6 +218,7 @@ mod tests {
             databases: vec!["a".to_owned(), "b".to_owned()],
             stray_copies: true,
             large_results: true,
+            mixed_queries: true,
         };
         for seed in 0..200 {
             let story = Story::of(seed, &plot);
