@@ -23,8 +23,16 @@ const CANCEL_REQUEST: u32 = 80_877_102;
 impl Opening {
     /// That of a client that wants nothing special.
     pub fn plain(database: &str) -> Self {
-        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        let pairs = [pair("user", "postgres"), pair("database", database)];
+        Self::with(database, &[])
+    }
+
+    /// That of one with settings.
+    pub fn with(database: &str, settings: &[(&str, &str)]) -> Self {
+        let who = [("user", "postgres"), ("database", database)];
+        let pairs = who.iter().chain(settings);
+        let pairs: Vec<_> = pairs
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
         Self {
             wishes: Vec::new(),
             packet: packet(0x0003_0000, &pairs),
