@@ -35,6 +35,9 @@ struct Cli {
     /// Processes of each database
     #[arg(long, value_name = "N", default_value_t = 3)]
     processes_max: usize,
+    /// Let no database go to sleep in the midst of a program
+    #[arg(long)]
+    no_pauses: bool,
     /// Most runs to make a program that differs smaller
     #[arg(long, value_name = "N", default_value_t = 200)]
     shrink_runs: usize,
@@ -57,6 +60,7 @@ async fn main() -> ExitCode {
         time: Duration::from_secs(cli.minutes.saturating_mul(60)),
         programs: cli.programs,
         processes_max: cli.processes_max,
+        pauses: !cli.no_pauses,
         shrink_runs: cli.shrink_runs,
         differences_max: cli.differences_max,
     };

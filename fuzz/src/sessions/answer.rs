@@ -45,3 +45,14 @@ pub fn notification(frame: &Frame) -> Option<String> {
     let payload = frame.body().get(4..)?;
     (frame.kind() == kind::NOTIFICATION_RESPONSE).then(|| payload.escape_ascii().to_string())
 }
+
+/// Name and value of a setting that the client is told of.
+pub fn parameter(frame: &Frame) -> Option<(String, String)> {
+    let is_one = frame.kind() == kind::PARAMETER_STATUS;
+    let decoded = backend::decode_parameter_status(frame.body()).ok();
+    let (name, value) = decoded.filter(|_| is_one)?;
+    Some((
+        name.escape_ascii().to_string(),
+        value.escape_ascii().to_string(),
+    ))
+}

@@ -9,6 +9,8 @@ use crate::protocol::message::Message;
 pub enum Until {
     /// With `ReadyForQuery`.
     Ready,
+    /// With the second one.
+    SecondReady,
     /// With a message of one of these kinds, or an error: a `Flush` asked for it.
     Kind(&'static [u8]),
     /// There is no answer: time passes, so that databases go to sleep.

@@ -20,6 +20,8 @@ pub struct Options {
     pub programs: u64,
     /// Processes of each database.
     pub processes_max: usize,
+    /// Time passes in programs, so that databases go to sleep.
+    pub pauses: bool,
     /// Most runs to make a program smaller.
     pub shrink_runs: usize,
     /// End after so many differences.

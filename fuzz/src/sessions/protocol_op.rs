@@ -100,9 +100,11 @@ pub fn copy(random: &mut Random, word: &str) -> Op {
         true => Message::copy_fail(),
         false => Message::framed("CopyDone", kind::COPY_DONE, b""),
     });
+    // If it has failed, nothing is said to what came behind the error.
+    messages.push(Message::sync());
     Op {
         messages,
-        until: Until::Ready,
+        until: Until::SecondReady,
         hold: Hold::Nothing,
     }
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use super::native::Native;
+use super::op::Until;
 use super::options::Options;
 use super::program::Program;
 use super::shrink::Sides;
@@ -17,7 +18,7 @@ const PAUSE: Duration = Duration::from_millis(150);
 const WAIT_MS: u64 = 3_000;
 /// Longer than a native server's start takes.
 const START_MAX: Duration = Duration::from_secs(60);
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a run did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -68,7 +69,10 @@ pub async fn run(options: &Options, mut tell: impl FnMut(&str)) -> Result<Summar
     let mut summary = Summary::default();
     let mut told = Instant::now();
     for seed in options.seed.. {
-        let program = Program::of(seed, holders_max);
+        let mut program = Program::of(seed, holders_max);
+        if !options.pauses {
+            program.ops.retain(|(_, op)| op.until != Until::Pause);
+        }
         summary.programs += 1;
         summary.ops += program.ops.len() as u64;
         let found = sides.compare(&program).await;
@@ -76,10 +80,11 @@ pub async fn run(options: &Options, mut tell: impl FnMut(&str)) -> Result<Summar
         server.check(u64::MAX)?;
         if let Some(difference) = found {
             summary.differences += 1;
+            tell(&format!("program {seed}: {}", difference.text));
             let (program, difference) = sides
                 .shrink(program, difference, holders_max, options.shrink_runs)
                 .await;
-            let text = format!("{difference}\n{program}");
+            let text = format!("{}\n{program}", difference.text);
             let place = options.folder.join(format!("difference-{seed}.txt"));
             fs::write(place, &text).map_err(|error| error.to_string())?;
             tell(&text);

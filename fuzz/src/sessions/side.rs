@@ -1,5 +1,6 @@
 //! One of the two servers, and what it answers to a program.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -22,18 +23,21 @@ pub struct Side {
     pub pause: Duration,
 }
 
-/// The answers to each op, and the notifications of each session.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answers {
-    /// Of the ops.
-    pub ops: Vec<Vec<String>>,
-    /// Of the sessions.
-    pub notifications: Vec<Vec<String>>,
+/// The sessions of a program on one side.
+#[derive(Debug)]
+pub struct Cast {
+    side: Side,
+    database: String,
+    clerk: Actor,
+    actors: Vec<Actor>,
 }
 
+#[derive(Debug)]
 struct Actor {
     client: Client,
     notifications: Vec<String>,
+    /// What it was told of its settings: being told the same again makes no difference.
+    parameters: BTreeMap<String, String>,
     /// An error has been told, and no `Sync` was sent since.
     is_skipping: bool,
 }
@@ -54,15 +58,14 @@ impl Side {
         }
     }
 
-    /// Runs a program in a database of its own.
+    /// Begins the sessions of a program, in a database of its own.
     ///
     /// # Errors
-    /// If it cannot be begun or ended.
-    pub async fn play(&self, program: &Program) -> Result<Answers, String> {
+    /// Why they cannot begin.
+    pub async fn begin(&self, program: &Program) -> Result<Cast, String> {
         let database = format!("p{}", program.seed);
         let mut clerk = self.open(&Opening::plain("postgres")).await?;
-        let drop = format!("DROP DATABASE IF EXISTS {database} WITH (FORCE)");
-        clerk.must(&drop, self.patience).await?;
+        clerk.must(&drop(&database), self.patience).await?;
         clerk
             .must(&format!("CREATE DATABASE {database}"), self.patience)
             .await?;
@@ -70,39 +73,25 @@ impl Side {
         for sql in set_up(program.sessions) {
             own.must(&sql, self.patience).await?;
         }
-        std::mem::drop(own);
-        let answers = self.act(program, &database).await?;
-        clerk.must(&drop, self.patience).await?;
-        Ok(answers)
-    }
-
-    async fn act(&self, program: &Program, database: &str) -> Result<Answers, String> {
         let mut actors = Vec::new();
         for number in 0..program.sessions {
             let word = format!("w{number}");
-            let mut settings = vec![
+            let settings = [
                 ("application_name", word.as_str()),
                 ("search_path", word.as_str()),
                 ("TimeZone", "UTC"),
                 ("DateStyle", "ISO, MDY"),
+                ("my.a", "from the start"),
+                ("my.b", word.as_str()),
             ];
-            if number % 2 == 1 {
-                settings.push(("my.b", "from the start"));
-            }
-            actors.push(self.open(&Opening::with(database, &settings)).await?);
+            actors.push(self.open(&Opening::with(&database, &settings)).await?);
         }
-        let mut ops = Vec::new();
-        for (session, op) in &program.ops {
-            if op.until == Until::Pause {
-                tokio::time::sleep(self.pause).await;
-            }
-            ops.push(actors[*session].ask(op, self.patience).await);
-        }
-        let mut notifications = Vec::new();
-        for actor in &mut actors {
-            notifications.push(actor.all_notifications(self.patience).await);
-        }
-        Ok(Answers { ops, notifications })
+        Ok(Cast {
+            side: *self,
+            database,
+            clerk,
+            actors,
+        })
     }
 
     async fn open(&self, opening: &Opening) -> Result<Actor, String> {
@@ -110,6 +99,7 @@ impl Side {
         let mut actor = Actor {
             client: client.map_err(|error| format!("{error:?}"))?,
             notifications: Vec::new(),
+            parameters: BTreeMap::new(),
             is_skipping: false,
         };
         let greeting = actor.until(Until::Ready, self.patience).await;
@@ -117,6 +107,38 @@ impl Side {
             Some(last) if last == "Z I" => Ok(actor),
             _ => Err(format!("no session: {greeting:?}")),
         }
+    }
+}
+
+impl Cast {
+    /// The answer to an op.
+    pub async fn ask(&mut self, session: usize, op: &Op) -> Vec<String> {
+        if op.until == Until::Pause {
+            tokio::time::sleep(self.side.pause).await;
+        }
+        match self.actors.get_mut(session) {
+            Some(actor) => actor.ask(op, self.side.patience).await,
+            None => Vec::new(),
+        }
+    }
+
+    /// The notifications of each session.
+    pub async fn notifications(&mut self) -> Vec<Vec<String>> {
+        let mut told = Vec::new();
+        for actor in &mut self.actors {
+            told.push(actor.all_notifications(self.side.patience).await);
+        }
+        told
+    }
+
+    /// Ends all of it.
+    ///
+    /// # Errors
+    /// If the database cannot be dropped.
+    pub async fn end(mut self) -> Result<(), String> {
+        self.clerk
+            .must(&drop(&self.database), self.side.patience)
+            .await
     }
 }
 
@@ -145,8 +167,9 @@ impl Actor {
         }
     }
 
-    async fn until(&mut self, until: Until, patience: Duration) -> Vec<String> {
+    async fn until(&mut self, mut until: Until, patience: Duration) -> Vec<String> {
         let mut lines = Vec::new();
+        let before = self.parameters.clone();
         loop {
             let frame = match self.client.next(patience).await {
                 Some(Incoming::Frame(frame)) => frame,
@@ -163,8 +186,18 @@ impl Actor {
                 self.notifications.push(notification);
                 continue;
             }
+            if let Some((name, value)) = answer::parameter(&frame) {
+                self.parameters.insert(name, value);
+                continue;
+            }
+            if frame.kind() == kind::READY_FOR_QUERY {
+                let now = self.parameters.iter();
+                let new = now.filter(|(name, value)| before.get(*name) != Some(value));
+                lines.extend(new.map(|(name, value)| format!("{name} is {value}")));
+            }
             lines.push(answer::text(&frame));
             match (frame.kind(), until) {
+                (kind::READY_FOR_QUERY, Until::SecondReady) => until = Until::Ready,
                 (kind::READY_FOR_QUERY, _) => {
                     self.is_skipping = false;
                     return lines;
@@ -196,6 +229,10 @@ impl Actor {
     }
 }
 
+fn drop(database: &str) -> String {
+    format!("DROP DATABASE IF EXISTS {database} WITH (FORCE)")
+}
+
 /// What the program finds.
 fn set_up(sessions: usize) -> Vec<String> {
     let role = |name: &str| {
@@ -216,29 +253,4 @@ fn set_up(sessions: usize) -> Vec<String> {
         all.push(format!("GRANT ALL ON SCHEMA w{number} TO fuzz_one"));
     }
     all
-}
-
-/// The first op that was answered differently, or the first session that was notified differently.
-pub fn difference(program: &Program, left: &Answers, right: &Answers) -> Option<String> {
-    let pairs = left.ops.iter().zip(&right.ops).enumerate();
-    let mut pairs = pairs.filter(|(_, (left, right))| left != right);
-    if let Some((number, (left, right))) = pairs.next() {
-        let op = program.ops.get(number);
-        let op = op.map_or_else(String::new, |(session, op)| format!("w{session}: {op}"));
-        return Some(format!(
-            "op {number} {op}\n  dormouse: {}\n  native:   {}",
-            left.join("\n            "),
-            right.join("\n            ")
-        ));
-    }
-    let told = left
-        .notifications
-        .iter()
-        .zip(&right.notifications)
-        .enumerate();
-    let mut told = told.filter(|(_, (left, right))| left != right);
-    let (session, (left, right)) = told.next()?;
-    Some(format!(
-        "notifications of w{session}\n  dormouse: {left:?}\n  native:   {right:?}"
-    ))
 }
