@@ -38,6 +38,9 @@ struct Cli {
     /// Let no database go to sleep in the midst of a program
     #[arg(long)]
     no_pauses: bool,
+    /// Want no prepared statement behind an error, in a pipeline or a transaction
+    #[arg(long)]
+    no_skips: bool,
     /// Most runs to make a program that differs smaller
     #[arg(long, value_name = "N", default_value_t = 200)]
     shrink_runs: usize,
@@ -61,6 +64,7 @@ async fn main() -> ExitCode {
         programs: cli.programs,
         processes_max: cli.processes_max,
         pauses: !cli.no_pauses,
+        skips: !cli.no_skips,
         shrink_runs: cli.shrink_runs,
         differences_max: cli.differences_max,
     };

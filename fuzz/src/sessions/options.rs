@@ -22,6 +22,8 @@ pub struct Options {
     pub processes_max: usize,
     /// Time passes in programs, so that databases go to sleep.
     pub pauses: bool,
+    /// Messages that want a prepared statement may come behind an error.
+    pub skips: bool,
     /// Most runs to make a program smaller.
     pub shrink_runs: usize,
     /// End after so many differences.

@@ -8,7 +8,9 @@ use super::grammar::fill;
 use super::op::{Hold, Op, Until};
 use crate::protocol::message::Message;
 
-const NAMES: [&str; 5] = ["", "", "s1", "s2", "p1"];
+const NAMES: [&str; 4] = ["", "", "s1", "s2"];
+/// Of a statement that `PREPARE` may have made.
+const BY_SQL: &str = "p1";
 const QUERIES: [&str; 13] = [
     "SELECT $1::int + #, '@'",
     "SELECT $1, $2",
@@ -27,11 +29,12 @@ const QUERIES: [&str; 13] = [
 /// `text`, `int4`, `int8`, `date`, unknown.
 const TYPES: [u32; 5] = [25, 23, 20, 1082, 0];
 
-/// Messages up to a `Sync`.
-pub fn whole(random: &mut Random, word: &str) -> Op {
+/// Messages up to a `Sync`; with `skips`, some of them may come behind an error.
+pub fn whole(random: &mut Random, word: &str, skips: bool) -> Op {
     let mut messages = Vec::new();
-    for _ in 0..random.within(1..=3) {
-        let name = *random.pick(&NAMES);
+    let count = if skips { random.within(1..=3) } else { 1 };
+    for _ in 0..count {
+        let name = name(random, skips);
         match random.below(10) {
             0..3 => messages.push(parse(name, random, word)),
             3..5 => messages.extend([
@@ -59,8 +62,8 @@ pub fn whole(random: &mut Random, word: &str) -> Op {
 }
 
 /// An extended query in parts, between which others may do something. The last part has the `Sync`.
-pub fn parts(random: &mut Random, word: &str) -> Vec<Op> {
-    let name = *random.pick(&NAMES);
+pub fn parts(random: &mut Random, word: &str, skips: bool) -> Vec<Op> {
+    let name = name(random, skips);
     let part = |message: Message, until: &'static [u8]| Op {
         messages: vec![message, Message::framed("Flush", kind::FLUSH, b"")],
         until: Until::Kind(until),
@@ -106,6 +109,13 @@ pub fn copy(random: &mut Random, word: &str) -> Op {
         messages,
         until: Until::SecondReady,
         hold: Hold::Nothing,
+    }
+}
+
+fn name(random: &mut Random, skips: bool) -> &'static str {
+    match skips && random.one_in(5) {
+        true => BY_SQL,
+        false => random.pick(&NAMES),
     }
 }
 

@@ -69,7 +69,7 @@ pub async fn run(options: &Options, mut tell: impl FnMut(&str)) -> Result<Summar
     let mut summary = Summary::default();
     let mut told = Instant::now();
     for seed in options.seed.. {
-        let mut program = Program::of(seed, holders_max);
+        let mut program = Program::of(seed, holders_max, options.skips);
         if !options.pauses {
             program.ops.retain(|(_, op)| op.until != Until::Pause);
         }
