@@ -113,9 +113,10 @@ pub fn copy(random: &mut Random, word: &str) -> Op {
 }
 
 fn name(random: &mut Random, skips: bool) -> &'static str {
-    match skips && random.one_in(5) {
+    let is_by_sql = skips && random.one_in(5);
+    match is_by_sql {
         true => BY_SQL,
-        false => random.pick(&NAMES),
+        false => *random.pick(&NAMES),
     }
 }
 
