@@ -56,3 +56,42 @@ pub fn parameter(frame: &Frame) -> Option<(String, String)> {
         value.escape_ascii().to_string(),
     ))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+mod tests {
+    use super::*;
+    use bytes::BytesMut;
+    use wire::pg::ErrorField;
+
+    fn written(write: impl FnOnce(&mut BytesMut)) -> String {
+        let mut bytes = BytesMut::new();
+        write(&mut bytes);
+        text(&Frame::split(&mut bytes, usize::MAX).unwrap().unwrap())
+    }
+
+    #[test]
+    fn only_the_place_in_the_source_makes_no_difference() {
+        let error = |message: &str, line: &str| {
+            let error = PgError::error("42601", message).with(ErrorField::Line, line);
+            written(|out| error.encode(out))
+        };
+        assert_eq!(error("a", "1"), error("a", "2"));
+        assert_ne!(error("a", "1"), error("b", "1"));
+        let row = |value: &[u8]| written(|out| backend::data_row(out, &[Some(value)]));
+        assert_ne!(row(b"1"), row(b"2"));
+        assert_ne!(row(b""), written(|out| backend::data_row(out, &[None])));
+    }
+
+    #[test]
+    fn tables_have_other_object_ids() {
+        let column = |table_oid, name: &str| {
+            let mut field = backend::Field::text(name);
+            field.table_oid = table_oid;
+            written(|out| backend::row_description(out, &[field]))
+        };
+        assert_eq!(column(16_384, "n"), column(16_999, "n"));
+        assert_ne!(column(16_384, "n"), column(0, "n"));
+        assert_ne!(column(16_384, "n"), column(16_384, "m"));
+    }
+}
