@@ -56,7 +56,9 @@ fn read(frame: &Frame) -> Result<Seen, PgError> {
         }
         kind::NOTICE_RESPONSE => drop(PgError::decode(body)?),
         kind::ROW_DESCRIPTION => drop(backend::decode_row_description(body)?),
-        kind::DATA_ROW => drop(DataRow::decode(body)?),
+        kind::DATA_ROW => {
+            DataRow::decode(body)?;
+        }
         kind::PARAMETER_DESCRIPTION => drop(backend::decode_parameter_description(body)?),
         kind::PARAMETER_STATUS => {
             backend::decode_parameter_status(body)?;

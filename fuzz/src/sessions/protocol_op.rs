@@ -116,7 +116,7 @@ fn name(random: &mut Random, skips: bool) -> &'static str {
     let is_by_sql = skips && random.one_in(5);
     match is_by_sql {
         true => BY_SQL,
-        false => *random.pick(&NAMES),
+        false => NAMES[random.index(NAMES.len())],
     }
 }
 

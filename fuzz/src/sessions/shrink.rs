@@ -96,8 +96,8 @@ async fn difference(program: &Program, left: &mut Cast, right: &mut Cast) -> Opt
         }
     }
     let (ours, theirs) = tokio::join!(left.notifications(), right.notifications());
-    let told = ours.iter().zip(&theirs).enumerate();
-    let (session, (ours, theirs)) = told.filter(|(_, (ours, theirs))| ours != theirs).next()?;
+    let mut told = ours.iter().zip(&theirs).enumerate();
+    let (session, (ours, theirs)) = told.find(|(_, (ours, theirs))| ours != theirs)?;
     Some(Difference {
         kind: "notifications".to_owned(),
         text: format!("notifications of w{session}\n  dormouse: {ours:?}\n  native:   {theirs:?}"),
