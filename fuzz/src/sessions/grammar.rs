@@ -25,7 +25,7 @@ const SETTINGS: [(&str, &[&str]); 17] = [
         "default_transaction_isolation",
         &["'serializable'", "'read committed'"],
     ),
-    ("default_transaction_read_only", &["on", "off", "off"]),
+    ("default_transaction_read_only", &["off"]),
     (
         "client_min_messages",
         &["'notice'", "'warning'", "'error'", "'debug1'"],
@@ -182,7 +182,7 @@ pub fn begin(random: &mut Random) -> Op {
         "BEGIN",
         "BEGIN",
         "BEGIN ISOLATION LEVEL SERIALIZABLE",
-        "START TRANSACTION READ ONLY",
+        "START TRANSACTION READ WRITE",
     ];
     let text = *random.pick(&texts);
     Op::query(text, Hold::Begin)
