@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo xtask tools          bring what tests and benchmarks need; prints the folder
-//! cargo xtask test [ARGS]    tools, then the whole workspace's tests
+//! cargo xtask test [ARGS]    tools and the clients of clients/, then the whole workspace's tests
 //! cargo xtask bench [ARGS]   release builds, then the comparison with our peers; or, with
 //!                            `lifecycle` first, what a database's life costs
 //! cargo xtask regress ARGS   PostgreSQL's own regression tests against a Dormouse database
@@ -29,8 +29,9 @@ Commands:
   tools          Bring what tests and benchmarks need into a cache folder (outside the
                  checkout) and print that folder: bin/ has PostgreSQL 18's programs,
                  node_modules/ has PGlite and the drivers. Does nothing when it is there.
-  test [ARGS]    `tools`, then every test of the workspace: with cargo-nextest if it is
-                 installed, else with cargo test. ARGS go to the test runner.
+  test [ARGS]    `tools` and the same for the clients of clients/, then every test of the
+                 workspace: with cargo-nextest if it is installed, else with cargo test.
+                 ARGS go to the test runner: `clients::psycopg` is one client's suite.
   bench [ARGS]   `tools`, release builds, then the comparison with our peers; the table
                  goes to standard output. ARGS go to it: see `cargo xtask bench --help`.
                  With `lifecycle` as the first of ARGS: what creating, committing, sleeping,
@@ -117,24 +118,48 @@ fn print_tools() -> Result<()> {
 }
 
 fn test(args: &[OsString]) -> Result<()> {
-    let tools = tools::bring()?;
+    let environment = [
+        ("DORMOUSE_TEST_TOOLS", tools::bring()?),
+        ("DORMOUSE_TEST_CLIENTS", tools::bring_clients()?),
+        ("DORMOUSE_TEST_RUST", build_clients(args)?),
+    ];
+    let cargo = || {
+        let mut cargo = cargo();
+        cargo.envs(environment.iter().map(|(name, path)| (name, path)));
+        cargo
+    };
     if !runs(cargo().args(["nextest", "--version"])) {
-        return run(cargo()
-            .args(["test", "--workspace"])
-            .args(args)
-            .env("DORMOUSE_TEST_TOOLS", &tools));
+        return run(cargo().args(["test", "--workspace"]).args(args));
     }
     // nextest does not run the examples in the documentation. They go first, so that the last
     // lines of the output are the summary that counts.
     if args.is_empty() {
-        run(cargo()
-            .args(["test", "--workspace", "--doc", "--quiet"])
-            .env("DORMOUSE_TEST_TOOLS", &tools))?;
+        run(cargo().args(["test", "--workspace", "--doc", "--quiet"]))?;
     }
-    run(cargo()
-        .args(["nextest", "run", "--workspace"])
-        .args(args)
-        .env("DORMOUSE_TEST_TOOLS", &tools))
+    run(cargo().args(["nextest", "run", "--workspace"]).args(args))
+}
+
+/// Builds the tested clients in Rust, unless ARGS are for other tests; gives their target folder. Their tests
+/// would build them too, but then that minute or more would be a test's.
+fn build_clients(args: &[OsString]) -> Result<PathBuf> {
+    let target = tools::rust_clients()?;
+    let wanted = |arg: &OsString| arg.to_string_lossy().contains("clients");
+    if args.is_empty() || args.iter().any(wanted) {
+        run(cargo()
+            .args(["test", "--no-run", "--quiet", "--locked"])
+            .args([
+                "--test",
+                "tokio_postgres",
+                "--test",
+                "sqlx",
+                "--test",
+                "diesel",
+            ])
+            .arg("--target-dir")
+            .arg(&target)
+            .current_dir(root().join("clients/rust")))?;
+    }
+    Ok(target)
 }
 
 /// Builds in release mode and runs the comparison of `benches/`, or its command `lifecycle`.
@@ -192,6 +217,12 @@ fn bench(args: &[OsString]) -> Result<()> {
 
 fn ci() -> Result<()> {
     run(cargo().args(["fmt", "--all", "--check"]))?;
+    run(cargo().args([
+        "fmt",
+        "--check",
+        "--manifest-path",
+        "clients/rust/Cargo.toml",
+    ]))?;
     run(cargo().args([
         "clippy",
         "--workspace",

@@ -1,12 +1,14 @@
 //! What tests and benchmarks need beside the Rust toolchain, kept outside the checkout.
 //!
 //! The cache folder holds one folder for each version of each part (`postgresql-18-r1`,
-//! `node-HASH`), made beside its place and renamed into it when complete, and one *set* for each
-//! combination: `set-HASH/{bin,node_modules}`, links into the parts. A set that exists is
-//! complete, so checking for it is all that a run needs to do when nothing has changed.
+//! `node-HASH`, `python-HASH`), made beside its place and renamed into it when complete, and one *set*
+//! for each combination: `set-HASH/{bin,node_modules}` and, for the clients that are tested,
+//! `clients-HASH/{node_modules,python}`, links into the parts. A set that exists is complete, so
+//! checking for it is all that a run needs to do when nothing has changed.
 
 mod node;
 mod postgres;
+mod python;
 
 use crate::{Context as _, Failure, Result};
 use std::{
@@ -18,18 +20,53 @@ use std::{
 /// In the name of a folder that is not complete yet.
 const MAKING: &str = ".making-";
 
-/// Brings the tools unless they are there; gives the set's folder.
+/// Folders of the checkout that name packages of Node.js.
+const PEERS: &str = "xtask/node";
+const CLIENTS: &str = "clients/node";
+
+/// Brings PostgreSQL's programs and PGlite unless they are there; gives the set's folder.
 pub(crate) fn bring() -> Result<PathBuf> {
+    let node = node::name(PEERS)?;
+    let name = format!("set-{:016x}", hash(&[postgres::NAME, &node]));
+    set(&name, |cache| {
+        Ok(vec![
+            ("bin", postgres::bring(cache)?),
+            ("node_modules", node::bring(cache, PEERS, &node)?),
+        ])
+    })
+}
+
+/// Brings the clients that are tested, of Node.js and Python; gives the set's folder.
+pub(crate) fn bring_clients() -> Result<PathBuf> {
+    let (node, python) = (node::name(CLIENTS)?, python::name()?);
+    let name = format!("clients-{:016x}", hash(&[&node, &python]));
+    set(&name, |cache| {
+        Ok(vec![
+            ("node_modules", node::bring(cache, CLIENTS, &node)?),
+            ("python", python::bring(cache, &python)?),
+        ])
+    })
+}
+
+/// Where the tested clients in Rust are built.
+pub(crate) fn rust_clients() -> Result<PathBuf> {
+    Ok(cache_folder()?.join("clients-rust"))
+}
+
+/// A folder of links to parts, which `bring` makes unless they are there.
+fn set(
+    name: &str,
+    bring: impl FnOnce(&Path) -> Result<Vec<(&'static str, PathBuf)>>,
+) -> Result<PathBuf> {
     let cache = cache_folder()?;
-    let node = node::name()?;
-    let set = cache.join(format!("set-{:016x}", hash(&[postgres::NAME, &node])));
+    let set = cache.join(name);
     if set.is_dir() {
         return Ok(set);
     }
     fs::create_dir_all(&cache).context(|| format!("creating {}", cache.display()))?;
     let lock_path = cache.join("lock");
     let lock = fs::File::create(&lock_path).context(|| format!("{}", lock_path.display()))?;
-    // Held until this process ends: a second run waits here, then finds everything in place.
+    // Held until this returns: a second run waits here, then finds everything in place.
     lock.lock()
         .context(|| format!("locking {}", lock_path.display()))?;
     if set.is_dir() {
@@ -37,11 +74,11 @@ pub(crate) fn bring() -> Result<PathBuf> {
     }
 
     sweep(&cache)?;
-    let postgres_bin = postgres::bring(&cache)?;
-    let node_modules = node::bring(&cache, &node)?;
+    let parts = bring(&cache)?;
     complete(&set, |making| {
-        link(&postgres_bin, &making.join("bin"))?;
-        link(&node_modules, &making.join("node_modules"))
+        parts
+            .iter()
+            .try_for_each(|(name, part)| link(part, &making.join(name)))
     })?;
     Ok(set)
 }

@@ -14,6 +14,8 @@ use volume::{FindTemplate, Template, TemplateId, VolumeError, Volumes};
 use wire::{DatabaseName, PgError};
 
 use crate::admission::Admission;
+use crate::authority::Authority;
+use crate::credentials::Remembered;
 use crate::directory::Directory;
 use crate::disk_watch::DiskWatch;
 use crate::gate;
@@ -110,7 +112,11 @@ impl Databases {
         };
         let directory =
             Directory::open(&path, options.limits.directory_cache_bytes_max).map_err(bad)?;
-        let new_journal = random().map_err(|error| bad(error.to_string()))?;
+        let new_journal = u64::from_le_bytes(random().map_err(|error| bad(error.to_string()))?);
+        let new_secret = random().map_err(|error| bad(error.to_string()))?;
+        let mock_secret = directory
+            .mock_secret(new_secret)
+            .map_err(|error| bad(error.to_string()))?;
         let (generation, journal_id) = directory
             .begin_generation(new_journal)
             .map_err(|error| bad(error.to_string()))?;
@@ -142,6 +148,8 @@ impl Databases {
             directory,
             live: Live::default(),
             images,
+            credentials: Remembered::default(),
+            mock_secret,
             counters: Counters::default(),
             disk,
             volumes,
@@ -280,6 +288,7 @@ impl Databases {
         let database = match self.node.find(name) {
             Err(error)
                 if self.node.options.auto_create
+                    && options.authority == Authority::Node
                     && error.code() == wire::sqlstate::INVALID_CATALOG_NAME =>
             {
                 self.node.find_or_create(name).await?
@@ -337,10 +346,10 @@ fn sweep(node: &Node) -> Result<(), PgError> {
     Ok(())
 }
 
-fn random() -> Result<u64, getrandom::Error> {
-    let mut bytes = [0; 8];
+fn random<const N: usize>() -> Result<[u8; N], getrandom::Error> {
+    let mut bytes = [0; N];
     getrandom::fill(&mut bytes)?;
-    Ok(u64::from_le_bytes(bytes))
+    Ok(bytes)
 }
 
 /// Opens the journal, reading all that it holds.

@@ -6,9 +6,11 @@
 //! files are to be removed; epoch [`WHOLE`] stands for all of a database that was deleted. `counters`:
 //! `next_id` -> the lowest id never reserved (ids are not reused, because they name files), `generation`
 //! -> how often the data directory was opened to be written, `journal` -> the id of its journal.
+//! `secrets`: `mock` -> what mock authentications are made of.
 
 mod file;
 mod group;
+mod secret;
 
 use std::ops::Range;
 use std::path::Path;

@@ -117,7 +117,11 @@ impl Further {
             if let Err(error) = slot.vacate().await {
                 tracing::warn!(%error, "a session is lost");
             }
-            slot.backend = None;
+            if let Some(backend) = slot.backend.take()
+                && let Err(error) = backend.leave().await
+            {
+                tracing::warn!(%error, "a process did not end in good order");
+            }
         }
         let mut slots = self.slots.lock();
         slots.retain(|slot| slot.try_lock().map_or(true, |slot| slot.backend.is_some()));
@@ -214,11 +218,16 @@ enum Choice {
     Own,
 }
 
-/// The best of the slots that nobody has.
-fn choose(shelves: &[Shelf], seat: &Arc<Seat>) -> Option<(Choice, Shelf, OwnedMutexGuard<Slot>)> {
+/// The best of the slots that nobody has; of the first, `first` if that was got by waiting for it.
+fn choose(
+    shelves: &[Shelf],
+    mut first: Option<OwnedMutexGuard<Slot>>,
+    seat: &Arc<Seat>,
+) -> Option<(Choice, Shelf, OwnedMutexGuard<Slot>)> {
     let mut best: Option<(Choice, Shelf, OwnedMutexGuard<Slot>)> = None;
     for shelf in shelves {
-        let Ok(slot) = Arc::clone(shelf).try_lock_owned() else {
+        let got = first.take();
+        let Some(slot) = got.or_else(|| Arc::clone(shelf).try_lock_owned().ok()) else {
             continue;
         };
         let works = slot
@@ -295,13 +304,14 @@ pub(crate) async fn take(
         }
     }
     let mut wanting = None;
+    let mut first = None;
     loop {
         let changed = further.changed.notified();
         tokio::pin!(changed);
         changed.as_mut().enable();
         let mut shelves = vec![Arc::clone(&database.slot)];
         shelves.extend(further.shelves());
-        let found = choose(&shelves, seat);
+        let found = choose(&shelves, first.take(), seat);
         let may_join =
             max > 1 && !further.refused.load(Ordering::Acquire) && !node.admission.is_over();
         let found = match found {
@@ -345,16 +355,17 @@ pub(crate) async fn take(
         if waiting.is_none() {
             waiting = Some(database.want());
         }
-        // The first slot may be with maintenance, which gives no sign when it leaves.
-        let first = Arc::clone(&database.slot).lock_owned();
+        // The first slot may be with maintenance, which gives no sign when it leaves. Who has got it by
+        // waiting keeps it: let go, it would be the next waiter's, and in the end nobody's.
         let waited = timeout_at(until, async {
             tokio::select! {
-                slot = first => drop(slot),
-                () = changed => {}
+                slot = Arc::clone(&database.slot).lock_owned() => Some(slot),
+                () = changed => None,
             }
         });
-        if waited.await.is_err() {
-            return Ok(None);
+        match waited.await {
+            Ok(got) => first = got,
+            Err(_elapsed) => return Ok(None),
         }
     }
 }

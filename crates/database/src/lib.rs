@@ -7,8 +7,10 @@
 #![forbid(unsafe_code)]
 
 mod admission;
+mod authority;
 mod catalog;
 mod compact;
+mod credentials;
 mod database;
 mod databases;
 mod directory;
@@ -38,6 +40,8 @@ mod template;
 mod upkeep;
 mod wake;
 
+pub use authority::Authority;
+pub use credentials::Credentials;
 pub use databases::{Databases, OpenError};
 pub use engine::distribution::{PGLITE_VERSION, POSTGRES_VERSION};
 pub use engine::{ClientIo, ClientIoError, Progress, Silent};

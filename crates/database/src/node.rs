@@ -12,6 +12,7 @@ use volume::{BaseId, DatabaseId, LayerId, Volume, Volumes};
 use wire::{DatabaseName, PgError, sqlstate};
 
 use crate::admission::Admission;
+use crate::credentials::Remembered;
 use crate::database::{Database, layers, volume_error};
 use crate::directory::{self, Directory, Garbage};
 use crate::disk_watch::DiskWatch;
@@ -38,6 +39,9 @@ pub(crate) struct Node {
     pub(crate) directory: Directory,
     pub(crate) live: Live,
     pub(crate) images: Images,
+    pub(crate) credentials: Remembered,
+    /// What the salts of roles that do not exist are made of.
+    pub(crate) mock_secret: [u8; 32],
     pub(crate) admission: Admission,
     pub(crate) counters: Counters,
     pub(crate) disk: DiskWatch,

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use wire::pg::{Frame, TransactionStatus, backend, frontend, statement};
 use wire::{DatabaseName, PgError, sqlstate};
 
+use crate::authority::Authority;
 use crate::database::{Database, Present};
 use crate::further::Shelf;
 use crate::gate::{self, Gated, Ungate};
@@ -39,6 +40,8 @@ pub struct SessionOptions {
     pub settings: Vec<(String, String)>,
     /// Where the session comes from, for people: "psql at 127.0.0.1:50123".
     pub origin: String,
+    /// What it may do beyond its own database.
+    pub authority: Authority,
 }
 
 /// The backend ended under a session, which ends with it.
@@ -63,6 +66,7 @@ pub struct Session {
     home: Option<Shelf>,
     seat: Arc<Seat>,
     identity: SessionIdentity,
+    authority: Authority,
     /// Its prepared statements that its process has not.
     absent: Absent,
     parameters: Vec<(String, String)>,
@@ -118,6 +122,11 @@ impl Session {
     /// As the last `ReadyForQuery` said.
     pub fn transaction_status(&self) -> TransactionStatus {
         self.status
+    }
+
+    /// What the session may do beyond its own database.
+    pub(crate) fn authority(&self) -> Authority {
+        self.authority
     }
 
     /// The database that the session is in.
@@ -358,7 +367,7 @@ impl Session {
     }
 
     /// Runs statements of our own: their answers.
-    async fn run_all(&mut self, sql: &str) -> Result<Bytes, SessionEnded> {
+    pub(crate) async fn run_all(&mut self, sql: &str) -> Result<Bytes, SessionEnded> {
         let mut messages = BytesMut::new();
         if let Err(error) = frontend::query(&mut messages, sql.as_bytes()) {
             return Err(self.ended(error));
@@ -459,6 +468,14 @@ impl Session {
             error,
             told: false,
         }
+    }
+
+    /// Whether [`rest`](Self::rest) has anything to do.
+    pub fn wants_rest(&self) -> bool {
+        let volume = self.database.volume_now();
+        let max = self.node.options.limits.checkpoint_wal_bytes;
+        self.status == TransactionStatus::Idle
+            && volume.is_some_and(|volume| self.database.wal_since_checkpoint(&volume) > max)
     }
 
     /// Does what is due between two statements, once the last one's answer is with the client: a checkpoint

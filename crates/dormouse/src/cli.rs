@@ -4,6 +4,7 @@ mod args;
 mod config;
 mod databases;
 mod failure;
+mod password;
 mod progress;
 mod remote;
 mod serve;
@@ -25,6 +26,7 @@ pub(crate) fn run() -> ExitCode {
     let done = match args.command {
         Command::Serve(options) => config::load(&options).and_then(serve::run),
         Command::Config(options) => config::load(&options).map(|loaded| print(&loaded.to_toml())),
+        Command::Password => password::run(),
         Command::Sql(args) => wait_for(sql::run(args)),
         Command::Db(args) => wait_for(databases::run(args)),
     };

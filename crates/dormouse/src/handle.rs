@@ -41,6 +41,7 @@ impl Database {
             user: USER.to_owned(),
             settings: Vec::new(),
             origin: "the embedding program".to_owned(),
+            ..SessionOptions::default()
         };
         let session = self.databases.session(&self.name, options).await?;
         Ok(Session::new(session))

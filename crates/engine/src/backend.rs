@@ -245,10 +245,11 @@ impl Backend {
         let host = self.store.data();
         let forked = matches!(&host.mapped, Some(image) if Arc::ptr_eq(image, &base.memory));
         let memory = host.guest().memory.data(&self.store);
+        let shared = host.process.as_ref().map_or(&[][..], Process::shared);
         let own = forked.then(|| own_pages(memory)).and_then(|own| match own {
             Ok(own) => {
                 base.hot.saw(&own);
-                Some(own)
+                Some(with(own, shared))
             }
             Err(error) => {
                 tracing::debug!(%error, "a backend's own pages are unknown; all are compared");
@@ -267,9 +268,9 @@ impl Backend {
     fn state(&mut self) -> Result<HostState, EngineError> {
         let host = self.store.data();
         let idle = host.client.input.is_empty() && host.client.output.is_empty();
-        if host.process.is_some() {
-            // What is shared is not among its own pages, and knows of other processes.
-            return Err(EngineError::Image("its memory was shared".to_owned()));
+        if host.process.as_ref().is_some_and(|own| !own.is_alone()) {
+            // The shared memory knows of other processes.
+            return Err(EngineError::Image("its memory is shared".to_owned()));
         }
         if !idle || self.is_broken() {
             return Err(EngineError::Image("the backend is not idle".to_owned()));
@@ -530,6 +531,34 @@ impl Backend {
         Ok(open != 0)
     }
 
+    /// Ends a process that joined others, in good order: nothing of it stays in the shared memory.
+    ///
+    /// # Errors
+    ///
+    /// [`BackendError`] if it ended in another way.
+    pub async fn leave(mut self) -> Result<(), BackendError> {
+        const TERMINATE: &[u8] = b"X\0\0\0\x04";
+        let guard = self.begin().await?;
+        call(&mut self.store, "pgl_setPGliteActive", 0)
+            .await
+            .map_err(ended)?;
+        self.input().extend_from_slice(TERMINATE);
+        enter(&mut self.store);
+        let left = self
+            .calls
+            .main_loop_once
+            .call_async(&mut self.store, ())
+            .await;
+        clean(left.err())?;
+        let run: TypedFunc<(), ()> = self.export("pgl_run_atexit_funcs")?;
+        enter(&mut self.store);
+        let left = run.call_async(&mut self.store, ()).await;
+        clean(left.err())?;
+        self.has_ended(&BackendError::Exited(0));
+        guard.end();
+        Ok(())
+    }
+
     /// Ends Postgres as a clean shutdown does, with a shutdown checkpoint, so that the next boot
     /// has nothing to recover.
     ///
@@ -583,6 +612,31 @@ impl Busy {
 enum Ended {
     Exit(i32),
     Other(String),
+}
+
+/// Ranges in order, without overlaps: `own`, which are, and what was shared with other processes.
+fn with(own: Vec<Range<usize>>, shared: &[Range<usize>]) -> Vec<Range<usize>> {
+    let mut all: Vec<_> = own
+        .into_iter()
+        .flat_map(|range| apart(range, shared))
+        .collect();
+    all.extend(shared.iter().cloned());
+    all.sort_by_key(|range| range.start);
+    all
+}
+
+/// The parts of a range that lie outside of others.
+fn apart(range: Range<usize>, others: &[Range<usize>]) -> Vec<Range<usize>> {
+    let mut parts = vec![range];
+    for other in others {
+        let cut = parts.into_iter().flat_map(|part| {
+            let before = part.start..part.end.min(other.start);
+            let after = part.start.max(other.end)..part.end;
+            [before, after]
+        });
+        parts = cut.filter(|part| !part.is_empty()).collect();
+    }
+    parts
 }
 
 /// What is nobody's in the memory of a backend that waits for its next message, in order.

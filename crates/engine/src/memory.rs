@@ -214,6 +214,10 @@ impl SharedPages {
         Ok(pages)
     }
 
+    pub(crate) fn ranges(&self) -> &[Range<usize>] {
+        &self.ranges
+    }
+
     /// Maps the pages over those of another memory.
     pub(crate) fn attach(&self, memory: &mut [u8]) -> std::io::Result<()> {
         let mut at = 0;

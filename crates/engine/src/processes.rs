@@ -12,6 +12,7 @@
 //!    turn any more, as when a process of a server crashes.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -40,6 +41,8 @@ pub(crate) struct Processes {
     interrupts: Mutex<HashMap<u32, Arc<Interrupt>>>,
     next_id: AtomicU32,
     crashed: AtomicBool,
+    /// How many have come to the first one and not left in good order.
+    joined: AtomicUsize,
 }
 
 impl Processes {
@@ -54,6 +57,7 @@ impl Processes {
             // The first has the number that the build gives every process.
             next_id: AtomicU32::new(crate::landmarks::GETPID),
             crashed: AtomicBool::new(false),
+            joined: AtomicUsize::new(0),
         }
     }
 
@@ -112,15 +116,27 @@ impl Process {
     pub(crate) fn joining(of: &Arc<Processes>, interrupt: &Arc<Interrupt>) -> Self {
         let mut own = Self::new(of, interrupt);
         own.joined = true;
+        of.joined.fetch_add(1, Ordering::AcqRel);
         own
     }
 
     /// Postgres has ended it in good order: the others go on without it, if it came to them.
     pub(crate) fn exited(&mut self) {
-        if self.joined {
+        if std::mem::take(&mut self.joined) {
             self.in_call = false;
             self.give_turn();
+            self.of.joined.fetch_sub(1, Ordering::AcqRel);
         }
+    }
+
+    /// Whether nothing of any other process is in the shared memory.
+    pub(crate) fn is_alone(&self) -> bool {
+        !self.joined && self.of.joined.load(Ordering::Acquire) == 0
+    }
+
+    /// Where the shared memory is.
+    pub(crate) fn shared(&self) -> &[Range<usize>] {
+        self.of.pages.ranges()
     }
 
     /// Whether no process gets a turn any more.

@@ -316,3 +316,35 @@ async fn a_checkpoint_does_not_miss_files_that_another_process_has_dropped() {
     run(&mut a, "CHECKPOINT").await;
     assert_eq!(value(&mut b, "SELECT count(*) FROM t").await, "2");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_alone_again_can_be_saved() {
+    let ground = ground().await;
+    let (mut a, mut b) = two(ground).await;
+    run(
+        &mut b,
+        "UPDATE t SET n = 5 WHERE id = 1; CREATE TABLE u AS SELECT 7 n",
+    )
+    .await;
+    run(&mut a, "UPDATE t SET n = 6 WHERE id = 2").await;
+    run(&mut a, "CHECKPOINT").await;
+    assert!(ground.engine.save(&mut a, &ground.image).is_err());
+    b.leave().await.unwrap();
+    assert_eq!(
+        value(&mut a, "SELECT count(*) FROM pg_stat_activity").await,
+        "1"
+    );
+    let saved = ground.engine.save(&mut a, &ground.image).unwrap();
+    let volume = a.volume();
+    drop(a);
+    let mut again = ground.resume(&saved, &volume).await.unwrap();
+    assert_eq!(value(&mut again, "SELECT sum(n) FROM t").await, "11");
+    assert_eq!(value(&mut again, "SELECT n FROM u").await, "7");
+    run(&mut again, "INSERT INTO t VALUES (3, 9)").await;
+    // And from then on as ever.
+    let shared = again.share_memory().unwrap();
+    let limits = BackendLimits::default();
+    let joining = ground.engine.join(&ground.image, &shared, volume, limits);
+    let mut other = joining.await.unwrap();
+    assert_eq!(value(&mut other, "SELECT sum(n) FROM t").await, "20");
+}

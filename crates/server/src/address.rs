@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 
 use tokio::net::{TcpListener, lookup_host};
 
-use crate::Options;
+use crate::auth::Auth;
+use crate::options::Options;
+use crate::tls::TlsMode;
 
 /// Both listening sockets. Clients may connect from now on; they wait until the server runs.
 #[derive(Debug)]
@@ -36,10 +38,9 @@ pub enum ListenError {
     },
     /// Other machines could reach it.
     #[error(
-        "{setting} = \"{listen}\": {address} can be reached by other machines, and there is no \
-         authentication: whoever reaches the port may read and change every database. Listen on a \
-         loopback address such as 127.0.0.1:{port}, or, where all who can reach it are trusted, \
-         set server.insecure_listen = true"
+        "{setting} = \"{listen}\": {address} can be reached by other machines, and {danger}, or \
+         listen on a loopback address such as 127.0.0.1:{port}. Where all who can reach it are \
+         trusted, set server.insecure_listen = true"
     )]
     Insecure {
         /// The setting's name.
@@ -50,6 +51,8 @@ pub enum ListenError {
         port: u16,
         /// The address that is not a loopback one.
         address: SocketAddr,
+        /// What could happen, and what to do.
+        danger: &'static str,
     },
     /// The system refused.
     #[error("cannot listen on {address} ({setting}): {source}{}", advice(source))]
@@ -66,9 +69,10 @@ pub enum ListenError {
 impl Listeners {
     /// Takes both addresses.
     pub async fn bind(options: &Options) -> Result<Self, ListenError> {
-        let insecure = options.insecure_listen;
-        let pgwire = bind("pgwire.listen", &options.pgwire.listen, 7432, insecure).await?;
-        let http = bind("http.listen", &options.http.listen, 7433, insecure).await?;
+        let pgwire = danger_of_pgwire(options);
+        let pgwire = bind("pgwire.listen", &options.pgwire.listen, 7432, pgwire).await?;
+        let http = (!options.insecure_listen).then_some(DANGER_OF_HTTP);
+        let http = bind("http.listen", &options.http.listen, 7433, http).await?;
         Ok(Self {
             pgwire_address: pgwire.1,
             http_address: http.1,
@@ -88,11 +92,33 @@ impl Listeners {
     }
 }
 
+/// HTTP asks nobody for anything yet.
+const DANGER_OF_HTTP: &str = "there is no authentication over HTTP yet: whoever reaches the port may \
+                              read and change every database. Put a proxy that asks for \
+                              credentials before it";
+
+/// What could happen if other machines reach the port, and what to do about it.
+fn danger_of_pgwire(options: &Options) -> Option<&'static str> {
+    let encrypted = options.tls.is_some() && options.pgwire.tls == TlsMode::Require;
+    match options.auth {
+        _ if options.insecure_listen => None,
+        Auth::Trust => Some(
+            "nobody is asked for a password: whoever reaches the port may read and change every \
+             database. Ask for passwords (auth.method = \"scram\"; docs/authentication.md)",
+        ),
+        Auth::Scram(_) if !encrypted => Some(
+            "what goes over the network could be read and changed on its way. Set pgwire.tls = \
+             \"require\", with tls.certificate and tls.key (docs/authentication.md)",
+        ),
+        Auth::Scram(_) => None,
+    }
+}
+
 async fn bind(
     setting: &'static str,
     listen: &str,
     port: u16,
-    insecure_listen: bool,
+    danger: Option<&'static str>,
 ) -> Result<(TcpListener, SocketAddr), ListenError> {
     let unusable = |source| ListenError::Address {
         setting,
@@ -104,12 +130,15 @@ async fn bind(
     let address = addresses
         .next()
         .ok_or_else(|| unusable(io::Error::other("the host has no address")))?;
-    if !insecure_listen && !address.ip().is_loopback() {
+    if let Some(danger) = danger
+        && !address.ip().is_loopback()
+    {
         return Err(ListenError::Insecure {
             setting,
             listen: listen.to_owned(),
             port,
             address,
+            danger,
         });
     }
     let refused = |source| ListenError::Bind {
@@ -155,6 +184,10 @@ mod tests {
         let mut options = options("0.0.0.0:0");
         let error = Listeners::bind(&options).await.unwrap_err().to_string();
         assert!(error.contains("server.insecure_listen"), "{error}");
+        let administrator = crate::Administrator::from_secret("secret").unwrap();
+        options.auth = Auth::Scram(std::sync::Arc::new(administrator));
+        let error = Listeners::bind(&options).await.unwrap_err().to_string();
+        assert!(error.contains("pgwire.tls"), "{error}");
         options.insecure_listen = true;
         Listeners::bind(&options).await.unwrap();
     }

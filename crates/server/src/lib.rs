@@ -13,17 +13,24 @@
 //! 3. Nothing that a client makes us keep is without a limit in [`Options`].
 
 mod address;
+mod auth;
 mod connections;
 mod http;
 mod insist;
 mod linger;
 mod options;
 mod pgwire;
+mod reload;
+mod secret_file;
 mod server;
 mod shutdown;
 mod timestamp;
+mod tls;
 
 pub use address::{ListenError, Listeners};
+pub use auth::{Administrator, AdministratorError, Auth, verifier_of};
 pub use http::DatabaseDocument;
 pub use options::{HttpOptions, Options, PgwireOptions};
+pub use reload::Reload;
 pub use server::Server;
+pub use tls::{Tls, TlsError, TlsFiles, TlsMode};

@@ -13,7 +13,8 @@ const LINGER_MAX: Duration = Duration::from_millis(1_000);
 /// Closing a socket with unread bytes resets the connection, and a reset can overtake the answer:
 /// the client would learn that it failed, but not why.
 pub(crate) async fn linger(input: &mut (impl AsyncRead + Unpin)) {
-    let mut bytes = [0; 16 * 1024];
+    // Not in the future itself, which waits with its connection for this.
+    let mut bytes = vec![0; 16 * 1024];
     let drained = async { while matches!(input.read(&mut bytes).await, Ok(1..)) {} };
     // Past the time the client gets its reset.
     let _ = timeout(LINGER_MAX, drained).await;

@@ -1,6 +1,10 @@
 //! What a server is told: where to listen, and its limits.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::auth::Auth;
+use crate::tls::{Tls, TlsMode};
 
 /// What a server is told. Names of limits in errors are those of the configuration file.
 #[derive(Debug, Clone)]
@@ -9,8 +13,12 @@ pub struct Options {
     pub pgwire: PgwireOptions,
     /// The listener for HTTP.
     pub http: HttpOptions,
-    /// `server.insecure_listen`: whether addresses that other machines reach are allowed. There is
-    /// no authentication: whoever reaches a port may do everything.
+    /// `auth`: who may come in over PostgreSQL's protocol.
+    pub auth: Auth,
+    /// `tls`: the certificate, if there is one.
+    pub tls: Option<Arc<Tls>>,
+    /// `server.insecure_listen`: whether addresses that other machines reach are allowed
+    /// without a password and TLS. HTTP has neither yet: whoever reaches it may do everything.
     pub insecure_listen: bool,
     /// `server.drain_ms_max`: how long a stop waits for running statements before it cancels them.
     pub drain_max: Duration,
@@ -21,6 +29,10 @@ pub struct Options {
 pub struct PgwireOptions {
     /// `pgwire.listen`: host and port; port 0 takes any free one.
     pub listen: String,
+    /// `pgwire.tls`: whether it is spoken over TLS.
+    pub tls: TlsMode,
+    /// `auth.timeout_ms`: how long a client may take for each answer to a request for a password.
+    pub auth_timeout: Duration,
     /// `pgwire.message_bytes_max`: the largest message of a client.
     pub message_bytes_max: usize,
     /// `pgwire.startup_timeout_ms`: how long a client may take to say what it wants.
@@ -52,6 +64,8 @@ impl Default for Options {
         Self {
             pgwire: PgwireOptions::default(),
             http: HttpOptions::default(),
+            auth: Auth::default(),
+            tls: None,
             insecure_listen: false,
             drain_max: Duration::from_millis(5_000),
         }
@@ -62,6 +76,8 @@ impl Default for PgwireOptions {
     fn default() -> Self {
         Self {
             listen: "127.0.0.1:7432".to_owned(),
+            tls: TlsMode::default(),
+            auth_timeout: Duration::from_millis(10_000),
             message_bytes_max: 64 << 20,
             startup_timeout: Duration::from_millis(10_000),
             connections_max: 1_000,

@@ -5,12 +5,14 @@
 //! stands the [`inbox`]: it cuts the stream into whole messages, and since it is read while a
 //! statement runs, it notices when the client goes. [`client_io`] is its other reader, for `COPY`.
 
+mod authentication;
 mod batch;
 mod cancel;
 mod client_io;
 mod connection;
 mod inbox;
 mod startup;
+mod stream;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,11 +26,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use wire::{PgError, sqlstate};
 
+use crate::auth::Auth;
 use crate::connections::Connections;
 use crate::linger::linger;
 use crate::options::PgwireOptions;
 use crate::shutdown::Stopping;
+use crate::tls::{Tls, TlsMode};
 use cancel::CancelKeys;
+use startup::Encryption;
+use stream::Stream;
 
 /// After the system could not give us another socket.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -37,6 +43,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) struct Pgwire {
     databases: Databases,
     options: PgwireOptions,
+    auth: Auth,
+    tls: Option<Arc<Tls>>,
     cancel_keys: CancelKeys,
     sessions: Arc<Connections>,
     /// Sessions, and who has not said yet whether they want one.
@@ -46,13 +54,21 @@ pub(crate) struct Pgwire {
 }
 
 impl Pgwire {
-    pub(crate) fn new(databases: Databases, options: PgwireOptions, stopping: Stopping) -> Self {
+    pub(crate) fn new(
+        databases: Databases,
+        options: PgwireOptions,
+        auth: Auth,
+        tls: Option<Arc<Tls>>,
+        stopping: Stopping,
+    ) -> Self {
         Self {
             databases,
             cancel_keys: CancelKeys::default(),
             sessions: Connections::new(options.connections_max),
             sockets: Connections::new(options.connections_max.saturating_mul(2)),
             options,
+            auth,
+            tls,
             stopping,
             connection_number: AtomicU64::new(1),
         }
@@ -93,23 +109,49 @@ impl Pgwire {
         }
     }
 
-    async fn connection(self: Arc<Self>, mut stream: TcpStream, peer: SocketAddr) {
+    async fn connection(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
         let Some(_socket) = self.sockets.enter() else {
-            refuse(stream, &self.too_many()).await;
+            refuse(Stream::Plain(stream), &self.too_many()).await;
             return;
         };
         // Without it the kernel may hold an answer back until the last one is acknowledged.
         if stream.set_nodelay(true).is_err() {
             return;
         }
+        let encryption = self.encryption();
+        let mut stream = Some(Stream::Plain(stream));
+        // What is over when a session begins takes no room in its connection.
+        let limit = self.options.startup_timeout;
+        let starting = Box::pin(startup::startup(&mut stream, &encryption, limit));
         let started = tokio::select! {
-            started = startup::startup(&mut stream, self.options.startup_timeout) => started,
+            started = starting => started,
             () = self.stopping.draining() => Err(shutting_down()),
         };
+        let Some(mut stream) = stream else {
+            if let Err(error) = started {
+                tracing::info!(%peer, %error, "pgwire: no TLS connection");
+            }
+            return;
+        };
         match started {
-            Ok(Some(startup::Started::Session { startup, buffer })) => {
+            Ok(Some(startup::Started::Session {
+                startup,
+                mut buffer,
+            })) => {
+                // Who was not let in takes no session's place.
+                let asked =
+                    authentication::authenticate(&self, &mut stream, peer, &startup, &mut buffer);
+                let authority = match Box::pin(asked).await {
+                    Ok(Some(authority)) => authority,
+                    Ok(None) => return,
+                    Err(error) => {
+                        tracing::debug!(%peer, %error, "pgwire connection refused");
+                        Box::pin(refuse(stream, &error)).await;
+                        return;
+                    }
+                };
                 let Some(_session) = self.sessions.enter() else {
-                    refuse(stream, &self.too_many()).await;
+                    Box::pin(refuse(stream, &self.too_many())).await;
                     return;
                 };
                 let number = self.connection_number.fetch_add(1, Ordering::Relaxed);
@@ -120,15 +162,31 @@ impl Pgwire {
                     user = startup.user,
                     "pgwire connection begins"
                 );
-                let ended = connection::run(&self, stream, peer, startup, buffer).await;
+                let ended = connection::run(&self, stream, peer, startup, authority, buffer);
+                let ended = Box::pin(ended).await;
                 tracing::debug!(connection = number, reason = %ended, "pgwire connection ends");
             }
             Ok(Some(startup::Started::Cancel { pid, key })) => self.cancel_keys.cancel(pid, &key),
             Ok(None) => {}
             Err(error) => {
                 tracing::debug!(%peer, %error, "pgwire connection refused");
-                refuse(stream, &error).await;
+                Box::pin(refuse(stream, &error)).await;
             }
+        }
+    }
+
+    /// Whether clients were asked for a password before their session.
+    fn asks_for_passwords(&self) -> bool {
+        matches!(self.auth, Auth::Scram(_))
+    }
+
+    /// How encryption is dealt with in a connection that begins now.
+    fn encryption(&self) -> Encryption {
+        let mode = self.options.tls;
+        let tls = self.tls.as_ref().filter(|_| mode != TlsMode::Off);
+        Encryption {
+            mode,
+            identity: tls.map(|tls| tls.current()),
         }
     }
 
@@ -150,9 +208,9 @@ fn shutting_down() -> PgError {
 }
 
 /// Says why, and closes.
-async fn refuse(mut stream: TcpStream, error: &PgError) {
+async fn refuse(mut stream: Stream, error: &PgError) {
     let mut out = BytesMut::new();
-    error.encode(&mut out);
+    connection::fatal(error).encode(&mut out);
     // It may be gone already; there is nobody else to tell.
     if stream.write_all(&out).await.is_ok() && stream.shutdown().await.is_ok() {
         linger(&mut stream).await;

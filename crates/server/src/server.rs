@@ -11,6 +11,7 @@ use crate::address::Listeners;
 use crate::http::Http;
 use crate::options::Options;
 use crate::pgwire::Pgwire;
+use crate::reload::Reload;
 use crate::shutdown::Shutdown;
 
 /// How long a cancelled statement may take to end before its connection is dropped.
@@ -21,6 +22,7 @@ pub struct Server {
     listeners: Listeners,
     pgwire: Arc<Pgwire>,
     http: Arc<Http>,
+    reload: Reload,
     shutdown: Shutdown,
     drain_max: Duration,
 }
@@ -29,9 +31,12 @@ impl Server {
     /// Puts a server together. Nothing is accepted before [`run`](Self::run).
     pub fn new(listeners: Listeners, databases: Databases, options: Options) -> Self {
         let shutdown = Shutdown::new();
+        let reload = Reload::of(&options);
         let pgwire = Arc::new(Pgwire::new(
             databases.clone(),
             options.pgwire,
+            options.auth,
+            options.tls,
             shutdown.stopping(),
         ));
         let http = Arc::new(Http::new(
@@ -44,6 +49,7 @@ impl Server {
             listeners,
             pgwire,
             http,
+            reload,
             shutdown,
             drain_max: options.drain_max,
         }
@@ -55,7 +61,10 @@ impl Server {
         let Listeners { pgwire, http, .. } = self.listeners;
         let mut pgwire = tokio::spawn(self.pgwire.serve(pgwire));
         let mut http = tokio::spawn(self.http.serve(http));
-        stop.await;
+        tokio::select! {
+            () = stop => {}
+            () = self.reload.watch() => {}
+        }
 
         let mut ended = Box::pin(async {
             // A listener that panicked has ended too.

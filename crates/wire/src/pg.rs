@@ -2,7 +2,7 @@
 //!
 //! A connection begins with [`startup`] packets, which have no type byte; everything after them is
 //! a [`Frame`]. [`frontend`] holds the messages that clients send, [`backend`] those that servers
-//! send, [`PgError`] the one that both know. [`statement`] reads just enough SQL to find the
+//! send, [`PgError`] the one that both know. [`sasl`] and [`scram`] ask a client for its password. [`statement`] reads just enough SQL to find the
 //! statements that no single PostgreSQL can execute, because they are about databases as a whole.
 
 pub mod backend;
@@ -14,6 +14,8 @@ mod frame;
 pub mod frontend;
 mod lexer;
 mod reader;
+pub mod sasl;
+pub mod scram;
 pub mod startup;
 pub mod statement;
 mod writer;

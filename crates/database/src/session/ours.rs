@@ -18,6 +18,7 @@ impl Session {
         &mut self,
         found: &DatabaseStatement,
     ) -> Result<(), PgError> {
+        self.allow(found).await?;
         let name = |text: &str, code: &str| {
             DatabaseName::parse(text).map_err(|error| PgError::error(code, error.to_string()))
         };

@@ -132,6 +132,7 @@ impl Session {
                     .map(|(name, value)| (name, value, SettingSource::Client))
                     .collect(),
             },
+            authority: options.authority,
             present: node_number(&node),
             node,
             database,
@@ -159,6 +160,8 @@ impl Session {
             origin: options.origin,
             canceller: session.canceller(),
         });
+        let remembered = &session.node.credentials;
+        remembered.session_begins(&session.database, session.authority);
         session.take_seat(true).await.map_err(Unseated::error)?;
         session.greet().await?;
         session.park();

@@ -32,6 +32,14 @@ SIGINT end the server: idle clients are sent away, running statements get server
 All settings with their defaults: dormouse config.
 ";
 
+const PASSWORD_EXAMPLES: &str = "\
+The password is read from the terminal, or, if that is none, from the first line of standard input.
+
+Examples:
+  dormouse password > admin-password && chmod 600 admin-password
+  pwgen 24 1 | tee /dev/tty | dormouse password
+";
+
 const SQL_EXAMPLES: &str = "\
 Examples:
   dormouse sql shop \"select * from fruit\"
@@ -71,6 +79,9 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     /// Print the configuration that `serve` would use, as TOML with comments
     Config(ServeArgs),
+    /// Print what a server keeps of a password, for auth.admin_password_file or CREATE ROLE
+    #[command(after_help = PASSWORD_EXAMPLES)]
+    Password,
     /// Run one SQL statement in a database
     #[command(after_help = format!("{SQL_EXAMPLES}\n{EXIT_CODES}"))]
     Sql(SqlArgs),

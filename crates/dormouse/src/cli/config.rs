@@ -2,6 +2,7 @@
 
 use std::env;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use database::{Durability, Limits};
@@ -11,6 +12,8 @@ use figment::providers::{Format as _, Serialized, Toml};
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 use serde::{Deserialize, Serialize};
+use server::{Administrator, Auth, Tls, TlsFiles};
+use zeroize::Zeroizing;
 
 use super::args::ServeArgs;
 use super::failure::Failure;
@@ -18,6 +21,9 @@ use super::settings::{self, Variable};
 
 /// The file that is read if it is there and no other is named.
 const FILE: &str = "dormouse.toml";
+
+/// The variable for the administrator's password. It is no setting: those are printed.
+const ADMIN_PASSWORD: &str = "DORMOUSE_ADMIN_PASSWORD";
 
 /// Where a value comes from that nobody has set.
 const DEFAULTS: &str = "the defaults";
@@ -36,6 +42,8 @@ pub(crate) struct Config {
     cache: Option<PathBuf>,
     log: String,
     server: ServerSection,
+    tls: TlsSection,
+    auth: AuthSection,
     pgwire: PgwireSection,
     http: HttpSection,
     databases: DatabasesSection,
@@ -60,8 +68,40 @@ struct ServerSection {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+struct TlsSection {
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
+    client_ca: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AuthSection {
+    method: Method,
+    admin_password_file: Option<PathBuf>,
+    timeout_ms: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Method {
+    Trust,
+    Scram,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum PgwireTls {
+    Off,
+    Allow,
+    Require,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct PgwireSection {
     listen: String,
+    tls: PgwireTls,
     message_bytes_max: usize,
     startup_timeout_ms: u64,
     connections_max: usize,
@@ -175,8 +215,19 @@ impl Default for Config {
                 insecure_listen: server.insecure_listen,
                 drain_ms_max: ms(server.drain_max),
             },
+            tls: TlsSection {
+                certificate: None,
+                key: None,
+                client_ca: None,
+            },
+            auth: AuthSection {
+                method: Method::Trust,
+                admin_password_file: None,
+                timeout_ms: ms(server.pgwire.auth_timeout),
+            },
             pgwire: PgwireSection {
                 listen: server.pgwire.listen,
+                tls: PgwireTls::Allow,
                 message_bytes_max: server.pgwire.message_bytes_max,
                 startup_timeout_ms: ms(server.pgwire.startup_timeout),
                 connections_max: server.pgwire.connections_max,
@@ -242,10 +293,21 @@ impl Default for Config {
 }
 
 impl Config {
-    pub(crate) fn server_options(&self) -> server::Options {
-        server::Options {
+    /// Reads the files that it names: certificates, and the administrator's password.
+    pub(crate) fn server_options(&self) -> Result<server::Options, Failure> {
+        let tls = self.tls()?;
+        let auth = self.auth()?;
+        Ok(server::Options {
+            auth,
+            tls,
             pgwire: server::PgwireOptions {
                 listen: self.pgwire.listen.clone(),
+                tls: match self.pgwire.tls {
+                    PgwireTls::Off => server::TlsMode::Off,
+                    PgwireTls::Allow => server::TlsMode::Allow,
+                    PgwireTls::Require => server::TlsMode::Require,
+                },
+                auth_timeout: Duration::from_millis(self.auth.timeout_ms),
                 message_bytes_max: self.pgwire.message_bytes_max,
                 startup_timeout: Duration::from_millis(self.pgwire.startup_timeout_ms),
                 connections_max: self.pgwire.connections_max,
@@ -260,7 +322,50 @@ impl Config {
             },
             insecure_listen: self.server.insecure_listen,
             drain_max: Duration::from_millis(self.server.drain_ms_max),
+        })
+    }
+
+    fn tls(&self) -> Result<Option<Arc<Tls>>, Failure> {
+        let usage = |message: &str| Err(Failure::Usage(message.to_owned()));
+        let (certificate, key) = match (&self.tls.certificate, &self.tls.key) {
+            (Some(certificate), Some(key)) => (certificate.clone(), key.clone()),
+            (None, None) if self.pgwire.tls == PgwireTls::Require => {
+                return usage("pgwire.tls = \"require\" needs tls.certificate and tls.key");
+            }
+            (None, None) if self.tls.client_ca.is_some() => {
+                return usage("tls.client_ca needs tls.certificate and tls.key");
+            }
+            (None, None) => return Ok(None),
+            (Some(_), None) => return usage("tls.certificate needs tls.key"),
+            (None, Some(_)) => return usage("tls.key needs tls.certificate"),
+        };
+        let files = TlsFiles {
+            certificate,
+            key,
+            client_ca: self.tls.client_ca.clone(),
+        };
+        let tls = Tls::load(files).map_err(|error| Failure::Usage(error.to_string()))?;
+        Ok(Some(Arc::new(tls)))
+    }
+
+    fn auth(&self) -> Result<Auth, Failure> {
+        if self.auth.method == Method::Trust {
+            return Ok(Auth::Trust);
         }
+        let given = env::var(ADMIN_PASSWORD).ok().map(Zeroizing::new);
+        let administrator = match (given, &self.auth.admin_password_file) {
+            (Some(secret), _) => Administrator::from_secret(&secret),
+            (None, Some(path)) => Administrator::from_file(path),
+            (None, None) => {
+                return Err(Failure::Usage(format!(
+                    "auth.method = \"scram\" needs the administrator's password: \
+                     auth.admin_password_file, or the variable {ADMIN_PASSWORD}; `dormouse password` \
+                     makes what belongs there"
+                )));
+            }
+        };
+        let administrator = administrator.map_err(|error| Failure::Usage(error.to_string()))?;
+        Ok(Auth::Scram(Arc::new(administrator)))
     }
 
     pub(crate) fn database_options(&self) -> database::Options {

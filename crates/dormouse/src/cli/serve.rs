@@ -3,7 +3,7 @@
 use std::io::IsTerminal as _;
 
 use database::Databases;
-use server::{Listeners, Server};
+use server::{Auth, Listeners, Reload, Server};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
@@ -24,7 +24,14 @@ pub(crate) fn run(loaded: Loaded) -> Result<(), Failure> {
 async fn serve(loaded: Loaded) -> Result<(), Failure> {
     let config = loaded.config;
     let stop = stop_signals()?;
-    let options = config.server_options();
+    let options = config.server_options()?;
+    reload_on_signal(Reload::of(&options))?;
+    if matches!(options.auth, Auth::Scram(_)) {
+        tracing::warn!(
+            http = options.http.listen,
+            "HTTP asks nobody for a password yet: who reaches it is administrator"
+        );
+    }
     // Addresses first: a mistake there should not wait for the compiler.
     let listeners = Listeners::bind(&options)
         .await
@@ -91,6 +98,23 @@ fn stop_signals() -> Result<watch::Receiver<bool>, Failure> {
         std::process::exit(EXIT_BY_SIGNAL + signal.as_raw_value());
     });
     Ok(stopping)
+}
+
+/// Reads certificates and the administrator's password again with every SIGHUP. Without any of them that
+/// signal ends the process, as it does others.
+fn reload_on_signal(reload: Reload) -> Result<(), Failure> {
+    if reload.is_empty() {
+        return Ok(());
+    }
+    let failed = |error| Failure::unavailable(format!("cannot wait for signals: {error}"));
+    let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            tracing::info!("SIGHUP: reading certificates and the administrator's password again");
+            reload.now().await;
+        }
+    });
+    Ok(())
 }
 
 async fn next(terminate: &mut Signal, interrupt: &mut Signal) -> SignalKind {

@@ -25,7 +25,7 @@ enum Kind {
 }
 
 /// In the order of the file.
-const SETTINGS: [Setting; 41] = [
+const SETTINGS: [Setting; 48] = [
     Setting::text(
         "data",
         "DORMOUSE_DATA",
@@ -50,13 +50,53 @@ const SETTINGS: [Setting; 41] = [
     ),
     Setting::switch(
         "server.insecure_listen",
-        "Listen where other machines can reach us. There is no authentication: whoever reaches a\n\
-         port may read and change every database.",
+        "Listen where other machines can reach us though nobody is asked for a password, or TLS is\n\
+         not required: whoever reaches a port may read and change every database. HTTP has no\n\
+         authentication yet.",
+    ),
+    Setting::text(
+        "tls.certificate",
+        "DORMOUSE_TLS__CERTIFICATE",
+        "The certificate to show, and those between it and the authority: a file in PEM. This one,\n\
+         the key and the authorities are read again on SIGHUP, and when they change.",
+    ),
+    Setting::text(
+        "tls.key",
+        "DORMOUSE_TLS__KEY",
+        "The certificate's private key: a file in PEM.",
+    ),
+    Setting::text(
+        "tls.client_ca",
+        "DORMOUSE_TLS__CLIENT_CA",
+        "The authorities of clients' certificates: a file in PEM. With it a client must show one.",
+    ),
+    Setting::text(
+        "auth.method",
+        "DORMOUSE_AUTH__METHOD",
+        "Who may come in over PostgreSQL's protocol: \"trust\", everybody, as whoever they say;\n\
+         \"scram\", who knows the password of a role of the database, or the administrator's.",
+    ),
+    Setting::text(
+        "auth.admin_password_file",
+        "DORMOUSE_AUTH__ADMIN_PASSWORD_FILE",
+        "The password of the administrator, the role postgres of every database: a file with what\n\
+         `dormouse password` prints, or with the password itself. It is read again as those of TLS.\n\
+         The variable DORMOUSE_ADMIN_PASSWORD can hold the same, and wins.",
+    ),
+    Setting::number(
+        "auth.timeout_ms",
+        "How long a client may take for each answer to a request for its password.",
     ),
     Setting::text(
         "pgwire.listen",
         "DORMOUSE_PG",
         "Where PostgreSQL's protocol is spoken; port 0 takes a free one. Flag: --pg",
+    ),
+    Setting::text(
+        "pgwire.tls",
+        "DORMOUSE_PGWIRE__TLS",
+        "Whether it is spoken over TLS: \"off\"; \"allow\", as the client wishes, if there is a\n\
+         certificate; \"require\", and who comes without is sent away.",
     ),
     Setting::number(
         "pgwire.connections_max",
@@ -68,7 +108,7 @@ const SETTINGS: [Setting; 41] = [
     ),
     Setting::number(
         "pgwire.startup_timeout_ms",
-        "How long a client may take to say which database it wants.",
+        "How long a client may take to say which database it wants, a TLS handshake included.",
     ),
     Setting::text(
         "http.listen",

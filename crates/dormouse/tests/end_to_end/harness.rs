@@ -1,10 +1,14 @@
 //! A server of one's own, and clients for it.
 
+mod authority;
 mod http;
+mod login;
 mod pg;
 mod program;
 
+pub(crate) use authority::{Authority, Files};
 pub(crate) use http::Http;
+pub(crate) use login::{ADMIN, Login, SCRAM, has_psql};
 pub(crate) use pg::{Answer, Pg, startup};
 pub(crate) use program::{Output, dormouse, program, run_program};
 
@@ -116,6 +120,11 @@ impl Server {
         let mut http = self.http();
         let now = || http.get("/health").json()["databases"]["awake"].as_u64();
         until(now, |awake| *awake == Some(count));
+    }
+
+    /// What it has logged.
+    pub(crate) fn log(&self) -> String {
+        read(&self.log)
     }
 
     pub(crate) fn pid(&self) -> u32 {

@@ -5,11 +5,16 @@
 mod bad_input;
 mod cancel;
 mod cli;
+mod clients;
 mod harness;
 mod http_api;
 mod isolation;
+mod login;
 mod persistence;
+mod pg_restore;
+mod pgbench;
 mod pgwire;
 mod psql;
 mod reach;
 mod shutdown;
+mod tls;

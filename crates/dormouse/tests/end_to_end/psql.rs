@@ -1,4 +1,4 @@
-//! PostgreSQL's own programs as clients.
+//! psql and pg_dump, and what other programs of PostgreSQL have in common with them.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -11,12 +11,12 @@ const GARDEN: &str = "select md5(string_agg(p::text, '|' order by plant_id)) as 
                       count, heights(1) as heights, (select count(*) from tall) as tall from plant p";
 
 /// Clients that only run SQL may be older than the server.
-const ANY: u32 = 10;
+pub(crate) const ANY: u32 = 10;
 
 /// Clients that read the server's catalogs may not.
-const SAME: u32 = 18;
+pub(crate) const SAME: u32 = 18;
 
-fn client(name: &str, version: u32, server: &Server) -> Option<Command> {
+pub(crate) fn client(name: &str, version: u32, server: &Server) -> Option<Command> {
     let mut command = program(name, version)?;
     command.args(["-h", "127.0.0.1", "-U", "postgres"]);
     command.args(["-p", &server.pg.port().to_string()]);
@@ -38,7 +38,7 @@ fn shared(name: &str) -> Option<PathBuf> {
     path.exists().then_some(path)
 }
 
-fn load(server: &Server, database: &str, script: &Path) -> Option<()> {
+pub(crate) fn load(server: &Server, database: &str, script: &Path) -> Option<()> {
     let mut psql = psql(ANY, server)?;
     run_program(psql.args(["-q", database, "-f"]).arg(script)).done();
     Some(())
@@ -174,19 +174,4 @@ fn northwind() {
     let row = server.sql("northwind", "select count(*) as n from orders");
     assert_eq!(row["rows"][0]["n"], 830);
     dumped_and_restored(&server, "northwind", "northwind2");
-}
-
-#[test]
-fn pgbench() {
-    let server = Server::start();
-    let Some(mut init) = client("pgbench", ANY, &server) else {
-        return;
-    };
-    run_program(init.args(["-i", "-q", "bench"])).done();
-    for mode in ["simple", "extended", "prepared"] {
-        let mut bench = client("pgbench", ANY, &server).unwrap();
-        bench.args(["-n", "-t", "50", "-M", mode, "bench"]);
-        let said = run_program(&mut bench).done();
-        assert!(said.contains("number of failed transactions: 0"), "{said}");
-    }
 }

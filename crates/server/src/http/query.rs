@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use database::{DatabaseName, SessionOptions};
+use database::{Authority, DatabaseName, SessionOptions};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::time::timeout;
@@ -65,8 +65,10 @@ async fn execute(
 ) -> Result<Vec<u8>, PgError> {
     let options = SessionOptions {
         user: USER.to_owned(),
-        settings: Vec::new(),
         origin: "http".to_owned(),
+        // Nobody is asked for a password.
+        authority: Authority::Node,
+        ..SessionOptions::default()
     };
     let mut session = app.databases.session(&name, options).await?;
     slot.set(session.canceller());

@@ -3,22 +3,21 @@
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use database::{ClientIo, ClientIoError};
 use parking_lot::Mutex;
-use tokio::net::TcpStream;
-use tokio::net::tcp::OwnedWriteHalf;
 
 use super::inbox::Inbox;
+use super::stream::WriteHalf;
 
 /// One connection's client.
 pub(super) struct Client {
     inbox: Arc<Mutex<Inbox>>,
-    writer: Arc<OwnedWriteHalf>,
+    writer: Arc<WriteHalf>,
 }
 
 impl Client {
-    pub(super) fn new(inbox: Arc<Mutex<Inbox>>, writer: Arc<OwnedWriteHalf>) -> Self {
+    pub(super) fn new(inbox: Arc<Mutex<Inbox>>, writer: Arc<WriteHalf>) -> Self {
         Self { inbox, writer }
     }
 }
@@ -29,6 +28,8 @@ impl ClientIo for Client {
         context: &mut Context<'_>,
         input: &mut BytesMut,
     ) -> Poll<Result<(), ClientIoError>> {
+        // What it waits for may be an answer to what is on its way to the client.
+        ready!(self.writer.poll_flush(context)).map_err(|_| ClientIoError)?;
         // To a session that waits for data it is the same whether the client went with a word,
         // without one, or with a word that is none.
         let batch = ready!(self.inbox.lock().poll_take_copy(context)).map_err(|_| ClientIoError)?;
@@ -41,17 +42,7 @@ impl ClientIo for Client {
         context: &mut Context<'_>,
         output: &mut BytesMut,
     ) -> Poll<Result<(), ClientIoError>> {
-        let stream: &TcpStream = (*self.writer).as_ref();
-        loop {
-            ready!(stream.poll_write_ready(context)).map_err(|_| ClientIoError)?;
-            match stream.try_write(output) {
-                Ok(count) => {
-                    output.advance(count);
-                    return Poll::Ready(Ok(()));
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                Err(_) => return Poll::Ready(Err(ClientIoError)),
-            }
-        }
+        let drained = self.writer.poll_drain(context, output);
+        drained.map_err(|_| ClientIoError)
     }
 }

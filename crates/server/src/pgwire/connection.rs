@@ -8,16 +8,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use database::{Canceller, ClientIo, DatabaseName, Session, SessionEnded, SessionOptions};
+use database::{
+    Authority, Canceller, ClientIo, DatabaseName, Session, SessionEnded, SessionOptions,
+};
 use parking_lot::Mutex;
-use tokio::net::TcpStream;
-use tokio::net::tcp::OwnedWriteHalf;
 use wire::pg::backend;
 use wire::pg::startup::Startup;
 use wire::{PgError, Severity, sqlstate};
 
 use super::client_io::Client;
 use super::inbox::{End, Inbox, Reader};
+use super::stream::{Stream, WriteHalf};
 use super::{Pgwire, shutting_down};
 use crate::insist::insist;
 use crate::linger::linger;
@@ -61,9 +62,10 @@ impl From<End> for Ended {
 /// Serves a client from its startup packet to its end. `buffer` is what came after the packet.
 pub(super) async fn run(
     pgwire: &Pgwire,
-    stream: TcpStream,
+    stream: Stream,
     peer: SocketAddr,
     startup: Startup,
+    authority: Authority,
     buffer: BytesMut,
 ) -> Ended {
     let inbox = Inbox::new(buffer, pgwire.options.message_bytes_max);
@@ -74,15 +76,18 @@ pub(super) async fn run(
         inbox,
         writer: Arc::new(write),
     };
-    let Err(ended) = socket.serve(pgwire, peer, &startup).await;
+    let Err(ended) = Box::pin(socket.serve(pgwire, peer, &startup, authority)).await;
     if let Ended::ByError(error) = &ended {
         let mut out = BytesMut::new();
         fatal(error).encode(&mut out);
         if socket.write(&out).await.is_ok() {
+            socket.writer.say_goodbye().await;
             // Dropping the last handle on it shuts our direction down.
             drop(socket.writer);
             linger(&mut socket.reader.into_half()).await;
         }
+    } else {
+        socket.writer.say_goodbye().await;
     }
     ended
 }
@@ -91,7 +96,7 @@ pub(super) async fn run(
 struct Socket {
     reader: Reader,
     inbox: Arc<Mutex<Inbox>>,
-    writer: Arc<OwnedWriteHalf>,
+    writer: Arc<WriteHalf>,
 }
 
 impl Socket {
@@ -100,8 +105,9 @@ impl Socket {
         pgwire: &Pgwire,
         peer: SocketAddr,
         startup: &Startup,
+        authority: Authority,
     ) -> Result<Infallible, Ended> {
-        let session = self.open(pgwire, peer, startup).await?;
+        let session = Box::pin(self.open(pgwire, peer, startup, authority)).await?;
         let canceller = session.canceller();
         let mut served = Served {
             session,
@@ -109,7 +115,7 @@ impl Socket {
             socket: self,
         };
         let Err(ended) = served.greet_and_serve(pgwire, startup).await;
-        served.session.close().await;
+        Box::pin(served.session.close()).await;
         Err(ended)
     }
 
@@ -119,6 +125,7 @@ impl Socket {
         pgwire: &Pgwire,
         peer: SocketAddr,
         startup: &Startup,
+        authority: Authority,
     ) -> Result<Session, Ended> {
         let name = DatabaseName::parse(&startup.database).map_err(|rule| {
             Ended::ByError(
@@ -138,6 +145,7 @@ impl Socket {
             user: startup.user.clone(),
             settings: startup.settings.clone(),
             origin: format!("{program} {peer}"),
+            authority,
         };
         tokio::select! {
             biased;
@@ -147,17 +155,8 @@ impl Socket {
         }
     }
 
-    async fn write(&self, mut bytes: &[u8]) -> Result<(), Ended> {
-        while !bytes.is_empty() {
-            match self.writer.try_write(bytes) {
-                Ok(count) => bytes = &bytes[count..],
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                    self.writer.writable().await.map_err(|_| Ended::Gone)?;
-                }
-                Err(_) => return Err(Ended::Gone),
-            }
-        }
-        Ok(())
+    async fn write(&self, bytes: &[u8]) -> Result<(), Ended> {
+        self.writer.write(bytes).await.map_err(|_| Ended::Gone)
     }
 }
 
@@ -182,7 +181,8 @@ impl Served<'_> {
                 self.canceller.clone(),
             )
             .map_err(Ended::ByError)?;
-        let greeting = self.greeting(startup, cancel_key.key());
+        let was_told = pgwire.asks_for_passwords();
+        let greeting = self.greeting(startup, was_told, cancel_key.key());
         self.socket.write(&greeting).await?;
 
         // A connection always ends with a reason, so this only returns errors.
@@ -199,14 +199,16 @@ impl Served<'_> {
                     () = self.socket.reader.read() => {}
                     () = self.session.share_wanted() => self.session.share(),
                     () = self.session.signalled() => {
-                        let told = self.session.take_signals().await;
+                        let told = Box::pin(self.session.take_signals()).await;
                         let told = or_ended(self.socket, told).await?;
                         self.socket.write(&told).await?;
                     }
                     error = self.session.idle_too_long() => return Err(Ended::ByError(error)),
                     () = &mut draining => return Err(Ended::ByError(shutting_down())),
                     () = tokio::time::sleep(WAL_WRITER_DELAY), if !settled => {
-                        self.session.flush_wal().await;
+                        Box::pin(self.session.flush_wal()).await;
+                        self.socket.inbox.lock().release();
+                        client = None;
                         settled = true;
                     }
                 }
@@ -216,13 +218,16 @@ impl Served<'_> {
             let answer;
             (answer, client) = self.exchange(pgwire, batch, io).await?;
             self.socket.write(&answer).await?;
-            self.session.rest().await;
+            if self.session.wants_rest() {
+                Box::pin(self.session.rest()).await;
+            }
         }
     }
 
-    fn greeting(&self, startup: &Startup, cancel_key: &[u8]) -> BytesMut {
+    /// `was_told`: which version is spoken.
+    fn greeting(&self, startup: &Startup, was_told: bool, cancel_key: &[u8]) -> BytesMut {
         let mut out = BytesMut::with_capacity(1024);
-        if startup.must_negotiate() {
+        if startup.must_negotiate() && !was_told {
             backend::negotiate_protocol_version(
                 &mut out,
                 startup.negotiated_minor(),
@@ -253,7 +258,8 @@ impl Served<'_> {
         batch: Bytes,
         io: Box<dyn ClientIo>,
     ) -> Result<(Bytes, Option<Box<dyn ClientIo>>), Ended> {
-        let mut exchange = pin!(self.session.exchange(batch, Some(io)));
+        // What is large in a connection is there only while it runs: idle ones are many.
+        let mut exchange = Box::pin(self.session.exchange(batch, Some(io)));
         let canceller = &self.canceller;
         let mut gone = false;
         // The exchange is looked at first: if it is done at once, nothing else has been touched.
@@ -297,7 +303,7 @@ async fn or_ended<T>(socket: &Socket, outcome: Result<T, SessionEnded>) -> Resul
 }
 
 /// The last word to a client is always fatal: after it the connection is closed.
-fn fatal(error: &PgError) -> PgError {
+pub(super) fn fatal(error: &PgError) -> PgError {
     use wire::pg::ErrorField;
     match error.severity() {
         Severity::Fatal | Severity::Panic => error.clone(),

@@ -13,11 +13,11 @@ use std::task::{Context, Poll, Waker, ready};
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use tokio::io::AsyncReadExt;
-use tokio::net::tcp::OwnedReadHalf;
 use wire::PgError;
 use wire::pg::frontend::kind;
 
 use super::batch::{Front, front};
+use super::stream::ReadHalf;
 
 /// The buffer of a connection that sends small messages.
 const BUFFER_BYTES: usize = 8 * 1024;
@@ -109,6 +109,13 @@ impl Inbox {
         Poll::Ready(Ok(batch))
     }
 
+    /// Gives back the room that it keeps for what comes, if nothing has.
+    pub(super) fn release(&mut self) {
+        if self.buffer.is_empty() {
+            self.buffer = BytesMut::new();
+        }
+    }
+
     /// Forgets what has come, and ends the connection by this error.
     pub(super) fn close(&mut self, error: PgError) {
         self.buffer.clear();
@@ -150,12 +157,12 @@ impl Inbox {
 
 /// Fills an inbox from a socket.
 pub(super) struct Reader {
-    half: OwnedReadHalf,
+    half: ReadHalf,
     inbox: Arc<Mutex<Inbox>>,
 }
 
 impl Reader {
-    pub(super) fn new(half: OwnedReadHalf, inbox: Arc<Mutex<Inbox>>) -> Self {
+    pub(super) fn new(half: ReadHalf, inbox: Arc<Mutex<Inbox>>) -> Self {
         Self { half, inbox }
     }
 
@@ -183,7 +190,7 @@ impl Reader {
     }
 
     /// The socket, after the end.
-    pub(super) fn into_half(self) -> OwnedReadHalf {
+    pub(super) fn into_half(self) -> ReadHalf {
         self.half
     }
 
@@ -196,6 +203,8 @@ impl Reader {
             inbox.reader = Some(context.waker().clone());
             return Poll::Pending;
         }
+        // Room is made once there is something: a connection that waits has none.
+        ready!(self.half.poll_ready(context));
         inbox.make_room();
         let read = ready!(pin!(self.half.read_buf(&mut inbox.buffer)).poll(context));
         match read {

@@ -231,9 +231,15 @@ impl State {
         let before = self.tree.get(ino)?.contents()?.len();
         // What is too long for any file is refused by that.
         let grows = len > before && len <= FILE_BYTES_MAX;
-        let is_log = self.room.log.contains(&ino) && len <= LOG_FILE_BYTES_MAX;
-        if !grows || self.room.recovering || is_log {
+        if !grows || self.room.recovering {
             return Ok(());
+        }
+        if self.room.log.contains(&ino) {
+            let (limit, max) = ("volume.bytes_max", self.room.bytes_max);
+            return match len <= LOG_FILE_BYTES_MAX {
+                true => Ok(()),
+                false => Err(VolumeError::NoSpace { limit, max }),
+            };
         }
         let pages = u64::from(pages_spanned(len) - pages_spanned(before));
         let bytes = (self.data_pages() + pages) * PAGE_BYTES as u64;

@@ -1,0 +1,2 @@
+drop table animal;
+drop type mood;

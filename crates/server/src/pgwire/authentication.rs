@@ -1,0 +1,229 @@
+//! Asking a client for its password.
+//!
+//! 1. Until a client has proved who it is, it learns nothing of roles and databases: one that is not
+//!    there goes the same way as one with another password.
+//! 2. A database is woken only for a client that answers, and makes none.
+//! 3. Why somebody was not let in is in the log, not in the answer. No password and no verifier is in
+//!    either.
+
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
+
+use bytes::BytesMut;
+use database::{Authority, Credentials, DatabaseName};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::timeout;
+use wire::pg::scram::{Exchange, NONCE_BYTES, Refused, Verifier};
+use wire::pg::startup::Startup;
+use wire::pg::{Frame, backend, frontend, sasl};
+use wire::{PgError, sqlstate};
+
+use super::stream::Stream;
+use super::{Pgwire, shutting_down};
+use crate::auth::{Administrator, Auth};
+
+/// The role whose password the node keeps.
+const ADMINISTRATOR: &str = "postgres";
+
+/// A client that was asked.
+struct Asked<'a> {
+    stream: &'a mut Stream,
+    /// What has come and was not read.
+    buffer: &'a mut BytesMut,
+    patience: Duration,
+}
+
+/// What is known of who wants to come in.
+struct Known {
+    verifier: Verifier,
+    /// Of a role of the database.
+    credentials: Option<Credentials>,
+    /// Why nobody can come in as it.
+    reason: Option<String>,
+}
+
+/// Asks for a password, if one is asked for: what the session may do. Nothing if the client went.
+///
+/// `buffer` is what came behind the startup packet, and then what came behind the last answer.
+pub(super) async fn authenticate(
+    pgwire: &Pgwire,
+    stream: &mut Stream,
+    peer: SocketAddr,
+    startup: &Startup,
+    buffer: &mut BytesMut,
+) -> Result<Option<Authority>, PgError> {
+    let Auth::Scram(administrator) = &pgwire.auth else {
+        return Ok(Some(Authority::Node));
+    };
+    let asked = Asked {
+        stream,
+        buffer,
+        patience: pgwire.options.auth_timeout,
+    };
+    tokio::select! {
+        authority = converse(pgwire, administrator, asked, peer, startup) => authority,
+        () = pgwire.stopping.draining() => Err(shutting_down()),
+    }
+}
+
+async fn converse(
+    pgwire: &Pgwire,
+    administrator: &Administrator,
+    mut asked: Asked<'_>,
+    peer: SocketAddr,
+    startup: &Startup,
+) -> Result<Option<Authority>, PgError> {
+    let channel = asked.stream.channel();
+    let mut out = BytesMut::new();
+    if startup.must_negotiate() {
+        backend::negotiate_protocol_version(
+            &mut out,
+            startup.negotiated_minor(),
+            &startup.unknown_protocol_options,
+        );
+    }
+    sasl::request(&mut out, channel.mechanisms());
+    let Some(first) = asked.ask(&out).await? else {
+        return Ok(None);
+    };
+    let first = sasl::InitialResponse::decode(first.body())?;
+
+    let known = look_up(pgwire, administrator, startup).await?;
+    let mut nonce = [0; NONCE_BYTES];
+    getrandom::fill(&mut nonce).map_err(|error| {
+        PgError::fatal(
+            sqlstate::INTERNAL_ERROR,
+            format!("the system gave no random bytes for a nonce: {error}"),
+        )
+    })?;
+    let exchange = Exchange::new(known.verifier, channel);
+    let data = first.data.unwrap_or_default();
+    let (said, challenge) = exchange.challenge(first.mechanism, data, &nonce)?;
+    out.clear();
+    sasl::challenge(&mut out, said.as_bytes());
+    let Some(last) = asked.ask(&out).await? else {
+        return Ok(None);
+    };
+    let outcome = match challenge.judge(last.body()) {
+        Ok(outcome) if known.reason.is_none() => outcome,
+        Err(Refused::Error(error)) => return Err(error),
+        _ => {
+            tracing::info!(
+                %peer,
+                database = startup.database,
+                user = startup.user,
+                reason = known.reason.as_deref().unwrap_or("the password is wrong"),
+                "password authentication failed"
+            );
+            return Err(PgError::fatal(
+                sqlstate::INVALID_PASSWORD,
+                format!(
+                    "password authentication failed for user \"{}\"",
+                    startup.user
+                ),
+            ));
+        }
+    };
+    if let Some(credentials) = &known.credentials {
+        credentials.admit()?;
+    }
+    out.clear();
+    sasl::outcome(&mut out, outcome.as_bytes());
+    if asked.say(&out).await.is_err() {
+        return Ok(None);
+    }
+    Ok(Some(match known.credentials {
+        Some(_) => Authority::Role,
+        None => Authority::Node,
+    }))
+}
+
+async fn look_up(
+    pgwire: &Pgwire,
+    administrator: &Administrator,
+    startup: &Startup,
+) -> Result<Known, PgError> {
+    let (database, role) = (&*startup.database, &*startup.user);
+    if role == ADMINISTRATOR {
+        return Ok(Known {
+            verifier: administrator.verifier(),
+            credentials: None,
+            reason: None,
+        });
+    }
+    let found = match DatabaseName::parse(database) {
+        Ok(name) => pgwire.databases.credentials(&name, role).await,
+        Err(_) => Ok(None),
+    };
+    let credentials = found.map_err(|error| {
+        tracing::warn!(database, user = role, %error, "a role's password cannot be read");
+        PgError::fatal(error.code(), "the role's password cannot be read now")
+            .hint("Try again later; the server's log says why.")
+    })?;
+    let unknown = "there is no such role, or no such database";
+    let verifier = match &credentials {
+        Some(credentials) => credentials.verifier(SystemTime::now()).cloned(),
+        None => Err(unknown),
+    };
+    Ok(match verifier {
+        Ok(verifier) => Known {
+            verifier,
+            credentials,
+            reason: None,
+        },
+        Err(reason) => Known {
+            verifier: Verifier::mock(pgwire.databases.mock_secret(), database, role),
+            credentials: None,
+            reason: Some(reason.to_owned()),
+        },
+    })
+}
+
+impl Asked<'_> {
+    async fn say(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.stream.write_all(bytes).await?;
+        self.stream.flush().await
+    }
+
+    /// Says something, and waits for the answer; nothing if the client went.
+    async fn ask(&mut self, bytes: &[u8]) -> Result<Option<Frame>, PgError> {
+        if self.say(bytes).await.is_err() {
+            return Ok(None);
+        }
+        let patience = self.patience;
+        timeout(patience, self.answer()).await.unwrap_or_else(|_| {
+            Err(PgError::fatal(
+                sqlstate::PROTOCOL_VIOLATION,
+                format!(
+                    "no answer to a request for a password within auth.timeout_ms, {}",
+                    patience.as_millis()
+                ),
+            ))
+        })
+    }
+
+    async fn answer(&mut self) -> Result<Option<Frame>, PgError> {
+        loop {
+            match self.buffer.first() {
+                None | Some(&frontend::kind::PASSWORD) => {}
+                // Some clients ask for the password only now, and come again with it.
+                Some(&frontend::kind::TERMINATE) => return Ok(None),
+                Some(other) => {
+                    return Err(PgError::fatal(
+                        sqlstate::PROTOCOL_VIOLATION,
+                        format!("expected SASL response, got message type {other}"),
+                    ));
+                }
+            }
+            let frame = Frame::split(self.buffer, sasl::MESSAGE_BYTES_MAX)
+                .map_err(|error| PgError::fatal(error.code(), "invalid SASL response length"))?;
+            if let Some(frame) = frame {
+                return Ok(Some(frame));
+            }
+            match self.stream.read_buf(self.buffer).await {
+                Ok(1..) => {}
+                Ok(0) | Err(_) => return Ok(None),
+            }
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Reading certificates and the administrator's password again while we run.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::auth::{Administrator, Auth};
+use crate::options::Options;
+use crate::tls::Tls;
+
+/// How often the files are looked at, for whoever replaces them without telling.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// What can be read again.
+#[derive(Debug, Clone)]
+pub struct Reload {
+    tls: Option<Arc<Tls>>,
+    administrator: Option<Arc<Administrator>>,
+}
+
+impl Reload {
+    /// What of these options can be.
+    pub fn of(options: &Options) -> Self {
+        Self {
+            tls: options.tls.clone(),
+            administrator: match &options.auth {
+                Auth::Scram(administrator) => Some(Arc::clone(administrator)),
+                Auth::Trust => None,
+            },
+        }
+    }
+
+    /// Whether there is nothing to read again.
+    pub fn is_empty(&self) -> bool {
+        self.tls.is_none() && self.administrator.is_none()
+    }
+
+    /// Reads again what has changed. What cannot be used is logged, and what was before stays.
+    pub async fn now(&self) {
+        let this = self.clone();
+        let reading = tokio::task::spawn_blocking(move || {
+            if let Some(tls) = &this.tls {
+                tls.reload();
+            }
+            if let Some(administrator) = &this.administrator {
+                administrator.reload();
+            }
+        });
+        if let Err(error) = reading.await {
+            tracing::error!(%error, "BUG: reading files again panicked");
+        }
+    }
+
+    /// Does so for ever, some seconds apart.
+    pub(crate) async fn watch(self) {
+        if self.is_empty() {
+            return std::future::pending().await;
+        }
+        let mut ticks = interval(LOOK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.now().await;
+        }
+    }
+}
