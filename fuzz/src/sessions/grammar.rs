@@ -28,7 +28,7 @@ const SETTINGS: [(&str, &[&str]); 17] = [
     ("default_transaction_read_only", &["off"]),
     (
         "client_min_messages",
-        &["'notice'", "'warning'", "'error'", "'debug1'"],
+        &["'notice'", "'warning'", "'error'", "'log'"],
     ),
     ("standard_conforming_strings", &["on", "off"]),
     ("application_name", &["'@'", "'another'"]),
