@@ -93,6 +93,11 @@ impl Child {
         self.started
     }
 
+    /// Its process, while it runs.
+    pub fn id(&self) -> Option<u32> {
+        self.process.id()
+    }
+
     /// Waits until it says where it listens: for PostgreSQL's protocol, and for HTTP. May be
     /// dropped, but not called again.
     ///
