@@ -78,24 +78,28 @@ impl Absent {
 
     /// Those of `PREPARE`, if any of the messages may mean them.
     pub(crate) fn wanted_sql(&mut self, messages: &[u8]) -> Vec<PreparedStatement> {
-        let mean = |(kind, body): (u8, &[u8])| {
-            let text = match kind {
-                frontend::kind::QUERY => frontend::decode_query(body).ok(),
-                frontend::kind::PARSE => Parse::decode(body).ok().map(|parse| parse.sql),
+        if !self.0.iter().any(|statement| statement.by_sql) {
+            return Vec::new();
+        }
+        let mut wanted = Vec::new();
+        for (kind, body) in frames(messages) {
+            let name = match kind {
+                frontend::kind::BIND => Bind::decode_names(body).map(|(_, name)| name).ok(),
+                frontend::kind::DESCRIBE | frontend::kind::CLOSE => {
+                    match frontend::decode_target(body) {
+                        Ok((Target::Statement, name)) => Some(name),
+                        _ => None,
+                    }
+                }
                 _ => None,
             };
-            text.is_some_and(|text| WORDS.iter().any(|word| statement::mentions(text, word)))
-        };
-        let any = self.0.iter().any(|statement| statement.by_sql);
-        if !any || !frames(messages).any(mean) {
-            return Vec::new();
+            wanted.extend(name.map(|name| self.named(name)).unwrap_or_default());
         }
         let texts = frames(messages).filter_map(|(kind, body)| match kind {
             frontend::kind::QUERY => frontend::decode_query(body).ok(),
             frontend::kind::PARSE => Parse::decode(body).ok().map(|parse| parse.sql),
             _ => None,
         });
-        let mut wanted = Vec::new();
         for text in texts {
             wanted.extend(self.for_text(text));
         }
@@ -148,14 +152,18 @@ fn ends_all(text: &[u8]) -> bool {
 }
 
 /// The messages that prepare a statement before a simple query, with their end, or amid an extended one,
-/// without.
+/// without; none if that cannot be.
 pub(crate) fn prepare(
     messages: &mut BytesMut,
     prepared: &PreparedStatement,
     before_query: bool,
 ) -> Result<(), PgError> {
-    if prepared.by_sql && before_query {
-        return frontend::query(messages, prepared.sql.as_bytes());
+    if prepared.by_sql {
+        // Only a simple query makes it what it was.
+        return match before_query {
+            true => frontend::query(messages, prepared.sql.as_bytes()),
+            false => Ok(()),
+        };
     }
     let parse = Parse {
         statement: prepared.name.as_bytes(),

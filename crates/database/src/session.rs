@@ -399,6 +399,12 @@ impl Session {
             use frontend::kind::{FUNCTION_CALL, QUERY, SYNC};
             [FUNCTION_CALL, QUERY, SYNC].contains(&kind)
         });
+        let is_nothing = frames(messages).all(|(kind, _)| {
+            use frontend::kind::{COPY_DATA, COPY_DONE, COPY_FAIL, FLUSH};
+            [COPY_DATA, COPY_DONE, COPY_FAIL, FLUSH].contains(&kind)
+        });
+        // What was answered before goes out before what is answered now, though that is large.
+        backend.output().unsplit(std::mem::take(output));
         let input = backend.input();
         if input.is_empty() {
             std::mem::swap(input, messages);
@@ -419,18 +425,15 @@ impl Session {
             // The client has got all of it already, the end too.
             status = self.status_in_backend().await;
         }
-        self.at_rest = status.is_some();
+        // What comes behind the error of a COPY, or with nothing to flush, changes nothing.
+        self.at_rest = status.is_some() || self.at_rest && is_nothing && answer.is_empty();
         if let Some(status) = status {
             if self.status == TransactionStatus::Idle {
                 self.transaction_since = began;
             }
             self.status = status;
         }
-        if output.is_empty() {
-            *output = answer;
-        } else {
-            output.extend_from_slice(&answer);
-        }
+        *output = answer;
         Ok(())
     }
 

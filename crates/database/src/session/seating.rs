@@ -352,7 +352,12 @@ impl Session {
         };
         self.idle_limits = backend.idle_limits();
         let may_leave = self.status == TransactionStatus::Idle && self.at_rest && !self.skipping;
-        if backend.is_broken() || !may_leave {
+        if backend.is_broken() {
+            slot.lose(&self.database);
+            self.let_go();
+            return;
+        }
+        if !may_leave {
             return;
         }
         match backend.bond() {
@@ -371,6 +376,11 @@ impl Session {
         self.parked = backend.map(engine::Backend::interrupter);
         slot.used_at = Some(std::time::Instant::now());
         slot.be_quiet();
+        self.let_go();
+    }
+
+    /// Lets another session have the process.
+    fn let_go(&mut self) {
         self.line.set(None);
         self.slot = None;
         self.permit = None;
@@ -410,7 +420,8 @@ impl Session {
             let mut messages = BytesMut::new();
             prepared::prepare(&mut messages, &statement, is_query)
                 .map_err(|error| self.ended(error))?;
-            if !is_query && messages.is_empty() {
+            if messages.is_empty() {
+                self.absent.add(vec![statement]);
                 continue;
             }
             let status = self.status;

@@ -18,6 +18,8 @@ pub(super) const LATCH_OWNER: u32 = 12;
 /// Offsets in `PGPROC`.
 const PROC_LATCH_OWNER: u32 = 20 + LATCH_OWNER;
 const PROC_PID: u32 = 44;
+/// `vxid.lxid`: zero outside of transactions.
+const PROC_TRANSACTION: u32 = 56;
 const PROC_DATABASE: u32 = 60;
 const PROC_TEMP_NAMESPACE: u32 = 68;
 /// 16 lists of the locks that it holds, of two words each.
@@ -110,6 +112,8 @@ pub enum Bond {
     Channels,
     /// It has cursors `WITH HOLD`.
     Cursors,
+    /// A transaction is open, though not as a block.
+    Transaction,
     /// Its client has an encoding other than the database's: statements would not come back as they were.
     Encoding,
 }
@@ -158,6 +162,9 @@ impl Backend {
         let memory = host.guest().memory.data(&self.store);
         let addresses = host.module.addresses;
         let own = read_u32(memory, addresses.my_proc);
+        if read_u32(memory, own + PROC_TRANSACTION) != 0 {
+            return Some(Bond::Transaction);
+        }
         let encoding = settings::text(memory, read_u32(memory, addresses.client_encoding));
         if !encoding.is_some_and(|encoding| ["UTF8", "SQL_ASCII"].contains(&encoding.as_str())) {
             return Some(Bond::Encoding);
