@@ -124,15 +124,15 @@ class Pipelines(unittest.TestCase):
         self.assertEqual(self.connection.execute("select count(*) from t").fetchone(), (0,))
 
     def test_what_was_synchronized_stays(self):
+        # The driver raises the error where it reads it: at once if the server was quick, or else at the end.
         with self.assertRaises(errors.DivisionByZero), self.connection.pipeline() as pipeline:
             self.connection.execute("insert into t values (1)")
             pipeline.sync()
             self.connection.execute("insert into t values (2)")
             self.connection.execute("select 1 / 0")
-            skipped = self.connection.execute("insert into t values (3)")
+            self.connection.execute("insert into t values (3)")
             pipeline.sync()
         self.assertEqual(self.connection.execute("select n from t").fetchall(), [(1,)])
-        self.assertIsNone(skipped.pgresult)
 
     def test_transactions_inside(self):
         with self.connection.pipeline():
