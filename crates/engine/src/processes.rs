@@ -14,7 +14,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -34,10 +34,8 @@ pub(crate) struct Processes {
     running: Arc<tokio::sync::Mutex<()>>,
     /// How many wait for the turn.
     wanting: AtomicUsize,
-    /// Somebody gave the turn back: what others wait for may have come.
-    changed: Arc<Notify>,
-    /// How often.
-    turns: AtomicU64,
+    /// Those who wait for a latch, each with its address.
+    waiting: Mutex<Vec<(u32, Arc<Notify>)>>,
     interrupts: Mutex<HashMap<u32, Arc<Interrupt>>>,
     next_id: AtomicU32,
     crashed: AtomicBool,
@@ -51,8 +49,7 @@ impl Processes {
             pages,
             running: Arc::default(),
             wanting: AtomicUsize::new(0),
-            changed: Arc::default(),
-            turns: AtomicU64::new(0),
+            waiting: Mutex::default(),
             interrupts: Mutex::default(),
             // The first has the number that the build gives every process.
             next_id: AtomicU32::new(crate::landmarks::GETPID),
@@ -67,7 +64,16 @@ impl Processes {
         for interrupt in self.interrupts.lock().values() {
             interrupt.stop();
         }
-        self.changed.notify_waiters();
+        self.wake(|_| true);
+    }
+
+    /// Wakes those who wait for one of these latches.
+    fn wake(&self, which: impl Fn(u32) -> bool) {
+        for (latch, waiter) in &*self.waiting.lock() {
+            if which(*latch) {
+                waiter.notify_one();
+            }
+        }
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
@@ -90,8 +96,6 @@ pub(crate) struct Process {
     id: u32,
     of: Arc<Processes>,
     turn: Option<(OwnedMutexGuard<()>, Duration)>,
-    /// How many turns had been given back when this one gave back its last.
-    given: u64,
     /// A call of its guest is under way, with the turn or waiting.
     pub(crate) in_call: bool,
     /// It came to others, and can go without them.
@@ -110,7 +114,6 @@ impl Process {
             id,
             of: Arc::clone(of),
             turn: None,
-            given: 0,
             in_call: false,
             joined: false,
         }
@@ -185,24 +188,25 @@ impl Process {
     pub(crate) fn give_turn(&mut self) -> bool {
         let had = self.turn.is_some();
         if had {
-            // Counted while nobody else can have it.
-            self.given = self.of.turns.fetch_add(1, Ordering::AcqRel) + 1;
+            // While nobody else can have it: latches change only with the turn.
+            self.of
+                .wake(|latch| self.of.pages.word(latch).is_some_and(|set| set != 0));
             self.turn = None;
-            self.of.changed.notify_waiters();
         }
         had
     }
 
-    /// Waits until somebody else gives the turn back, or has done since this one gave it back.
-    pub(crate) fn changed(&self) -> impl Future<Output = ()> + Send + use<> {
-        let (of, given) = (Arc::clone(&self.of), self.given);
-        async move {
-            let changed = of.changed.notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
-            if of.turns.load(Ordering::Acquire) == given && !of.crashed.load(Ordering::Acquire) {
-                changed.await;
-            }
+    /// Enters this one among those who wait for a latch. To be called with the turn, when the latch has been
+    /// found not set: whoever sets it wakes this one when it gives the turn back.
+    pub(crate) fn wait_for(&self, latch: u32) -> Waiting {
+        let waiter = Arc::new(Notify::new());
+        self.of.waiting.lock().push((latch, Arc::clone(&waiter)));
+        if self.of.crashed.load(Ordering::Acquire) {
+            waiter.notify_one();
+        }
+        Waiting {
+            waiter,
+            of: Arc::clone(&self.of),
         }
     }
 
@@ -237,6 +241,27 @@ impl Drop for Process {
             self.of.crashed.store(true, Ordering::Release);
         }
         self.give_turn();
+    }
+}
+
+/// One who waits for a latch, for as long as it does.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    waiter: Arc<Notify>,
+    of: Arc<Processes>,
+}
+
+impl Waiting {
+    /// Waits until the latch was set, or nobody gets a turn any more.
+    pub(crate) async fn woken(&self) {
+        self.waiter.notified().await;
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let mut waiting = self.of.waiting.lock();
+        waiting.retain(|(_, waiter)| !Arc::ptr_eq(waiter, &self.waiter));
     }
 }
 
