@@ -1,5 +1,6 @@
 //! One running Postgres: bytes in, bytes out.
 
+mod exit;
 mod fork;
 mod join;
 mod session;
@@ -22,6 +23,7 @@ use bytes::BytesMut;
 use volume::Volume;
 use wasmtime::{AsContextMut, Global, Store, TypedFunc, UpdateDeadline, Val};
 
+pub(crate) use exit::ServerExit;
 pub(crate) use fork::Spares;
 
 use crate::buffers::Buffers;
@@ -245,6 +247,8 @@ impl Backend {
     /// This backend as its differences from `base`; it must be as for [`image`](Self::image), but
     /// for the data.
     pub(crate) fn save(&mut self, base: &Image) -> Result<Vec<u8>, EngineError> {
+        self.be_the_server()
+            .map_err(|error| EngineError::Image(error.to_string()))?;
         let state = self.state()?;
         let stack_pointer = self.stack_pointer();
         let host = self.store.data();
@@ -573,6 +577,7 @@ impl Backend {
     /// the next boot recovers from.
     pub async fn shut_down(mut self) -> Result<(), BackendError> {
         const TERMINATE: &[u8] = b"X\0\0\0\x04";
+        self.be_the_server()?;
         call(&mut self.store, "pgl_setPGliteActive", 0)
             .await
             .map_err(ended)?;

@@ -20,6 +20,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedMutexGuard};
 
+use crate::backend::ServerExit;
 use crate::host::Interrupt;
 use crate::memory::SharedPages;
 use crate::rewrite::SENT;
@@ -39,12 +40,13 @@ pub(crate) struct Processes {
     interrupts: Mutex<HashMap<u32, Arc<Interrupt>>>,
     next_id: AtomicU32,
     crashed: AtomicBool,
-    /// How many have come to the first one and not left in good order.
-    joined: AtomicUsize,
+    /// How many have not left in good order.
+    living: AtomicUsize,
+    server_exit: ServerExit,
 }
 
 impl Processes {
-    pub(crate) fn new(pages: SharedPages) -> Self {
+    pub(crate) fn new(pages: SharedPages, server_exit: ServerExit) -> Self {
         Self {
             pages,
             running: Arc::default(),
@@ -54,7 +56,8 @@ impl Processes {
             // The first has the number that the build gives every process.
             next_id: AtomicU32::new(crate::landmarks::GETPID),
             crashed: AtomicBool::new(false),
-            joined: AtomicUsize::new(0),
+            living: AtomicUsize::new(0),
+            server_exit,
         }
     }
 
@@ -98,8 +101,17 @@ pub(crate) struct Process {
     turn: Option<(OwnedMutexGuard<()>, Duration)>,
     /// A call of its guest is under way, with the turn or waiting.
     pub(crate) in_call: bool,
-    /// It came to others, and can go without them.
-    joined: bool,
+    role: Role,
+}
+
+/// What a process' end means to others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// It can go without them, in good order.
+    OneOfMany,
+    /// Nobody shares its memory any more: its end is the server's.
+    Last,
+    Gone,
 }
 
 /// Another process crashed while it had the turn.
@@ -110,35 +122,44 @@ impl Process {
     pub(crate) fn new(of: &Arc<Processes>, interrupt: &Arc<Interrupt>) -> Self {
         let id = of.next_id.fetch_add(1, Ordering::AcqRel);
         of.interrupts.lock().insert(id, Arc::clone(interrupt));
+        of.living.fetch_add(1, Ordering::AcqRel);
         Self {
             id,
             of: Arc::clone(of),
             turn: None,
             in_call: false,
-            joined: false,
+            role: Role::OneOfMany,
         }
     }
 
-    /// One that comes to those who are there.
-    pub(crate) fn joining(of: &Arc<Processes>, interrupt: &Arc<Interrupt>) -> Self {
-        let mut own = Self::new(of, interrupt);
-        own.joined = true;
-        of.joined.fetch_add(1, Ordering::AcqRel);
-        own
-    }
-
-    /// Postgres has ended it in good order: the others go on without it, if it came to them.
+    /// Postgres has ended it in good order: the others go on without it.
     pub(crate) fn exited(&mut self) {
-        if std::mem::take(&mut self.joined) {
+        if self.role == Role::OneOfMany {
+            self.role = Role::Gone;
             self.in_call = false;
             self.give_turn();
-            self.of.joined.fetch_sub(1, Ordering::AcqRel);
+            self.of.living.fetch_sub(1, Ordering::AcqRel);
         }
+    }
+
+    /// Whether it [has exited](Self::exited), and nothing has stopped the others.
+    pub(crate) fn has_left(&self) -> bool {
+        self.role == Role::Gone && !self.is_crashed()
     }
 
     /// Whether nothing of any other process is in the shared memory.
     pub(crate) fn is_alone(&self) -> bool {
-        !self.joined && self.of.joined.load(Ordering::Acquire) == 0
+        self.of.living.load(Ordering::Acquire) == 1 && self.role != Role::Gone
+    }
+
+    /// Makes one that is alone the one whose end is the server's: whether it was not before.
+    pub(crate) fn become_last(&mut self) -> bool {
+        std::mem::replace(&mut self.role, Role::Last) == Role::OneOfMany
+    }
+
+    /// What the server's end has to do beside a process'.
+    pub(crate) fn server_exit(&self) -> &ServerExit {
+        &self.of.server_exit
     }
 
     /// Where the shared memory is.
@@ -236,8 +257,8 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.of.interrupts.lock().remove(&self.id);
-        // One that came and was dropped without a word has left its traces in what is shared.
-        if self.turn.is_some() || self.in_call || self.joined {
+        // One that is dropped without a word has left its traces in what is shared.
+        if self.turn.is_some() || self.in_call || self.role == Role::OneOfMany {
             self.of.crashed.store(true, Ordering::Release);
         }
         self.give_turn();

@@ -206,7 +206,10 @@ async fn poll(
     let start = caller.data().environment.monotonic();
     let timeout = u64::try_from(timeout_ms).ok().map(Duration::from_millis);
     let deadline = timeout.map(|timeout| start + timeout);
-    let waited = wait(caller, deadline, None, |caller| ready(caller, fds, count) > 0).await?;
+    let waited = wait(caller, deadline, None, |caller| {
+        ready(caller, fds, count) > 0
+    })
+    .await?;
     Ok(match waited {
         Woken::Ready => ready(caller, fds, count),
         Woken::Signal => -Errno::INTR.0,
