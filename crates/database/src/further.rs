@@ -5,6 +5,7 @@
 //! database sleeps.
 
 use std::cmp::Reverse;
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -19,7 +20,7 @@ use wire::PgError;
 use crate::database::Database;
 use crate::node::Node;
 use crate::seat::{Occupant, Seat};
-use crate::slot::{Slot, no_backend, start_error};
+use crate::slot::{Slot, start_error};
 use crate::wake::aside;
 
 pub(crate) type Shelf = Arc<tokio::sync::Mutex<Slot>>;
@@ -408,8 +409,39 @@ async fn joined(
 
 /// A slot that others are told of when it is let go, even by a task that nobody waits for any more.
 pub(crate) struct Given {
-    pub(crate) slot: Option<OwnedMutexGuard<Slot>>,
-    pub(crate) database: Arc<Database>,
+    /// There until it is kept.
+    slot: Option<OwnedMutexGuard<Slot>>,
+    database: Arc<Database>,
+}
+
+impl Given {
+    pub(crate) fn new(slot: OwnedMutexGuard<Slot>, database: &Arc<Database>) -> Self {
+        Self {
+            slot: Some(slot),
+            database: Arc::clone(database),
+        }
+    }
+
+    /// Who keeps it tells the others itself.
+    pub(crate) fn keep(mut self) -> OwnedMutexGuard<Slot> {
+        self.slot.take().expect(KEPT)
+    }
+}
+
+const KEPT: &str = "BUG: keeping a slot consumes what it was given by";
+
+impl Deref for Given {
+    type Target = Slot;
+
+    fn deref(&self) -> &Slot {
+        self.slot.as_deref().expect(KEPT)
+    }
+}
+
+impl DerefMut for Given {
+    fn deref_mut(&mut self) -> &mut Slot {
+        self.slot.as_deref_mut().expect(KEPT)
+    }
 }
 
 impl Drop for Given {
@@ -432,10 +464,7 @@ async fn join(
     let limits = BackendLimits {
         memory_bytes_max: node.options.limits.backend_memory_bytes_max,
     };
-    let mut given = Given {
-        slot: Some(slot),
-        database: Arc::clone(database),
-    };
+    let mut given = Given::new(slot, database);
     let (on, memory) = (Arc::clone(node), shared.clone());
     let joining = aside(async move {
         let joined = on
@@ -443,14 +472,12 @@ async fn join(
             .join(&on.current.image, &memory, volume, limits)
             .await;
         let backend = joined.map_err(|error| start_error(&error))?;
-        if let Some(slot) = &mut given.slot {
-            slot.parameters = on.current.parameters.clone();
-            slot.begin_further(backend);
-        }
+        given.parameters = on.current.parameters.clone();
+        given.begin_further(backend);
         Ok(given)
     });
     match joining.await {
-        Ok(mut given) => given.slot.take().ok_or_else(no_backend),
+        Ok(given) => Ok(given.keep()),
         Err(error) => {
             // Memory that has gone meanwhile says nothing of what comes after it.
             if !shared.is_stopped() {

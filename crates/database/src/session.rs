@@ -44,6 +44,27 @@ pub struct SessionOptions {
     pub authority: Authority,
 }
 
+impl SessionOptions {
+    /// Postgres would take text as far as the first zero byte, and so another name or value.
+    fn check(&self) -> Result<(), PgError> {
+        let zero = |what: String| {
+            PgError::fatal(
+                sqlstate::CHARACTER_NOT_IN_REPERTOIRE,
+                format!("invalid byte sequence for encoding \"UTF8\": 0x00, in {what}"),
+            )
+        };
+        if self.user.contains('\0') {
+            return Err(zero("the name of the user".to_owned()));
+        }
+        for (name, value) in &self.settings {
+            if name.contains('\0') || value.contains('\0') {
+                return Err(zero(format!("the setting {name:?}")));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// The backend ended under a session, which ends with it.
 #[derive(Debug, Clone)]
 pub struct SessionEnded {
@@ -479,9 +500,13 @@ impl Session {
     /// it answered is not told.
     async fn not_durable(&mut self, error: PgError) -> SessionEnded {
         tracing::error!(database = %self.database.name(), %error, "a commit is not durable");
-        if let Some(slot) = &mut self.slot {
+        // It has let go of its process by now, which others see the commit in, as do all that share its memory.
+        self.database.further.stop();
+        let mut own = self.own_slot();
+        if let Some(slot) = self.slot.as_deref_mut().or(own.as_deref_mut()) {
             slot.lose(&self.database);
         }
+        drop(own);
         abandon_volume(&self.database).await;
         let error = PgError::fatal(error.code(), error.message().to_owned())
             .detail("The last statements are not acknowledged: they may or may not be kept.")
@@ -512,16 +537,13 @@ impl Session {
         if self.status != TransactionStatus::Idle || !self.at_rest {
             return;
         }
-        let mut own = self.slot.is_none().then(|| self.own_slot()).flatten();
-        let Some(slot) = self.slot.as_mut().or(own.as_mut()) else {
+        let mut own = self.own_slot();
+        let Some(slot) = self.slot.as_deref_mut().or(own.as_deref_mut()) else {
             return;
         };
         if let Err(error) = slot.checkpoint_if_due(&self.node, &self.database).await {
             tracing::warn!(database = %self.database.name(), %error, "a backend ended");
             slot.lose(&self.database);
-        }
-        if own.take().is_some() {
-            self.database.further.freed();
         }
     }
 
@@ -551,10 +573,10 @@ impl Session {
         if self.slot.is_none() {
             // Who has made it leave has taken them.
             self.parked = None;
-            let Some(slot) = self.own_slot() else {
+            let Some(own) = self.own_slot() else {
                 return Ok(Bytes::new());
             };
-            self.slot = Some(slot);
+            self.slot = Some(own.keep());
         }
         let Some(backend) = self.slot.as_mut().and_then(|slot| slot.backend.as_mut()) else {
             return Ok(Bytes::new());
@@ -597,8 +619,8 @@ impl Session {
     /// Hands the WAL of commits that did not wait for it (`synchronous_commit = off`) to the disk, as a
     /// WAL writer does; for whoever finds the session silent. It costs microseconds if there is none.
     pub async fn flush_wal(&mut self) {
-        let mut own = self.slot.is_none().then(|| self.own_slot()).flatten();
-        let Some(slot) = self.slot.as_mut().or(own.as_mut()) else {
+        let mut own = self.own_slot();
+        let Some(slot) = self.slot.as_deref_mut().or(own.as_deref_mut()) else {
             return;
         };
         let Some(backend) = slot.backend.as_mut() else {

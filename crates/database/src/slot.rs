@@ -377,14 +377,11 @@ impl Slot {
     }
 }
 
+/// Before statements of ours, which are not to fail for what a session or ALTER SYSTEM has set.
+const UNHURRIED: &str = "SET statement_timeout = 0; SET transaction_timeout = 0; \
+                         SET lock_timeout = 0; SET default_transaction_read_only = off";
 /// What a session may leave behind: settings, prepared statements, cursors, temporary tables,
 /// advisory locks, listening, sequence positions.
-/// Before statements of ours, which are not to fail for what a session or ALTER SYSTEM has set.
-pub(crate) const UNHURRIED: &str = "SET statement_timeout = 0; SET transaction_timeout = 0; \
-                                    SET lock_timeout = 0; SET default_transaction_read_only = off";
-/// After them.
-pub(crate) const AS_CONFIGURED: &str = "RESET statement_timeout; RESET transaction_timeout; \
-                                        RESET lock_timeout; RESET default_transaction_read_only";
 const RESET: &str = "DISCARD ALL";
 /// Object id of the superuser that a database begins with, whatever its name is now.
 pub(crate) const SUPERUSER_ID: u32 = 10;

@@ -11,7 +11,7 @@ use wire::{PgError, sqlstate};
 use crate::catalog;
 use crate::database::Database;
 use crate::node::Node;
-use crate::slot::{AS_CONFIGURED, Slot, UNHURRIED, no_backend, start_error};
+use crate::slot::{Slot, no_backend, start_error};
 
 /// Freezing is not tried again for so long: what keeps it from helping may last.
 const FREEZE_PAUSE: Duration = Duration::from_secs(60);
@@ -131,7 +131,7 @@ pub(crate) async fn run(
     slot.be_ours(database).await?;
     let backend = slot.backend.as_ref().ok_or_else(no_backend)?;
     database.set_upkeep(Some(backend.interrupter()));
-    let outcome = unhurried(node, database, slot).await;
+    let outcome = limited(node, database, slot).await;
     database.set_upkeep(None);
     if let Some(backend) = slot.backend.as_mut() {
         // A cancel that came too late is not the next statement's.
@@ -157,9 +157,8 @@ pub(crate) async fn run(
     }
 }
 
-/// Does the work under settings of ours.
-async fn unhurried(node: &Node, database: &Database, slot: &mut Slot) -> Result<Ended, PgError> {
-    slot.run(UNHURRIED).await?;
+/// Does the work under a limit of ours on each statement.
+async fn limited(node: &Node, database: &Database, slot: &mut Slot) -> Result<Ended, PgError> {
     let limit = node.options.limits.upkeep_statement_max.as_millis();
     slot.run(&format!("SET statement_timeout = {limit}"))
         .await?;
@@ -167,7 +166,7 @@ async fn unhurried(node: &Node, database: &Database, slot: &mut Slot) -> Result<
     if let Some(backend) = slot.backend.as_mut() {
         // A cancel that came too late is not for this.
         backend.clear_cancel();
-        slot.run(AS_CONFIGURED).await?;
+        slot.run("RESET statement_timeout").await?;
     }
     outcome
 }

@@ -18,7 +18,7 @@ use crate::database::Database;
 use crate::info::State;
 use crate::node::{Node, blocking};
 use crate::session::set_parameter;
-use crate::slot::{AS_CONFIGURED, Slot, UNHURRIED, no_backend, start_error};
+use crate::slot::{Slot, no_backend, start_error};
 use crate::template::SUPERUSER;
 use crate::upkeep::Upkeep;
 
@@ -191,14 +191,12 @@ impl Slot {
     async fn set_name(&mut self, database: &Database) -> Result<(), PgError> {
         self.be_ours(database).await?;
         let name = catalog::set_name(&database.name());
-        for statement in [UNHURRIED, &name, AS_CONFIGURED] {
-            if let Err(error) = self.run(statement).await {
-                if self.backend.is_none() {
-                    self.lose(database);
-                    return Err(error);
-                }
-                tracing::warn!(database = %database.name(), %error, "the catalog keeps another name");
+        if let Err(error) = self.run(&name).await {
+            if self.backend.is_none() {
+                self.lose(database);
+                return Err(error);
             }
+            tracing::warn!(database = %database.name(), %error, "the catalog keeps another name");
         }
         Ok(())
     }

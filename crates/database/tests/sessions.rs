@@ -152,6 +152,29 @@ async fn there_are_so_many_processes_and_no_more() {
     databases.close().await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn text_with_a_zero_byte_is_refused_not_cut() {
+    let folder = tempfile::tempdir().unwrap();
+    let databases = open(folder.path(), Limits::default()).await;
+    let setting = |name: &str, value: &str| SessionOptions {
+        settings: vec![(name.into(), value.into())],
+        ..SessionOptions::default()
+    };
+    for options in [
+        SessionOptions {
+            user: "postgres\0x".into(),
+            ..SessionOptions::default()
+        },
+        setting("work_mem\0x", "1MB"),
+        setting("application_name", "one\0two"),
+    ] {
+        let error = databases.session(&name("a"), options).await.unwrap_err();
+        assert_eq!(error.code(), "22021", "{error}");
+    }
+    session(&databases).await.close().await;
+    databases.close().await.unwrap();
+}
+
 /// Sessions with something of their own each, more of them than processes.
 async fn different(databases: &Databases, count: usize) -> Vec<Session> {
     let mut sessions = Vec::new();

@@ -3,6 +3,7 @@
 mod exit;
 mod fork;
 mod join;
+mod pgproc;
 mod session;
 mod trim;
 mod user;
@@ -546,23 +547,8 @@ impl Backend {
     ///
     /// [`BackendError`] if it ended in another way.
     pub async fn leave(mut self) -> Result<(), BackendError> {
-        const TERMINATE: &[u8] = b"X\0\0\0\x04";
         let guard = self.begin().await?;
-        call(&mut self.store, "pgl_setPGliteActive", 0)
-            .await
-            .map_err(ended)?;
-        self.input().extend_from_slice(TERMINATE);
-        enter(&mut self.store);
-        let left = self
-            .calls
-            .main_loop_once
-            .call_async(&mut self.store, ())
-            .await;
-        clean(left.err())?;
-        let run: TypedFunc<(), ()> = self.export("pgl_run_atexit_funcs")?;
-        enter(&mut self.store);
-        let left = run.call_async(&mut self.store, ()).await;
-        clean(left.err())?;
+        self.terminate().await?;
         self.has_ended(&BackendError::Exited(0));
         guard.end();
         Ok(())
@@ -576,8 +562,13 @@ impl Backend {
     /// [`BackendError`] if it ended in another way; the volume is as after a crash then, which
     /// the next boot recovers from.
     pub async fn shut_down(mut self) -> Result<(), BackendError> {
-        const TERMINATE: &[u8] = b"X\0\0\0\x04";
         self.be_the_server()?;
+        self.terminate().await
+    }
+
+    /// Says goodbye, and runs what was to be done at the end.
+    async fn terminate(&mut self) -> Result<(), BackendError> {
+        const TERMINATE: &[u8] = b"X\0\0\0\x04";
         call(&mut self.store, "pgl_setPGliteActive", 0)
             .await
             .map_err(ended)?;

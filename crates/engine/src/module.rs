@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use parking_lot::Mutex;
 use wasmtime::{InstancePre, Linker, Module};
 
-use crate::error::EngineError;
+use crate::error::{BackendError, EngineError};
 use crate::host::{Host, KnownLinks};
 use crate::landmarks::{self, sessions};
 use crate::rewrite::{CALLBACKS, Dylink, Rewritten, Segment};
@@ -129,6 +129,12 @@ impl MainModule {
 
     pub(crate) fn module(&self) -> &Module {
         self.pre.module()
+    }
+
+    /// Address of a symbol, or table slot of a function, without which a process cannot join others.
+    pub(crate) fn symbol(&self, name: &str) -> Result<u32, BackendError> {
+        let address = self.description.symbols.get(name).copied();
+        address.ok_or_else(|| BackendError::Start(format!("no {name}")))
     }
 
     /// Table slot of a callback of the host.

@@ -141,6 +141,7 @@ impl Session {
         database: Arc<Database>,
         options: SessionOptions,
     ) -> Result<Self, PgError> {
+        options.check()?;
         let mut id = [0; 4];
         getrandom::fill(&mut id)
             .map_err(|error| PgError::fatal(sqlstate::INTERNAL_ERROR, error.to_string()))?;
@@ -189,24 +190,16 @@ impl Session {
         let remembered = &session.node.credentials;
         remembered.session_begins(&session.database, session.authority);
         session.take_seat(true).await.map_err(Unseated::error)?;
-        session.greet().await?;
+        session.greet()?;
         session.park().await;
         Ok(session)
     }
 
     /// Finds out what the client is to be told of its settings.
-    async fn greet(&mut self) -> Result<(), PgError> {
+    fn greet(&mut self) -> Result<(), PgError> {
         let Some(slot) = self.slot.as_mut() else {
             return Err(slot::no_backend());
         };
-        // What has changed for the process is reported at the end of an exchange: the client need not
-        // hear of it again.
-        let mut sync = BytesMut::new();
-        frontend::sync(&mut sync);
-        if let Err(error) = slot.ask(&sync).await {
-            slot.lose(&self.database);
-            return Err(error);
-        }
         self.parameters = slot.parameters.clone();
         if let Some(backend) = &slot.backend {
             for (name, value) in backend.reported_settings() {
@@ -310,22 +303,19 @@ impl Session {
             process_id: self.process_id,
             is_new,
         };
-        let mut given = Given {
-            slot: Some(slot),
-            database: Arc::clone(&self.database),
-        };
+        let mut given = Given::new(slot, &self.database);
         let settling = tokio::spawn(async move {
-            let mut sat = Err(Unseated::Ended(slot::no_backend()));
-            if let Some(slot) = &mut given.slot {
-                sat = newcomer.sit(slot).await;
-                let broken = slot.backend.as_ref().is_none_or(engine::Backend::is_broken);
-                if sat.is_err() && broken {
-                    slot.lose(&given.database);
-                }
+            let sat = newcomer.sit(&mut given).await;
+            let broken = given
+                .backend
+                .as_ref()
+                .is_none_or(engine::Backend::is_broken);
+            if sat.is_err() && broken {
+                given.lose(&newcomer.database);
             }
             (given, newcomer, sat)
         });
-        let (mut given, newcomer, sat) = settling.await.map_err(|error| {
+        let (given, newcomer, sat) = settling.await.map_err(|error| {
             let error = PgError::fatal(sqlstate::INTERNAL_ERROR, error.to_string());
             Unseated::Ended(error)
         })?;
@@ -334,11 +324,7 @@ impl Session {
         }
         let statements = sat?;
         self.identity = newcomer.identity;
-        let slot = given.slot.take();
-        Ok((
-            slot.ok_or_else(|| Unseated::Ended(slot::no_backend()))?,
-            statements,
-        ))
+        Ok((given.keep(), statements))
     }
 
     /// Lets go of the process, if the session can leave it.
@@ -388,10 +374,12 @@ impl Session {
         self.node.admission.left();
     }
 
-    /// The process that the session had last, if it still is its process and nobody looks at it now.
-    pub(super) fn own_slot(&self) -> Option<OwnedMutexGuard<Slot>> {
+    /// The process that the session has let go of, if it still is its process and nobody looks at it now.
+    pub(super) fn own_slot(&self) -> Option<Given> {
         let slot = Arc::clone(self.home.as_ref()?).try_lock_owned().ok()?;
-        slot.occupant.is(&self.seat).then_some(slot)
+        // Who looked meanwhile has found it taken, also if it is another session's.
+        let given = Given::new(slot, &self.database);
+        given.occupant.is(&self.seat).then_some(given)
     }
 
     /// Prepares, before a query or the first message of an extended one, the statements of `PREPARE` that the
@@ -524,7 +512,7 @@ impl Session {
             return None;
         }
         self.line.set(None);
-        let parked = self.slot.is_none().then(|| self.own_slot()).flatten();
+        let parked = self.own_slot();
         let held = self.slot.take();
         let permit = self.permit.take();
         let (node, database) = (Arc::clone(&self.node), Arc::clone(&self.database));

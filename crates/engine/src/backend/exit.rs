@@ -1,8 +1,6 @@
 //! What a process does when Postgres ends it: one among others takes itself out of the shared memory, the
 //! last one shuts the server down.
 
-use std::sync::Arc;
-
 use super::Backend;
 use crate::error::BackendError;
 use crate::host::{read_u32, write_u32};
@@ -117,10 +115,7 @@ impl Backend {
         Ok(())
     }
 
-    /// The address, or other number, that the module's description has under a name.
-    pub(super) fn symbol(&self, name: &str) -> Result<u32, BackendError> {
-        let module = Arc::clone(&self.store.data().module);
-        let address = module.description.symbols.get(name).copied();
-        address.ok_or_else(|| BackendError::Start(format!("no {name}")))
+    fn symbol(&self, name: &str) -> Result<u32, BackendError> {
+        self.store.data().module.symbol(name)
     }
 }

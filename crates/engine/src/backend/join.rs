@@ -6,7 +6,7 @@ use std::sync::Arc;
 use volume::Volume;
 use wasmtime::{TypedFunc, WasmParams};
 
-use super::session::LATCH_OWNER;
+use super::pgproc::{LATCH_OWNER, PROC_DATABASE, PROC_PID};
 use super::{Backend, BackendLimits, ended, enter};
 use crate::engine::EngineInner;
 use crate::error::BackendError;
@@ -27,10 +27,6 @@ const PGC_SIGHUP: i32 = 2;
 
 /// Place of `xactCompletionCount`, of 64 bits, in `TransamVariablesData`.
 const ENDED_TRANSACTIONS: u32 = 56;
-
-/// Places in `PGPROC`, of which each process has one in shared memory.
-const PROC_PID: u32 = 44;
-const PROC_DATABASE: u32 = 60;
 
 /// Variables that tell where Postgres has put what in its shared memory, and how large it has made it.
 const LAYOUT: [&str; 6] = [
@@ -175,25 +171,21 @@ impl Backend {
         let process = self.store.data().process.as_ref();
         let process_id = process.map_or(landmarks::GETPID, Process::id);
         let module = Arc::clone(&self.store.data().module);
-        let symbol = |name: &str| {
-            let address = module.description.symbols.get(name).copied();
-            address.ok_or_else(|| BackendError::Start(format!("no {name}")))
-        };
-        let my_proc = symbol("MyProc")?;
+        let my_proc = module.symbol("MyProc")?;
         let memory = self.store.data().guest().memory;
         let bytes = memory.data_mut(&mut self.store);
         write_u32(bytes, my_proc, 0);
         // What it knows of shared statistics is where they were in the image's time. Nothing of it is pending:
         // who takes an image has seen to that.
-        write_u32(bytes, symbol(landmarks::PGSTAT_REFERENCES)?, 0);
-        write_u32(bytes, symbol("MyProcPid")?, process_id);
-        let local_latch = symbol(landmarks::sessions::LOCAL_LATCH)?;
+        write_u32(bytes, module.symbol(landmarks::PGSTAT_REFERENCES)?, 0);
+        write_u32(bytes, module.symbol("MyProcPid")?, process_id);
+        let local_latch = module.symbol(landmarks::sessions::LOCAL_LATCH)?;
         write_u32(bytes, local_latch + LATCH_OWNER, process_id);
         self.be_one_of_many(true)?;
         self.call(landmarks::INIT_PROCESS, ()).await?;
         let process = read_u32(memory.data(&self.store), my_proc);
         self.call(landmarks::PROC_ARRAY_ADD, process).await?;
-        let remove = symbol(exit::REMOVE_PROC)?;
+        let remove = module.symbol(exit::REMOVE_PROC)?;
         self.call("on_shmem_exit", (remove, 0u32)).await?;
         // Others look only at processes of their own database when they ask whose snapshot still needs a
         // row, and whose weak lock is in the way of a strong one.
@@ -201,7 +193,7 @@ impl Backend {
         if read_u32(bytes, process + PROC_PID) != process_id {
             return Err(BackendError::Start("its place in PGPROC".to_owned()));
         }
-        let database = read_u32(bytes, symbol("MyDatabaseId")?);
+        let database = read_u32(bytes, module.symbol("MyDatabaseId")?);
         write_u32(bytes, process + PROC_DATABASE, database);
         self.call(landmarks::PGSTAT_BEINIT, ()).await?;
         self.call(landmarks::PGSTAT_BESTART, ()).await?;
@@ -209,18 +201,18 @@ impl Backend {
         self.call(landmarks::PROC_SIGNAL_INIT, (0, 0)).await?;
         // What the image has cached may have been changed since: everything is looked up again.
         let bytes = memory.data_mut(&mut self.store);
-        let number = read_u32(bytes, symbol(landmarks::PROC_NUMBER)?);
-        let queue = read_u32(bytes, symbol(landmarks::SINVAL_QUEUE)?);
-        let state = queue + symbol(landmarks::SINVAL_STATES)? + 16 * number;
+        let number = read_u32(bytes, module.symbol(landmarks::PROC_NUMBER)?);
+        let queue = read_u32(bytes, module.symbol(landmarks::SINVAL_QUEUE)?);
+        let state = queue + module.symbol(landmarks::SINVAL_STATES)? + 16 * number;
         if read_u32(bytes, state) != process_id {
             return Err(BackendError::Start("its place among readers".to_owned()));
         }
         const RESET_STATE: u32 = 8;
         const HAS_MESSAGES: u32 = 10;
-        let aio = read_u32(bytes, symbol(landmarks::AIO_CONTROL)?);
-        let states = read_u32(bytes, aio + symbol(landmarks::AIO_STATES)?);
-        let own = states + symbol(landmarks::AIO_STATE_BYTES)? * number;
-        write_u32(bytes, symbol(landmarks::AIO_BACKEND)?, own);
+        let aio = read_u32(bytes, module.symbol(landmarks::AIO_CONTROL)?);
+        let states = read_u32(bytes, aio + module.symbol(landmarks::AIO_STATES)?);
+        let own = states + module.symbol(landmarks::AIO_STATE_BYTES)? * number;
+        write_u32(bytes, module.symbol(landmarks::AIO_BACKEND)?, own);
         for flag in [RESET_STATE, HAS_MESSAGES] {
             if let Ok(byte) = slice_mut(bytes, state + flag, 1) {
                 byte.fill(1);

@@ -6,6 +6,10 @@
 
 use wasmtime::{TypedFunc, WasmParams, WasmResults};
 
+use super::pgproc::{
+    LATCH_OWNER, PROC_DATABASE, PROC_LATCH_OWNER, PROC_LOCKS, PROC_PID, PROC_TEMP_NAMESPACE,
+    PROC_TRANSACTION,
+};
 use super::{Backend, STATUS_LONGJMP, ended, enter};
 use crate::error::BackendError;
 use crate::guest_hash::entries;
@@ -13,17 +17,6 @@ use crate::host::{Exit, read_u32, slice, slice_mut, write_u32};
 use crate::landmarks::sessions as at;
 use crate::settings::{self, SettingSource};
 
-/// Of `owner_pid` in a `Latch`.
-pub(super) const LATCH_OWNER: u32 = 12;
-/// Offsets in `PGPROC`.
-const PROC_LATCH_OWNER: u32 = 20 + LATCH_OWNER;
-const PROC_PID: u32 = 44;
-/// `vxid.lxid`: zero outside of transactions.
-const PROC_TRANSACTION: u32 = 56;
-const PROC_DATABASE: u32 = 60;
-const PROC_TEMP_NAMESPACE: u32 = 68;
-/// 16 lists of the locks that it holds, of two words each.
-const PROC_LOCKS: u32 = 148;
 /// Offsets in `PgBackendStatus`.
 const STATUS_PID: u32 = 4;
 const STATUS_DATABASE: u32 = 48;
@@ -659,12 +652,6 @@ impl Backend {
     /// Whether another process has sent this one a signal, and it does nothing.
     pub fn is_signalled(&self) -> bool {
         self.interrupt.has_signals()
-    }
-
-    /// Waits for a signal of another process, or a request from outside.
-    pub fn signalled(&self) -> impl Future<Output = ()> + Send + use<> {
-        let interrupt = std::sync::Arc::clone(&self.interrupt);
-        async move { interrupt.asked().await }
     }
 
     /// Takes the signals of other processes while the client has sent nothing: notifications of the channels
