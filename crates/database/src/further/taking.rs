@@ -1,0 +1,271 @@
+//! How a session gets a process: its own, one that nobody has, or what others let go of.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use engine::{BackendLimits, SharedMemory};
+use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit};
+use tokio::time::{Instant as Deadline, timeout_at};
+use wire::PgError;
+
+use super::{Further, Given, Shelf};
+use crate::database::Database;
+use crate::node::Node;
+use crate::seat::Seat;
+use crate::slot::{Slot, start_error};
+use crate::wake::aside;
+
+/// How long a session keeps its process for itself, though it does nothing, if others could have one of
+/// their own: longer than a client on the same machine takes from one statement to the next.
+const STEAL_AFTER: Duration = Duration::from_millis(50);
+
+/// Counts one who waits for shared memory.
+struct Wanting<'a>(&'a Further);
+
+impl<'a> Wanting<'a> {
+    fn begin(further: &'a Further) -> Self {
+        further.wanting.fetch_add(1, Ordering::AcqRel);
+        further.asked.notify_waiters();
+        Self(further)
+    }
+}
+
+impl Drop for Wanting<'_> {
+    fn drop(&mut self) {
+        self.0.wanting.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// A process for a session.
+pub(crate) struct Taken {
+    /// Its slot: that of the session's own process, or one to be vacated, or the first one, as it is.
+    pub(crate) slot: OwnedMutexGuard<Slot>,
+    pub(crate) shelf: Shelf,
+    /// The session's turn, for as long as it has the process.
+    pub(crate) permit: OwnedSemaphorePermit,
+}
+
+/// How good it is to take a slot, the best last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Choice {
+    /// That of a session that used it a moment ago: better a further process, if there may be one.
+    Busy(Reverse<Instant>),
+    /// That of a session at rest.
+    AtRest(Reverse<Instant>),
+    /// Nobody's.
+    Vacant,
+    Own,
+}
+
+/// The best of the slots that nobody has; of the first, `first` if that was got by waiting for it.
+fn choose(
+    further: &Further,
+    shelves: &[Shelf],
+    mut first: Option<OwnedMutexGuard<Slot>>,
+    seat: &Arc<Seat>,
+) -> Option<(Choice, Shelf, OwnedMutexGuard<Slot>)> {
+    let mut best: Option<(Choice, Shelf, OwnedMutexGuard<Slot>)> = None;
+    let mut looked = 0;
+    for shelf in shelves {
+        let got = first.take();
+        let Some(slot) = got.or_else(|| Arc::clone(shelf).try_lock_owned().ok()) else {
+            continue;
+        };
+        looked += 1;
+        let works = slot
+            .backend
+            .as_ref()
+            .is_some_and(|backend| !backend.is_broken());
+        if slot.is_further && !works {
+            continue;
+        }
+        let choice = match slot.used_at {
+            _ if works && slot.occupant.is(seat) => Choice::Own,
+            Some(at) if works && !slot.occupant.is_none() => match at.elapsed() < STEAL_AFTER {
+                true => Choice::Busy(Reverse(at)),
+                false => Choice::AtRest(Reverse(at)),
+            },
+            _ => Choice::Vacant,
+        };
+        if best.as_ref().is_none_or(|(known, ..)| choice > *known) {
+            best = Some((choice, Arc::clone(shelf), slot));
+        }
+    }
+    if looked > 1 {
+        // Who looked meanwhile has found them taken.
+        further.freed();
+    }
+    best
+}
+
+/// A process for a session: its own if nobody has taken it, or one that nobody has, or else, in the order in
+/// which sessions ask, what others let go of. `None` if there was none `until` then.
+pub(crate) async fn take(
+    node: &Arc<Node>,
+    database: &Arc<Database>,
+    seat: &Arc<Seat>,
+    home: Option<&Shelf>,
+    until: Deadline,
+) -> Result<Option<Taken>, PgError> {
+    let further = &database.further;
+    let max = node.options.limits.processes_max;
+    let permits = further.permits(max);
+    let mut waiting = None;
+    let permit = match Arc::clone(&permits).try_acquire_owned() {
+        Ok(permit) => permit,
+        Err(_) => {
+            waiting = Some(database.want());
+            match timeout_at(until, permits.acquire_owned()).await {
+                Ok(Ok(permit)) => permit,
+                Ok(Err(_)) | Err(_) => return Ok(None),
+            }
+        }
+    };
+    if let Some(shelf) = home {
+        // Whoever has it now may only look at it, or be about to make the session leave it.
+        let own = Arc::clone(shelf).lock_owned();
+        let own = timeout_at(until, async {
+            tokio::select! {
+                biased;
+                () = seat.left() => None,
+                slot = own => Some(slot),
+            }
+        });
+        let Ok(own) = own.await else {
+            return Ok(None);
+        };
+        if let Some(slot) = own
+            && slot.occupant.is(seat)
+            && slot
+                .backend
+                .as_ref()
+                .is_some_and(|backend| !backend.is_broken())
+        {
+            let shelf = Arc::clone(shelf);
+            return Ok(Some(Taken {
+                slot,
+                shelf,
+                permit,
+            }));
+        }
+    }
+    let mut wanting = None;
+    let mut first = None;
+    loop {
+        let changed = further.changed.notified();
+        tokio::pin!(changed);
+        changed.as_mut().enable();
+        let mut shelves = vec![Arc::clone(&database.slot)];
+        shelves.extend(further.shelves());
+        let found = choose(further, &shelves, first.take(), seat);
+        let may_join =
+            max > 1 && !further.refused.load(Ordering::Acquire) && !node.admission.is_over();
+        let found = match found {
+            // Two that work at the same time had better have a process each.
+            Some((Choice::Busy(_), shelf, mut slot)) if may_join && shelves.len() < max => {
+                further.share(&mut slot);
+                match further.is_shared() {
+                    true => {
+                        drop(slot);
+                        match joined(node, database).await {
+                            Some(found) => Some(found),
+                            None => continue,
+                        }
+                    }
+                    false => Some((shelf, slot)),
+                }
+            }
+            Some((_, shelf, slot)) => Some((shelf, slot)),
+            None if may_join && further.is_shared() => match shelves.len() < max {
+                true => match joined(node, database).await {
+                    Some(found) => Some(found),
+                    None => continue,
+                },
+                false => None,
+            },
+            None if may_join => {
+                if wanting.is_none() {
+                    wanting = Some(Wanting::begin(further));
+                }
+                None
+            }
+            None => None,
+        };
+        if let Some((shelf, slot)) = found {
+            return Ok(Some(Taken {
+                slot,
+                shelf,
+                permit,
+            }));
+        }
+        if waiting.is_none() {
+            waiting = Some(database.want());
+        }
+        // The first slot may be with maintenance, which gives no sign when it leaves. Who has got it by
+        // waiting keeps it: let go, it would be the next waiter's, and in the end nobody's.
+        let waited = timeout_at(until, async {
+            tokio::select! {
+                slot = Arc::clone(&database.slot).lock_owned() => Some(slot),
+                () = changed => None,
+            }
+        });
+        match waited.await {
+            Ok(got) => first = got,
+            Err(_elapsed) => return Ok(None),
+        }
+    }
+}
+
+/// A further process; `None` if there can be none, which is not asked again then.
+async fn joined(
+    node: &Arc<Node>,
+    database: &Arc<Database>,
+) -> Option<(Shelf, OwnedMutexGuard<Slot>)> {
+    let max = node.options.limits.processes_max.saturating_sub(1);
+    let (shelf, slot, shared) = database.further.add(max)?;
+    match join(node, database, slot, shared).await {
+        Ok(slot) => Some((shelf, slot)),
+        // Then it waits like others before it.
+        Err(error) => {
+            tracing::warn!(database = %database.name(), %error, "a process could not join");
+            None
+        }
+    }
+}
+
+/// Makes a process for a slot. If nobody waits for it any more when it is there, it is anybody's.
+async fn join(
+    node: &Arc<Node>,
+    database: &Arc<Database>,
+    slot: OwnedMutexGuard<Slot>,
+    shared: SharedMemory,
+) -> Result<OwnedMutexGuard<Slot>, PgError> {
+    let volume = database.volume(node)?;
+    let limits = BackendLimits {
+        memory_bytes_max: node.options.limits.backend_memory_bytes_max,
+    };
+    let mut given = Given::new(slot, database);
+    let (on, memory) = (Arc::clone(node), shared.clone());
+    let joining = aside(async move {
+        let joined = on
+            .engine
+            .join(&on.current.image, &memory, volume, limits)
+            .await;
+        let backend = joined.map_err(|error| start_error(&error))?;
+        given.parameters = on.current.parameters.clone();
+        given.begin_further(backend);
+        Ok(given)
+    });
+    match joining.await {
+        Ok(given) => Ok(given.keep()),
+        Err(error) => {
+            // Memory that has gone meanwhile says nothing of what comes after it.
+            if !shared.is_stopped() {
+                database.further.refused.store(true, Ordering::Release);
+            }
+            Err(error)
+        }
+    }
+}
