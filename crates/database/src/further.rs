@@ -6,16 +6,18 @@
 
 mod given;
 mod taking;
+mod turns;
 
 pub(crate) use given::Given;
-pub(crate) use taking::{Taken, take};
+pub(crate) use taking::{Taken, process, take};
+use turns::Turns;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use engine::SharedMemory;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, OwnedMutexGuard, Semaphore};
+use tokio::sync::{Notify, OwnedMutexGuard};
 
 use crate::seat::Occupant;
 use crate::slot::Slot;
@@ -35,7 +37,7 @@ pub(crate) struct Further {
     /// A slot is free, or memory is shared.
     changed: Notify,
     /// One for each session that may have a process, in the order in which they asked.
-    permits: OnceLock<Arc<Semaphore>>,
+    turns: OnceLock<Turns>,
 }
 
 impl Further {
@@ -126,6 +128,9 @@ impl Further {
         if slots.is_empty() {
             // Nobody joins any more either.
             *self.shared.lock() = None;
+            if let Some(turns) = self.turns.get() {
+                turns.shrink();
+            }
         }
         slots.is_empty()
     }
@@ -161,12 +166,20 @@ impl Further {
         self.slots.lock().clone()
     }
 
-    /// Turns at the processes.
-    fn permits(&self, max: usize) -> Arc<Semaphore> {
-        let permits = self
-            .permits
-            .get_or_init(|| Arc::new(Semaphore::new(max.max(1))));
-        Arc::clone(permits)
+    /// Turns at the processes, `usual` of them at first.
+    fn turns(&self, usual: usize) -> &Turns {
+        self.turns.get_or_init(|| Turns::new(usual))
+    }
+
+    /// Whether processes share memory, and none of them has ended in the middle of something.
+    pub(crate) fn goes_on(&self) -> bool {
+        self.running().is_some()
+    }
+
+    /// The memory of processes that go on.
+    pub(crate) fn running(&self) -> Option<SharedMemory> {
+        let shared = self.shared.lock().clone();
+        shared.filter(|shared| !shared.is_stopped())
     }
 
     /// Adds a slot, taken, if there are fewer than `max`, with the memory that its process is to share.

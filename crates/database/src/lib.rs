@@ -48,7 +48,7 @@ pub use engine::{ClientIo, ClientIoError, Progress, Silent};
 pub use info::{DatabaseInfo, State};
 pub use metrics::{Metrics, Timed};
 pub use node::Source;
-pub use options::{Durability, Limits, Options};
+pub use options::{Durability, Limits, Options, PROCESSES_MAX};
 pub use query::{Column, QueryResult};
 pub use record::Settings;
 pub use session::{Canceller, Session, SessionEnded, SessionOptions};

@@ -25,7 +25,7 @@ use crate::session::abandon_volume;
 use crate::slot::Slot;
 use crate::spares;
 use crate::upkeep::{self, Ended};
-use crate::wake::aside;
+use crate::wake::{self, aside};
 
 /// Time between two looks.
 const TICK: Duration = Duration::from_millis(100);
@@ -239,6 +239,7 @@ async fn put_to_sleep(node: Weak<Node>, mut closing: watch::Receiver<bool>) {
             () = strong.admission.wanted() => {}
         }
         watch_memory(&strong);
+        replace_first(&strong).await;
         let quiet = quiet(&strong);
         let idle = strong.options.limits.idle;
         let over = if strong.admission.is_over() {
@@ -269,6 +270,23 @@ async fn put_to_sleep(node: Weak<Node>, mut closing: watch::Receiver<bool>) {
             }
         }
         watch_memory(&strong);
+    }
+}
+
+/// Puts another process in the place of a first one that has ended beside others: without it they would never
+/// sleep.
+async fn replace_first(node: &Arc<Node>) {
+    for database in node.live.all() {
+        let Ok(slot) = Arc::clone(&database.slot).try_lock_owned() else {
+            continue;
+        };
+        if slot.backend.is_some() || !database.further.goes_on() {
+            continue;
+        }
+        if let Err(error) = wake::to_its_end(slot, node, &database).await {
+            tracing::warn!(database = %database.name(), %error, "its first process is not replaced");
+        }
+        database.further.freed();
     }
 }
 
@@ -359,7 +377,7 @@ async fn close_volumes(node: &Arc<Node>) {
         let Ok(mut slot) = database.slot.try_lock() else {
             continue;
         };
-        if slot.backend.is_some() {
+        if slot.backend.is_some() || database.further.goes_on() {
             continue;
         }
         if database.volume_is_broken() {

@@ -74,6 +74,9 @@ pub enum Durability {
     Local,
 }
 
+/// Most processes that a database can have: `max_connections` of the template.
+pub const PROCESSES_MAX: usize = 100;
+
 /// Limits of each database and of the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -110,8 +113,12 @@ pub struct Limits {
     /// `databases.wakes_max`: most databases that wake at the same moment; others wait in the order they
     /// came. 0, the default: as many as there are processors.
     pub wakes_max: usize,
-    /// `databases.processes_max`: most processes of one database, each for one session at a time; each takes
-    /// some 3 MiB. Past it sessions wait. Default 8.
+    /// `databases.processes_shared`: processes of one database that its sessions take turns at; each takes
+    /// some 3 MiB. More are made when none of them is given back for 10 ms. At least 1, at most
+    /// `processes_max`. Default 8.
+    pub processes_shared: usize,
+    /// `databases.processes_max`: most processes of one database, and so most transactions that are open at
+    /// once, at most [`PROCESSES_MAX`]. Past it sessions wait. Default 64.
     pub processes_max: usize,
     /// `databases.spares_max`: backends kept ready for databases that wake, some 3 MiB of memory each. Most
     /// of a wake's work is done in them. Default 4.
@@ -157,6 +164,16 @@ impl Limits {
         }
     }
 
+    /// The value of [`processes_max`](Self::processes_max), if a database can have as many.
+    pub(crate) fn processes(&self) -> usize {
+        self.processes_max.clamp(1, PROCESSES_MAX)
+    }
+
+    /// The value of [`processes_shared`](Self::processes_shared), if there may be as many.
+    pub(crate) fn turns(&self) -> usize {
+        self.processes_shared.clamp(1, self.processes())
+    }
+
     /// The value of [`node_memory_bytes_max`](Self::node_memory_bytes_max), by this machine if it is 0.
     pub(crate) fn memory_bytes(&self) -> u64 {
         match self.node_memory_bytes_max {
@@ -180,7 +197,8 @@ impl Default for Limits {
             idle: Duration::from_secs(10),
             awake_max: 5_000,
             wakes_max: 0,
-            processes_max: 8,
+            processes_shared: 8,
+            processes_max: 64,
             spares_max: 4,
             wake_wait_max: Duration::from_secs(30),
             wake_max: Duration::from_secs(300),

@@ -80,8 +80,13 @@ impl Slot {
             return;
         }
         drop(backend);
-        database.further.stop();
         self.resumed = None;
+        if database.further.goes_on() {
+            // Postgres has ended this one in good order, as after `pg_terminate_backend`: the next use, or
+            // maintenance, puts another in its place.
+            return;
+        }
+        database.further.stop();
         self.place = None;
         database.set_state(State::Asleep);
     }
@@ -207,6 +212,23 @@ impl Slot {
         }
     }
 
+    /// A process that was made beside others, in the place of the first one, which has ended.
+    ///
+    /// # Errors
+    /// If the backend ended.
+    pub(crate) async fn begin_first(&mut self, mut backend: Backend) -> Result<(), PgError> {
+        let own = engine::FIRST_PROCESS_ID;
+        let renamed = backend.set_process_id(own).await;
+        renamed.map_err(|error| start_error(&error))?;
+        self.own_process_id = Some(own);
+        self.backend = Some(backend);
+        self.occupant = Occupant::default();
+        self.is_used = false;
+        self.catalog_generation = None;
+        self.be_quiet();
+        Ok(())
+    }
+
     /// A process that was made beside others.
     pub(crate) fn begin_further(&mut self, backend: Backend) {
         self.own_process_id = Some(backend.process_id());
@@ -306,7 +328,6 @@ impl Slot {
         let output = backend.output().split();
         if let Err(error) = outcome {
             self.backend = None;
-            self.place = None;
             return Err(start_error(&error));
         }
         check(&output)?;

@@ -15,6 +15,7 @@ use wire::{PgError, sqlstate};
 
 use crate::catalog;
 use crate::database::Database;
+use crate::further;
 use crate::info::State;
 use crate::node::{Node, blocking};
 use crate::session::set_parameter;
@@ -124,6 +125,9 @@ impl Slot {
         if self.backend.is_some() {
             return Ok(());
         }
+        if self.succeed(node, database).await {
+            return Ok(());
+        }
         // Nobody may run beside what comes now.
         database.further.end().await;
         database.set_state(State::Waking);
@@ -187,6 +191,25 @@ impl Slot {
 }
 
 impl Slot {
+    /// Puts a further process in the place of the first one if that has ended and others go on: whether there
+    /// is one now.
+    async fn succeed(&mut self, node: &Arc<Node>, database: &Arc<Database>) -> bool {
+        let Some(shared) = database.further.running() else {
+            return false;
+        };
+        let joined = match further::process(node, database, shared).await {
+            Ok(backend) => self.begin_first(backend).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = &joined {
+            tracing::warn!(
+                database = %database.name(), %error,
+                "no process could take the place of the first: all of them end"
+            );
+        }
+        joined.is_ok()
+    }
+
     /// Gives the catalog the database's name. It can do without.
     async fn set_name(&mut self, database: &Database) -> Result<(), PgError> {
         self.be_ours(database).await?;

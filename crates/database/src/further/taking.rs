@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use engine::{BackendLimits, SharedMemory};
+use engine::{Backend, BackendLimits, SharedMemory};
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit};
 use tokio::time::{Instant as Deadline, timeout_at};
 use wire::PgError;
@@ -110,16 +110,22 @@ pub(crate) async fn take(
     until: Deadline,
 ) -> Result<Option<Taken>, PgError> {
     let further = &database.further;
-    let max = node.options.limits.processes_max;
-    let permits = further.permits(max);
+    let limits = &node.options.limits;
+    let turns = further.turns(limits.turns());
+    let may_share = || {
+        limits.processes() > 1
+            && !further.refused.load(Ordering::Acquire)
+            && !node.admission.is_over()
+    };
     let mut waiting = None;
-    let permit = match Arc::clone(&permits).try_acquire_owned() {
-        Ok(permit) => permit,
-        Err(_) => {
+    let permit = match turns.try_take() {
+        Some(permit) => permit,
+        None => {
             waiting = Some(database.want());
-            match timeout_at(until, permits.acquire_owned()).await {
-                Ok(Ok(permit)) => permit,
-                Ok(Err(_)) | Err(_) => return Ok(None),
+            let taking = turns.take(limits.processes(), may_share);
+            match timeout_at(until, taking).await {
+                Ok(permit) => permit,
+                Err(_elapsed) => return Ok(None),
             }
         }
     };
@@ -160,8 +166,7 @@ pub(crate) async fn take(
         let mut shelves = vec![Arc::clone(&database.slot)];
         shelves.extend(further.shelves());
         let found = choose(further, &shelves, first.take(), seat);
-        let may_join =
-            max > 1 && !further.refused.load(Ordering::Acquire) && !node.admission.is_over();
+        let (may_join, max) = (may_share(), turns.count());
         let found = match found {
             // Two that work at the same time had better have a process each.
             Some((Choice::Busy(_), shelf, mut slot)) if may_join && shelves.len() < max => {
@@ -223,8 +228,8 @@ async fn joined(
     node: &Arc<Node>,
     database: &Arc<Database>,
 ) -> Option<(Shelf, OwnedMutexGuard<Slot>)> {
-    let max = node.options.limits.processes_max.saturating_sub(1);
-    let (shelf, slot, shared) = database.further.add(max)?;
+    let max = database.further.turns(node.options.limits.turns()).count();
+    let (shelf, slot, shared) = database.further.add(max.saturating_sub(1))?;
     match join(node, database, slot, shared).await {
         Ok(slot) => Some((shelf, slot)),
         // Then it waits like others before it.
@@ -242,18 +247,10 @@ async fn join(
     slot: OwnedMutexGuard<Slot>,
     shared: SharedMemory,
 ) -> Result<OwnedMutexGuard<Slot>, PgError> {
-    let volume = database.volume(node)?;
-    let limits = BackendLimits {
-        memory_bytes_max: node.options.limits.backend_memory_bytes_max,
-    };
     let mut given = Given::new(slot, database);
-    let (on, memory) = (Arc::clone(node), shared.clone());
+    let (on, of, memory) = (Arc::clone(node), Arc::clone(database), shared.clone());
     let joining = aside(async move {
-        let joined = on
-            .engine
-            .join(&on.current.image, &memory, volume, limits)
-            .await;
-        let backend = joined.map_err(|error| start_error(&error))?;
+        let backend = process(&on, &of, memory).await?;
         given.parameters = on.current.parameters.clone();
         given.begin_further(backend);
         Ok(given)
@@ -268,4 +265,20 @@ async fn join(
             Err(error)
         }
     }
+}
+
+/// A process that shares memory with others. What is begun is to come to its end, though nobody may wait for
+/// it any more: a process that is dropped when it has joined takes the others with it.
+pub(crate) async fn process(
+    node: &Node,
+    database: &Database,
+    shared: SharedMemory,
+) -> Result<Backend, PgError> {
+    let volume = database.volume(node)?;
+    let limits = BackendLimits {
+        memory_bytes_max: node.options.limits.backend_memory_bytes_max,
+    };
+    let image = &node.current.image;
+    let joining = node.engine.join(image, &shared, volume, limits);
+    joining.await.map_err(|error| start_error(&error))
 }

@@ -126,6 +126,7 @@ struct DatabasesSection {
     awake_max: usize,
     wakes_max: usize,
     spares_max: usize,
+    processes_shared: usize,
     processes_max: usize,
     wake_wait_ms_max: u64,
     wake_ms_max: u64,
@@ -246,6 +247,7 @@ impl Default for Config {
                 awake_max: limits.awake_max,
                 wakes_max: limits.wakes_max,
                 spares_max: limits.spares_max,
+                processes_shared: limits.processes_shared,
                 processes_max: limits.processes_max,
                 wake_wait_ms_max: ms(limits.wake_wait_max),
                 wake_ms_max: ms(limits.wake_max),
@@ -387,6 +389,7 @@ impl Config {
                 awake_max: self.databases.awake_max,
                 wakes_max: self.databases.wakes_max,
                 spares_max: self.databases.spares_max,
+                processes_shared: self.databases.processes_shared,
                 processes_max: self.databases.processes_max,
                 wake_wait_max: Duration::from_millis(self.databases.wake_wait_ms_max),
                 wake_max: Duration::from_millis(self.databases.wake_ms_max),
@@ -478,7 +481,14 @@ fn load_from(
             figment = figment.merge(Named { name, values });
         }
     }
-    let config = figment.extract().map_err(|error| refused(&error))?;
+    let config: Config = figment.extract().map_err(|error| refused(&error))?;
+    let processes = config.databases.processes_max;
+    if !(1..=database::PROCESSES_MAX).contains(&processes) {
+        return Err(Failure::Usage(format!(
+            "databases.processes_max is {processes}: it must be from 1 to {}",
+            database::PROCESSES_MAX
+        )));
+    }
     Ok(Loaded { config, figment })
 }
 
@@ -579,6 +589,15 @@ mod tests {
         for word in words {
             assert!(error.contains(word), "no {word} in: {error}");
         }
+    }
+
+    #[test]
+    fn processes_that_a_database_cannot_have_are_refused() {
+        for given in ["0", "101"] {
+            let file = format!("[databases]\nprocesses_max = {given}\n");
+            refused(&file, &[], &["databases.processes_max", given, "1 to 100"]);
+        }
+        assert!(load("[databases]\nprocesses_max = 100\n", &[], None).is_ok());
     }
 
     #[test]

@@ -25,7 +25,7 @@ enum Kind {
 }
 
 /// In the order of the file.
-const SETTINGS: [Setting; 48] = [
+const SETTINGS: [Setting; 49] = [
     Setting::text(
         "data",
         "DORMOUSE_DATA",
@@ -159,9 +159,14 @@ const SETTINGS: [Setting; 48] = [
         "Backends kept ready for databases that wake, some 3 MiB of memory each.",
     ),
     Setting::number(
+        "databases.processes_shared",
+        "Processes of one database that its sessions take turns at, some 3 MiB of memory each. More\n\
+         are made when none of them is given back for 10 ms. At most databases.processes_max.",
+    ),
+    Setting::number(
         "databases.processes_max",
-        "Processes of one database, each for one session at a time, some 3 MiB of memory each. Past\n\
-         it sessions wait.",
+        "Most processes of one database, and so most transactions that are open at once. Past it\n\
+         sessions wait. From 1 to 100.",
     ),
     Setting::number(
         "databases.wake_wait_ms_max",
