@@ -35,7 +35,7 @@ const ROLE: &str = "SELECT r.rolcanlogin, r.rolpassword, \
 
 /// For the session that asks: what others have locked or set is not to hold it up.
 const SETTINGS: [(&str, &str); 3] = [
-    ("search_path", "pg_catalog"),
+    ("search_path", "pg_catalog, pg_temp"),
     ("statement_timeout", "10s"),
     ("lock_timeout", "5s"),
 ];
