@@ -20,6 +20,7 @@ use crate::database::Database;
 use crate::node::Node;
 use crate::seat::{Occupant, Seat};
 use crate::slot::{Slot, no_backend, start_error};
+use crate::upkeep::TELL_COUNTS;
 use crate::wake::aside;
 
 pub(crate) type Shelf = Arc<tokio::sync::Mutex<Slot>>;
@@ -134,6 +135,27 @@ impl Further {
             *self.shared.lock() = None;
         }
         slots.is_empty()
+    }
+
+    /// Makes the processes that no session is in tell the others what they have counted.
+    ///
+    /// # Errors
+    /// What a process said; it is given up if it ended.
+    pub(crate) async fn tell_counts(&self, database: &Database) -> Result<(), PgError> {
+        let mut told = Ok(());
+        for shelf in self.shelves() {
+            let Ok(mut slot) = shelf.try_lock_owned() else {
+                continue;
+            };
+            if slot.backend.is_some() && told.is_ok() {
+                told = match slot.be_ours(database).await {
+                    Ok(()) => slot.run(TELL_COUNTS).await,
+                    Err(error) => Err(error),
+                };
+            }
+        }
+        self.freed();
+        told
     }
 
     /// Ends all processes that share memory, the first too: none of them runs any more when this returns.

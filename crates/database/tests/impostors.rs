@@ -181,7 +181,7 @@ async fn upkeep_and_sessions_call_nobodys_functions() {
     let limits = Limits {
         idle: Duration::from_secs(60),
         checkpoint_wal_bytes: 1 << 20,
-        processes_max: 1,
+        processes_max: 2,
         ..Limits::default()
     };
     let databases = open(folder.path(), limits).await;
