@@ -11,6 +11,7 @@ use crate::error::BackendError;
 use crate::guest_hash::entries;
 use crate::host::{Exit, read_u32, slice, slice_mut, write_u32};
 use crate::landmarks::sessions as at;
+use crate::rewrite::SENT_CANCEL;
 use crate::settings::{self, SettingSource};
 
 /// Of `owner_pid` in a `Latch`.
@@ -185,6 +186,14 @@ impl Backend {
         }
         // Once made, the schema stays with the process; whether anything is in it only a query tells.
         (read_u32(memory, own + PROC_TEMP_NAMESPACE) != 0).then_some(Bond::TemporaryTables)
+    }
+
+    /// The number of the transaction that is open, of those of this process; 0 outside of transactions.
+    pub fn transaction_number(&self) -> u32 {
+        let host = self.store.data();
+        let memory = host.guest().memory.data(&self.store);
+        let own = read_u32(memory, host.module.addresses.my_proc);
+        read_u32(memory, own + PROC_TRANSACTION)
     }
 
     /// Object id of the schema for temporary tables that this process has, 0 for none.
@@ -668,12 +677,14 @@ impl Backend {
     }
 
     /// Takes the signals of other processes while the client has sent nothing: notifications of the channels
-    /// that the session listens to are in the output then. Between two transactions only.
+    /// that the session listens to are in the output then, if it is between two transactions.
     ///
     /// # Errors
     ///
     /// [`BackendError`] if the backend ended: a signal may ask for that.
     pub async fn take_signals(&mut self) -> Result<(), BackendError> {
+        // Who does nothing is not cancelled.
+        self.interrupt.forget_signals(SENT_CANCEL as u32);
         let guard = self.begin().await?;
         let taken = self.protected::<(), ()>("ProcessInterrupts", ()).await;
         let taken = taken.inspect_err(|error| self.has_ended(error))?;
