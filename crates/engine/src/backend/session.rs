@@ -68,6 +68,8 @@ pub struct SessionIdentity {
 pub struct SessionState {
     /// Settings, by name.
     pub settings: Vec<(String, String)>,
+    /// Object ids of the roles that settings name: a name may become another's.
+    pub roles: Vec<(String, u32)>,
     /// Prepared statements; the unnamed one has no name.
     pub statements: Vec<PreparedStatement>,
     /// What `currval` and `lastval` tell, and values that are cached.
@@ -253,15 +255,21 @@ impl Backend {
         let host = self.store.data();
         let memory = host.guest().memory.data(&self.store);
         let addresses = host.module.addresses;
-        let mut settings = Vec::new();
+        let (mut settings, mut roles) = (Vec::new(), Vec::new());
         if settings::any_of_session(memory, addresses.settings) {
-            let changed = settings::changed(memory, addresses.settings);
-            settings.extend(
-                changed
-                    .into_iter()
-                    .filter(settings::Setting::is_of_session)
-                    .map(|setting| (setting.name, setting.value)),
-            );
+            for setting in settings::changed(memory, addresses.settings) {
+                if !setting.is_of_session() {
+                    continue;
+                }
+                let role = match setting.name.as_str() {
+                    "session_authorization" | "role" => settings::role(memory, setting.address),
+                    _ => 0,
+                };
+                if role != 0 {
+                    roles.push((setting.name.clone(), role));
+                }
+                settings.push((setting.name, setting.value));
+            }
             // A role is one that the session's user may have; it comes last.
             settings.sort_by_key(|(name, _)| match name.as_str() {
                 "session_authorization" => 0,
@@ -293,6 +301,7 @@ impl Backend {
         }
         SessionState {
             settings,
+            roles,
             statements,
             sequences,
         }
@@ -369,12 +378,13 @@ impl Backend {
         self.restore_sequences(&state.sequences).await?;
         let mut wanted: Vec<_> = state.settings.iter().collect();
         loop {
-            let Some((refused, error)) = self.restore_settings(&wanted).await? else {
+            let restored = self.restore_settings(&wanted, &state.roles).await?;
+            let Some((refused, error)) = restored else {
                 return Ok(None);
             };
             let (name, value) = wanted.remove(refused);
             if ["role", "session_authorization"].contains(&name.as_str()) {
-                return Ok(Some(SessionRefused::Error(error)));
+                return Ok(Some(error));
             }
             // Something that it needs has gone meanwhile: it would fail where it is used.
             tracing::warn!(
@@ -389,7 +399,8 @@ impl Backend {
     async fn restore_settings(
         &mut self,
         settings: &[&(String, String)],
-    ) -> Result<Option<(usize, Vec<u8>)>, BackendError> {
+        roles: &[(String, u32)],
+    ) -> Result<Option<(usize, SessionRefused)>, BackendError> {
         if settings.is_empty() {
             return Ok(None);
         }
@@ -403,18 +414,40 @@ impl Backend {
             _ => PGC_SUSET,
         };
         for (index, (name, value)) in settings.iter().enumerate() {
+            let role = roles.iter().find(|(setting, _)| setting == name);
+            let renamed = match role {
+                Some((_, id)) => Some(self.role_name(*id).await?.unwrap_or_default()),
+                None => None,
+            };
+            let value = renamed.as_ref().unwrap_or(value);
             let outcome = self
                 .set_protected(name, Some(value), context, source)
                 .await?;
             if let Protected::Refused(error) = outcome {
                 self.end(guard);
-                return Ok(Some((index, error)));
+                // No role has an empty name.
+                let is_gone = renamed.is_some_and(|name| name.is_empty());
+                let refused = match is_gone {
+                    true => SessionRefused::UnknownRole,
+                    false => SessionRefused::Error(error),
+                };
+                return Ok(Some((index, refused)));
             }
         }
         self.function::<(), ()>("CommitTransactionCommand", ())
             .await?;
         self.end(guard);
         Ok(None)
+    }
+
+    /// What a role is called now. In a transaction.
+    async fn role_name(&mut self, id: u32) -> Result<Option<String>, BackendError> {
+        let name = self
+            .function::<_, u32>("GetUserNameFromId", (id, 1u32))
+            .await?;
+        let host = self.store.data();
+        let memory = host.guest().memory.data(&self.store);
+        Ok((name != 0).then(|| settings::text(memory, name)).flatten())
     }
 
     /// What the session before was seen to run is not this one's.
