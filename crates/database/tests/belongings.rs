@@ -297,6 +297,38 @@ async fn who_a_session_acts_as_goes_with_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_is_a_default_goes_with_its_session() {
+    let folder = tempfile::tempdir().unwrap();
+    let databases = open(folder.path()).await;
+    let mut admin = session(&databases).await;
+    run(
+        &mut admin,
+        &[
+            "CREATE ROLE app LOGIN",
+            "CREATE ROLE clerk",
+            "GRANT clerk TO app",
+            "ALTER ROLE app SET role = 'clerk'",
+        ],
+    )
+    .await;
+    let who = "SELECT session_user || ',' || current_user";
+    let mut app = session_as(&databases, "app").await;
+    for (set, expected) in [
+        ("SELECT 1", "app,clerk"),
+        ("SET ROLE NONE", "app,app"),
+        ("RESET ROLE", "app,clerk"),
+        ("SET ROLE app", "app,app"),
+        ("DISCARD ALL", "app,clerk"),
+    ] {
+        run(&mut app, &[set]).await;
+        assert_eq!(value(&mut app, who).await, expected, "{set}");
+        assert_eq!(value(&mut admin, who).await, "postgres,postgres", "{set}");
+        assert_eq!(value(&mut app, who).await, expected, "{set}, moved");
+    }
+    databases.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_its_temporary_tables_a_session_can_leave() {
     let folder = tempfile::tempdir().unwrap();
     let limits = Limits {

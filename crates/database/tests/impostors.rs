@@ -336,6 +336,61 @@ async fn what_a_role_may_is_not_its_own_to_say() {
     databases.close().await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn passwords_are_read_whatever_a_database_sets() {
+    let folder = tempfile::tempdir().unwrap();
+    let databases = open(folder.path(), Limits::default()).await;
+    let mut admin = session_as(&databases, "").await;
+    self::app(&mut admin).await;
+    let mut app = session_as(&databases, "app").await;
+    for schema in ["app", "public"] {
+        make(&mut app, schema).await;
+    }
+    app.close().await;
+    run(&mut admin, &["ALTER ROLE app PASSWORD 'secret'"]).await;
+    for (setting, value) in [
+        ("search_path", "app, public, pg_catalog"),
+        ("statement_timeout", "'1ms'"),
+        ("lock_timeout", "'1ms'"),
+        ("transaction_timeout", "'1ms'"),
+        ("client_encoding", "'LATIN1'"),
+        ("default_transaction_read_only", "on"),
+        ("role", "'app'"),
+    ] {
+        for of in [
+            "DATABASE a",
+            "ROLE ALL",
+            "ROLE postgres",
+            "ROLE postgres IN DATABASE a",
+        ] {
+            run(
+                &mut admin,
+                &[&format!("ALTER {of} SET {setting} = {value}")],
+            )
+            .await;
+        }
+        let found = databases.credentials(&name("a"), "app").await;
+        let found = found.unwrap_or_else(|error| panic!("{setting}: {error}"));
+        let found = found.expect("there is such a role");
+        found.verifier(std::time::SystemTime::now()).unwrap();
+        found.admit().unwrap();
+        assert_eq!(caught(&mut admin).await, "f", "{setting}");
+        for of in [
+            "DATABASE a",
+            "ROLE ALL",
+            "ROLE postgres",
+            "ROLE postgres IN DATABASE a",
+        ] {
+            run(&mut admin, &[&format!("ALTER {of} RESET {setting}")]).await;
+        }
+    }
+    databases.close().await.unwrap();
+}
+
+async fn caught(admin: &mut Session) -> String {
+    value(admin, CAUGHT).await
+}
+
 /// The answer to a simple query, as text.
 async fn simple(session: &mut Session, sql: &str) -> String {
     let mut message = vec![b'Q'];
