@@ -199,8 +199,9 @@ fn who_keeps_a_process_idle_is_told_so_and_nobody_else_is_ended() {
 fn upkeep_that_takes_too_long_names_its_limit() {
     let server = Server::start_with(&[("DORMOUSE_MAINTENANCE__STATEMENT_MS_MAX", "200")]);
     let mut client = server.connect("slow");
-    // The statistics of an index on an expression evaluate it.
+    // The statistics of an index on an expression evaluate it. Upkeep does not begin before all of it is there.
     for sql in [
+        "begin",
         "create table switch (n int)",
         "create function slow(n int) returns int immutable language plpgsql as \
          'begin if exists (select from public.switch) then perform pg_sleep(600); end if; return n; end'",
@@ -210,6 +211,7 @@ fn upkeep_that_takes_too_long_names_its_limit() {
         "insert into t select generate_series(1, 20000)",
         "insert into u select generate_series(1, 20000)",
         "insert into switch values (1)",
+        "commit",
     ] {
         client.query(sql).unwrap();
     }
