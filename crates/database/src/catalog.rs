@@ -40,7 +40,7 @@ pub(crate) fn refresh(others: impl Iterator<Item = (u64, DatabaseName)>) -> Stri
         let rows = rows.join(", ");
         sql.push_str(&format!(
             "; INSERT INTO pg_catalog.pg_database (oid, datname, {COMMON}) \
-             SELECT v.oid::oid, v.name::name, {COMMON} FROM pg_catalog.pg_database d, \
+             SELECT v.oid::pg_catalog.oid, v.name::pg_catalog.name, {COMMON} FROM pg_catalog.pg_database d, \
              (VALUES {rows}) AS v (oid, name) WHERE d.oid = 5"
         ));
     }

@@ -34,10 +34,12 @@ const ROLE: &str = "SELECT r.rolcanlogin, r.rolpassword, \
      FROM pg_catalog.pg_authid r WHERE r.rolname OPERATOR(pg_catalog.=) $1::pg_catalog.name";
 
 /// For the session that asks: what others have locked or set is not to hold it up.
-const SETTINGS: [(&str, &str); 3] = [
-    ("search_path", "pg_catalog"),
+const SETTINGS: [(&str, &str); 5] = [
+    ("search_path", "pg_catalog, pg_temp"),
     ("statement_timeout", "10s"),
+    ("transaction_timeout", "10s"),
     ("lock_timeout", "5s"),
+    ("role", "none"),
 ];
 
 /// What a database knows of a role that wants to log in.

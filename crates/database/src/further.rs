@@ -21,6 +21,7 @@ use tokio::sync::{Notify, OwnedMutexGuard};
 
 use crate::seat::Occupant;
 use crate::slot::Slot;
+use crate::upkeep::TELL_COUNTS;
 
 pub(crate) type Shelf = Arc<tokio::sync::Mutex<Slot>>;
 
@@ -133,6 +134,27 @@ impl Further {
             }
         }
         slots.is_empty()
+    }
+
+    /// Makes the processes that no session is in tell the others what they have counted.
+    ///
+    /// # Errors
+    /// What a process said; it is given up if it ended.
+    pub(crate) async fn tell_counts(&self, database: &Database) -> Result<(), PgError> {
+        let mut told = Ok(());
+        for shelf in self.shelves() {
+            let Ok(mut slot) = shelf.try_lock_owned() else {
+                continue;
+            };
+            if slot.backend.is_some() && told.is_ok() {
+                told = match slot.be_ours(database).await {
+                    Ok(()) => slot.run(TELL_COUNTS).await,
+                    Err(error) => Err(error),
+                };
+            }
+        }
+        self.freed();
+        told
     }
 
     /// Ends all processes that share memory, the first too: none of them runs any more when this returns.

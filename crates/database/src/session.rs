@@ -98,6 +98,8 @@ pub struct Session {
     /// When its last exchange ended, and when its last transaction block began.
     quiet_since: Instant,
     transaction_since: Instant,
+    /// Which transaction that was.
+    transaction_number: u32,
     idle_limits: IdleLimits,
     statements: Statements,
     /// An error of ours in an extended query: messages are dropped up to the next `Sync`.
@@ -449,9 +451,15 @@ impl Session {
         // What comes behind the error of a COPY, or with nothing to flush, changes nothing.
         self.at_rest = status.is_some() || self.at_rest && is_nothing && answer.is_empty();
         if let Some(status) = status {
+            let backend = self.slot.as_ref().and_then(|slot| slot.backend.as_ref());
+            let number = backend.map_or(0, engine::Backend::transaction_number);
             if self.status == TransactionStatus::Idle {
                 self.transaction_since = began;
+            } else if number != self.transaction_number {
+                // One has ended and another one begun, as by COMMIT AND CHAIN.
+                self.transaction_since = Instant::now();
             }
+            self.transaction_number = number;
             self.status = status;
         }
         *output = answer;
@@ -550,10 +558,7 @@ impl Session {
     /// Waits until another process has sent a signal to that of this session, which does nothing: there may be a
     /// notification.
     pub fn signalled(&self) -> impl Future<Output = ()> + Send + use<> {
-        let slot = self
-            .slot
-            .as_ref()
-            .filter(|_| self.status == TransactionStatus::Idle && self.at_rest);
+        let slot = self.slot.as_ref().filter(|_| self.at_rest);
         let kept = slot.and_then(|slot| Some(slot.backend.as_ref()?.interrupter()));
         let process = kept.or_else(|| self.parked.clone());
         async move {
@@ -587,7 +592,9 @@ impl Session {
         let output = backend.output().split().freeze();
         match outcome {
             Ok(()) => {
-                self.park().await;
+                if self.status == TransactionStatus::Idle {
+                    self.park().await;
+                }
                 Ok(output)
             }
             Err(error) => Err(self.backend_ended(&error, output)),

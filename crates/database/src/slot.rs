@@ -254,10 +254,11 @@ impl Slot {
         if schema == 0 {
             return Ok(false);
         }
-        // Whatever else there can be depends on a table, a type or a function.
+        // Whatever else there can be depends on a table, a type or a function. The session's user asks, who may
+        // have made a type of any name there.
         let sql = format!(
-            "SELECT FROM pg_catalog.pg_depend WHERE refclassid OPERATOR(pg_catalog.=) 2615::oid \
-             AND refobjid OPERATOR(pg_catalog.=) {schema}::oid LIMIT 1"
+            "SELECT FROM pg_catalog.pg_depend WHERE refclassid OPERATOR(pg_catalog.=) 2615::pg_catalog.oid \
+             AND refobjid OPERATOR(pg_catalog.=) {schema}::pg_catalog.oid LIMIT 1"
         );
         let output = self.ask_named(&sql).await?;
         Ok(frames(&output).any(|(kind, _)| kind == backend::kind::DATA_ROW))
@@ -409,7 +410,7 @@ pub(crate) const SUPERUSER_ID: u32 = 10;
 const CLIENT: SettingSource = SettingSource::Client;
 /// What statements of ours run under.
 const OURS: [(&str, &str); 7] = [
-    ("search_path", "pg_catalog"),
+    ("search_path", "pg_catalog, pg_temp"),
     ("client_encoding", "UTF8"),
     ("statement_timeout", "0"),
     ("lock_timeout", "0"),

@@ -34,6 +34,9 @@ pub(crate) enum Ended {
     Preempted,
 }
 
+/// Makes the process tell what it has counted at the end of this statement.
+pub(crate) const TELL_COUNTS: &str = "SELECT pg_catalog.pg_stat_force_next_flush()";
+
 /// Tables that want VACUUM or ANALYZE by the rules of autovacuum, with its settings and those of each
 /// table: the name, whether to vacuum, whether to analyze.
 const DUE: &str = "\
@@ -144,7 +147,7 @@ pub(crate) async fn run(
         // Not again until there is something new.
         slot.upkeep.looked_at = volume.wal_end();
     }
-    match outcome {
+    match outcome.map_err(|error| with_limit(node, error)) {
         Err(error) if error.code() == sqlstate::QUERY_CANCELED && database.is_wanted() => {
             node.counters.preemptions.one();
             Ok(Ended::Preempted)
@@ -155,6 +158,15 @@ pub(crate) async fn run(
         }
         outcome => outcome,
     }
+}
+
+/// An error of a statement of ours, with the name of the limit if that has ended it.
+fn with_limit(node: &Node, error: PgError) -> PgError {
+    if error.code() != sqlstate::QUERY_CANCELED {
+        return error;
+    }
+    let limit = node.options.limits.upkeep_statement_max.as_millis();
+    error.detail(format!("limit maintenance.statement_ms_max = {limit}"))
 }
 
 /// Does the work under a limit of ours on each statement.
@@ -212,8 +224,10 @@ pub(crate) async fn checkpoint(
 
 /// Vacuums and analyzes what the statistics name.
 async fn tend(node: &Node, database: &Database, slot: &mut Slot) -> Result<Ended, PgError> {
-    slot.run("SELECT pg_catalog.pg_stat_force_next_flush()")
-        .await?;
+    slot.run(TELL_COUNTS).await?;
+    if let Err(error) = database.further.tell_counts(database).await {
+        tracing::warn!(database = %database.name(), %error, "what a process has counted is not known");
+    }
     let rows = slot.rows(DUE).await?;
     for due in rows.iter().filter_map(|row| Due::of(row)) {
         if database.is_wanted() {
@@ -230,6 +244,7 @@ async fn tend(node: &Node, database: &Database, slot: &mut Slot) -> Result<Ended
             }
             // An index on a function that fails, or does not come to an end, for one: the other tables are not to suffer.
             Err(error) => {
+                let error = with_limit(node, error);
                 tracing::warn!(
                     database = %database.name(), table = due.table, %error,
                     "a table could not be vacuumed or analyzed"

@@ -182,6 +182,12 @@ impl Interrupt {
         self.flags.fetch_and(low, Ordering::AcqRel) >> Self::SIGNALS_SHIFT
     }
 
+    /// Forgets signals that were left; `bits` as in [`SENT`](crate::rewrite::SENT).
+    pub(crate) fn forget_signals(&self, bits: u32) {
+        self.flags
+            .fetch_and(!(bits << Self::SIGNALS_SHIFT), Ordering::AcqRel);
+    }
+
     pub(crate) fn stopping(&self) -> bool {
         self.flags.load(Ordering::Acquire) & Self::STOP != 0
     }

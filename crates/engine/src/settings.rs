@@ -71,6 +71,7 @@ const FLAGS: u32 = 20;
 const KIND: u32 = 24;
 const SOURCE: u32 = 32;
 const RESET_SOURCE: u32 = 36;
+const EXTRA: u32 = 60;
 const LINK: u32 = 64;
 const NEXT: u32 = 4;
 /// Behind it: the address of the variable, and for one of `enum` what its values are called.
@@ -127,6 +128,15 @@ pub(crate) fn unlink(memory: &mut [u8], address: u32) {
     let (before, after) = (read_u32(memory, link), read_u32(memory, link + NEXT));
     write_u32(memory, before + NEXT, after);
     write_u32(memory, after, before);
+}
+
+/// Object id of the role that a setting names (`role`, `session_authorization`), 0 for none.
+pub(crate) fn role(memory: &[u8], address: u32) -> u32 {
+    // A `role_auth_extra` begins with it.
+    match read_u32(memory, address + EXTRA) {
+        0 => 0,
+        extra => read_u32(memory, extra),
+    }
 }
 
 /// What the client is told without asking (`GUC_REPORT`), of those that are not at their defaults.

@@ -100,7 +100,8 @@ impl Session {
             .map(|(name, record)| (record.id, name));
         let sql = catalog::refresh(others);
         // What users have made under the names that stand in it must not run with the superuser's rights.
-        let sql = format!("SET LOCAL search_path = pg_catalog; {sql}");
+        // Unless it is named, the schema for temporary tables, and types, comes first.
+        let sql = format!("SET LOCAL search_path = pg_catalog, pg_temp; {sql}");
         // Only the superuser may write the catalog.
         let user = self.become_superuser().await?;
         let output = self.run_all(&sql).await?;

@@ -172,6 +172,7 @@ impl Session {
             at_rest: true,
             quiet_since: Instant::now(),
             transaction_since: Instant::now(),
+            transaction_number: 0,
             idle_limits: IdleLimits::default(),
             statements: Statements::default(),
             skipping: false,

@@ -15,6 +15,7 @@ use crate::error::BackendError;
 use crate::guest_hash::entries;
 use crate::host::{Exit, read_u32, slice, slice_mut, write_u32};
 use crate::landmarks::sessions as at;
+use crate::rewrite::SENT_CANCEL;
 use crate::settings::{self, SettingSource};
 
 /// Offsets in `PgBackendStatus`.
@@ -60,6 +61,8 @@ pub struct SessionIdentity {
 pub struct SessionState {
     /// Settings, by name.
     pub settings: Vec<(String, String)>,
+    /// Object ids of the roles that settings name: a name may become another's.
+    pub roles: Vec<(String, u32)>,
     /// Prepared statements; the unnamed one has no name.
     pub statements: Vec<PreparedStatement>,
     /// What `currval` and `lastval` tell, and values that are cached.
@@ -180,6 +183,14 @@ impl Backend {
         (read_u32(memory, own + PROC_TEMP_NAMESPACE) != 0).then_some(Bond::TemporaryTables)
     }
 
+    /// The number of the transaction that is open, of those of this process; 0 outside of transactions.
+    pub fn transaction_number(&self) -> u32 {
+        let host = self.store.data();
+        let memory = host.guest().memory.data(&self.store);
+        let own = read_u32(memory, host.module.addresses.my_proc);
+        read_u32(memory, own + PROC_TRANSACTION)
+    }
+
     /// Object id of the schema for temporary tables that this process has, 0 for none.
     pub fn temporary_schema(&self) -> u32 {
         let host = self.store.data();
@@ -237,15 +248,21 @@ impl Backend {
         let host = self.store.data();
         let memory = host.guest().memory.data(&self.store);
         let addresses = host.module.addresses;
-        let mut settings = Vec::new();
+        let (mut settings, mut roles) = (Vec::new(), Vec::new());
         if settings::any_of_session(memory, addresses.settings) {
-            let changed = settings::changed(memory, addresses.settings);
-            settings.extend(
-                changed
-                    .into_iter()
-                    .filter(settings::Setting::is_of_session)
-                    .map(|setting| (setting.name, setting.value)),
-            );
+            for setting in settings::changed(memory, addresses.settings) {
+                if !setting.is_of_session() {
+                    continue;
+                }
+                let role = match setting.name.as_str() {
+                    "session_authorization" | "role" => settings::role(memory, setting.address),
+                    _ => 0,
+                };
+                if role != 0 {
+                    roles.push((setting.name.clone(), role));
+                }
+                settings.push((setting.name, setting.value));
+            }
             // A role is one that the session's user may have; it comes last.
             settings.sort_by_key(|(name, _)| match name.as_str() {
                 "session_authorization" => 0,
@@ -277,6 +294,7 @@ impl Backend {
         }
         SessionState {
             settings,
+            roles,
             statements,
             sequences,
         }
@@ -353,12 +371,13 @@ impl Backend {
         self.restore_sequences(&state.sequences).await?;
         let mut wanted: Vec<_> = state.settings.iter().collect();
         loop {
-            let Some((refused, error)) = self.restore_settings(&wanted).await? else {
+            let restored = self.restore_settings(&wanted, &state.roles).await?;
+            let Some((refused, error)) = restored else {
                 return Ok(None);
             };
             let (name, value) = wanted.remove(refused);
             if ["role", "session_authorization"].contains(&name.as_str()) {
-                return Ok(Some(SessionRefused::Error(error)));
+                return Ok(Some(error));
             }
             // Something that it needs has gone meanwhile: it would fail where it is used.
             tracing::warn!(
@@ -373,7 +392,8 @@ impl Backend {
     async fn restore_settings(
         &mut self,
         settings: &[&(String, String)],
-    ) -> Result<Option<(usize, Vec<u8>)>, BackendError> {
+        roles: &[(String, u32)],
+    ) -> Result<Option<(usize, SessionRefused)>, BackendError> {
         if settings.is_empty() {
             return Ok(None);
         }
@@ -387,18 +407,40 @@ impl Backend {
             _ => PGC_SUSET,
         };
         for (index, (name, value)) in settings.iter().enumerate() {
+            let role = roles.iter().find(|(setting, _)| setting == name);
+            let renamed = match role {
+                Some((_, id)) => Some(self.role_name(*id).await?.unwrap_or_default()),
+                None => None,
+            };
+            let value = renamed.as_ref().unwrap_or(value);
             let outcome = self
                 .set_protected(name, Some(value), context, source)
                 .await?;
             if let Protected::Refused(error) = outcome {
                 self.end(guard);
-                return Ok(Some((index, error)));
+                // No role has an empty name.
+                let is_gone = renamed.is_some_and(|name| name.is_empty());
+                let refused = match is_gone {
+                    true => SessionRefused::UnknownRole,
+                    false => SessionRefused::Error(error),
+                };
+                return Ok(Some((index, refused)));
             }
         }
         self.function::<(), ()>("CommitTransactionCommand", ())
             .await?;
         self.end(guard);
         Ok(None)
+    }
+
+    /// What a role is called now. In a transaction.
+    async fn role_name(&mut self, id: u32) -> Result<Option<String>, BackendError> {
+        let name = self
+            .function::<_, u32>("GetUserNameFromId", (id, 1u32))
+            .await?;
+        let host = self.store.data();
+        let memory = host.guest().memory.data(&self.store);
+        Ok((name != 0).then(|| settings::text(memory, name)).flatten())
     }
 
     /// What the session before was seen to run is not this one's.
@@ -655,12 +697,14 @@ impl Backend {
     }
 
     /// Takes the signals of other processes while the client has sent nothing: notifications of the channels
-    /// that the session listens to are in the output then. Between two transactions only.
+    /// that the session listens to are in the output then, if it is between two transactions.
     ///
     /// # Errors
     ///
     /// [`BackendError`] if the backend ended: a signal may ask for that.
     pub async fn take_signals(&mut self) -> Result<(), BackendError> {
+        // Who does nothing is not cancelled.
+        self.interrupt.forget_signals(SENT_CANCEL as u32);
         let guard = self.begin().await?;
         let taken = self.protected::<(), ()>("ProcessInterrupts", ()).await;
         let taken = taken.inspect_err(|error| self.has_ended(error))?;
