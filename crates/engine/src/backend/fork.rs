@@ -10,7 +10,8 @@ use parking_lot::Mutex;
 use volume::Volume;
 use wasmtime::Val;
 
-use super::{Backend, BackendLimits, files, host, instantiate, start_error};
+use super::instance::{files, host, instantiate};
+use super::{Backend, BackendLimits, start_error};
 use crate::delta;
 use crate::engine::EngineInner;
 use crate::error::BackendError;

@@ -20,9 +20,8 @@ pub use idle_limits::IdleLimits;
 pub use sequences::Sequences;
 pub use statements::PreparedStatement;
 
-use calls::Protected;
-use setting::PGC_SUSET;
-
+use self::calls::Protected;
+use self::setting::PGC_SUSET;
 use crate::backend::Backend;
 use crate::error::BackendError;
 use crate::host::{read_u32, write_u32};
