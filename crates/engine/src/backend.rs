@@ -3,6 +3,7 @@
 mod boot;
 mod ending;
 mod exchange;
+mod exit;
 mod fork;
 mod instance;
 mod interrupter;
@@ -15,6 +16,7 @@ mod user;
 mod wal;
 
 pub(crate) use boot::run_program;
+pub(crate) use exit::ServerExit;
 pub(crate) use fork::Spares;
 pub use interrupter::Interrupter;
 pub use join::SharedMemory;

@@ -21,7 +21,7 @@ use crate::module::Description;
 use crate::rewrite::{Dylink, Role, Segment, rewrite};
 
 /// Raised whenever `rewrite` or the layout of `KEY.about` changes.
-const FORMAT_VERSION: u16 = 15;
+const FORMAT_VERSION: u16 = 17;
 const KIND: [u8; 8] = *b"compiled";
 
 /// Told about work that takes long: compiling, and making a template.

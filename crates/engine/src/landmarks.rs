@@ -467,7 +467,11 @@ pub(crate) fn find(wasm: &[u8]) -> Result<Landmarks, RewriteError> {
         (KILL, kill),
     ]);
     let mut values = sessions::values(&code, pgstat_beinit, proc_signal_init)?;
-    values.extend(exit::values(&code, init_postgres)?);
+    values.extend(exit::values(
+        &code,
+        init_postgres,
+        [init_process, sinval_init, proc_signal_init, pgstat_beinit],
+    )?);
     values.extend([
         (SINVAL_QUEUE, queue),
         (SINVAL_STATES, states),

@@ -10,6 +10,7 @@
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags};
@@ -186,7 +187,15 @@ pub(crate) struct SharedPages {
     file: OwnedFd,
     /// Of an instance's memory; in the file they follow each other.
     ranges: Vec<Range<usize>>,
+    /// The whole file, for the host to look at.
+    view: NonNull<u8>,
+    len: usize,
 }
+
+// SAFETY: the view is unmapped only when this value is dropped, and is read by atomic loads alone.
+unsafe impl Send for SharedPages {}
+// SAFETY: as above.
+unsafe impl Sync for SharedPages {}
 
 impl SharedPages {
     /// Takes the pages of `ranges` (at page borders) out of `memory`, and maps them there again so that
@@ -209,9 +218,45 @@ impl SharedPages {
             }
             at += range.len();
         }
-        let pages = Self { file, ranges };
+        // SAFETY: a fresh mapping at an address of the kernel's choice aliases nothing.
+        let view = unsafe {
+            rustix::mm::mmap(
+                std::ptr::null_mut(),
+                bytes,
+                ProtFlags::READ,
+                MapFlags::SHARED,
+                &file,
+                0,
+            )?
+        };
+        let pages = Self {
+            view: NonNull::new(view.cast()).ok_or(rustix::io::Errno::NOMEM)?,
+            len: bytes,
+            file,
+            ranges,
+        };
         pages.attach(memory)?;
         Ok(pages)
+    }
+
+    /// The word at `address` of an instance's memory, if it is shared.
+    pub(crate) fn word(&self, address: u32) -> Option<u32> {
+        let address = address as usize;
+        let mut start = 0;
+        for range in &self.ranges {
+            if range.contains(&address) {
+                let at = start + (address - range.start);
+                if !at.is_multiple_of(4) || at + 4 > self.len {
+                    return None;
+                }
+                // SAFETY: aligned, and inside the view, whose bytes are only ever read here, atomically: an
+                // instance that writes them meanwhile is another mapping's business.
+                let word = unsafe { AtomicU32::from_ptr(self.view.as_ptr().add(at).cast()) };
+                return Some(u32::from_le(word.load(Ordering::Acquire)));
+            }
+            start += range.len();
+        }
+        None
     }
 
     pub(crate) fn ranges(&self) -> &[Range<usize>] {
@@ -251,6 +296,17 @@ impl SharedPages {
             )?;
         }
         Ok(())
+    }
+}
+
+impl Drop for SharedPages {
+    fn drop(&mut self) {
+        // SAFETY: the view is ours, and nothing of it outlives `self`.
+        let unmapped = unsafe { rustix::mm::munmap(self.view.as_ptr().cast(), self.len) };
+        debug_assert!(
+            unmapped.is_ok(),
+            "munmap of an owned range cannot fail: {unmapped:?}"
+        );
     }
 }
 

@@ -14,12 +14,13 @@
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedMutexGuard};
 
+use crate::backend::ServerExit;
 use crate::host::Interrupt;
 use crate::memory::SharedPages;
 use crate::rewrite::SENT;
@@ -34,30 +35,29 @@ pub(crate) struct Processes {
     running: Arc<tokio::sync::Mutex<()>>,
     /// How many wait for the turn.
     wanting: AtomicUsize,
-    /// Somebody gave the turn back: what others wait for may have come.
-    changed: Arc<Notify>,
-    /// How often.
-    turns: AtomicU64,
+    /// Those who wait for a latch, each with its address.
+    waiting: Mutex<Vec<(u32, Arc<Notify>)>>,
     interrupts: Mutex<HashMap<u32, Arc<Interrupt>>>,
     next_id: AtomicU32,
     crashed: AtomicBool,
-    /// How many have come to the first one and not left in good order.
-    joined: AtomicUsize,
+    /// How many have not left in good order.
+    living: AtomicUsize,
+    server_exit: ServerExit,
 }
 
 impl Processes {
-    pub(crate) fn new(pages: SharedPages) -> Self {
+    pub(crate) fn new(pages: SharedPages, server_exit: ServerExit) -> Self {
         Self {
             pages,
             running: Arc::default(),
             wanting: AtomicUsize::new(0),
-            changed: Arc::default(),
-            turns: AtomicU64::new(0),
+            waiting: Mutex::default(),
             interrupts: Mutex::default(),
             // The first has the number that the build gives every process.
             next_id: AtomicU32::new(crate::landmarks::GETPID),
             crashed: AtomicBool::new(false),
-            joined: AtomicUsize::new(0),
+            living: AtomicUsize::new(0),
+            server_exit,
         }
     }
 
@@ -67,7 +67,16 @@ impl Processes {
         for interrupt in self.interrupts.lock().values() {
             interrupt.stop();
         }
-        self.changed.notify_waiters();
+        self.wake(|_| true);
+    }
+
+    /// Wakes those who wait for one of these latches.
+    fn wake(&self, which: impl Fn(u32) -> bool) {
+        for (latch, waiter) in &*self.waiting.lock() {
+            if which(*latch) {
+                waiter.notify_one();
+            }
+        }
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
@@ -90,12 +99,19 @@ pub(crate) struct Process {
     id: u32,
     of: Arc<Processes>,
     turn: Option<(OwnedMutexGuard<()>, Duration)>,
-    /// How many turns had been given back when this one gave back its last.
-    given: u64,
     /// A call of its guest is under way, with the turn or waiting.
     pub(crate) in_call: bool,
-    /// It came to others, and can go without them.
-    joined: bool,
+    role: Role,
+}
+
+/// What a process' end means to others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// It can go without them, in good order.
+    OneOfMany,
+    /// Nobody shares its memory any more: its end is the server's.
+    Last,
+    Gone,
 }
 
 /// Another process crashed while it had the turn.
@@ -106,36 +122,44 @@ impl Process {
     pub(crate) fn new(of: &Arc<Processes>, interrupt: &Arc<Interrupt>) -> Self {
         let id = of.next_id.fetch_add(1, Ordering::AcqRel);
         of.interrupts.lock().insert(id, Arc::clone(interrupt));
+        of.living.fetch_add(1, Ordering::AcqRel);
         Self {
             id,
             of: Arc::clone(of),
             turn: None,
-            given: 0,
             in_call: false,
-            joined: false,
+            role: Role::OneOfMany,
         }
     }
 
-    /// One that comes to those who are there.
-    pub(crate) fn joining(of: &Arc<Processes>, interrupt: &Arc<Interrupt>) -> Self {
-        let mut own = Self::new(of, interrupt);
-        own.joined = true;
-        of.joined.fetch_add(1, Ordering::AcqRel);
-        own
-    }
-
-    /// Postgres has ended it in good order: the others go on without it, if it came to them.
+    /// Postgres has ended it in good order: the others go on without it.
     pub(crate) fn exited(&mut self) {
-        if std::mem::take(&mut self.joined) {
+        if self.role == Role::OneOfMany {
+            self.role = Role::Gone;
             self.in_call = false;
             self.give_turn();
-            self.of.joined.fetch_sub(1, Ordering::AcqRel);
+            self.of.living.fetch_sub(1, Ordering::AcqRel);
         }
+    }
+
+    /// Whether it [has exited](Self::exited), and nothing has stopped the others.
+    pub(crate) fn has_left(&self) -> bool {
+        self.role == Role::Gone && !self.is_crashed()
     }
 
     /// Whether nothing of any other process is in the shared memory.
     pub(crate) fn is_alone(&self) -> bool {
-        !self.joined && self.of.joined.load(Ordering::Acquire) == 0
+        self.of.living.load(Ordering::Acquire) == 1 && self.role != Role::Gone
+    }
+
+    /// Makes one that is alone the one whose end is the server's: whether it was not before.
+    pub(crate) fn become_last(&mut self) -> bool {
+        std::mem::replace(&mut self.role, Role::Last) == Role::OneOfMany
+    }
+
+    /// What the server's end has to do beside a process'.
+    pub(crate) fn server_exit(&self) -> &ServerExit {
+        &self.of.server_exit
     }
 
     /// Where the shared memory is.
@@ -185,24 +209,25 @@ impl Process {
     pub(crate) fn give_turn(&mut self) -> bool {
         let had = self.turn.is_some();
         if had {
-            // Counted while nobody else can have it.
-            self.given = self.of.turns.fetch_add(1, Ordering::AcqRel) + 1;
+            // While nobody else can have it: latches change only with the turn.
+            self.of
+                .wake(|latch| self.of.pages.word(latch).is_some_and(|set| set != 0));
             self.turn = None;
-            self.of.changed.notify_waiters();
         }
         had
     }
 
-    /// Waits until somebody else gives the turn back, or has done since this one gave it back.
-    pub(crate) fn changed(&self) -> impl Future<Output = ()> + Send + use<> {
-        let (of, given) = (Arc::clone(&self.of), self.given);
-        async move {
-            let changed = of.changed.notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
-            if of.turns.load(Ordering::Acquire) == given && !of.crashed.load(Ordering::Acquire) {
-                changed.await;
-            }
+    /// Enters this one among those who wait for a latch. To be called with the turn, when the latch has been
+    /// found not set: whoever sets it wakes this one when it gives the turn back.
+    pub(crate) fn wait_for(&self, latch: u32) -> Waiting {
+        let waiter = Arc::new(Notify::new());
+        self.of.waiting.lock().push((latch, Arc::clone(&waiter)));
+        if self.of.crashed.load(Ordering::Acquire) {
+            waiter.notify_one();
+        }
+        Waiting {
+            waiter,
+            of: Arc::clone(&self.of),
         }
     }
 
@@ -232,11 +257,32 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.of.interrupts.lock().remove(&self.id);
-        // One that came and was dropped without a word has left its traces in what is shared.
-        if self.turn.is_some() || self.in_call || self.joined {
+        // One that is dropped without a word has left its traces in what is shared.
+        if self.turn.is_some() || self.in_call || self.role == Role::OneOfMany {
             self.of.crashed.store(true, Ordering::Release);
         }
         self.give_turn();
+    }
+}
+
+/// One who waits for a latch, for as long as it does.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    waiter: Arc<Notify>,
+    of: Arc<Processes>,
+}
+
+impl Waiting {
+    /// Waits until the latch was set, or nobody gets a turn any more.
+    pub(crate) async fn woken(&self) {
+        self.waiter.notified().await;
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let mut waiting = self.of.waiting.lock();
+        waiting.retain(|(_, waiter)| !Arc::ptr_eq(waiter, &self.waiter));
     }
 }
 

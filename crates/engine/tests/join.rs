@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::path::Path;
+use std::sync::Arc;
 
 use dormouse_engine::{Backend, BackendLimits};
 use tokio::sync::OnceCell;
@@ -266,6 +267,90 @@ async fn one_that_is_terminated_leaves_the_others() {
     assert_eq!(value(&mut a, sql).await, "1");
     run(&mut a, "CHECKPOINT").await;
     a.shut_down().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_can_be_terminated_and_another_shuts_the_server_down() {
+    let ground = ground().await;
+    for (booted, saves) in [(false, true), (true, false), (false, false)] {
+        let volume = ground.volume();
+        let mut a = match booted {
+            true => {
+                let mut backend = boot(&ground.engine, &volume).await;
+                connect(&mut backend).await;
+                backend
+            }
+            false => ground.fork(&volume).await,
+        };
+        run(&mut a, "CREATE TABLE t (id int PRIMARY KEY, n int)").await;
+        run(&mut a, "INSERT INTO t VALUES (1, 0), (2, 0)").await;
+        let shared = a.share_memory().unwrap();
+        let join = async || {
+            let (volume, limits) = (Arc::clone(&volume), BackendLimits::default());
+            let joining = ground.engine.join(&ground.image, &shared, volume, limits);
+            joining.await.unwrap()
+        };
+        let mut b = join().await;
+        run(&mut a, "BEGIN; UPDATE t SET n = 7; CREATE TEMP TABLE x ()").await;
+        run(&mut a, "LISTEN c; SELECT pg_advisory_lock(1)").await;
+        run(&mut b, "BEGIN; INSERT INTO t VALUES (3, 3)").await;
+        let id = value(&mut a, "SELECT pg_backend_pid()").await;
+        run(&mut b, &format!("SELECT pg_terminate_backend({id})")).await;
+        assert!(!a.has_left());
+        a.take_signals().await.unwrap_err();
+        assert!(a.has_left());
+        drop(a);
+        assert!(!shared.is_stopped());
+        run(&mut b, "COMMIT; UPDATE t SET n = n + 1").await;
+        run(&mut b, "SELECT pg_advisory_lock(1)").await;
+        assert_eq!(value(&mut b, "SELECT sum(n) FROM t").await, "6");
+        let mut c = join().await;
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'";
+        assert_eq!(value(&mut c, sql).await, value(&mut b, sql).await);
+        run(
+            &mut c,
+            "CREATE TABLE u AS SELECT 8 n; UPDATE t SET n = n + 1",
+        )
+        .await;
+        b.leave().await.unwrap();
+        if saves {
+            run(&mut c, "CHECKPOINT").await;
+            let saved = ground.engine.save(&mut c, &ground.image).unwrap();
+            drop(c);
+            let again = ground.resume(&saved, &volume).await.unwrap();
+            c = again;
+            assert_eq!(value(&mut c, "SELECT sum(n) FROM t").await, "9");
+        }
+        // Once more from the beginning, by one that was not there then.
+        let shared = c.share_memory().unwrap();
+        let (on, limits) = (Arc::clone(&volume), BackendLimits::default());
+        let mut d = ground
+            .engine
+            .join(&ground.image, &shared, on, limits)
+            .await
+            .unwrap();
+        run(&mut d, "INSERT INTO u VALUES (1)").await;
+        d.leave().await.unwrap();
+        c.shut_down().await.unwrap();
+        let control = control_state(&volume);
+        assert_eq!(control, SHUT_DOWN);
+        let mut again = boot(&ground.engine, &volume).await;
+        connect(&mut again).await;
+        assert_eq!(value(&mut again, "SELECT sum(n) FROM t").await, "9");
+        assert_eq!(value(&mut again, "SELECT sum(n) FROM u").await, "9");
+        again.shut_down().await.unwrap();
+    }
+}
+
+/// `DB_SHUTDOWNED` of Postgres' `pg_control.h`.
+const SHUT_DOWN: u32 = 1;
+
+/// The `state` of `ControlFileData`.
+fn control_state(volume: &volume::Volume) -> u32 {
+    let ino = volume.resolve("/global/pg_control").unwrap();
+    let mut word = [0; 4];
+    volume.read(ino, 16, &mut word).unwrap();
+    u32::from_le_bytes(word)
 }
 
 #[tokio::test(flavor = "multi_thread")]

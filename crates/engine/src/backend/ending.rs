@@ -28,6 +28,7 @@ impl Backend {
     /// [`BackendError`] if it ended in another way; the volume is as after a crash then, which
     /// the next boot recovers from.
     pub async fn shut_down(mut self) -> Result<(), BackendError> {
+        self.be_the_server()?;
         self.terminate().await
     }
 

@@ -113,6 +113,8 @@ impl Backend {
         let layout = self
             .layout()
             .ok_or_else(|| BackendError::Start("no shared memory".to_owned()))?;
+        // It may have been shared before.
+        self.be_the_server()?;
         let host = self.store.data();
         let variables = host.module.addresses.transaction_variables;
         let symbols = &host.module.description.symbols;
@@ -129,7 +131,8 @@ impl Backend {
         // database that has ended as many transactions.
         let count = read_u32(memory, variables) + ENDED_TRANSACTIONS + 4;
         write_u32(memory, count, read_u32(memory, count) + 1);
-        let processes = Arc::new(Processes::new(pages));
+        let server_exit = self.be_one_of_many(false)?;
+        let processes = Arc::new(Processes::new(pages, server_exit));
         let mut process = Process::new(&processes, &self.interrupt);
         process.rename(self.process_id());
         self.store.data_mut().process = Some(process);
@@ -151,7 +154,7 @@ impl Backend {
                 "its shared memory is not laid out as the template's".to_owned(),
             ));
         }
-        let process = Process::joining(&shared.processes, &backend.interrupt);
+        let process = Process::new(&shared.processes, &backend.interrupt);
         backend.store.data_mut().process = Some(process);
         let guard = backend.begin().await?;
         let memory = backend.store.data().guest().memory;
@@ -178,7 +181,7 @@ impl Backend {
         write_u32(bytes, module.symbol("MyProcPid")?, process_id);
         let local_latch = module.symbol(landmarks::sessions::LOCAL_LATCH)?;
         write_u32(bytes, local_latch + LATCH_OWNER, process_id);
-        self.be_one_of_many()?;
+        self.be_one_of_many(true)?;
         self.call(landmarks::INIT_PROCESS, ()).await?;
         let process = read_u32(memory.data(&self.store), my_proc);
         self.call(landmarks::PROC_ARRAY_ADD, process).await?;
@@ -217,39 +220,6 @@ impl Backend {
         }
         // The image has the template's settings, not those of ALTER SYSTEM.
         self.call("ProcessConfigFile", PGC_SIGHUP).await
-    }
-
-    /// When it ends, it is to take itself out of the shared memory, but not to shut the server down, which
-    /// was to be the image's end.
-    fn be_one_of_many(&mut self) -> Result<(), BackendError> {
-        let module = Arc::clone(&self.store.data().module);
-        let memory = self.store.data().guest().memory;
-        let bytes = memory.data_mut(&mut self.store);
-        // What it has of its own there it enters itself, when it begins.
-        for index in [exit::AT_EXIT, exit::AT_SHARED_EXIT] {
-            write_u32(bytes, module.symbol(index)?, 0);
-        }
-        let (index, list) = (
-            module.symbol(exit::BEFORE_SHARED_EXIT)?,
-            module.symbol(exit::BEFORE_SHARED_EXIT_LIST)?,
-        );
-        let of_the_server = exit::SERVER_SHUTDOWN.map(|name| module.symbol(name));
-        let [statistics, log] = of_the_server;
-        let of_the_server = [statistics?, log?];
-        let mut kept = 0;
-        for entry in 0..read_u32(bytes, index) {
-            let (function, argument) = (
-                read_u32(bytes, list + 8 * entry),
-                read_u32(bytes, list + 8 * entry + 4),
-            );
-            if !of_the_server.contains(&function) {
-                write_u32(bytes, list + 8 * kept, function);
-                write_u32(bytes, list + 8 * kept + 4, argument);
-                kept += 1;
-            }
-        }
-        write_u32(bytes, index, kept);
-        Ok(())
     }
 
     async fn call<P: WasmParams + Sync>(

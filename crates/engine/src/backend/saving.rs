@@ -36,6 +36,8 @@ impl Backend {
     /// This backend as its differences from `base`; it must be as for [`image`](Self::image), but
     /// for the data.
     pub(crate) fn save(&mut self, base: &Image) -> Result<Vec<u8>, EngineError> {
+        self.be_the_server()
+            .map_err(|error| EngineError::Image(error.to_string()))?;
         let state = self.state()?;
         let stack_pointer = self.stack_pointer();
         let host = self.store.data();

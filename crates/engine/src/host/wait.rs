@@ -6,7 +6,6 @@ use wasmtime::{AsContextMut, Caller, Linker};
 
 use super::{Host, raise_cancel, read_u32, split};
 use crate::errno::Errno;
-use crate::processes::Process;
 use crate::rewrite::{
     HOST, SEND_SIGNAL, SENT_TO_SELF, SLEEP, STACK_IS_LOW, TAKE_SIGNALS, WAIT, WAIT_BEGIN, YIELD,
 };
@@ -42,9 +41,8 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
             Box::new(async move {
                 let deadline = caller.data().wait_deadline;
                 let set = |caller: &mut Caller<'_, Host>| read_u32(split(caller).0, latch) != 0;
-                Ok(i32::from(
-                    wait(&mut caller, deadline, set).await? == Woken::Signal,
-                ))
+                let woken = wait(&mut caller, deadline, Some(latch), set).await?;
+                Ok(i32::from(woken == Woken::Signal))
             })
         },
     )?;
@@ -64,7 +62,7 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
                     .environment
                     .monotonic()
                     .checked_add(Duration::new(seconds, nanos));
-                Ok(match wait(&mut caller, deadline, |_| false).await? {
+                Ok(match wait(&mut caller, deadline, None, |_| false).await? {
                     Woken::Ready => 0,
                     Woken::Signal => Errno::INTR.0,
                 })
@@ -143,10 +141,12 @@ enum Woken {
     Signal,
 }
 
-/// Waits until `ready`, the deadline, the timer, or a request from outside.
+/// Waits until `ready`, the deadline, the timer, or a request from outside. Other processes can bring about
+/// only that `latch` is set.
 async fn wait(
     caller: &mut Caller<'_, Host>,
     deadline: Option<Duration>,
+    latch: Option<u32>,
     mut ready: impl FnMut(&mut Caller<'_, Host>) -> bool,
 ) -> wasmtime::Result<Woken> {
     loop {
@@ -170,14 +170,17 @@ async fn wait(
             return Ok(Woken::Ready);
         }
         let wake = [deadline, host.timer.deadline].into_iter().flatten().min();
+        let waiting = host
+            .process
+            .as_ref()
+            .zip(latch)
+            .map(|(own, latch)| own.wait_for(latch));
         host.give_turn();
-        // What others do in their turns may be what is waited for.
-        let changed = host.process.as_ref().map(Process::changed);
         let asked = async {
-            match changed {
-                Some(changed) => tokio::select! {
+            match &waiting {
+                Some(waiting) => tokio::select! {
                     () = interrupt.asked() => {}
-                    () = changed => {}
+                    () = waiting.woken() => {}
                 },
                 None => interrupt.asked().await,
             }
@@ -203,7 +206,10 @@ async fn poll(
     let start = caller.data().environment.monotonic();
     let timeout = u64::try_from(timeout_ms).ok().map(Duration::from_millis);
     let deadline = timeout.map(|timeout| start + timeout);
-    let waited = wait(caller, deadline, |caller| ready(caller, fds, count) > 0).await?;
+    let waited = wait(caller, deadline, None, |caller| {
+        ready(caller, fds, count) > 0
+    })
+    .await?;
     Ok(match waited {
         Woken::Ready => ready(caller, fds, count),
         Woken::Signal => -Errno::INTR.0,
