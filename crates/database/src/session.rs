@@ -26,7 +26,7 @@ use bytes::Bytes;
 use engine::{IdleLimits, Interrupter, SessionIdentity};
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
-use wire::pg::TransactionStatus;
+use wire::pg::{Frame, TransactionStatus, frontend};
 use wire::{DatabaseName, PgError};
 
 use crate::authority::Authority;
@@ -173,6 +173,17 @@ pub(crate) async fn abandon_volume(database: &Arc<Database>) {
 /// A number for a session.
 fn node_number(node: &Node) -> u64 {
     node.sessions.fetch_add(1, Ordering::Relaxed)
+}
+
+/// The text of a query, or of a statement to be prepared.
+fn sql(frame: &Frame) -> Option<&[u8]> {
+    match frame.kind() {
+        frontend::kind::QUERY => frontend::decode_query(frame.body()).ok(),
+        frontend::kind::PARSE => frontend::Parse::decode(frame.body())
+            .ok()
+            .map(|parse| parse.sql),
+        _ => None,
+    }
 }
 
 /// An error that ends a statement rather than a connection.

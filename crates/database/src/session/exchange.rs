@@ -5,7 +5,7 @@ use engine::ClientIo;
 use wire::pg::{Frame, TransactionStatus, backend, frontend, statement};
 use wire::{PgError, sqlstate};
 
-use super::{Session, SessionEnded, abandon_volume, as_error};
+use super::{Session, SessionEnded, abandon_volume, as_error, sql};
 use crate::gate::{self, Gated, Ungate};
 use crate::session::seating::Unseated;
 use crate::statements::Handling;
@@ -173,14 +173,7 @@ impl Session {
 
     /// Whether a message is the backend's alone.
     fn is_plain(&self, frame: &Frame) -> bool {
-        let text = match frame.kind() {
-            frontend::kind::QUERY => frontend::decode_query(frame.body()).ok(),
-            frontend::kind::PARSE => frontend::Parse::decode(frame.body())
-                .ok()
-                .map(|parse| parse.sql),
-            _ => None,
-        };
-        let Some(text) = text else {
+        let Some(text) = sql(frame) else {
             return !self.statements.concerns(frame);
         };
         let catalog = statement::mentions(text, "pg_database");
