@@ -31,23 +31,8 @@ use std::{
     time::Instant,
 };
 
-const HELP: &str = "\
-Measures what a database's life costs on this machine: create, commit, sleep, wake, fork.
-
-Usage: cargo xtask bench lifecycle [PART[=COUNT]…] [OPTIONS]
-
-Tables go to standard output as Markdown, progress to standard error. Without a PART, all are run.
-COUNT is how many databases (for `large`: MiB) to take instead of the number below.
-
-Parts:
-  commits   Durable commits per second of 1, 16 and 256 databases, against the disk's syncs
-  create    Create and fork, against a sync and a native PostgreSQL
-  wake      Request in to first row out of a sleeping database; 1,000 woken at once
-  asleep    10,000 databases, each written, all asleep: memory, disk, restart
-  known     1,000,000 databases that were only created: memory, restart
-  awake     5,000 databases awake at once: memory and mappings of each
-  large     A database of 2,048 MiB under a backend of 256 MiB, beside one of a quarter of that
-
+/// What every command's help ends with.
+const OPTIONS: &str = "\
 Options:
   --quick           A small run, to see that it works; its numbers mean little.
   --work DIR        Where data folders go, removed after each part [/var/tmp]; the disk there
@@ -55,6 +40,17 @@ Options:
   --tools DIR       The folder that `cargo xtask tools` prints (given by xtask)
   --dormouse FILE   The server's program (given by xtask)
   -h, --help        This text
+";
+
+/// The parts of `lifecycle`, for its help.
+const PARTS_HELP: &str = "\
+  commits   Durable commits per second of 1, 16 and 256 databases, against the disk's syncs
+  create    Create and fork, against a sync and a native PostgreSQL
+  wake      Request in to first row out of a sleeping database; 1,000 woken at once
+  asleep    10,000 databases, each written, all asleep: memory, disk, restart
+  known     1,000,000 databases that were only created: memory, restart
+  awake     5,000 databases awake at once: memory and mappings of each
+  large     A database of 2,048 MiB under a backend of 256 MiB, beside one of a quarter of that
 ";
 
 /// A part, and what runs it: it gives the text of its section.
@@ -73,15 +69,20 @@ const PARTS: &[Part] = &[
 /// A command: parts that are run by name, all of them without one.
 pub(crate) struct Suite {
     name: &'static str,
-    help: &'static str,
+    about: &'static str,
+    /// What the number of a part counts.
+    count: &'static str,
     parts: &'static [Part],
+    parts_help: &'static str,
 }
 
 const SUITES: [Suite; 2] = [
     Suite {
         name: "lifecycle",
-        help: HELP,
+        about: "Measures what a database's life costs on this machine: create, commit, sleep, wake, fork.",
+        count: "databases (for `large`: MiB)",
         parts: PARTS,
+        parts_help: PARTS_HELP,
     },
     sessions::SUITE,
 ];
@@ -152,7 +153,7 @@ impl Args {
                 "--tools" => args.tools = value()?.into(),
                 "--dormouse" => args.program = value()?.into(),
                 word if word.starts_with('-') => {
-                    return Err(format!("unknown option '{word}'\n\n{}", suite.help).into());
+                    return Err(format!("unknown option '{word}'\n\n{}", suite.help()).into());
                 }
                 word => args.parts.push(suite.part(word)?),
             }
@@ -165,6 +166,23 @@ impl Args {
 }
 
 impl Suite {
+    fn help(&self) -> String {
+        let Self {
+            name,
+            about,
+            count,
+            parts_help,
+            ..
+        } = self;
+        format!(
+            "{about}\n\n\
+             Usage: cargo xtask bench {name} [PART[=COUNT]…] [OPTIONS]\n\n\
+             Tables go to standard output as Markdown, progress to standard error. Without a PART, all are run.\n\
+             COUNT is how many {count} to take instead of the number below.\n\n\
+             Parts:\n{parts_help}\n{OPTIONS}"
+        )
+    }
+
     /// `PART` or `PART=COUNT`.
     fn part(&self, word: &str) -> Result<(Part, Option<usize>)> {
         let (name, count) = match word.split_once('=') {
@@ -183,14 +201,14 @@ impl Suite {
             .iter()
             .find(|(known, _)| *known == name)
             .map(|part| (*part, count))
-            .ok_or_else(|| format!("there is no part '{name}'\n\n{}", self.help).into())
+            .ok_or_else(|| format!("there is no part '{name}'\n\n{}", self.help()).into())
     }
 
     /// The command with the words after it.
     pub(crate) fn main(&self, words: impl IntoIterator<Item = OsString>) -> ExitCode {
         let run = Args::parse(self, words).and_then(|args| match args {
             None => {
-                print!("{}", self.help);
+                print!("{}", self.help());
                 Ok(())
             }
             Some(args) => run(self.name, &args),

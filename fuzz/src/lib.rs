@@ -7,6 +7,7 @@
 //! `sessionfuzz` runs programs of several sessions, message by message in one order, on both Dormouse and a
 //! native server, and compares the answers. Read: [`sessions::program`], [`sessions::side`], [`sessions::run`].
 
+pub mod cli;
 pub mod log;
 pub mod memory;
 pub mod protocol;

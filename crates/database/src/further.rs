@@ -18,7 +18,9 @@ use std::sync::{Arc, OnceLock};
 use engine::SharedMemory;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedMutexGuard};
+use wire::PgError;
 
+use crate::database::Database;
 use crate::seat::Occupant;
 use crate::slot::Slot;
 use crate::upkeep::TELL_COUNTS;

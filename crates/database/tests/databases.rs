@@ -2,37 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-use std::path::{Path, PathBuf};
+mod harness;
+
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use dormouse_database::{
-    DatabaseName, Databases, Limits, Options, PgError, Session, SessionOptions, Source,
-};
+use dormouse_database::{Databases, Limits, Options, PgError, Session, SessionOptions, Source};
+use harness::{cache, name, open, session};
 use wire::pg::{TransactionStatus, backend, frames, frontend};
-
-/// Compiled code and the template, kept between runs of the tests.
-fn cache() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache")
-}
-
-fn name(text: &str) -> DatabaseName {
-    DatabaseName::parse(text).unwrap()
-}
-
-async fn open(folder: &Path) -> Databases {
-    Databases::open(Options::new(folder, cache()))
-        .await
-        .unwrap()
-}
-
-async fn session(databases: &Databases, database: &str) -> Session {
-    let options = SessionOptions {
-        origin: "a test".into(),
-        ..SessionOptions::default()
-    };
-    databases.session(&name(database), options).await.unwrap()
-}
 
 /// The values of a query's rows, NULL as `-`, joined by spaces.
 async fn rows(session: &mut Session, sql: &str) -> Vec<String> {
@@ -75,7 +52,7 @@ fn tags(output: &Bytes) -> Vec<String> {
 async fn what_was_committed_is_there_after_a_stop() {
     let folder = tempfile::tempdir().unwrap();
     for round in 0..3 {
-        let databases = open(folder.path()).await;
+        let databases = open(folder.path(), Limits::default()).await;
         let mut session = session(&databases, "kept").await;
         assert_eq!(
             rows(&mut session, "SELECT current_database()").await,
@@ -96,7 +73,7 @@ async fn what_was_committed_is_there_after_a_stop() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_opening_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let databases = open(folder.path()).await;
+    let databases = open(folder.path(), Limits::default()).await;
     let error = Databases::open(Options::new(folder.path(), cache()))
         .await
         .unwrap_err();
@@ -107,7 +84,7 @@ async fn a_second_opening_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_databases_do_not_see_each_other() {
     let folder = tempfile::tempdir().unwrap();
-    let databases = open(folder.path()).await;
+    let databases = open(folder.path(), Limits::default()).await;
     for n in 0..100 {
         let mut session = session(&databases, &format!("d{n}")).await;
         simple(
@@ -129,7 +106,7 @@ async fn a_hundred_databases_do_not_see_each_other() {
 #[tokio::test(flavor = "multi_thread")]
 async fn forks_share_no_random_state() {
     let folder = tempfile::tempdir().unwrap();
-    let databases = open(folder.path()).await;
+    let databases = open(folder.path(), Limits::default()).await;
     let mut drawn = std::collections::HashSet::new();
     for n in 0..20 {
         let mut session = session(&databases, &format!("r{n}")).await;
@@ -147,7 +124,7 @@ async fn forks_share_no_random_state() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fork_is_independent_of_its_parent() {
     let folder = tempfile::tempdir().unwrap();
-    let databases = open(folder.path()).await;
+    let databases = open(folder.path(), Limits::default()).await;
     let mut parent = session(&databases, "parent").await;
     simple(
         &mut parent,
@@ -178,7 +155,7 @@ async fn a_fork_is_independent_of_its_parent() {
 #[tokio::test(flavor = "multi_thread")]
 async fn database_statements_work_over_both_protocols() {
     let folder = tempfile::tempdir().unwrap();
-    let databases = open(folder.path()).await;
+    let databases = open(folder.path(), Limits::default()).await;
     let mut session = session(&databases, "postgres").await;
     assert_eq!(
         simple(&mut session, "CREATE DATABASE a").await,
@@ -222,7 +199,7 @@ async fn database_statements_work_over_both_protocols() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_leaves_nothing_behind() {
     let folder = tempfile::tempdir().unwrap();
-    let databases = open(folder.path()).await;
+    let databases = open(folder.path(), Limits::default()).await;
     let mut first = session(&databases, "x").await;
     simple(&mut first, "CREATE ROLE limited; CREATE TABLE t (n int)").await;
     simple(
@@ -284,7 +261,7 @@ async fn waiting_for_a_session_has_a_limit_that_says_who_holds_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dropped_future_costs_the_backend_but_no_commit() {
     let folder = tempfile::tempdir().unwrap();
-    let databases = open(folder.path()).await;
+    let databases = open(folder.path(), Limits::default()).await;
     let mut first = session(&databases, "x").await;
     simple(
         &mut first,
@@ -306,7 +283,7 @@ async fn a_dropped_future_costs_the_backend_but_no_commit() {
 #[tokio::test(flavor = "multi_thread")]
 async fn statements_can_be_cancelled_and_time_out() {
     let folder = tempfile::tempdir().unwrap();
-    let databases = open(folder.path()).await;
+    let databases = open(folder.path(), Limits::default()).await;
     let mut session = session(&databases, "x").await;
     for sql in [
         "SELECT pg_sleep(600)",
@@ -337,7 +314,7 @@ async fn statements_can_be_cancelled_and_time_out() {
 #[tokio::test(flavor = "multi_thread")]
 async fn memory_and_stack_end_in_postgres_own_errors() {
     let folder = tempfile::tempdir().unwrap();
-    let databases = open(folder.path()).await;
+    let databases = open(folder.path(), Limits::default()).await;
     let mut session = session(&databases, "x").await;
     let error = session
         .query(
@@ -400,7 +377,7 @@ async fn a_quiet_database_goes_to_sleep_and_wakes_with_its_rows() {
 #[tokio::test(flavor = "multi_thread")]
 async fn dropping_with_force_ends_the_session_in_it() {
     let folder = tempfile::tempdir().unwrap();
-    let databases = open(folder.path()).await;
+    let databases = open(folder.path(), Limits::default()).await;
     let mut inside = session(&databases, "x").await;
     simple(&mut inside, "CREATE TABLE t (n int)").await;
     assert_eq!(
@@ -423,7 +400,7 @@ async fn dropping_with_force_ends_the_session_in_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backend_that_ends_takes_its_session_only() {
     let folder = tempfile::tempdir().unwrap();
-    let databases = open(folder.path()).await;
+    let databases = open(folder.path(), Limits::default()).await;
     let mut other = session(&databases, "other").await;
     let mut first = session(&databases, "x").await;
     simple(

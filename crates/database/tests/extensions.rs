@@ -2,37 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-use std::path::{Path, PathBuf};
+mod harness;
 
-use dormouse_database::{DatabaseName, Databases, Options, Session, SessionOptions};
+use dormouse_database::{Databases, Options};
 use engine::distribution::Distribution;
-
-fn cache() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache")
-}
-
-async fn session(databases: &Databases, database: &str) -> Session {
-    let name = DatabaseName::parse(database).unwrap();
-    databases
-        .session(&name, SessionOptions::default())
-        .await
-        .unwrap()
-}
-
-/// The only value of a query's only row.
-async fn value(session: &mut Session, sql: &str) -> String {
-    let result = session
-        .query(sql, &[])
-        .await
-        .unwrap_or_else(|error| panic!("{sql}: {error}"));
-    result.rows[0][0].clone().unwrap_or_default()
-}
-
-async fn run(session: &mut Session, sql: &str) {
-    if let Err(error) = session.query(sql, &[]).await {
-        panic!("{sql}: {error}");
-    }
-}
+use harness::{cache, run, session, value};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_extension_can_be_created() {

@@ -3,40 +3,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-use std::path::{Path, PathBuf};
+mod harness;
+
 use std::process::Command;
 
-use dormouse_database::{
-    DatabaseName, Databases, Limits, Options, PgError, Session, SessionOptions, Source,
-};
+use dormouse_database::{Limits, PgError, Session, Source};
+use harness::{name, open, session, value};
 use wire::pg::ErrorField;
-
-/// Compiled code and the template, kept between runs of the tests.
-fn cache() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache")
-}
-
-fn name(text: &str) -> DatabaseName {
-    DatabaseName::parse(text).unwrap()
-}
-
-async fn open(folder: &Path, limits: Limits) -> Databases {
-    let options = Options {
-        limits,
-        ..Options::new(folder, cache())
-    };
-    Databases::open(options).await.unwrap()
-}
-
-async fn session(databases: &Databases) -> Session {
-    let options = SessionOptions::default();
-    databases.session(&name("a"), options).await.unwrap()
-}
-
-async fn value(session: &mut Session, sql: &str) -> String {
-    let result = session.query(sql, &[]).await.unwrap();
-    result.rows[0][0].clone().unwrap()
-}
 
 async fn run(session: &mut Session, sql: &str) -> Result<(), PgError> {
     session.query(sql, &[]).await.map(drop)
@@ -58,7 +31,7 @@ async fn a_full_database_takes_no_more_and_everything_else() {
         ..Limits::default()
     };
     let databases = open(folder.path(), limits).await;
-    let mut inside = session(&databases).await;
+    let mut inside = session(&databases, "a").await;
     run(&mut inside, "CREATE TABLE t (n int PRIMARY KEY, s text)")
         .await
         .unwrap();
@@ -88,7 +61,7 @@ async fn a_full_database_takes_no_more_and_everything_else() {
     databases.close().await.unwrap();
     drop(databases);
     let databases = open(folder.path(), limits).await;
-    let mut inside = session(&databases).await;
+    let mut inside = session(&databases, "a").await;
     assert_eq!(
         value(&mut inside, "SELECT count(*) FROM t").await,
         rows.to_string()
@@ -114,7 +87,7 @@ async fn a_statement_that_writes_too_much_wal_is_ended() {
         ..Limits::default()
     };
     let databases = open(folder.path(), limits).await;
-    let mut inside = session(&databases).await;
+    let mut inside = session(&databases, "a").await;
     run(&mut inside, "CREATE TABLE t (s text)").await.unwrap();
     let much = "INSERT INTO t SELECT repeat(md5(n::text), 20) FROM generate_series(1, 10000000) n";
     let error = run(&mut inside, much).await.unwrap_err();
@@ -133,7 +106,7 @@ async fn a_statement_that_writes_too_much_wal_is_ended() {
 async fn on_an_almost_full_disk_transactions_are_read_only() {
     let folder = tempfile::tempdir().unwrap();
     let databases = open(folder.path(), Limits::default()).await;
-    let mut inside = session(&databases).await;
+    let mut inside = session(&databases, "a").await;
     run(&mut inside, "CREATE TABLE t (n int)").await.unwrap();
     run(&mut inside, "INSERT INTO t VALUES (1)").await.unwrap();
     inside.close().await;
@@ -144,7 +117,7 @@ async fn on_an_almost_full_disk_transactions_are_read_only() {
         ..Limits::default()
     };
     let databases = open(folder.path(), limits).await;
-    let mut inside = session(&databases).await;
+    let mut inside = session(&databases, "a").await;
     assert_eq!(value(&mut inside, "SELECT n FROM t").await, "1");
     for sql in ["INSERT INTO t VALUES (2)", "CREATE TABLE u (n int)"] {
         let error = run(&mut inside, sql).await.unwrap_err();
@@ -159,7 +132,7 @@ async fn on_an_almost_full_disk_transactions_are_read_only() {
     databases.close().await.unwrap();
     drop(databases);
     let databases = open(folder.path(), Limits::default()).await;
-    let mut inside = session(&databases).await;
+    let mut inside = session(&databases, "a").await;
     run(&mut inside, "INSERT INTO t VALUES (2)").await.unwrap();
     assert_eq!(value(&mut inside, "SELECT sum(n) FROM t").await, "3");
     inside.close().await;
@@ -206,7 +179,7 @@ async fn a_disk_that_is_really_full_loses_nothing() {
             ..Limits::default()
         };
         let databases = open(&folder, limits).await;
-        let mut inside = session(&databases).await;
+        let mut inside = session(&databases, "a").await;
         let create = "CREATE TABLE IF NOT EXISTS t (round int, n int, s text)";
         run(&mut inside, create).await.unwrap();
         let mut acknowledged = 0;
@@ -227,7 +200,7 @@ async fn a_disk_that_is_really_full_loses_nothing() {
         let count = format!("SELECT count(*) FROM t WHERE round = {round}");
         let expected = (acknowledged * 500).to_string();
         if reserve > 0 {
-            let mut after = session(&databases).await;
+            let mut after = session(&databases, "a").await;
             assert_eq!(value(&mut after, &count).await, expected);
             after.close().await;
         }
@@ -241,7 +214,7 @@ async fn a_disk_that_is_really_full_loses_nothing() {
             .status();
         assert!(grown.unwrap().success());
         let databases = open(&folder, Limits::default()).await;
-        let mut after = session(&databases).await;
+        let mut after = session(&databases, "a").await;
         assert_eq!(value(&mut after, &count).await, expected);
         run(&mut after, "DELETE FROM t").await.unwrap();
         run(&mut after, "VACUUM FULL t").await.unwrap();

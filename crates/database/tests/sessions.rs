@@ -2,38 +2,19 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-use std::path::{Path, PathBuf};
+mod harness;
+
 use std::time::Duration;
 
-use dormouse_database::{DatabaseName, Databases, Limits, Options, Session, SessionOptions, State};
-
-fn cache() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache")
-}
-
-fn name(text: &str) -> DatabaseName {
-    DatabaseName::parse(text).unwrap()
-}
-
-async fn open(folder: &Path, limits: Limits) -> Databases {
-    let options = Options {
-        limits,
-        ..Options::new(folder, cache())
-    };
-    Databases::open(options).await.unwrap()
-}
-
-async fn session(databases: &Databases) -> Session {
-    let options = SessionOptions::default();
-    databases.session(&name("a"), options).await.unwrap()
-}
+use dormouse_database::{Databases, Limits, Session, SessionOptions, State};
+use harness::{all_asleep, name, open, run, session, value};
 
 /// A session beside one in a transaction, which shares its memory as a server's connections do when they
 /// are idle.
 async fn beside(databases: &Databases, other: &mut Session) -> Session {
     let opening = tokio::spawn({
         let databases = databases.clone();
-        async move { session(&databases).await }
+        async move { session(&databases, "a").await }
     });
     while !opening.is_finished() {
         other.share();
@@ -42,25 +23,10 @@ async fn beside(databases: &Databases, other: &mut Session) -> Session {
     opening.await.unwrap()
 }
 
-async fn all_asleep(databases: &Databases) {
-    while databases.count().unwrap().1 > 0 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
 async fn first(databases: &Databases) -> Session {
-    let mut session = session(databases).await;
+    let mut session = session(databases, "a").await;
     run(&mut session, "CREATE TABLE IF NOT EXISTS t (n int)").await;
     session
-}
-
-async fn run(session: &mut Session, sql: &str) {
-    session.query(sql, &[]).await.unwrap();
-}
-
-async fn value(session: &mut Session, sql: &str) -> String {
-    let result = session.query(sql, &[]).await.unwrap();
-    result.rows[0][0].clone().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -116,7 +82,7 @@ async fn several_sessions_survive_sleep_and_crash() {
             let waited = tokio::time::timeout(Duration::from_millis(5), endless).await;
             assert!(waited.is_err());
             drop(a);
-            let mut c = session(&databases).await;
+            let mut c = session(&databases, "a").await;
             assert_eq!(value(&mut c, "SELECT count(*) % 3 FROM t").await, "0");
         }
     }
@@ -171,7 +137,7 @@ async fn text_with_a_zero_byte_is_refused_not_cut() {
         let error = databases.session(&name("a"), options).await.unwrap_err();
         assert_eq!(error.code(), "22021", "{error}");
     }
-    session(&databases).await.close().await;
+    session(&databases, "a").await.close().await;
     databases.close().await.unwrap();
 }
 
@@ -244,8 +210,8 @@ async fn what_a_process_alone_has_keeps_the_session_in_it() {
     };
     let databases = open(folder.path(), limits).await;
     let mut bound = first(&databases).await;
-    let mut free = session(&databases).await;
-    let mut other = session(&databases).await;
+    let mut free = session(&databases, "a").await;
+    let mut other = session(&databases, "a").await;
     for (tie, look, untie) in [
         (
             "SELECT pg_advisory_lock(5)",
@@ -313,7 +279,7 @@ async fn a_role_and_a_database_bring_their_settings() {
     assert_eq!(error.code(), "42501");
     let error = app.query("SET ROLE postgres", &[]).await.unwrap_err();
     assert_eq!(error.code(), "42501");
-    let mut other = self::session(&databases).await;
+    let mut other = harness::session(&databases, "a").await;
     assert_eq!(
         value(&mut other, all).await,
         "\"$user\", public;7MB;9s;postgres;postgres"

@@ -2,33 +2,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod harness;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dormouse_database::{
-    DatabaseName, Databases, Durability, Limits, Metrics, Options, PgError, Session,
-    SessionOptions, Settings, Source, State,
+    Databases, Durability, Limits, Metrics, PgError, SessionOptions, Settings, Source, State,
 };
-
-/// Compiled code and the template, kept between runs of the tests.
-fn cache() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache")
-}
-
-fn name(text: &str) -> DatabaseName {
-    DatabaseName::parse(text).unwrap()
-}
-
-/// Databases that fall asleep as soon as they can.
-async fn open(folder: &Path, limits: Limits) -> Databases {
-    let options = Options {
-        limits,
-        ..Options::new(folder, cache())
-    };
-    Databases::open(options).await.unwrap()
-}
+use harness::{all_asleep, name, open, session, until, value};
 
 /// Limits by which a database sleeps soon, but not between two statements of one test.
 fn drowsy() -> Limits {
@@ -38,25 +22,11 @@ fn drowsy() -> Limits {
     }
 }
 
-async fn session(databases: &Databases, database: &str) -> Session {
-    let options = SessionOptions {
-        origin: "a test".into(),
-        ..SessionOptions::default()
-    };
-    databases.session(&name(database), options).await.unwrap()
-}
-
 /// Why there is no session.
 async fn refused(databases: &Databases, database: &str) -> PgError {
     let database = name(database);
     let refused = databases.session(&database, SessionOptions::default());
     refused.await.unwrap_err()
-}
-
-/// The first value of the first row.
-async fn value(session: &mut Session, sql: &str) -> String {
-    let result = session.query(sql, &[]).await.unwrap();
-    result.rows[0][0].clone().unwrap()
 }
 
 /// Runs statements in a session of their own.
@@ -66,19 +36,6 @@ async fn run(databases: &Databases, database: &str, statements: &[&str]) {
         session.query(sql, &[]).await.unwrap();
     }
     session.close().await;
-}
-
-/// Looks until something is so.
-async fn until(what: &str, is_so: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !is_so() {
-        assert!(start.elapsed() < Duration::from_secs(60), "never: {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
-async fn all_asleep(databases: &Databases) {
-    until("all asleep", || databases.count().unwrap().1 == 0).await;
 }
 
 fn wakes(metrics: &Metrics) -> [u64; 3] {

@@ -28,7 +28,7 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::http::{HeaderValue, Request, Response};
 use database::Databases;
@@ -39,9 +39,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
 use wire::PgError;
 
+use crate::accept::accept;
 use crate::connections::Connections;
 use crate::linger::linger;
 use crate::options::HttpOptions;
@@ -49,9 +49,6 @@ use crate::pgwire::Pgwire;
 use crate::shutdown::Stopping;
 
 pub use database_document::DatabaseDocument;
-
-/// After the system could not give us another socket.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What all connections share.
 pub(crate) struct Http {
@@ -92,31 +89,13 @@ impl Http {
     /// Serves until the server stops, and all connections have ended.
     pub(crate) async fn serve(self: Arc<Self>, listener: TcpListener) {
         let router = router::router(Arc::clone(&self));
-        let mut tasks = JoinSet::new();
-        let mut draining = pin!(self.stopping.draining());
-        loop {
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
-                Some(ended) = tasks.join_next() => {
-                    report(ended);
-                    continue;
-                }
-                () = &mut draining => break,
-            };
-            match accepted {
-                Ok((stream, _)) => {
-                    tasks.spawn(Arc::clone(&self).connection(stream, router.clone()));
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept an HTTP connection");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
-        drop(listener);
-        while let Some(ended) = tasks.join_next().await {
-            report(ended);
-        }
+        accept(
+            listener,
+            &self.stopping,
+            "an HTTP connection",
+            |stream, _| Arc::clone(&self).connection(stream, router.clone()),
+        )
+        .await;
     }
 
     async fn connection(self: Arc<Self>, mut stream: TcpStream, router: axum::Router) {
@@ -209,13 +188,5 @@ impl RequestIds {
     fn next(&self) -> String {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         format!("{:08x}-{number}", self.start)
-    }
-}
-
-fn report(ended: Result<(), tokio::task::JoinError>) {
-    if let Err(error) = ended
-        && error.is_panic()
-    {
-        tracing::error!(%error, "BUG: an HTTP connection's task panicked");
     }
 }

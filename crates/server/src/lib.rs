@@ -12,6 +12,7 @@
 //! 2. Whoever waits for a statement is watched: when the client goes, its statement is cancelled.
 //! 3. Nothing that a client makes us keep is without a limit in [`Options`].
 
+mod accept;
 mod address;
 mod auth;
 mod connections;

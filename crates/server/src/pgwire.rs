@@ -17,15 +17,14 @@ mod stream;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use bytes::BytesMut;
 use database::Databases;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
 use wire::{PgError, sqlstate};
 
+use crate::accept::accept;
 use crate::auth::Auth;
 use crate::connections::Connections;
 use crate::linger::linger;
@@ -35,9 +34,6 @@ use crate::tls::{Tls, TlsMode};
 use cancel::CancelKeys;
 use startup::Encryption;
 use stream::Stream;
-
-/// After the system could not give us another socket.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What all connections share.
 pub(crate) struct Pgwire {
@@ -81,32 +77,13 @@ impl Pgwire {
 
     /// Serves until the server stops, and all connections have ended.
     pub(crate) async fn serve(self: Arc<Self>, listener: TcpListener) {
-        let mut tasks = JoinSet::new();
-        let draining = self.stopping.draining();
-        tokio::pin!(draining);
-        loop {
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
-                Some(ended) = tasks.join_next() => {
-                    report(ended);
-                    continue;
-                }
-                () = &mut draining => break,
-            };
-            match accepted {
-                Ok((stream, peer)) => {
-                    tasks.spawn(Arc::clone(&self).connection(stream, peer));
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept a pgwire connection");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
-        drop(listener);
-        while let Some(ended) = tasks.join_next().await {
-            report(ended);
-        }
+        accept(
+            listener,
+            &self.stopping,
+            "a pgwire connection",
+            |stream, peer| Arc::clone(&self).connection(stream, peer),
+        )
+        .await;
     }
 
     async fn connection(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
@@ -214,13 +191,5 @@ async fn refuse(mut stream: Stream, error: &PgError) {
     // It may be gone already; there is nobody else to tell.
     if stream.write_all(&out).await.is_ok() && stream.shutdown().await.is_ok() {
         linger(&mut stream).await;
-    }
-}
-
-fn report(ended: Result<(), tokio::task::JoinError>) {
-    if let Err(error) = ended
-        && error.is_panic()
-    {
-        tracing::error!(%error, "BUG: a pgwire connection's task panicked");
     }
 }

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use clap::Parser;
+use dormouse_fuzz::cli::{self, Common};
 use dormouse_fuzz::protocol::options::{Options, Until};
 use dormouse_fuzz::protocol::run::run;
 
@@ -15,18 +16,14 @@ use dormouse_fuzz::protocol::run::run;
 #[derive(Parser)]
 #[command(name = "protofuzz", arg_required_else_help = true)]
 struct Cli {
-    /// The server's program
-    #[arg(long, value_name = "FILE")]
-    dormouse: PathBuf,
+    #[command(flatten)]
+    common: Common,
     /// Where data, logs and failures go; it is kept
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
     /// Decides everything but the machine's timing [default: the clock's]
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
-    /// End after so many minutes
-    #[arg(long, value_name = "M", default_value_t = 1)]
-    minutes: u64,
     /// End after so many rounds, whatever the time
     #[arg(long, value_name = "N")]
     rounds: Option<u64>,
@@ -42,9 +39,6 @@ struct Cli {
     /// Databases
     #[arg(long, value_name = "N", default_value_t = 3)]
     databases: usize,
-    /// Processes of each database
-    #[arg(long, value_name = "N", default_value_t = 3)]
-    processes_max: usize,
     /// Stories of each connection in a round
     #[arg(long, value_name = "N", default_value_t = 8)]
     stories: usize,
@@ -79,20 +73,17 @@ fn setting(text: &str) -> Result<(String, String), String> {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    let clock = SystemTime::now().duration_since(UNIX_EPOCH);
-    let minutes = Duration::from_secs(cli.minutes.saturating_mul(60));
+    let minutes = cli.common.time();
     let options = Options {
-        dormouse: cli.dormouse,
+        dormouse: cli.common.dormouse,
         folder: cli.data,
-        seed: cli
-            .seed
-            .unwrap_or_else(|| clock.map_or(0, |clock| clock.as_micros() as u64)),
+        seed: cli.seed.unwrap_or_else(|| cli::clock().as_micros() as u64),
         first_round: cli.first_round,
         until: cli.rounds.map_or(Until::Elapsed(minutes), Until::Rounds),
         story: cli.story,
         connections: cli.connections,
         databases: cli.databases.max(1),
-        processes_max: cli.processes_max,
+        processes_max: cli.common.processes_max,
         stories: cli.stories,
         patience: Duration::from_millis(cli.patience_ms),
         memory_bytes_max: cli.memory_bytes_max,
@@ -103,14 +94,8 @@ async fn main() -> ExitCode {
         failures_max: cli.failures_max,
     };
     println!("seed {}", options.seed);
-    match run(&options, |line| println!("{line}")).await {
-        Ok(summary) => {
-            println!("{summary}");
-            ExitCode::from(u8::from(summary.failures > 0))
-        }
-        Err(error) => {
-            eprintln!("protofuzz: {error}");
-            ExitCode::from(2)
-        }
-    }
+    let outcome = run(&options, |line| println!("{line}")).await;
+    cli::end("protofuzz", outcome, |summary| {
+        (summary.to_string(), summary.failures > 0)
+    })
 }

@@ -91,14 +91,14 @@ impl Turns {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn there_is_one_more_when_nobody_gives_one_back() {
         let turns = Turns::new(2);
         let held = (turns.try_take().unwrap(), turns.try_take().unwrap());
         assert!(turns.try_take().is_none());
         let third = turns.take(3, || true).await;
         assert_eq!(turns.count(), 3);
-        let fourth = timeout(Duration::from_secs(60), turns.take(3, || true));
+        let fourth = timeout(10 * STALLED, turns.take(3, || true));
         assert!(fourth.await.is_err());
         assert_eq!(turns.count(), 3);
         drop(held);
@@ -110,7 +110,7 @@ mod tests {
         drop(again);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn those_who_wait_keep_their_order_and_their_number() {
         let turns = Arc::new(Turns::new(1));
         let mut running = Vec::new();
@@ -125,7 +125,7 @@ mod tests {
             }));
             tokio::task::yield_now().await;
         }
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        tokio::time::sleep(10 * STALLED).await;
         assert!(order.lock().is_empty());
         drop(held);
         for one in running {

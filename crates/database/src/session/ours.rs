@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use engine::{Backend, BackendError, User};
-use wire::pg::{DatabaseStatement, Frame, TransactionStatus, frontend, statement};
+use wire::pg::{DatabaseStatement, Frame, TransactionStatus, statement};
 use wire::{DatabaseName, PgError, sqlstate};
 
-use super::{Session, SessionEnded, as_error};
+use super::{Session, SessionEnded, as_error, sql};
 use crate::catalog;
 use crate::disk_watch::Room;
 use crate::node::Source;
@@ -77,17 +77,10 @@ impl Session {
 
     /// Brings `pg_database` up to date before a statement that mentions it.
     pub(super) async fn refresh_catalog(&mut self, frame: &Frame) -> Result<(), SessionEnded> {
-        let text = match frame.kind() {
-            frontend::kind::QUERY => frontend::decode_query(frame.body()).ok(),
-            frontend::kind::PARSE => frontend::Parse::decode(frame.body())
-                .ok()
-                .map(|parse| parse.sql),
-            _ => None,
-        };
         let generation = self.node.generation();
         let shown = self.slot.as_ref().and_then(|slot| slot.catalog_generation);
         if shown == Some(generation)
-            || !text.is_some_and(|text| statement::mentions(text, "pg_database"))
+            || !sql(frame).is_some_and(|text| statement::mentions(text, "pg_database"))
         {
             return Ok(());
         }

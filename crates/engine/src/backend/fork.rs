@@ -10,7 +10,8 @@ use parking_lot::Mutex;
 use volume::Volume;
 use wasmtime::Val;
 
-use super::{Backend, BackendLimits, files, host, instantiate, start_error};
+use super::instance::{files, host, instantiate};
+use super::{Backend, BackendLimits, start_error};
 use crate::delta;
 use crate::engine::EngineInner;
 use crate::error::BackendError;
@@ -56,10 +57,7 @@ impl Backend {
         volume: Arc<Volume>,
         limits: BackendLimits,
     ) -> Result<Self, BackendError> {
-        let mut backend = Self::take(engine, image, &image.state).await?;
-        backend.give(engine, &image.state, volume, limits, false)?;
-        backend.restore(&image.state).await?;
-        Ok(backend)
+        Self::go_on(engine, image, volume, limits, false).await
     }
 
     /// Continues an image over a volume that has gone on since: not to run before it shares the memory of
@@ -70,8 +68,18 @@ impl Backend {
         volume: Arc<Volume>,
         limits: BackendLimits,
     ) -> Result<Self, BackendError> {
+        Self::go_on(engine, image, volume, limits, true).await
+    }
+
+    async fn go_on(
+        engine: &Arc<EngineInner>,
+        image: &Image,
+        volume: Arc<Volume>,
+        limits: BackendLimits,
+        files_may_be_gone: bool,
+    ) -> Result<Self, BackendError> {
         let mut backend = Self::take(engine, image, &image.state).await?;
-        backend.give(engine, &image.state, volume, limits, true)?;
+        backend.give(engine, &image.state, volume, limits, files_may_be_gone)?;
         backend.restore(&image.state).await?;
         Ok(backend)
     }

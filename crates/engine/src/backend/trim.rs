@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use wasmtime::{TypedFunc, Val};
 
-use super::{Backend, dead, ended, enter};
+use super::saving::dead;
+use super::{Backend, ended, enter};
 use crate::buffers::Buffers;
 use crate::delta::DeltaWriter;
 use crate::error::BackendError;
