@@ -58,6 +58,11 @@ impl Seat {
         }
     }
 
+    /// What it brought to a process that has ended since, before it was the session's.
+    pub(crate) fn put_back(&self, state: SessionState) {
+        self.set(Kept::Away(state));
+    }
+
     /// What it brings to another process; `None` if that is lost.
     pub(crate) fn take(&self) -> Option<SessionState> {
         let mut kept = self.kept.lock();

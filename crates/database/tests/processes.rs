@@ -2,39 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use dormouse_database::{DatabaseName, Databases, Limits, Options, Session, SessionOptions};
+use dormouse_database::{Databases, Limits, Session};
 
-fn cache() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache")
-}
+mod harness;
 
-fn name(text: &str) -> DatabaseName {
-    DatabaseName::parse(text).unwrap()
-}
-
-async fn open(folder: &Path, limits: Limits) -> Databases {
-    let options = Options {
-        limits,
-        ..Options::new(folder, cache())
-    };
-    Databases::open(options).await.unwrap()
-}
+use harness::{all_asleep, open, run, value};
 
 async fn session(databases: &Databases) -> Session {
-    let options = SessionOptions::default();
-    databases.session(&name("a"), options).await.unwrap()
-}
-
-async fn run(session: &mut Session, sql: &str) {
-    session.query(sql, &[]).await.unwrap();
-}
-
-async fn value(session: &mut Session, sql: &str) -> String {
-    let result = session.query(sql, &[]).await.unwrap();
-    result.rows[0][0].clone().unwrap()
+    harness::session(databases, "a").await
 }
 
 /// A session beside one that has its process for itself, and shares its memory as a server's connections do
@@ -49,14 +26,6 @@ async fn beside(databases: &Databases, other: &mut Session) -> Session {
         tokio::task::yield_now().await;
     }
     opening.await.unwrap()
-}
-
-async fn all_asleep(databases: &Databases) {
-    let began = Instant::now();
-    while databases.count().unwrap().1 > 0 {
-        assert!(began.elapsed() < Duration::from_secs(60), "nobody sleeps");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -163,7 +132,8 @@ async fn whoever_is_terminated_leaves_the_others() {
         run(&mut b, "COMMIT").await;
         run(&mut c, "INSERT INTO t VALUES (1)").await;
         rows += 1;
-        run(&mut b, "LOCK TABLE t IN ACCESS EXCLUSIVE MODE").await;
+        run(&mut b, "ALTER TABLE t ADD COLUMN x int").await;
+        run(&mut b, "ALTER TABLE t DROP COLUMN x").await;
         assert_eq!(value(&mut b, "SHOW my.own").await, "kept");
         let sql = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}");
         assert_eq!(value(&mut c, &sql).await, "0");
@@ -182,7 +152,9 @@ async fn whoever_is_terminated_leaves_the_others() {
         c.close().await;
         a = d;
     }
+    a.close().await;
     databases.close().await.unwrap();
+    drop(databases);
     // A clean shutdown: what a boot finds is whole.
     let databases = open(folder.path(), limits).await;
     let mut a = session(&databases).await;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use engine::{PreparedStatement, SessionIdentity, SessionRefused};
+use engine::{PreparedStatement, SessionIdentity, SessionRefused, SessionState};
 use wire::pg::frontend;
 use wire::{PgError, sqlstate};
 
@@ -32,7 +32,6 @@ impl Newcomer {
         &mut self,
         slot: &mut Slot,
     ) -> Result<Vec<PreparedStatement>, Unseated> {
-        let failed = |error| Unseated::Ended(slot::start_error(&error));
         slot.vacate().await.map_err(Unseated::Broken)?;
         let state = self.seat.take().ok_or_else(|| {
             let error = PgError::fatal(
@@ -41,25 +40,43 @@ impl Newcomer {
             );
             Unseated::Ended(error.hint("Connect again: what was committed is kept."))
         })?;
+        match self.begin(slot, &state).await {
+            Ok(()) => {
+                slot.occupant = Occupant::of(&self.seat);
+                Ok(state.statements)
+            }
+            Err(unseated) => {
+                // Another process will do.
+                if matches!(unseated, Unseated::Broken(_)) {
+                    self.seat.put_back(state);
+                }
+                Err(unseated)
+            }
+        }
+    }
+
+    /// Gives the session's identity and what it has to a process that is nobody's.
+    async fn begin(&mut self, slot: &mut Slot, state: &SessionState) -> Result<(), Unseated> {
+        let failed = |error| Unseated::Broken(slot::start_error(&error));
         if let Some(role) = &self.role {
             let backend = slot.backend.as_mut();
-            let backend = backend.ok_or_else(|| Unseated::Ended(slot::no_backend()))?;
+            let backend = backend.ok_or_else(|| Unseated::Broken(slot::no_backend()))?;
             let found = backend.role(role).await.map_err(failed)?;
             self.identity.user = found.ok_or_else(|| Unseated::Ended(unknown(role)))?;
         }
         if self.is_new {
             let user = self.identity.user;
             let found = role_settings::of(slot, &self.database, user).await;
-            let found = found.map_err(Unseated::Ended)?;
+            let found = found.map_err(|error| unseated(slot, error))?;
             self.identity.defaults.splice(0..0, found);
         }
         let begin = slot
             .backend
             .as_mut()
-            .ok_or_else(|| Unseated::Ended(slot::no_backend()))?;
+            .ok_or_else(|| Unseated::Broken(slot::no_backend()))?;
         // Whatever comes of it, the process is not as new any more.
         slot.is_used = true;
-        let began = begin.begin_session(&self.identity, &state).await;
+        let began = begin.begin_session(&self.identity, state).await;
         if let Some(refused) = began.map_err(failed)? {
             return Err(Unseated::Ended(self.refused(&refused)));
         }
@@ -68,14 +85,14 @@ impl Newcomer {
             .await
             .map_err(failed)?;
         let has_reports = begin.take_reports();
-        slot.occupant = Occupant::of(&self.seat);
         if has_reports {
             // What the process has told its former client last is nothing to this one.
             let mut sync = BytesMut::new();
             frontend::sync(&mut sync);
-            slot.ask(&sync).await.map_err(Unseated::Ended)?;
+            let asked = slot.ask(&sync).await;
+            asked.map_err(|error| unseated(slot, error))?;
         }
-        Ok(state.statements)
+        Ok(())
     }
 
     fn refused(&self, refused: &SessionRefused) -> PgError {
@@ -92,6 +109,14 @@ impl Newcomer {
                 ),
             },
         }
+    }
+}
+
+/// An error of a statement: the process may have ended by it.
+fn unseated(slot: &Slot, error: PgError) -> Unseated {
+    match &slot.backend {
+        Some(backend) if !backend.is_broken() => Unseated::Ended(error),
+        _ => Unseated::Broken(error),
     }
 }
 
