@@ -370,3 +370,25 @@ async fn foreign_and_damaged_bytes_are_refused() {
     }
     assert!(refused > 10, "{refused}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_was_ended_anywhere_does_not_keep_the_next_from_starting() {
+    let ground = ground().await;
+    let volume = ground.volume();
+    for content in ["", "4", "not a number\n", "42\n/data\n"] {
+        let mtime = ::volume::Mtime::default();
+        let file = match volume.resolve("/postmaster.pid") {
+            Ok(file) => file,
+            Err(_) => volume
+                .create_file(::volume::Ino::ROOT, "postmaster.pid", 0o600, mtime)
+                .unwrap(),
+        };
+        volume.set_len(file, 0, mtime).unwrap();
+        volume.write(file, 0, content.as_bytes(), mtime).unwrap();
+        let mut booted = boot(&ground.engine, &volume).await;
+        connect(&mut booted).await;
+        assert_eq!(value(&mut booted, "SELECT 1").await, "1");
+        // As in a crash.
+        drop(booted);
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use volume::Volume;
+use volume::{Ino, Volume, VolumeError};
 use wasmtime::{Store, TypedFunc};
 
 use super::instance::{call, enter, export, files, host, instantiate};
@@ -53,6 +53,7 @@ impl Backend {
         database: &str,
         limits: BackendLimits,
     ) -> Result<Self, BackendError> {
+        remove_lock_file(&volume)?;
         let scratch = Arc::new(Scratch::new());
         let files = files(engine, Some(volume), scratch, StandardStreams::Log);
         let host = host(engine, engine.postgres(), files, limits, None);
@@ -77,6 +78,16 @@ impl Backend {
             .await
             .map_err(start_error)?;
         Self::new(store).map_err(start_error)
+    }
+}
+
+/// Removes what another start has left that was ended in the middle. Who has the volume has it alone; Postgres
+/// would refuse to start, for good, where it finds the file without a number in it.
+fn remove_lock_file(volume: &Volume) -> Result<(), BackendError> {
+    const LOCK_FILE: &str = "postmaster.pid";
+    match volume.unlink(Ino::ROOT, LOCK_FILE) {
+        Ok(()) | Err(VolumeError::NotFound) => Ok(()),
+        Err(error) => Err(BackendError::Start(format!("{LOCK_FILE}: {error}"))),
     }
 }
 

@@ -552,8 +552,11 @@ mod tests {
             let text = if fraction.is_empty() { whole.to_string() } else { format!("{whole}.{fraction}") };
             if is_double_decimal(text.as_bytes()) {
                 let double: f64 = text.parse().unwrap();
-                let again = format!("{double:.*}", fraction.len());
-                prop_assert_eq!(again, text);
+                // Zeros at the end are no digits that a reader could lose.
+                let digits = fraction.trim_end_matches('0');
+                let again = format!("{double:.*}", digits.len());
+                let text = format!("{whole}.{digits}");
+                prop_assert_eq!(again, text.trim_end_matches('.'));
             }
         }
     }
