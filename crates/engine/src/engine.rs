@@ -144,6 +144,7 @@ impl Engine {
     pub fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         IMAGE_VERSION.hash(&mut hasher);
+        crate::initdb::SETTINGS.hash(&mut hasher);
         self.0.distribution.id().as_bytes().hash(&mut hasher);
         self.0
             .wasm

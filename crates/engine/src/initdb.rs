@@ -24,7 +24,7 @@ const ARGUMENTS: [&str; 10] = [
 
 /// Settings of every database, appended to what `initdb` wrote. Each may be changed by
 /// `ALTER SYSTEM` or `ALTER DATABASE`.
-const SETTINGS: &str = "
+pub(crate) const SETTINGS: &str = "
 # Dormouse
 listen_addresses = ''
 shared_buffers = 4MB            # pages are cached below, once for all databases

@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use dormouse_engine::{Backend, BackendLimits};
+use dormouse_engine::{Backend, BackendError, BackendLimits};
 use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 
@@ -256,10 +256,7 @@ async fn one_that_is_terminated_leaves_the_others() {
     run(&mut a, &format!("SELECT pg_terminate_backend({id})")).await;
     assert!(b.is_signalled());
     let ended = b.take_signals().await.unwrap_err();
-    assert!(
-        matches!(ended, dormouse_engine::BackendError::Exited(1)),
-        "{ended}"
-    );
+    assert!(matches!(ended, BackendError::Exited(1)), "{ended}");
     drop(b);
     run(&mut a, "UPDATE t SET n = n + 1; SELECT pg_advisory_lock(1)").await;
     assert_eq!(value(&mut a, "SELECT sum(n) FROM t").await, "2");
@@ -351,6 +348,50 @@ fn control_state(volume: &volume::Volume) -> u32 {
     let mut word = [0; 4];
     volume.read(ino, 16, &mut word).unwrap();
     u32::from_le_bytes(word)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_too_many_is_refused_and_does_no_harm() {
+    let ground = ground().await;
+    let volume = ground.volume();
+    let mut first = ground.fork(&volume).await;
+    run(&mut first, "CREATE TABLE t AS SELECT 1 AS n").await;
+    let most: usize = value(&mut first, "SHOW max_connections")
+        .await
+        .parse()
+        .unwrap();
+    let shared = first.share_memory().unwrap();
+    let mut others = Vec::new();
+    let limits = BackendLimits::default();
+    let refused = loop {
+        let on = Arc::clone(&volume);
+        let joining = ground.engine.join(&ground.image, &shared, on, limits);
+        match joining.await {
+            Ok(backend) => others.push(backend),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(refused, BackendError::Exited(1)), "{refused}");
+    assert_eq!(others.len() + 1, most);
+    for other in &mut others {
+        run(other, "BEGIN; INSERT INTO t VALUES (1)").await;
+    }
+    run(&mut first, "INSERT INTO t VALUES (1)").await;
+    for mut other in others {
+        run(&mut other, "COMMIT").await;
+        other.leave().await.unwrap();
+    }
+    let sum = value(&mut first, "SELECT sum(n) FROM t").await;
+    assert_eq!(sum, (most + 1).to_string());
+    let on = Arc::clone(&volume);
+    let mut again = ground
+        .engine
+        .join(&ground.image, &shared, on, limits)
+        .await
+        .unwrap();
+    assert_eq!(value(&mut again, "SELECT sum(n) FROM t").await, sum);
+    again.leave().await.unwrap();
+    first.shut_down().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

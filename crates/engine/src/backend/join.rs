@@ -161,7 +161,11 @@ impl Backend {
         let bytes = memory.data_mut(&mut backend.store);
         let attached = shared.processes.pages().attach(bytes);
         attached.map_err(|error| BackendError::Start(error.to_string()))?;
-        backend.begin_process().await?;
+        if let Err(error) = backend.begin_process().await {
+            // Refused by Postgres, it has left the others in good order.
+            backend.has_ended(&error);
+            return Err(error);
+        }
         backend.end(guard);
         Ok(backend)
     }
