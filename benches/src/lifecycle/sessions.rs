@@ -4,6 +4,7 @@ mod cancel;
 mod crowded;
 mod disconnect;
 mod idle;
+mod large;
 mod peer;
 mod pgbench;
 mod speed;
@@ -24,6 +25,7 @@ pub(super) const SUITE: Suite = Suite {
         ("cancel", cancel::run),
         ("timeouts", timeouts::run),
         ("disconnect", disconnect::run),
+        ("large", large::run),
     ],
     parts_help: PARTS_HELP,
 };
@@ -36,4 +38,5 @@ const PARTS_HELP: &str = "\
   cancel      From a request to cancel to the error, 100 times
   timeouts    How late timeouts of 200 ms come, 50 times each
   disconnect  A client goes in mid-transaction: until another has its row, 50 times
+  large       Throughput and memory of 1,000 MB in an answer, in COPY both ways, and unread
 ";

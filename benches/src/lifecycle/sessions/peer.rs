@@ -27,7 +27,8 @@ pub(super) const CONNECTIONS: usize = 1_200;
 pub(super) struct Peer {
     pub(super) name: &'static str,
     pub(super) address: SocketAddr,
-    id: u32,
+    /// Of its first process.
+    pub(super) id: u32,
     server: Kind,
 }
 
@@ -101,16 +102,7 @@ impl Peer {
 
     /// Anonymous memory of all its processes, bytes; what several share counts once.
     pub(super) fn anonymous(&self) -> Result<u64> {
-        let mut kib = 0;
-        for process in tree(self.id)? {
-            // A process that ends meanwhile has no memory.
-            let text = fs::read_to_string(format!("/proc/{process}/smaps_rollup"));
-            kib += text.ok().and_then(|text| pss_anon(&text)).unwrap_or(0);
-        }
-        match kib {
-            0 => Err("no /proc/PID/smaps_rollup with Pss_Anon to read".into()),
-            kib => Ok(kib * 1024),
-        }
+        anonymous(self.id)
     }
 
     /// Processor time that all its processes have had, those that have ended too, microseconds.
@@ -168,6 +160,20 @@ impl Peer {
         if let Err(error) = stopped {
             eprintln!("  {}: {error}", self.name);
         }
+    }
+}
+
+/// Anonymous memory of a process and all that come from it, bytes; what several share counts once.
+pub(super) fn anonymous(id: u32) -> Result<u64> {
+    let mut kib = 0;
+    for process in tree(id)? {
+        // A process that ends meanwhile has no memory.
+        let text = fs::read_to_string(format!("/proc/{process}/smaps_rollup"));
+        kib += text.ok().and_then(|text| pss_anon(&text)).unwrap_or(0);
+    }
+    match kib {
+        0 => Err("no /proc/PID/smaps_rollup with Pss_Anon to read".into()),
+        kib => Ok(kib * 1024),
     }
 }
 
