@@ -213,6 +213,8 @@ impl Further {
         let shared = self.shared.lock().clone()?;
         // A process that ended has left its slot empty.
         slots.retain(|slot| slot.try_lock().map_or(true, |slot| slot.backend.is_some()));
+        // Who looked meanwhile has found them taken.
+        self.freed();
         if slots.len() >= max {
             return None;
         }

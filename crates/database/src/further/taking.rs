@@ -59,45 +59,58 @@ enum Choice {
     Own,
 }
 
-/// The best of the slots that nobody has; of the first, `first` if that was got by waiting for it.
-fn choose(
-    further: &Further,
-    shelves: &[Shelf],
-    mut first: Option<OwnedMutexGuard<Slot>>,
-    seat: &Arc<Seat>,
-) -> Option<(Choice, Shelf, OwnedMutexGuard<Slot>)> {
-    let mut best: Option<(Choice, Shelf, OwnedMutexGuard<Slot>)> = None;
-    let mut looked = 0;
-    for shelf in shelves {
-        let got = first.take();
-        let Some(slot) = got.or_else(|| Arc::clone(shelf).try_lock_owned().ok()) else {
-            continue;
-        };
-        looked += 1;
-        let works = slot
-            .backend
-            .as_ref()
-            .is_some_and(|backend| !backend.is_broken());
-        if slot.is_further && !works {
-            continue;
+/// What a look at the slots that nobody has found.
+#[derive(Default)]
+struct Looked {
+    best: Option<(Choice, Shelf, OwnedMutexGuard<Slot>)>,
+    /// Slots whose process has ended: no session can have them, and they are none that there may be.
+    empty: usize,
+}
+
+impl Looked {
+    /// Looks at them; of the first, `first` is there if that was got by waiting for it.
+    fn at(
+        further: &Further,
+        shelves: &[Shelf],
+        mut first: Option<OwnedMutexGuard<Slot>>,
+        seat: &Arc<Seat>,
+    ) -> Self {
+        let mut looked = Self::default();
+        let mut usable = 0;
+        for shelf in shelves {
+            let got = first.take();
+            let Some(slot) = got.or_else(|| Arc::clone(shelf).try_lock_owned().ok()) else {
+                continue;
+            };
+            let works = slot
+                .backend
+                .as_ref()
+                .is_some_and(|backend| !backend.is_broken());
+            if slot.is_further && !works {
+                looked.empty += 1;
+                continue;
+            }
+            usable += 1;
+            let choice = match slot.used_at {
+                _ if works && slot.occupant.is(seat) => Choice::Own,
+                Some(at) if works && !slot.occupant.is_none() => match at.elapsed() < STEAL_AFTER {
+                    true => Choice::Busy(Reverse(at)),
+                    false => Choice::AtRest(Reverse(at)),
+                },
+                _ => Choice::Vacant,
+            };
+            let best = looked.best.as_ref();
+            if best.is_none_or(|(known, ..)| choice > *known) {
+                looked.best = Some((choice, Arc::clone(shelf), slot));
+            }
         }
-        let choice = match slot.used_at {
-            _ if works && slot.occupant.is(seat) => Choice::Own,
-            Some(at) if works && !slot.occupant.is_none() => match at.elapsed() < STEAL_AFTER {
-                true => Choice::Busy(Reverse(at)),
-                false => Choice::AtRest(Reverse(at)),
-            },
-            _ => Choice::Vacant,
-        };
-        if best.as_ref().is_none_or(|(known, ..)| choice > *known) {
-            best = Some((choice, Arc::clone(shelf), slot));
+        if usable > 1 {
+            // Who looked meanwhile has found them taken. Not for those that are of no use: two who found no
+            // other would wake each other for ever.
+            further.freed();
         }
+        looked
     }
-    if looked > 1 {
-        // Who looked meanwhile has found them taken.
-        further.freed();
-    }
-    best
 }
 
 /// A process for a session: its own if nobody has taken it, or one that nobody has, or else, in the order in
@@ -160,16 +173,19 @@ pub(crate) async fn take(
     let mut wanting = None;
     let mut first = None;
     loop {
+        // Others run in between, however often somebody lets go of something.
+        tokio::task::coop::consume_budget().await;
         let changed = further.changed.notified();
         tokio::pin!(changed);
         changed.as_mut().enable();
         let mut shelves = vec![Arc::clone(&database.slot)];
         shelves.extend(further.shelves());
-        let found = choose(further, &shelves, first.take(), seat);
-        let (may_join, max) = (may_share(), turns.count());
-        let found = match found {
+        let Looked { best, empty } = Looked::at(further, &shelves, first.take(), seat);
+        let may_join = may_share();
+        let has_room = shelves.len() - empty < turns.count();
+        let found = match best {
             // Two that work at the same time had better have a process each.
-            Some((Choice::Busy(_), shelf, mut slot)) if may_join && shelves.len() < max => {
+            Some((Choice::Busy(_), shelf, mut slot)) if may_join && has_room => {
                 further.share(&mut slot);
                 match further.is_shared() {
                     true => {
@@ -183,7 +199,7 @@ pub(crate) async fn take(
                 }
             }
             Some((_, shelf, slot)) => Some((shelf, slot)),
-            None if may_join && further.is_shared() => match shelves.len() < max {
+            None if may_join && further.is_shared() => match has_room {
                 true => match joined(node, database).await {
                     Some(found) => Some(found),
                     None => continue,
