@@ -29,7 +29,7 @@ Usage: cargo xtask <COMMAND> [ARGS]
 Commands:
   tools          Bring what tests and benchmarks need into a cache folder (outside the
                  checkout) and print that folder: bin/ has PostgreSQL 18's programs,
-                 node_modules/ has PGlite and the drivers. Does nothing when it is there.
+                 node_modules/ has PGlite. Does nothing when it is there.
   test [ARGS]    `tools` and the same for the clients of clients/, then every test of the
                  workspace: with cargo-nextest if it is installed, else with cargo test.
                  ARGS go to the test runner: `clients::psycopg` is one client's suite.

@@ -114,7 +114,7 @@ pub struct Limits {
     /// came. 0, the default: as many as there are processors.
     pub wakes_max: usize,
     /// `databases.processes_shared`: processes of one database that its sessions take turns at; each takes
-    /// some 3 MiB. More are made when none of them is given back for 10 ms. At least 1, at most
+    /// 3 to 8 MiB. More are made when none of them is given back for 10 ms. At least 1, at most
     /// `processes_max`. Default 8.
     pub processes_shared: usize,
     /// `databases.processes_max`: most processes of one database, and so most transactions that are open at

@@ -2,18 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use dormouse_database::{DatabaseName, Databases, Limits, Options, Session, SessionOptions};
+use dormouse_database::{Databases, Limits, Session};
 
-fn cache() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache")
-}
+mod harness;
 
-fn name(text: &str) -> DatabaseName {
-    DatabaseName::parse(text).unwrap()
-}
+use harness::{all_asleep, run_all as run, value};
 
 /// One process, so that each session is made to leave it by the next.
 async fn open(folder: &Path) -> Databases {
@@ -22,36 +18,15 @@ async fn open(folder: &Path) -> Databases {
         session_wait_max: Duration::from_secs(30),
         ..Limits::default()
     };
-    let options = Options {
-        limits,
-        ..Options::new(folder, cache())
-    };
-    Databases::open(options).await.unwrap()
+    harness::open(folder, limits).await
 }
 
 async fn session_as(databases: &Databases, user: &str) -> Session {
-    let options = SessionOptions {
-        user: user.to_owned(),
-        ..SessionOptions::default()
-    };
-    databases.session(&name("a"), options).await.unwrap()
+    harness::session_as(databases, "a", user).await
 }
 
 async fn session(databases: &Databases) -> Session {
     session_as(databases, "").await
-}
-
-async fn run(session: &mut Session, statements: &[&str]) {
-    for sql in statements {
-        let done = session.query(sql, &[]).await;
-        done.unwrap_or_else(|error| panic!("{sql}: {error}"));
-    }
-}
-
-async fn value(session: &mut Session, sql: &str) -> String {
-    let result = session.query(sql, &[]).await;
-    let result = result.unwrap_or_else(|error| panic!("{sql}: {error}"));
-    result.rows[0][0].clone().unwrap()
 }
 
 /// The process becomes that of the other session, and so everybody else leaves it.
@@ -337,11 +312,7 @@ async fn without_its_temporary_tables_a_session_can_leave() {
         idle: Duration::from_millis(50),
         ..Limits::default()
     };
-    let options = Options {
-        limits,
-        ..Options::new(folder.path(), cache())
-    };
-    let databases = Databases::open(options).await.unwrap();
+    let databases = harness::open(folder.path(), limits).await;
     let mut own = session(&databases).await;
     let mut other = session(&databases).await;
     for (make, drop) in [
@@ -367,14 +338,7 @@ async fn without_its_temporary_tables_a_session_can_leave() {
         assert_eq!(databases.count().unwrap().1, 1, "{make}");
         run(&mut own, &[drop]).await;
         run(&mut other, &["SELECT 1"]).await;
-        let start = std::time::Instant::now();
-        while databases.count().unwrap().1 > 0 {
-            assert!(
-                start.elapsed() < Duration::from_secs(60),
-                "awake after {drop}"
-            );
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        all_asleep(&databases).await;
     }
     // One that ends with its transaction keeps nothing.
     run(

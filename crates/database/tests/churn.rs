@@ -2,24 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use dormouse_database::{DatabaseName, Databases, Limits, Options, Session, SessionOptions};
+use dormouse_database::Limits;
 
-fn cache() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache")
-}
+mod harness;
 
-async fn session(databases: &Databases) -> Session {
-    let name = DatabaseName::parse("a").unwrap();
-    let options = SessionOptions::default();
-    databases.session(&name, options).await.unwrap()
-}
-
-async fn run(session: &mut Session, sql: &str) {
-    session.query(sql, &[]).await.unwrap();
-}
+use harness::{open, run, session, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_further_process_has_written_is_vacuumed() {
@@ -28,14 +17,10 @@ async fn what_a_further_process_has_written_is_vacuumed() {
         idle: Duration::from_secs(300),
         ..Limits::default()
     };
-    let options = Options {
-        limits,
-        ..Options::new(folder.path(), cache())
-    };
-    let databases = Databases::open(options).await.unwrap();
-    let mut first = session(&databases).await;
+    let databases = open(folder.path(), limits).await;
+    let mut first = session(&databases, "a").await;
     run(&mut first, "CREATE TABLE t (n int, s text)").await;
-    let mut other = session(&databases).await;
+    let mut other = session(&databases, "a").await;
     // As long as the first process is in a transaction, the other session has another one.
     run(&mut first, "BEGIN").await;
     let writing = tokio::spawn(async move {
@@ -54,10 +39,6 @@ async fn what_a_further_process_has_written_is_vacuumed() {
     writing.await.unwrap();
     run(&mut first, "COMMIT").await;
     first.close().await;
-    let start = Instant::now();
-    while databases.metrics().vacuums.count == 0 {
-        assert!(start.elapsed() < Duration::from_secs(60), "never vacuumed");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until("vacuumed", || databases.metrics().vacuums.count > 0).await;
     databases.close().await.unwrap();
 }

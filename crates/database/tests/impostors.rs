@@ -3,28 +3,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use dormouse_database::{
-    Authority, DatabaseName, Databases, Limits, Metrics, Options, Session, SessionOptions, Source,
-};
+use dormouse_database::{Authority, Databases, Limits, Session, SessionOptions, Source};
 
-fn cache() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache")
-}
+mod harness;
 
-fn name(text: &str) -> DatabaseName {
-    DatabaseName::parse(text).unwrap()
-}
-
-async fn open(folder: &Path, limits: Limits) -> Databases {
-    let options = Options {
-        limits,
-        ..Options::new(folder, cache())
-    };
-    Databases::open(options).await.unwrap()
-}
+use harness::{name, open, run_all as run, until, value};
 
 async fn session_as(databases: &Databases, user: &str) -> Session {
     let options = SessionOptions {
@@ -36,27 +21,6 @@ async fn session_as(databases: &Databases, user: &str) -> Session {
         ..SessionOptions::default()
     };
     databases.session(&name("a"), options).await.unwrap()
-}
-
-async fn run(session: &mut Session, statements: &[&str]) {
-    for sql in statements {
-        let done = session.query(sql, &[]).await;
-        done.unwrap_or_else(|error| panic!("{sql}: {error}"));
-    }
-}
-
-async fn value(session: &mut Session, sql: &str) -> String {
-    let result = session.query(sql, &[]).await;
-    let result = result.unwrap_or_else(|error| panic!("{sql}: {error}"));
-    result.rows[0][0].clone().unwrap()
-}
-
-async fn until(databases: &Databases, what: &str, is_so: impl Fn(&Metrics) -> bool) {
-    let start = Instant::now();
-    while !is_so(&databases.metrics()) {
-        assert!(start.elapsed() < Duration::from_secs(60), "never: {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }
 
 /// Whether a function of the role `app` has run with the superuser's rights.
@@ -226,11 +190,8 @@ async fn upkeep_and_sessions_call_nobodys_functions() {
     app.close().await;
     third.close().await;
     drop(admin);
-    until(&databases, "vacuumed", |metrics| metrics.vacuums.count > 0).await;
-    until(&databases, "checkpoints", |metrics| {
-        metrics.checkpoints.count > 0
-    })
-    .await;
+    until("vacuumed", || databases.metrics().vacuums.count > 0).await;
+    until("checkpoints", || databases.metrics().checkpoints.count > 0).await;
     let mut admin = session_as(&databases, "").await;
     run(&mut admin, &["SET search_path = pg_catalog"]).await;
     assert_eq!(value(&mut admin, CAUGHT).await, "f");

@@ -2,46 +2,19 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use dormouse_database::{DatabaseName, Databases, Limits, Options, Session, SessionOptions};
+use dormouse_database::{Databases, Limits, Session, SessionOptions};
+
+mod harness;
+
+use harness::{name, open, run_all as run, value};
 
 /// Longer than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn cache() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache")
-}
-
-fn name(text: &str) -> DatabaseName {
-    DatabaseName::parse(text).unwrap()
-}
-
-async fn open(folder: &Path, limits: Limits) -> Databases {
-    let options = Options {
-        limits,
-        ..Options::new(folder, cache())
-    };
-    Databases::open(options).await.unwrap()
-}
-
 async fn session(databases: &Databases) -> Session {
-    let options = SessionOptions::default();
-    databases.session(&name("a"), options).await.unwrap()
-}
-
-async fn run(session: &mut Session, statements: &[&str]) {
-    for sql in statements {
-        let done = session.query(sql, &[]).await;
-        done.unwrap_or_else(|error| panic!("{sql}: {error}"));
-    }
-}
-
-async fn value(session: &mut Session, sql: &str) -> String {
-    let result = session.query(sql, &[]).await;
-    let result = result.unwrap_or_else(|error| panic!("{sql}: {error}"));
-    result.rows[0][0].clone().unwrap()
+    harness::session(databases, "a").await
 }
 
 /// Limits by which idle holders are ended at once if anybody waits.

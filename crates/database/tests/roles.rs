@@ -2,28 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use dormouse_database::{
-    DatabaseName, Databases, Limits, Options, Session, SessionOptions, Source,
-};
+use dormouse_database::{Databases, Limits, Session, Source};
 
-fn cache() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache")
-}
+mod harness;
 
-fn name(text: &str) -> DatabaseName {
-    DatabaseName::parse(text).unwrap()
-}
-
-async fn open(folder: &Path, limits: Limits) -> Databases {
-    let options = Options {
-        limits,
-        ..Options::new(folder, cache())
-    };
-    Databases::open(options).await.unwrap()
-}
+use harness::{all_asleep, name, open, run_all as run, value};
 
 /// One process, so that each session is made to leave it by the next.
 fn one_process() -> Limits {
@@ -34,32 +19,7 @@ fn one_process() -> Limits {
 }
 
 async fn session_as(databases: &Databases, user: &str) -> Session {
-    let options = SessionOptions {
-        user: user.to_owned(),
-        ..SessionOptions::default()
-    };
-    databases.session(&name("a"), options).await.unwrap()
-}
-
-async fn run(session: &mut Session, statements: &[&str]) {
-    for sql in statements {
-        let done = session.query(sql, &[]).await;
-        done.unwrap_or_else(|error| panic!("{sql}: {error}"));
-    }
-}
-
-async fn value(session: &mut Session, sql: &str) -> String {
-    let result = session.query(sql, &[]).await;
-    let result = result.unwrap_or_else(|error| panic!("{sql}: {error}"));
-    result.rows[0][0].clone().unwrap()
-}
-
-async fn all_asleep(databases: &Databases) {
-    let start = Instant::now();
-    while databases.count().unwrap().1 > 0 {
-        assert!(start.elapsed() < Duration::from_secs(60), "still awake");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    harness::session_as(databases, "a", user).await
 }
 
 const WHO: &str = "SELECT session_user || ',' || current_user";

@@ -29,7 +29,6 @@ async fn arbitrary_messages_do_no_harm_to_others() {
         patience: Duration::from_secs(60),
         memory_bytes_max: 1 << 30,
         stray_copies: false,
-        large_results: false,
         mixed_queries: false,
         // A process that once had temporary tables keeps whoever comes into it: that one is not to be ended.
         settings: vec![(
@@ -62,8 +61,6 @@ async fn sessions_are_answered_as_by_a_native_server() {
         time: Duration::from_secs(60),
         programs: 3,
         processes_max: 3,
-        pauses: false,
-        skips: false,
         shrink_runs: 0,
         differences_max: 1,
     };

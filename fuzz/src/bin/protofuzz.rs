@@ -51,9 +51,6 @@ struct Cli {
     /// Send nothing in the midst of a COPY that is none of it: Postgres ends such a session
     #[arg(long)]
     no_stray_copies: bool,
-    /// Ask for no result of hundreds of KB
-    #[arg(long)]
-    no_large_results: bool,
     /// Send a Sync before each simple query: PostgreSQL 18 itself goes out of step without
     #[arg(long)]
     no_mixed_queries: bool,
@@ -88,7 +85,6 @@ async fn main() -> ExitCode {
         patience: Duration::from_millis(cli.patience_ms),
         memory_bytes_max: cli.memory_bytes_max,
         stray_copies: !cli.no_stray_copies,
-        large_results: !cli.no_large_results,
         mixed_queries: !cli.no_mixed_queries,
         settings: cli.settings,
         failures_max: cli.failures_max,

@@ -28,12 +28,6 @@ struct Cli {
     /// End after so many programs
     #[arg(long, value_name = "N", default_value_t = u64::MAX)]
     programs: u64,
-    /// Let no database go to sleep in the midst of a program
-    #[arg(long)]
-    no_pauses: bool,
-    /// Want no prepared statement behind an error, in a pipeline or a transaction
-    #[arg(long)]
-    no_skips: bool,
     /// Most runs to make a program that differs smaller
     #[arg(long, value_name = "N", default_value_t = 200)]
     shrink_runs: usize,
@@ -54,8 +48,6 @@ async fn main() -> ExitCode {
         time,
         programs: cli.programs,
         processes_max: cli.common.processes_max,
-        pauses: !cli.no_pauses,
-        skips: !cli.no_skips,
         shrink_runs: cli.shrink_runs,
         differences_max: cli.differences_max,
     };

@@ -131,7 +131,6 @@ impl Scene {
             plot: Plot {
                 databases,
                 stray_copies: options.stray_copies,
-                large_results: options.large_results,
                 mixed_queries: options.mixed_queries,
             },
             witnesses,

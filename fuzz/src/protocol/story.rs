@@ -37,8 +37,6 @@ pub struct Plot {
     pub databases: Vec<String>,
     /// A `COPY` may be disturbed.
     pub stray_copies: bool,
-    /// Results may have hundreds of KB.
-    pub large_results: bool,
     /// A simple query may come amid an extended one.
     pub mixed_queries: bool,
 }
@@ -132,9 +130,6 @@ fn messages(random: &mut Random, canary: &Canary, plot: &Plot) -> Vec<Message> {
     if !plot.stray_copies {
         messages.retain(|message| !message.label.contains("FROM STDIN"));
     }
-    if !plot.large_results {
-        messages.retain(|message| !message.label.contains("repeat("));
-    }
     if random.one_in(4) && !messages.is_empty() {
         let place = random.index(messages.len());
         messages[place] = damage::body(&messages[place], random);
@@ -224,7 +219,6 @@ mod tests {
         let plot = Plot {
             databases: vec!["a".to_owned(), "b".to_owned()],
             stray_copies: true,
-            large_results: true,
             mixed_queries: true,
         };
         for seed in 0..200 {

@@ -20,10 +20,6 @@ pub struct Options {
     pub programs: u64,
     /// Processes of each database.
     pub processes_max: usize,
-    /// Time passes in programs, so that databases go to sleep.
-    pub pauses: bool,
-    /// Messages that want a prepared statement may come behind an error.
-    pub skips: bool,
     /// Most runs to make a program smaller.
     pub shrink_runs: usize,
     /// End after so many differences.

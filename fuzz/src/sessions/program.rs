@@ -50,10 +50,8 @@ impl Holding {
 }
 
 impl Program {
-    /// The program of a seed. At no time do more than `holders_max` sessions keep a process. With `skips`,
-    /// messages that want a prepared statement may come where Postgres passes them over, behind an error, and
-    /// may be about statements of `PREPARE`.
-    pub fn of(seed: u64, holders_max: usize, skips: bool) -> Self {
+    /// The program of a seed. At no time do more than `holders_max` sessions keep a process.
+    pub fn of(seed: u64, holders_max: usize) -> Self {
         let mut random = Random::new(seed);
         let sessions_max = if random.one_in(4) { 20 } else { 7 };
         let sessions = random.within(2..=sessions_max) as usize;
@@ -76,7 +74,7 @@ impl Program {
             let own = holding[session];
             if pending[session].is_empty() {
                 let is_binder = binder == Some(session);
-                let next = next(&mut random, session, own, is_binder, may_hold, skips);
+                let next = next(&mut random, session, own, is_binder, may_hold);
                 // Parts come one by one, in their order.
                 pending[session] = next;
             }
@@ -130,7 +128,6 @@ fn next(
     own: Holding,
     is_binder: bool,
     may_hold: bool,
-    skips: bool,
 ) -> Vec<Op> {
     let word = format!("w{session}");
     let one = |op| vec![op];
@@ -141,8 +138,8 @@ fn next(
         0..3 => one(Op::pause()),
         3..25 if is_binder && may_hold => one(grammar::binding(random, &word)),
         25..35 if may_hold && !own.in_transaction => one(grammar::begin(random)),
-        35..42 if may_hold && !own.in_transaction => protocol_op::parts(random, &word, skips),
-        42..62 if skips || !own.in_transaction => one(protocol_op::whole(random, &word, skips)),
+        35..42 if may_hold && !own.in_transaction => protocol_op::parts(random, &word),
+        42..62 => one(protocol_op::whole(random, &word)),
         62..66 => one(protocol_op::copy(random, &word)),
         _ => one(grammar::free(random, &word)),
     }
@@ -165,10 +162,10 @@ mod tests {
     #[test]
     fn programs_follow_from_their_seeds_and_are_fair() {
         for seed in 0..300 {
-            let program = Program::of(seed, 2, true);
+            let program = Program::of(seed, 2);
             assert!(program.is_fair(2), "{program}");
-            assert_eq!(program.to_string(), Program::of(seed, 2, true).to_string());
+            assert_eq!(program.to_string(), Program::of(seed, 2).to_string());
         }
-        assert!((0..300).any(|seed| !Program::of(seed, 2, true).is_fair(1)));
+        assert!((0..300).any(|seed| !Program::of(seed, 2).is_fair(1)));
     }
 }

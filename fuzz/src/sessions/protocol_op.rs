@@ -29,12 +29,11 @@ const QUERIES: [&str; 13] = [
 /// `text`, `int4`, `int8`, `date`, unknown.
 const TYPES: [u32; 5] = [25, 23, 20, 1082, 0];
 
-/// Messages up to a `Sync`; with `skips`, some of them may come behind an error.
-pub fn whole(random: &mut Random, word: &str, skips: bool) -> Op {
+/// Messages up to a `Sync`; some of them may come behind an error.
+pub fn whole(random: &mut Random, word: &str) -> Op {
     let mut messages = Vec::new();
-    let count = if skips { random.within(1..=3) } else { 1 };
-    for _ in 0..count {
-        let name = name(random, skips);
+    for _ in 0..random.within(1..=3) {
+        let name = name(random);
         match random.below(10) {
             0..3 => messages.push(parse(name, random, word)),
             3..5 => messages.extend([
@@ -62,8 +61,8 @@ pub fn whole(random: &mut Random, word: &str, skips: bool) -> Op {
 }
 
 /// An extended query in parts, between which others may do something. The last part has the `Sync`.
-pub fn parts(random: &mut Random, word: &str, skips: bool) -> Vec<Op> {
-    let name = name(random, skips);
+pub fn parts(random: &mut Random, word: &str) -> Vec<Op> {
+    let name = name(random);
     let part = |message: Message, until: &'static [u8]| Op {
         messages: vec![message, Message::framed("Flush", kind::FLUSH, b"")],
         until: Until::Kind(until),
@@ -112,9 +111,8 @@ pub fn copy(random: &mut Random, word: &str) -> Op {
     }
 }
 
-fn name(random: &mut Random, skips: bool) -> &'static str {
-    let is_by_sql = skips && random.one_in(5);
-    match is_by_sql {
+fn name(random: &mut Random) -> &'static str {
+    match random.one_in(5) {
         true => BY_SQL,
         false => NAMES[random.index(NAMES.len())],
     }

@@ -4,7 +4,6 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use super::native::Native;
-use super::op::Until;
 use super::options::Options;
 use super::program::Program;
 use super::shrink::Sides;
@@ -69,10 +68,7 @@ pub async fn run(options: &Options, mut tell: impl FnMut(&str)) -> Result<Summar
     let mut summary = Summary::default();
     let mut told = Instant::now();
     for seed in options.seed.. {
-        let mut program = Program::of(seed, holders_max, options.skips);
-        if !options.pauses {
-            program.ops.retain(|(_, op)| op.until != Until::Pause);
-        }
+        let program = Program::of(seed, holders_max);
         summary.programs += 1;
         summary.ops += program.ops.len() as u64;
         let found = sides.compare(&program).await;

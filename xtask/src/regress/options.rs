@@ -25,8 +25,7 @@ Options:
   --limit-s N                seconds after which a file is ended (default: 300)
   --keep                     use the database as it is: not made anew, no files brought into it
   --isolation                src/test/isolation instead of src/test/regress
-  --isolationtester PROGRAM  the program that runs its specifications. It must ask the server for
-                             a session's process (see docs/regression.md)
+  --isolationtester PROGRAM  the program that runs its specifications
 ";
 
 /// Settings of one run.

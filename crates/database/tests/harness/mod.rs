@@ -25,7 +25,13 @@ pub(crate) async fn open(folder: &Path, limits: Limits) -> Databases {
 }
 
 pub(crate) async fn session(databases: &Databases, database: &str) -> Session {
+    session_as(databases, database, "").await
+}
+
+/// A session of a role; empty for `postgres`.
+pub(crate) async fn session_as(databases: &Databases, database: &str, user: &str) -> Session {
     let options = SessionOptions {
+        user: user.to_owned(),
         origin: "a test".into(),
         ..SessionOptions::default()
     };
@@ -36,6 +42,13 @@ pub(crate) async fn session(databases: &Databases, database: &str) -> Session {
 pub(crate) async fn run(session: &mut Session, sql: &str) {
     if let Err(error) = session.query(sql, &[]).await {
         panic!("{sql}: {error}");
+    }
+}
+
+/// Runs statements, which must succeed.
+pub(crate) async fn run_all(session: &mut Session, statements: &[&str]) {
+    for sql in statements {
+        run(session, sql).await;
     }
 }
 

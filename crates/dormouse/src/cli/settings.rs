@@ -160,7 +160,7 @@ const SETTINGS: [Setting; 49] = [
     ),
     Setting::number(
         "databases.processes_shared",
-        "Processes of one database that its sessions take turns at, some 3 MiB of memory each. More\n\
+        "Processes of one database that its sessions take turns at, 3 to 8 MiB of memory each. More\n\
          are made when none of them is given back for 10 ms. At most databases.processes_max.",
     ),
     Setting::number(
