@@ -12,8 +12,9 @@ pub(crate) use given::Given;
 pub(crate) use taking::{Taken, process, take};
 use turns::Turns;
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use engine::SharedMemory;
 use parking_lot::Mutex;
@@ -35,17 +36,31 @@ pub(crate) struct Further {
     /// How many wait for the memory to be shared.
     wanting: AtomicUsize,
     asked: Notify,
-    /// It cannot be shared, until the next wake.
-    refused: AtomicBool,
+    /// It cannot be shared, or no process can join; when that was found.
+    refused: Mutex<Option<Instant>>,
     /// A slot is free, or memory is shared.
     changed: Notify,
     /// One for each session that may have a process, in the order in which they asked.
     turns: OnceLock<Turns>,
+    /// When it was last tried to do with fewer.
+    retired_at: Mutex<Option<Instant>>,
 }
 
+/// How long nobody tries again to have a further process where that has failed.
+const REFUSED_FOR: Duration = Duration::from_secs(5);
+
+/// Time between two processes that go because nobody needs them any more.
+const RETIRE_PAUSE: Duration = Duration::from_millis(500);
+
 impl Further {
-    fn is_shared(&self) -> bool {
-        self.shared.lock().is_some()
+    /// How long nobody tries yet to have a further process, as it has failed.
+    fn refused_for(&self) -> Option<Duration> {
+        let refused = *self.refused.lock();
+        refused.and_then(|at| REFUSED_FOR.checked_sub(at.elapsed()))
+    }
+
+    fn refuse(&self) {
+        *self.refused.lock() = Some(Instant::now());
     }
 
     /// Whether the session that has the first slot is to share its backend's memory.
@@ -83,7 +98,7 @@ impl Further {
     /// What came of it.
     fn publish(&self, shared: Option<SharedMemory>) {
         if shared.is_none() {
-            self.refused.store(true, Ordering::Release);
+            self.refuse();
         }
         *self.shared.lock() = shared;
         self.changed.notify_waiters();
@@ -132,7 +147,7 @@ impl Further {
             // Nobody joins any more either.
             *self.shared.lock() = None;
             if let Some(turns) = self.turns.get() {
-                turns.shrink();
+                turns.shrink(usize::MAX);
             }
         }
         slots.is_empty()
@@ -159,11 +174,50 @@ impl Further {
         told
     }
 
+    /// Gives back one turn and one process of those that there are beyond the usual, if nobody has them.
+    pub(crate) async fn retire(&self) {
+        let Some(turns) = self.turns.get() else {
+            return;
+        };
+        {
+            let mut retired_at = self.retired_at.lock();
+            // They may be wanted again in a moment.
+            if retired_at.is_some_and(|at| at.elapsed() < RETIRE_PAUSE) {
+                return;
+            }
+            *retired_at = Some(Instant::now());
+        }
+        turns.shrink(1);
+        let slot = {
+            let slots = self.slots.lock();
+            // The first is one more.
+            let surplus = slots.len() + 1 > turns.count();
+            let free = slots.iter().rev().filter(|_| surplus);
+            free.filter_map(|slot| Arc::clone(slot).try_lock_owned().ok())
+                .next()
+        };
+        if let Some(mut slot) = slot {
+            if let Err(error) = slot.vacate().await {
+                tracing::warn!(%error, "a session is lost");
+            }
+            if let Some(backend) = slot.backend.take()
+                && let Err(error) = backend.leave().await
+            {
+                tracing::warn!(%error, "a process did not end in good order");
+            }
+            drop(slot);
+            let mut slots = self.slots.lock();
+            slots.retain(|slot| slot.try_lock().map_or(true, |slot| slot.works()));
+            drop(slots);
+            self.freed();
+        }
+    }
+
     /// Ends all processes that share memory, the first too: none of them runs any more when this returns.
     pub(crate) async fn end(&self) {
         self.stop();
         let shared = self.shared.lock().take();
-        self.refused.store(false, Ordering::Release);
+        *self.refused.lock() = None;
         if let Some(shared) = shared {
             shared.stopped().await;
         }
@@ -212,7 +266,7 @@ impl Further {
         // As long as there is a slot, the database does not sleep.
         let shared = self.shared.lock().clone()?;
         // A process that ended has left its slot empty.
-        slots.retain(|slot| slot.try_lock().map_or(true, |slot| slot.backend.is_some()));
+        slots.retain(|slot| slot.try_lock().map_or(true, |slot| slot.works()));
         // Who looked meanwhile has found them taken.
         self.freed();
         if slots.len() >= max {

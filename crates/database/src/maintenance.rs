@@ -6,6 +6,7 @@
 //! backends.
 
 mod order;
+mod processes;
 mod quiet;
 mod sleep;
 mod stop;

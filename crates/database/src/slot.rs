@@ -61,6 +61,12 @@ impl Slot {
         }
     }
 
+    /// Whether there is a backend that can go on.
+    pub(crate) fn works(&self) -> bool {
+        let backend = self.backend.as_ref();
+        backend.is_some_and(|backend| !backend.is_broken())
+    }
+
     /// Forgets the backend without a word to it: as after a crash.
     pub(crate) fn lose(&mut self, database: &Database) {
         let backend = self.backend.take();

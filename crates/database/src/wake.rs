@@ -136,6 +136,8 @@ impl Slot {
             done: false,
         };
         let asked = Instant::now();
+        // Of a backend that has ended.
+        self.place = None;
         let (place, turn) = node.admission.enter().await?;
         let started = Instant::now();
         let woken = {
@@ -223,6 +225,21 @@ impl Slot {
         }
         Ok(())
     }
+}
+
+/// Puts another process in the place of a first one that has ended. If none can be there, all of them end, and
+/// the database is asleep.
+pub(crate) async fn replace_first(
+    mut slot: OwnedMutexGuard<Slot>,
+    node: &Arc<Node>,
+    database: &Arc<Database>,
+) {
+    if slot.backend.is_none() && !slot.succeed(node, database).await {
+        database.further.end().await;
+        slot.lose(database);
+    }
+    drop(slot);
+    database.further.freed();
 }
 
 /// Makes sure that a slot has a working backend. What was begun goes on to its end, though nobody may wait

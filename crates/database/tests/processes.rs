@@ -66,7 +66,6 @@ async fn open_transactions_are_not_limited_by_the_turns() {
             value(&mut one_more, "SELECT count(*) % 7 FROM t").await,
             "0"
         );
-        // As few as before.
         all_asleep(&databases).await;
     }
     databases.close().await.unwrap();
@@ -159,5 +158,125 @@ async fn whoever_is_terminated_leaves_the_others() {
     let databases = open(folder.path(), limits).await;
     let mut a = session(&databases).await;
     assert_eq!(value(&mut a, "SELECT count(*) FROM t").await, "0");
+    databases.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_that_end_their_processes_do_not_stop_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let limits = Limits {
+        processes_shared: 3,
+        processes_max: 3,
+        session_wait_max: Duration::from_secs(30),
+        ..Limits::default()
+    };
+    let databases = open(folder.path(), limits).await;
+    let mut first = session(&databases).await;
+    run(&mut first, "CREATE TABLE t (n int)").await;
+    for _ in 0..3 {
+        run(&mut first, "BEGIN").await;
+        let mut others = Vec::new();
+        for _ in 0..2 {
+            let mut other = beside(&databases, &mut first).await;
+            run(&mut other, "BEGIN").await;
+            others.push(other);
+        }
+        for mut other in others {
+            let sql = "SELECT pg_terminate_backend(pg_backend_pid())";
+            let error = other.query(sql, &[]).await.unwrap_err();
+            assert_eq!(error.code(), "57P01", "{error}");
+            other.close().await;
+        }
+        // The slots of those two are empty now; several look at them at once.
+        let coming: Vec<_> = (0..4)
+            .map(|_| {
+                let databases = databases.clone();
+                tokio::spawn(async move {
+                    let mut own = session(&databases).await;
+                    value(&mut own, "SELECT 1").await
+                })
+            })
+            .collect();
+        for one in coming {
+            assert_eq!(one.await.unwrap(), "1");
+        }
+        run(&mut first, "COMMIT").await;
+    }
+    databases.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_is_told_to_those_who_wait_and_makes_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let limits = Limits {
+        session_wait_max: Duration::from_secs(30),
+        ..Limits::default()
+    };
+    let databases = open(folder.path(), limits).await;
+    let mut first = session(&databases).await;
+    run(&mut first, "CREATE TABLE t (n int)").await;
+    run(&mut first, "BEGIN").await;
+    let mut other = beside(&databases, &mut first).await;
+    run(&mut other, "SELECT pg_advisory_lock(1)").await;
+    let mut idle = beside(&databases, &mut first).await;
+    run(&mut idle, "BEGIN").await;
+    let waiting = tokio::spawn(async move {
+        let error = first.query("SELECT pg_advisory_lock(1)", &[]).await;
+        error.unwrap_err()
+    });
+    let sql = "SELECT count(*) FROM pg_locks WHERE NOT granted";
+    while value(&mut other, sql).await == "0" {
+        tokio::task::yield_now().await;
+    }
+    // A call that is dropped leaves the shared memory in the middle of something.
+    let endless = other.query("SELECT pg_sleep(600)", &[]);
+    let waited = tokio::time::timeout(Duration::from_millis(50), endless).await;
+    assert!(waited.is_err());
+    drop(other);
+    let told = tokio::time::timeout(Duration::from_secs(20), waiting).await;
+    assert_eq!(told.unwrap().unwrap().code(), "57P02");
+    // Who says nothing is told too.
+    let told = tokio::time::timeout(Duration::from_secs(20), idle.signalled()).await;
+    told.unwrap();
+    let ended = idle.take_signals().await.unwrap_err();
+    assert_eq!(ended.error.code(), "57P02");
+    drop(idle);
+    let mut again = session(&databases).await;
+    assert_eq!(value(&mut again, "SELECT count(*) FROM t").await, "0");
+    databases.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn processes_that_nobody_needs_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let limits = Limits {
+        processes_shared: 2,
+        processes_max: 7,
+        ..Limits::default()
+    };
+    let databases = open(folder.path(), limits).await;
+    let mut first = session(&databases).await;
+    run(&mut first, "BEGIN").await;
+    let mut open = Vec::new();
+    for _ in 1..6 {
+        let mut session = beside(&databases, &mut first).await;
+        run(&mut session, "BEGIN").await;
+        open.push(session);
+    }
+    let sql = "SELECT count(*) FROM pg_stat_activity";
+    assert_eq!(value(&mut first, sql).await, "6");
+    for session in &mut open {
+        run(session, "COMMIT").await;
+    }
+    run(&mut first, "COMMIT").await;
+    let started = std::time::Instant::now();
+    // One session keeps it awake.
+    while value(&mut first, sql).await != "2" {
+        assert!(started.elapsed() < Duration::from_secs(60), "they stay");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    for session in &mut open {
+        run(session, "SELECT 1").await;
+    }
     databases.close().await.unwrap();
 }

@@ -10,7 +10,7 @@
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering, fence};
 
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags};
@@ -252,7 +252,10 @@ impl SharedPages {
                 // SAFETY: aligned, and inside the view, whose bytes are only ever read here, atomically: an
                 // instance that writes them meanwhile is another mapping's business.
                 let word = unsafe { AtomicU32::from_ptr(self.view.as_ptr().add(at).cast()) };
-                return Some(u32::from_le(word.load(Ordering::Acquire)));
+                // Only a relaxed load is certain not to write, which a mapping to read does not allow.
+                let word = word.load(Ordering::Relaxed);
+                fence(Ordering::Acquire);
+                return Some(u32::from_le(word));
             }
             start += range.len();
         }

@@ -259,7 +259,8 @@ impl Drop for Process {
         self.of.interrupts.lock().remove(&self.id);
         // One that is dropped without a word has left its traces in what is shared.
         if self.turn.is_some() || self.in_call || self.role == Role::OneOfMany {
-            self.of.crashed.store(true, Ordering::Release);
+            // Those who wait, or do nothing, are told at once.
+            self.of.stop();
         }
         self.give_turn();
     }

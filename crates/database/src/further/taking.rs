@@ -82,10 +82,7 @@ impl Looked {
             let Some(slot) = got.or_else(|| Arc::clone(shelf).try_lock_owned().ok()) else {
                 continue;
             };
-            let works = slot
-                .backend
-                .as_ref()
-                .is_some_and(|backend| !backend.is_broken());
+            let works = slot.works();
             if slot.is_further && !works {
                 looked.empty += 1;
                 continue;
@@ -125,11 +122,8 @@ pub(crate) async fn take(
     let further = &database.further;
     let limits = &node.options.limits;
     let turns = further.turns(limits.turns());
-    let may_share = || {
-        limits.processes() > 1
-            && !further.refused.load(Ordering::Acquire)
-            && !node.admission.is_over()
-    };
+    let may_share =
+        || limits.processes() > 1 && further.refused_for().is_none() && !node.admission.is_over();
     let mut waiting = None;
     let permit = match turns.try_take() {
         Some(permit) => permit,
@@ -157,10 +151,7 @@ pub(crate) async fn take(
         };
         if let Some(slot) = own
             && slot.occupant.is(seat)
-            && slot
-                .backend
-                .as_ref()
-                .is_some_and(|backend| !backend.is_broken())
+            && slot.works()
         {
             let shelf = Arc::clone(shelf);
             return Ok(Some(Taken {
@@ -187,7 +178,7 @@ pub(crate) async fn take(
             // Two that work at the same time had better have a process each.
             Some((Choice::Busy(_), shelf, mut slot)) if may_join && has_room => {
                 further.share(&mut slot);
-                match further.is_shared() {
+                match further.goes_on() {
                     true => {
                         drop(slot);
                         match joined(node, database).await {
@@ -199,7 +190,7 @@ pub(crate) async fn take(
                 }
             }
             Some((_, shelf, slot)) => Some((shelf, slot)),
-            None if may_join && further.is_shared() => match has_room {
+            None if may_join && further.goes_on() => match has_room {
                 true => match joined(node, database).await {
                     Some(found) => Some(found),
                     None => continue,
@@ -230,6 +221,8 @@ pub(crate) async fn take(
             tokio::select! {
                 slot = Arc::clone(&database.slot).lock_owned() => Some(slot),
                 () = changed => None,
+                // Then it may be tried again.
+                () = lapsed(further.refused_for()) => None,
             }
         });
         match waited.await {
@@ -239,7 +232,15 @@ pub(crate) async fn take(
     }
 }
 
-/// A further process; `None` if there can be none, which is not asked again then.
+/// Waits for a time that has an end.
+async fn lapsed(time: Option<Duration>) {
+    match time {
+        Some(time) => tokio::time::sleep(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A further process; `None` if there can be none, which is not asked again for a while then.
 async fn joined(
     node: &Arc<Node>,
     database: &Arc<Database>,
@@ -276,7 +277,7 @@ async fn join(
         Err(error) => {
             // Memory that has gone meanwhile says nothing of what comes after it.
             if !shared.is_stopped() {
-                database.further.refused.store(true, Ordering::Release);
+                database.further.refuse();
             }
             Err(error)
         }

@@ -24,6 +24,7 @@ pub(super) struct Turns {
     /// How many have been taken by those who waited.
     taken: AtomicU64,
     grown_at: Mutex<Option<Instant>>,
+    looking: tokio::sync::Mutex<()>,
 }
 
 impl Turns {
@@ -34,6 +35,7 @@ impl Turns {
             count: AtomicUsize::new(usual),
             taken: AtomicU64::new(0),
             grown_at: Mutex::default(),
+            looking: tokio::sync::Mutex::default(),
         }
     }
 
@@ -53,17 +55,21 @@ impl Turns {
         may_grow: impl Fn() -> bool,
     ) -> OwnedSemaphorePermit {
         let mut taking = pin!(Arc::clone(&self.semaphore).acquire_owned());
-        loop {
-            let seen = self.taken.load(Ordering::Acquire);
-            match timeout(STALLED, &mut taking).await {
-                Ok(taken) => {
-                    self.taken.fetch_add(1, Ordering::AcqRel);
-                    return taken.expect("BUG: nobody closes the semaphore");
+        let taken = tokio::select! {
+            biased;
+            taken = &mut taking => taken,
+            // One of those who wait looks whether it stalls.
+            _looking = self.looking.lock() => loop {
+                let seen = self.taken.load(Ordering::Acquire);
+                match timeout(STALLED, &mut taking).await {
+                    Ok(taken) => break taken,
+                    Err(_stalled) if may_grow() => self.grow(max, seen),
+                    Err(_stalled) => {}
                 }
-                Err(_stalled) if may_grow() => self.grow(max, seen),
-                Err(_stalled) => {}
-            }
-        }
+            },
+        };
+        self.taken.fetch_add(1, Ordering::AcqRel);
+        taken.expect("BUG: nobody closes the semaphore")
     }
 
     /// Makes one more, unless somebody has got one since `seen`, or one was made a moment ago.
@@ -78,10 +84,10 @@ impl Turns {
         self.semaphore.add_permits(1);
     }
 
-    /// Makes them as many as at first, but for those that somebody has.
-    pub(super) fn shrink(&self) {
+    /// Takes back those that are more than at first and that nobody has, at most so many.
+    pub(super) fn shrink(&self, most: usize) {
         let _growing = self.grown_at.lock();
-        let more = self.count().saturating_sub(self.usual);
+        let more = self.count().saturating_sub(self.usual).min(most);
         let gone = self.semaphore.forget_permits(more);
         self.count.fetch_sub(gone, Ordering::AcqRel);
     }
@@ -102,7 +108,7 @@ mod tests {
         assert!(fourth.await.is_err());
         assert_eq!(turns.count(), 3);
         drop(held);
-        turns.shrink();
+        turns.shrink(usize::MAX);
         assert_eq!(turns.count(), 2);
         drop(third);
         let again = (turns.try_take().unwrap(), turns.try_take().unwrap());

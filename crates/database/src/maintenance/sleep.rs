@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedMutexGuard, watch};
 use tokio::task::JoinSet;
 
+use super::processes;
 use super::quiet::quiet;
 use super::versions::flush;
 use super::{RETRY, ended, tick};
@@ -17,7 +18,7 @@ use crate::machine;
 use crate::node::{Node, blocking};
 use crate::session::abandon_volume;
 use crate::slot::Slot;
-use crate::wake::{self, aside};
+use crate::wake::aside;
 
 /// How many databases have slept when the process gives back what they had of its heap, or sooner if none
 /// is awake.
@@ -37,7 +38,7 @@ pub(super) async fn put_to_sleep(node: Weak<Node>, mut closing: watch::Receiver<
             () = strong.admission.wanted() => {}
         }
         watch_memory(&strong);
-        replace_first(&strong).await;
+        processes::look_after(&strong).await;
         let quiet = quiet(&strong);
         let idle = strong.options.limits.idle;
         let over = if strong.admission.is_over() {
@@ -68,23 +69,6 @@ pub(super) async fn put_to_sleep(node: Weak<Node>, mut closing: watch::Receiver<
             }
         }
         watch_memory(&strong);
-    }
-}
-
-/// Puts another process in the place of a first one that has ended beside others: without it they would never
-/// sleep.
-async fn replace_first(node: &Arc<Node>) {
-    for database in node.live.all() {
-        let Ok(slot) = Arc::clone(&database.slot).try_lock_owned() else {
-            continue;
-        };
-        if slot.backend.is_some() || !database.further.goes_on() {
-            continue;
-        }
-        if let Err(error) = wake::to_its_end(slot, node, &database).await {
-            tracing::warn!(database = %database.name(), %error, "its first process is not replaced");
-        }
-        database.further.freed();
     }
 }
 

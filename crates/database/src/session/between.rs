@@ -54,9 +54,10 @@ impl Session {
     /// [`SessionEnded`] if the backend ended, as by `pg_terminate_backend`.
     pub async fn take_signals(&mut self) -> Result<Bytes, SessionEnded> {
         if self.slot.is_none() {
-            // Who has made it leave has taken them.
-            self.parked = None;
-            let Some(own) = self.own_slot() else {
+            let own = self.own_slot_soon();
+            let Some(own) = own.await else {
+                // Who has made it leave has taken them.
+                self.parked = None;
                 return Ok(Bytes::new());
             };
             self.slot = Some(own.keep());

@@ -208,4 +208,20 @@ impl Session {
         let given = Given::new(slot, &self.database);
         given.occupant.is(&self.seat).then_some(given)
     }
+
+    /// The same, once nobody looks at it any more.
+    pub(super) fn own_slot_soon(&self) -> impl Future<Output = Option<Given>> + Send + use<> {
+        let (home, seat) = (self.home.clone(), Arc::clone(&self.seat));
+        let database = Arc::clone(&self.database);
+        async move {
+            let shelf = home?;
+            let slot = tokio::select! {
+                biased;
+                () = seat.left() => return None,
+                slot = shelf.lock_owned() => slot,
+            };
+            let given = Given::new(slot, &database);
+            given.occupant.is(&seat).then_some(given)
+        }
+    }
 }
