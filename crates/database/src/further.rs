@@ -46,6 +46,14 @@ pub(crate) struct Further {
     retired_at: Mutex<Option<Instant>>,
 }
 
+/// Waits for a time that has an end.
+async fn lapsed(time: Option<Duration>) {
+    match time {
+        Some(time) => tokio::time::sleep(time).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// How long nobody tries again to have a further process where that has failed.
 const REFUSED_FOR: Duration = Duration::from_secs(5);
 
@@ -65,7 +73,9 @@ impl Further {
 
     /// Whether the session that has the first slot is to share its backend's memory.
     pub(crate) fn is_asked(&self) -> bool {
-        self.wanting.load(Ordering::Acquire) > 0 && self.shared.lock().is_none()
+        self.wanting.load(Ordering::Acquire) > 0
+            && self.refused_for().is_none()
+            && self.shared.lock().is_none()
     }
 
     /// Waits until that is so.
@@ -77,7 +87,10 @@ impl Further {
             if self.is_asked() {
                 return;
             }
-            asked.await;
+            tokio::select! {
+                () = asked => {}
+                () = lapsed(self.refused_for()) => {}
+            }
         }
     }
 
@@ -174,22 +187,29 @@ impl Further {
         told
     }
 
+    /// Whether it is time to look whether there are more processes than sessions need.
+    pub(crate) fn may_retire(&self) -> bool {
+        if self.turns.get().is_none() {
+            return false;
+        }
+        let mut retired_at = self.retired_at.lock();
+        // They may be wanted again in a moment.
+        if retired_at.is_some_and(|at| at.elapsed() < RETIRE_PAUSE) {
+            return false;
+        }
+        *retired_at = Some(Instant::now());
+        true
+    }
+
     /// Gives back one turn and one process of those that there are beyond the usual, if nobody has them.
     pub(crate) async fn retire(&self) {
         let Some(turns) = self.turns.get() else {
             return;
         };
-        {
-            let mut retired_at = self.retired_at.lock();
-            // They may be wanted again in a moment.
-            if retired_at.is_some_and(|at| at.elapsed() < RETIRE_PAUSE) {
-                return;
-            }
-            *retired_at = Some(Instant::now());
-        }
         turns.shrink(1);
         let slot = {
-            let slots = self.slots.lock();
+            let mut slots = self.slots.lock();
+            slots.retain(|slot| slot.try_lock().map_or(true, |slot| slot.works()));
             // The first is one more.
             let surplus = slots.len() + 1 > turns.count();
             let free = slots.iter().rev().filter(|_| surplus);
@@ -208,9 +228,8 @@ impl Further {
             drop(slot);
             let mut slots = self.slots.lock();
             slots.retain(|slot| slot.try_lock().map_or(true, |slot| slot.works()));
-            drop(slots);
-            self.freed();
         }
+        self.freed();
     }
 
     /// Ends all processes that share memory, the first too: none of them runs any more when this returns.

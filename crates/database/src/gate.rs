@@ -12,6 +12,7 @@ use bytes::BytesMut;
 use engine::{ClientIo, ClientIoError};
 use parking_lot::Mutex;
 use volume::{Owed, Volume};
+use wire::pg::{frames, frontend};
 use wire::{PgError, sqlstate};
 
 use crate::database::volume_error;
@@ -71,6 +72,21 @@ pub(crate) async fn give_back(volume: &Arc<Volume>) -> Result<bool, PgError> {
 }
 
 /// A connection that both sides of the gate can reach.
+/// Messages that the session has, and has not come to yet.
+pub(crate) type Ahead = Arc<Mutex<BytesMut>>;
+
+/// Takes messages up to the one that ends a `COPY`: what comes after it is for whoever looks at statements.
+fn take_copy(messages: &mut BytesMut) -> BytesMut {
+    let mut taken = 0;
+    for (kind, body) in frames(messages) {
+        taken += 5 + body.len();
+        if matches!(kind, frontend::kind::COPY_DONE | frontend::kind::COPY_FAIL) {
+            break;
+        }
+    }
+    messages.split_to(taken)
+}
+
 type Connection = Arc<Mutex<Option<Box<dyn ClientIo>>>>;
 
 /// A wait for what is owed.
@@ -79,6 +95,7 @@ type Settling = Pin<Box<dyn Future<Output = Result<(), PgError>> + Send>>;
 /// A client's connection behind the gate, for what leaves in the middle of a statement.
 pub(crate) struct Gated {
     io: Connection,
+    ahead: Ahead,
     volume: Arc<Volume>,
     waiting: Option<Settling>,
 }
@@ -87,11 +104,12 @@ pub(crate) struct Gated {
 pub(crate) struct Ungate(Connection);
 
 impl Gated {
-    pub(crate) fn new(io: Box<dyn ClientIo>, volume: Arc<Volume>) -> (Self, Ungate) {
+    pub(crate) fn new(io: Box<dyn ClientIo>, ahead: &Ahead, volume: Arc<Volume>) -> (Self, Ungate) {
         let io = Arc::new(Mutex::new(Some(io)));
         let ungate = Ungate(Arc::clone(&io));
         let gated = Self {
             io,
+            ahead: Arc::clone(ahead),
             volume,
             waiting: None,
         };
@@ -111,6 +129,11 @@ impl ClientIo for Gated {
         context: &mut Context<'_>,
         input: &mut BytesMut,
     ) -> Poll<Result<(), ClientIoError>> {
+        let ahead = take_copy(&mut self.ahead.lock());
+        if !ahead.is_empty() {
+            input.unsplit(ahead);
+            return Poll::Ready(Ok(()));
+        }
         match &mut *self.io.lock() {
             Some(io) => io.poll_fill(context, input),
             None => Poll::Ready(Err(ClientIoError)),

@@ -220,15 +220,13 @@ async fn a_sleeping_database_holds_nothing() {
         run(&databases, &format!("d{n}"), &fill).await;
     }
     all_asleep(&databases).await;
-    let after = held();
-    assert!(
-        after[0] <= before[0] + 2,
-        "descriptors: {before:?} {after:?}"
-    );
     // Threads and their mappings come and go, but not with the number of databases: awake, these have
-    // four mappings each.
-    assert!(after[1] <= before[1] + 12, "threads: {before:?} {after:?}");
-    assert!(after[2] <= before[2] + 80, "mappings: {before:?} {after:?}");
+    // four mappings each. Idle threads end by themselves.
+    until("few descriptors, threads and mappings", || {
+        let after = held();
+        after[0] <= before[0] + 2 && after[1] <= before[1] + 12 && after[2] <= before[2] + 80
+    })
+    .await;
     databases.close().await.unwrap();
 }
 

@@ -198,11 +198,20 @@ impl Interrupt {
 
     /// Waits until something is asked.
     pub(crate) async fn asked(&self) {
+        self.until(Self::pending).await;
+    }
+
+    /// Waits until the guest is to end.
+    pub(crate) async fn stopped(&self) {
+        self.until(Self::stopping).await;
+    }
+
+    async fn until(&self, is_so: impl Fn(&Self) -> bool) {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            if self.pending() {
+            if is_so(self) {
                 return;
             }
             changed.await;

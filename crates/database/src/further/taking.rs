@@ -10,7 +10,7 @@ use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit};
 use tokio::time::{Instant as Deadline, timeout_at};
 use wire::PgError;
 
-use super::{Further, Given, Shelf};
+use super::{Further, Given, Shelf, lapsed};
 use crate::database::Database;
 use crate::node::Node;
 use crate::seat::Seat;
@@ -172,7 +172,8 @@ pub(crate) async fn take(
         let mut shelves = vec![Arc::clone(&database.slot)];
         shelves.extend(further.shelves());
         let Looked { best, empty } = Looked::at(further, &shelves, first.take(), seat);
-        let may_join = may_share();
+        let refused_for = further.refused_for();
+        let may_join = refused_for.is_none() && may_share();
         let has_room = shelves.len() - empty < turns.count();
         let found = match best {
             // Two that work at the same time had better have a process each.
@@ -222,21 +223,13 @@ pub(crate) async fn take(
                 slot = Arc::clone(&database.slot).lock_owned() => Some(slot),
                 () = changed => None,
                 // Then it may be tried again.
-                () = lapsed(further.refused_for()) => None,
+                () = lapsed(refused_for) => None,
             }
         });
         match waited.await {
             Ok(got) => first = got,
             Err(_elapsed) => return Ok(None),
         }
-    }
-}
-
-/// Waits for a time that has an end.
-async fn lapsed(time: Option<Duration>) {
-    match time {
-        Some(time) => tokio::time::sleep(time).await,
-        None => std::future::pending().await,
     }
 }
 

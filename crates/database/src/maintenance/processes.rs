@@ -10,7 +10,11 @@ use crate::wake;
 /// go.
 pub(super) async fn look_after(node: &Arc<Node>) {
     for database in node.live.all() {
-        database.further.retire().await;
+        if database.further.may_retire() {
+            let database = Arc::clone(&database);
+            // Its end may wait for locks.
+            drop(tokio::spawn(async move { database.further.retire().await }));
+        }
         let Ok(slot) = Arc::clone(&database.slot).try_lock_owned() else {
             continue;
         };

@@ -6,7 +6,7 @@ use wire::pg::{Frame, TransactionStatus, backend, frontend, statement};
 use wire::{PgError, sqlstate};
 
 use super::{Session, SessionEnded, abandon_volume, as_error, sql};
-use crate::gate::{self, Gated, Ungate};
+use crate::gate::{self, Ahead, Gated, Ungate};
 use crate::session::seating::Unseated;
 use crate::statements::Handling;
 
@@ -39,19 +39,20 @@ impl Session {
         }
         self.rest().await;
         self.share();
+        let ahead = Ahead::default();
         let mut ungate = None;
         if let Some(slot) = &mut self.slot
             && let Some(backend) = &mut slot.backend
         {
             let io = io.map(|io| {
-                let (gated, key) = Gated::new(io, backend.volume());
+                let (gated, key) = Gated::new(io, &ahead, backend.volume());
                 ungate = Some(key);
                 Box::new(gated) as Box<dyn ClientIo>
             });
             backend.attach(io);
         }
         let mut output = BytesMut::new();
-        let result = self.handle(messages, &mut output).await;
+        let result = self.handle(messages, &ahead, &mut output).await;
         if let Some(backend) = self.slot.as_mut().and_then(|slot| slot.backend.as_mut()) {
             backend.attach(None);
         }
@@ -127,7 +128,14 @@ impl Session {
         output.freeze()
     }
 
-    async fn handle(&mut self, messages: Bytes, output: &mut BytesMut) -> Result<(), SessionEnded> {
+    /// Handles messages one after the other. Those that it has not come to yet are `ahead`, where a `COPY` finds
+    /// them.
+    async fn handle(
+        &mut self,
+        messages: Bytes,
+        ahead: &Ahead,
+        output: &mut BytesMut,
+    ) -> Result<(), SessionEnded> {
         if let Some(ended) = self.unusable() {
             return Err(ended);
         }
@@ -135,10 +143,11 @@ impl Session {
             return Err(self.ended(error));
         }
         self.provide_sql(&messages, output).await?;
-        let mut rest = BytesMut::from(messages);
+        *ahead.lock() = BytesMut::from(messages);
         let mut pending = BytesMut::new();
         loop {
-            let frame = match Frame::split(&mut rest, usize::MAX) {
+            let split = Frame::split(&mut ahead.lock(), usize::MAX);
+            let frame = match split {
                 Ok(Some(frame)) => frame,
                 Ok(None) => break,
                 Err(error) => return Err(self.ended(error)),
@@ -155,7 +164,12 @@ impl Session {
             if !self.absent.is_empty() {
                 let wanted = self.absent.wanted(&frame);
                 if !wanted.is_empty() {
-                    self.run(&mut pending, output).await?;
+                    if !pending.is_empty() {
+                        self.absent.add(wanted);
+                        put_back(&frame, &mut ahead.lock());
+                        self.run(&mut pending, output).await?;
+                        continue;
+                    }
                     let is_query = frame.kind() == frontend::kind::QUERY;
                     self.provide(wanted, is_query, output).await?;
                 }
@@ -164,8 +178,12 @@ impl Session {
                 pending.extend_from_slice(frame.bytes());
                 continue;
             }
-            // What came before must have happened before.
-            self.run(&mut pending, output).await?;
+            if !pending.is_empty() {
+                // What came before must have happened before. A COPY in it may want this one too.
+                put_back(&frame, &mut ahead.lock());
+                self.run(&mut pending, output).await?;
+                continue;
+            }
             self.special(frame, &mut pending, output).await?;
         }
         self.run(&mut pending, output).await
@@ -253,4 +271,11 @@ impl Session {
             .hint("Connect again: the database starts from its last durable commit.");
         self.ended(error)
     }
+}
+
+/// Puts a message before the others again.
+fn put_back(frame: &Frame, messages: &mut BytesMut) {
+    let mut all = BytesMut::from(&frame.bytes()[..]);
+    all.unsplit(std::mem::take(messages));
+    *messages = all;
 }

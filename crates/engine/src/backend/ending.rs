@@ -14,7 +14,11 @@ impl Backend {
     /// [`BackendError`] if it ended in another way.
     pub async fn leave(mut self) -> Result<(), BackendError> {
         let guard = self.begin().await?;
-        self.terminate().await?;
+        match self.terminate().await {
+            // Somebody may have asked it to end before it was told to.
+            Ok(()) | Err(BackendError::Exited(_)) => {}
+            Err(error) => return Err(error),
+        }
         self.has_ended(&BackendError::Exited(0));
         guard.end();
         Ok(())

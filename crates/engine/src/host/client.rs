@@ -167,7 +167,14 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
                 }
                 if caller.data().client.output.len() >= OUTPUT_BYTES_HIGH {
                     caller.data_mut().give_turn();
-                    poll_fn(|context| caller.data_mut().client.poll_written(context)).await;
+                    let interrupt = std::sync::Arc::clone(&caller.data().interrupt);
+                    let written = poll_fn(|context| caller.data_mut().client.poll_written(context));
+                    tokio::select! {
+                        biased;
+                        () = written => {}
+                        // Then it gets no turn any more, or ends where it goes on.
+                        () = interrupt.stopped() => {}
+                    }
                     caller.data_mut().take_turn().await?;
                 }
                 Ok::<i32, wasmtime::Error>(len as i32)
