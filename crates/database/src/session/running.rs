@@ -101,7 +101,9 @@ impl Session {
         output: Bytes,
     ) -> SessionEnded {
         let fatal = slot::ended(error, &output);
-        let told = fatal.code() != sqlstate::CRASH_SHUTDOWN;
+        // Who is ended by an error of its own has said so, be it before what is still to be told.
+        let by_itself = matches!(error, engine::BackendError::Exited(1));
+        let told = by_itself || fatal.code() != sqlstate::CRASH_SHUTDOWN;
         tracing::warn!(database = %self.database.name(), %error, "a backend ended");
         if let Some(slot) = &mut self.slot {
             slot.lose(&self.database);
