@@ -8,6 +8,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 use wire::{PgError, sqlstate};
 
+use crate::counted::Counted;
 use crate::options::Limits;
 
 /// Turns are given in the order they were asked for.
@@ -109,7 +110,8 @@ impl Admission {
         if let Ok(permit) = Arc::clone(&self.awake).try_acquire_owned() {
             return Ok(Place { _permit: permit });
         }
-        let _waiting = Waiting::begin(self);
+        let _waiting = Counted::begin(&self.waiting);
+        self.wanted.notify_one();
         let permit = timeout_at(until, Arc::clone(&self.awake).acquire_owned()).await;
         let permit = permit.map_err(|_elapsed| {
             let awake = self.awake_max;
@@ -169,23 +171,6 @@ impl Admission {
 
     pub(crate) fn is_over(&self) -> bool {
         self.over.load(Ordering::Acquire)
-    }
-}
-
-/// Counts one who waits for room.
-struct Waiting<'a>(&'a Admission);
-
-impl<'a> Waiting<'a> {
-    fn begin(admission: &'a Admission) -> Self {
-        admission.waiting.fetch_add(1, Ordering::AcqRel);
-        admission.wanted.notify_one();
-        Self(admission)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use volume::{Base, BaseId, DatabaseId, LayerId, Volume, VolumeError};
 use wire::{DatabaseName, PgError, sqlstate};
 
+use crate::counted::Counted;
 use crate::directory::{self, Rebase};
 use crate::further::Further;
 use crate::info::State;
@@ -56,15 +57,6 @@ pub(crate) struct Present {
     pub(crate) canceller: Canceller,
 }
 
-/// Counts a session that waits for the slot.
-pub(crate) struct Wanting<'a>(&'a Database);
-
-impl Drop for Wanting<'_> {
-    fn drop(&mut self) {
-        self.0.wanted.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
 impl Database {
     /// # Errors
     /// XX001 if the record cannot be a database's.
@@ -95,13 +87,13 @@ impl Database {
     }
 
     /// Says that a session waits for the slot: maintenance that has it is to leave.
-    pub(crate) fn want(&self) -> Wanting<'_> {
-        self.wanted.fetch_add(1, Ordering::AcqRel);
+    pub(crate) fn want(&self) -> Counted<'_> {
+        let wanting = Counted::begin(&self.wanted);
         self.asked.notify_waiters();
         if let Some(upkeep) = &*self.upkeep.lock() {
             upkeep.cancel();
         }
-        Wanting(self)
+        wanting
     }
 
     /// A checkpoint was made, or what a start does is as good as one.

@@ -2,7 +2,7 @@
 //!
 //! The first slot wakes, sleeps and is kept in order. When a session finds it with another session, the
 //! memory of its backend is shared, and a further process joins. They stay for other sessions until the
-//! database sleeps.
+//! database sleeps; those beyond the usual number go when nobody needs them.
 
 mod given;
 mod taking;
@@ -44,14 +44,6 @@ pub(crate) struct Further {
     turns: OnceLock<Turns>,
     /// When it was last tried to do with fewer.
     retired_at: Mutex<Option<Instant>>,
-}
-
-/// Waits for a time that has an end.
-async fn lapsed(time: Option<Duration>) {
-    match time {
-        Some(time) => tokio::time::sleep(time).await,
-        None => std::future::pending().await,
-    }
 }
 
 /// How long nobody tries again to have a further process where that has failed.
@@ -145,17 +137,10 @@ impl Further {
             return false;
         }
         for mut slot in guards {
-            if let Err(error) = slot.vacate().await {
-                tracing::warn!(%error, "a session is lost");
-            }
-            if let Some(backend) = slot.backend.take()
-                && let Err(error) = backend.leave().await
-            {
-                tracing::warn!(%error, "a process did not end in good order");
-            }
+            slot.leave().await;
         }
         let mut slots = self.slots.lock();
-        slots.retain(|slot| slot.try_lock().map_or(true, |slot| slot.backend.is_some()));
+        prune(&mut slots);
         if slots.is_empty() {
             // Nobody joins any more either.
             *self.shared.lock() = None;
@@ -187,9 +172,13 @@ impl Further {
         told
     }
 
-    /// Whether it is time to look whether there are more processes than sessions need.
-    pub(crate) fn may_retire(&self) -> bool {
-        if self.turns.get().is_none() {
+    /// Whether there are more turns or processes than sessions need at most times, and it is time that one
+    /// goes: whoever is told so lets it [retire](Self::retire).
+    pub(crate) fn is_one_to_retire(&self) -> bool {
+        let Some(turns) = self.turns.get() else {
+            return false;
+        };
+        if !turns.are_many() && !is_surplus(&self.slots.lock(), turns) {
             return false;
         }
         let mut retired_at = self.retired_at.lock();
@@ -209,25 +198,17 @@ impl Further {
         turns.shrink(1);
         let slot = {
             let mut slots = self.slots.lock();
-            slots.retain(|slot| slot.try_lock().map_or(true, |slot| slot.works()));
-            // The first is one more.
-            let surplus = slots.len() + 1 > turns.count();
+            prune(&mut slots);
+            let surplus = is_surplus(&slots, turns);
             let free = slots.iter().rev().filter(|_| surplus);
             free.filter_map(|slot| Arc::clone(slot).try_lock_owned().ok())
                 .next()
         };
         if let Some(mut slot) = slot {
-            if let Err(error) = slot.vacate().await {
-                tracing::warn!(%error, "a session is lost");
-            }
-            if let Some(backend) = slot.backend.take()
-                && let Err(error) = backend.leave().await
-            {
-                tracing::warn!(%error, "a process did not end in good order");
-            }
+            slot.leave().await;
             drop(slot);
             let mut slots = self.slots.lock();
-            slots.retain(|slot| slot.try_lock().map_or(true, |slot| slot.works()));
+            prune(&mut slots);
         }
         self.freed();
     }
@@ -284,8 +265,7 @@ impl Further {
         let mut slots = self.slots.lock();
         // As long as there is a slot, the database does not sleep.
         let shared = self.shared.lock().clone()?;
-        // A process that ended has left its slot empty.
-        slots.retain(|slot| slot.try_lock().map_or(true, |slot| slot.works()));
+        prune(&mut slots);
         // Who looked meanwhile has found them taken.
         self.freed();
         if slots.len() >= max {
@@ -295,5 +275,23 @@ impl Further {
         let taken = Arc::clone(&slot).try_lock_owned().ok()?;
         slots.push(Arc::clone(&slot));
         Some((slot, taken, shared))
+    }
+}
+
+/// Whether there are more processes, the first with them, than turns.
+fn is_surplus(slots: &[Shelf], turns: &Turns) -> bool {
+    slots.len() + 1 > turns.count()
+}
+
+/// Drops the slots whose process has ended.
+fn prune(slots: &mut Vec<Shelf>) {
+    slots.retain(|slot| slot.try_lock().map_or(true, |slot| slot.works()));
+}
+
+/// Waits for a time that has an end.
+async fn lapsed(time: Option<Duration>) {
+    match time {
+        Some(time) => tokio::time::sleep(time).await,
+        None => std::future::pending().await,
     }
 }

@@ -10,6 +10,7 @@ mod admission;
 mod authority;
 mod catalog;
 mod compact;
+mod counted;
 mod credentials;
 mod database;
 mod databases;

@@ -168,6 +168,18 @@ impl Slot {
         Ok(())
     }
 
+    /// Ends a further process in good order, whose session takes with it what it has there.
+    pub(crate) async fn leave(&mut self) {
+        if let Err(error) = self.vacate().await {
+            tracing::warn!(%error, "a session is lost");
+        }
+        if let Some(backend) = self.backend.take()
+            && let Err(error) = backend.leave().await
+        {
+            tracing::warn!(%error, "a process did not end in good order");
+        }
+    }
+
     /// Makes the process nobody's and gives it the superuser's rights: for work of ours, which looks for names
     /// in the catalog alone. What users have made under such names must not run with these rights.
     ///

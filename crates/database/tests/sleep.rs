@@ -1,4 +1,4 @@
-//! Sleep, wake, admission and upkeep over the real engine.
+//! Sleep, wake and admission over the real engine.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -7,12 +7,12 @@ mod harness;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dormouse_database::{
     Databases, Durability, Limits, Metrics, PgError, SessionOptions, Settings, Source, State,
 };
-use harness::{all_asleep, name, open, session, until, value};
+use harness::{all_asleep, name, open, run_alone, session, until, value};
 
 /// Limits by which a database sleeps soon, but not between two statements of one test.
 fn drowsy() -> Limits {
@@ -27,15 +27,6 @@ async fn refused(databases: &Databases, database: &str) -> PgError {
     let database = name(database);
     let refused = databases.session(&database, SessionOptions::default());
     refused.await.unwrap_err()
-}
-
-/// Runs statements in a session of their own.
-async fn run(databases: &Databases, database: &str, statements: &[&str]) {
-    let mut session = session(databases, database).await;
-    for sql in statements {
-        session.query(sql, &[]).await.unwrap();
-    }
-    session.close().await;
 }
 
 fn wakes(metrics: &Metrics) -> [u64; 3] {
@@ -55,7 +46,7 @@ fn images(folder: &Path) -> Vec<PathBuf> {
 async fn a_database_wakes_from_its_image() {
     let folder = tempfile::tempdir().unwrap();
     let databases = open(folder.path(), drowsy()).await;
-    run(
+    run_alone(
         &databases,
         "a",
         &[
@@ -103,7 +94,7 @@ async fn without_a_good_image_it_boots() {
     };
     let databases = open(folder.path(), limits).await;
     let fill = ["CREATE TABLE t (n int)", "INSERT INTO t VALUES (7)"];
-    run(&databases, "a", &fill).await;
+    run_alone(&databases, "a", &fill).await;
     let flip = |path: &PathBuf| {
         let mut bytes = fs::read(path).unwrap();
         let middle = bytes.len() / 2;
@@ -133,11 +124,11 @@ async fn an_image_does_not_outlive_a_change() {
     let folder = tempfile::tempdir().unwrap();
     let databases = open(folder.path(), drowsy()).await;
     let fill = ["CREATE TABLE t (n int)", "INSERT INTO t VALUES (1)"];
-    run(&databases, "a", &fill).await;
+    run_alone(&databases, "a", &fill).await;
     all_asleep(&databases).await;
     let old = images(folder.path()).remove(0);
     let kept = fs::read(&old).unwrap();
-    run(&databases, "a", &["INSERT INTO t VALUES (2)"]).await;
+    run_alone(&databases, "a", &["INSERT INTO t VALUES (2)"]).await;
     all_asleep(&databases).await;
     databases.close().await.unwrap();
     drop(databases);
@@ -156,16 +147,16 @@ async fn whoever_only_reads_leaves_the_image_as_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let databases = open(folder.path(), drowsy()).await;
     let fill = ["CREATE TABLE t (n int)", "INSERT INTO t VALUES (1)"];
-    run(&databases, "a", &fill).await;
+    run_alone(&databases, "a", &fill).await;
     all_asleep(&databases).await;
     // Once more: reading sets hint bits.
-    run(&databases, "a", &["SELECT * FROM t"]).await;
+    run_alone(&databases, "a", &["SELECT * FROM t"]).await;
     all_asleep(&databases).await;
     let written = |path: &PathBuf| fs::metadata(path).unwrap().modified().unwrap();
     let image = images(folder.path()).remove(0);
     let before = written(&image);
     for _ in 0..3 {
-        run(&databases, "a", &["SELECT * FROM t"]).await;
+        run_alone(&databases, "a", &["SELECT * FROM t"]).await;
         all_asleep(&databases).await;
     }
     assert_eq!(written(&image), before);
@@ -177,7 +168,7 @@ async fn whoever_only_reads_leaves_the_image_as_it_is() {
 async fn a_new_name_and_changed_settings_hold_after_sleep() {
     let folder = tempfile::tempdir().unwrap();
     let databases = open(folder.path(), drowsy()).await;
-    run(&databases, "old", &["ALTER SYSTEM SET work_mem = '7MB'"]).await;
+    run_alone(&databases, "old", &["ALTER SYSTEM SET work_mem = '7MB'"]).await;
     all_asleep(&databases).await;
     databases.rename(&name("old"), &name("new")).await.unwrap();
     for _ in 0..2 {
@@ -212,12 +203,12 @@ async fn a_sleeping_database_holds_nothing() {
     ];
     // What is opened once stays: the template, threads for blocking work.
     for n in 0..4 {
-        run(&databases, &format!("first{n}"), &fill).await;
+        run_alone(&databases, &format!("first{n}"), &fill).await;
     }
     all_asleep(&databases).await;
     let before = held();
     for n in 0..40 {
-        run(&databases, &format!("d{n}"), &fill).await;
+        run_alone(&databases, &format!("d{n}"), &fill).await;
     }
     all_asleep(&databases).await;
     // Threads and their mappings come and go, but not with the number of databases: awake, these have
@@ -239,7 +230,7 @@ async fn an_open_transaction_keeps_it_awake() {
     open.query("CREATE TABLE t (n int)", &[]).await.unwrap();
     // Others fall asleep meanwhile, so there was time.
     for n in 0..3 {
-        run(&databases, &format!("b{n}"), &["SELECT 1"]).await;
+        run_alone(&databases, &format!("b{n}"), &["SELECT 1"]).await;
         until("asleep", || {
             databases.info(&name(&format!("b{n}"))).unwrap().state == State::Asleep
         })
@@ -267,8 +258,8 @@ async fn more_than_may_be_awake_take_turns() {
         let databases = Arc::clone(&databases);
         tasks.push(tokio::spawn(async move {
             let database = format!("d{n}");
-            run(&databases, &database, &fill).await;
-            run(&databases, &database, &["UPDATE t SET n = n + 1"]).await;
+            run_alone(&databases, &database, &fill).await;
+            run_alone(&databases, &database, &["UPDATE t SET n = n + 1"]).await;
             assert!(databases.count().unwrap().1 <= 3 + 24);
         }));
     }
@@ -331,157 +322,6 @@ async fn short_of_memory_the_quiet_go_to_sleep_and_none_wakes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn churn_is_vacuumed_and_analyzed() {
-    let folder = tempfile::tempdir().unwrap();
-    let limits = Limits {
-        idle: Duration::from_secs(60),
-        ..Limits::default()
-    };
-    let databases = open(folder.path(), limits).await;
-    let churn = [
-        "CREATE TABLE t (n int PRIMARY KEY, s text)",
-        "INSERT INTO t SELECT n, repeat('x', 50) FROM generate_series(1, 5000) n",
-        "UPDATE t SET s = s || 'y'",
-        "CREATE TABLE own (n int) WITH (autovacuum_enabled = off)",
-        "INSERT INTO own SELECT generate_series(1, 5000)",
-    ];
-    databases
-        .create(&name("off"), Source::Template)
-        .await
-        .unwrap();
-    let off = Settings {
-        maintenance: Some(false),
-        ..Settings::default()
-    };
-    let info = databases.configure(&name("off"), off).await.unwrap();
-    assert!(!info.maintenance);
-    run(&databases, "off", &churn).await;
-    run(&databases, "on", &churn).await;
-    until("maintained", || databases.metrics().vacuums.count > 0).await;
-    let mut on = session(&databases, "on").await;
-    let sql = "SELECT n_dead_tup || ' ' || (last_analyze IS NOT NULL) FROM pg_stat_user_tables \
-               WHERE relname = 't'";
-    assert_eq!(value(&mut on, sql).await, "0 true");
-    let sql = "SELECT (last_analyze IS NULL)::text FROM pg_stat_user_tables WHERE relname = 'own'";
-    assert_eq!(value(&mut on, sql).await, "true");
-    on.close().await;
-    let mut off = session(&databases, "off").await;
-    value(&mut off, "SELECT pg_stat_force_next_flush()::text").await;
-    let sql = "SELECT n_dead_tup || ' ' || (last_analyze IS NOT NULL) FROM pg_stat_user_tables \
-               WHERE relname = 't'";
-    assert_eq!(value(&mut off, sql).await, "5000 false");
-    off.close().await;
-    databases.close().await.unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn old_transactions_are_frozen() {
-    let folder = tempfile::tempdir().unwrap();
-    let limits = Limits {
-        idle: Duration::from_secs(60),
-        freeze_age: 300,
-        ..Limits::default()
-    };
-    let databases = open(folder.path(), limits).await;
-    databases
-        .create(&name("other"), Source::Template)
-        .await
-        .unwrap();
-    let mut busy = session(&databases, "a").await;
-    busy.query("CREATE TABLE t (n int)", &[]).await.unwrap();
-    // The rows of other databases must not hold the oldest transaction back.
-    assert_eq!(
-        value(
-            &mut busy,
-            "SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database"
-        )
-        .await,
-        "a other template0 template1"
-    );
-    for n in 0..400 {
-        let sql = format!("INSERT INTO t VALUES ({n})");
-        busy.query(&sql, &[]).await.unwrap();
-    }
-    let age = "SELECT age(datfrozenxid)::text FROM pg_database WHERE oid = 5";
-    let before: u32 = value(&mut busy, age).await.parse().unwrap();
-    assert!(before > 300, "{before}");
-    busy.close().await;
-    until("frozen", || databases.metrics().freezes.count > 0).await;
-    let mut session = session(&databases, "a").await;
-    let after: u32 = value(&mut session, age).await.parse().unwrap();
-    assert!(after < 100, "{after}");
-    session.close().await;
-    databases.close().await.unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn long_wal_is_checkpointed_without_a_trace_in_the_session() {
-    let folder = tempfile::tempdir().unwrap();
-    let limits = Limits {
-        checkpoint_wal_bytes: 1 << 20,
-        ..Limits::default()
-    };
-    let databases = open(folder.path(), limits).await;
-    let mut session = session(&databases, "a").await;
-    for sql in [
-        "CREATE ROLE plain",
-        "CREATE TABLE t (s text)",
-        "GRANT ALL ON t TO plain",
-        "SET ROLE plain",
-        "SET statement_timeout = '30s'",
-    ] {
-        session.query(sql, &[]).await.unwrap();
-    }
-    for _ in 0..40 {
-        let sql = "INSERT INTO t SELECT repeat(md5(n::text), 10) FROM generate_series(1, 500) n";
-        session.query(sql, &[]).await.unwrap();
-        assert_eq!(value(&mut session, "SELECT current_user").await, "plain");
-        let sql = "SELECT count(*) FROM pg_prepared_statements WHERE name <> ''";
-        assert_eq!(value(&mut session, sql).await, "0");
-    }
-    let metrics = databases.metrics();
-    assert!(metrics.checkpoints.count >= 3, "{metrics:?}");
-    session.close().await;
-    databases.close().await.unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn upkeep_gives_way_to_a_session() {
-    let folder = tempfile::tempdir().unwrap();
-    let limits = Limits {
-        idle: Duration::from_secs(60),
-        ..Limits::default()
-    };
-    let databases = open(folder.path(), limits).await;
-    // The statistics of an index on an expression evaluate it, which takes ten minutes here.
-    let slow = "CREATE FUNCTION slow(n int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS \
-                'BEGIN IF EXISTS (SELECT FROM public.switch) THEN PERFORM pg_sleep(600); END IF; \
-                 RETURN n; END'";
-    let fill = [
-        "CREATE TABLE switch (n int)",
-        slow,
-        "CREATE TABLE t (n int)",
-        "CREATE INDEX ON t (slow(n))",
-        "INSERT INTO t SELECT generate_series(1, 5000)",
-        "INSERT INTO switch VALUES (1)",
-    ];
-    run(&databases, "a", &fill).await;
-    // Upkeep begins half a second after the session has left; sessions that come later than that
-    // interrupt it.
-    let start = Instant::now();
-    while databases.metrics().preemptions == 0 {
-        assert!(start.elapsed() < Duration::from_secs(60), "no preemption");
-        tokio::time::sleep(Duration::from_millis(700)).await;
-        let begun = Instant::now();
-        let mut session = session(&databases, "a").await;
-        assert_eq!(value(&mut session, "SELECT 1").await, "1");
-        session.close().await;
-        assert!(begun.elapsed() < Duration::from_secs(10));
-    }
-    databases.close().await.unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn one_database_can_be_relaxed_and_flushed() {
     let folder = tempfile::tempdir().unwrap();
     let limits = Limits {
@@ -501,54 +341,9 @@ async fn one_database_can_be_relaxed_and_flushed() {
     databases.configure(&name("a"), relaxed).await.unwrap();
     let info = databases.info(&name("a")).unwrap();
     assert_eq!(info.durability, Durability::Relaxed);
-    run(&databases, "a", &["CREATE TABLE t (n int)"]).await;
+    run_alone(&databases, "a", &["CREATE TABLE t (n int)"]).await;
     databases.flush(&name("a")).await.unwrap();
     assert!(databases.flush(&name("nobody")).await.is_err());
-    databases.close().await.unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn layers_that_one_database_alone_is_over_are_compacted() {
-    let folder = tempfile::tempdir().unwrap();
-    let limits = Limits {
-        idle: Duration::from_secs(60),
-        ..Limits::default()
-    };
-    let databases = open(folder.path(), limits).await;
-    let fill = [
-        "CREATE TABLE t (n int, s text)",
-        "INSERT INTO t SELECT n, repeat('x', 500) FROM generate_series(1, 20000) n",
-        "CHECKPOINT",
-    ];
-    run(&databases, "a", &fill).await;
-    let source = || Source::Database(name("a"));
-    databases.create(&name("b"), source()).await.unwrap();
-    // The parent rewrites the table, so of the layer it needs little when the fork is gone.
-    let rewrite = [
-        "UPDATE t SET s = repeat('y', 500)",
-        "VACUUM FULL t",
-        "CHECKPOINT",
-    ];
-    run(&databases, "a", &rewrite).await;
-    let mut fork = session(&databases, "b").await;
-    let same = "SELECT count(*) FROM t WHERE s = repeat('x', 500)";
-    assert_eq!(value(&mut fork, same).await, "20000");
-    fork.close().await;
-    let layers = || {
-        let entries = fs::read_dir(folder.path().join("volumes")).unwrap();
-        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        let layer = |name: &String| name.ends_with(".manifest") && name.matches('.').count() == 2;
-        names.filter(layer).count()
-    };
-    assert!(layers() > 0);
-    databases.delete(&name("b"), false).await.unwrap();
-    run(&databases, "a", &["SELECT 1"]).await;
-    until("compacted", || layers() == 0).await;
-    assert!(databases.metrics().compactions.count > 0);
-    let mut session = session(&databases, "a").await;
-    let new = "SELECT count(*) FROM t WHERE s = repeat('y', 500)";
-    assert_eq!(value(&mut session, new).await, "20000");
-    session.close().await;
     databases.close().await.unwrap();
 }
 

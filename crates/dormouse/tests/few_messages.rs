@@ -28,7 +28,6 @@ async fn arbitrary_messages_do_no_harm_to_others() {
         stories: 4,
         patience: Duration::from_secs(60),
         memory_bytes_max: 1 << 30,
-        stray_copies: false,
         mixed_queries: false,
         // A process that once had temporary tables keeps whoever comes into it: that one is not to be ended.
         settings: vec![(

@@ -4,9 +4,11 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use dormouse_engine::{Backend, BackendError, BackendLimits};
-use tokio::sync::OnceCell;
+use bytes::BytesMut;
+use dormouse_engine::{Backend, BackendError, BackendLimits, ClientIo, ClientIoError};
+use tokio::sync::{Notify, OnceCell};
 use tokio::task::JoinHandle;
 
 mod harness;
@@ -241,6 +243,64 @@ async fn who_leaves_in_the_middle_takes_the_others_with_it() {
     input.extend_from_slice(b"S\0\0\0\x04");
     let error = a.exchange().await.unwrap_err();
     assert!(error.to_string().contains("another process"), "{error}");
+}
+
+/// A client that takes nothing and gives nothing.
+struct Stalled(Arc<Notify>);
+
+impl ClientIo for Stalled {
+    fn poll_fill(
+        &mut self,
+        _context: &mut Context<'_>,
+        _input: &mut BytesMut,
+    ) -> Poll<Result<(), ClientIoError>> {
+        Poll::Pending
+    }
+
+    fn poll_drain(
+        &mut self,
+        _context: &mut Context<'_>,
+        _output: &mut BytesMut,
+    ) -> Poll<Result<(), ClientIoError>> {
+        self.0.notify_one();
+        Poll::Pending
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_reaches_who_writes_to_a_client_that_does_not_read() {
+    let ground = ground().await;
+    let (mut a, mut b) = two(ground).await;
+    let writes = Arc::new(Notify::new());
+    a.attach(Some(Box::new(Stalled(Arc::clone(&writes)))));
+    let writing = tokio::spawn(async move {
+        let sql = b"SELECT repeat('x', 1000) FROM generate_series(1, 100000)\0";
+        let length = (sql.len() as u32 + 4).to_be_bytes();
+        a.input()
+            .extend_from_slice(&[&b"Q"[..], &length, sql].concat());
+        a.exchange().await
+    });
+    writes.notified().await;
+    let endless = query(&mut b, "SELECT pg_sleep(600)");
+    let waited = tokio::time::timeout(std::time::Duration::from_millis(50), endless).await;
+    assert!(waited.is_err());
+    drop(b);
+    let told = tokio::time::timeout(std::time::Duration::from_secs(60), writing).await;
+    assert!(told.unwrap().unwrap().is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_terminated_as_it_leaves_does_no_harm() {
+    let ground = ground().await;
+    let (mut a, mut b) = two(ground).await;
+    run(&mut a, "BEGIN; UPDATE t SET n = 1 WHERE id = 1").await;
+    let id = value(&mut b, "SELECT pg_backend_pid()").await;
+    run(&mut a, &format!("SELECT pg_terminate_backend({id})")).await;
+    assert!(b.is_signalled());
+    b.leave().await.unwrap();
+    run(&mut a, "COMMIT").await;
+    assert_eq!(value(&mut a, "SELECT sum(n) FROM t").await, "1");
+    a.shut_down().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

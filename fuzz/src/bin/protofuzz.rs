@@ -48,9 +48,6 @@ struct Cli {
     /// The most private memory that the server may have
     #[arg(long, value_name = "BYTES", default_value_t = 1 << 30)]
     memory_bytes_max: u64,
-    /// Send nothing in the midst of a COPY that is none of it: Postgres ends such a session
-    #[arg(long)]
-    no_stray_copies: bool,
     /// Send a Sync before each simple query: PostgreSQL 18 itself goes out of step without
     #[arg(long)]
     no_mixed_queries: bool,
@@ -84,7 +81,6 @@ async fn main() -> ExitCode {
         stories: cli.stories,
         patience: Duration::from_millis(cli.patience_ms),
         memory_bytes_max: cli.memory_bytes_max,
-        stray_copies: !cli.no_stray_copies,
         mixed_queries: !cli.no_mixed_queries,
         settings: cli.settings,
         failures_max: cli.failures_max,

@@ -39,8 +39,6 @@ pub struct Options {
     pub patience: Duration,
     /// The most memory that the server may have.
     pub memory_bytes_max: u64,
-    /// Messages that are none of a `COPY` may come in the midst of one: Postgres ends such a session.
-    pub stray_copies: bool,
     /// A simple query may come amid an extended one, without a `Sync` before it: PostgreSQL 18 itself leaves its
     /// transaction open then.
     pub mixed_queries: bool,

@@ -130,7 +130,6 @@ impl Scene {
             stage,
             plot: Plot {
                 databases,
-                stray_copies: options.stray_copies,
                 mixed_queries: options.mixed_queries,
             },
             witnesses,

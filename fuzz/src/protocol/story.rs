@@ -35,8 +35,6 @@ const SAVEPOINTS: [&str; 3] = ["SAVEPOINT s", "RELEASE s", "ROLLBACK TO s"];
 pub struct Plot {
     /// Where they may happen.
     pub databases: Vec<String>,
-    /// A `COPY` may be disturbed.
-    pub stray_copies: bool,
     /// A simple query may come amid an extended one.
     pub mixed_queries: bool,
 }
@@ -127,9 +125,6 @@ fn messages(random: &mut Random, canary: &Canary, plot: &Plot) -> Vec<Message> {
             _ => messages.push(pipeline::message(random, canary)),
         }
     }
-    if !plot.stray_copies {
-        messages.retain(|message| !message.label.contains("FROM STDIN"));
-    }
     if random.one_in(4) && !messages.is_empty() {
         let place = random.index(messages.len());
         messages[place] = damage::body(&messages[place], random);
@@ -218,7 +213,6 @@ mod tests {
     fn a_seed_decides_all_of_it() {
         let plot = Plot {
             databases: vec!["a".to_owned(), "b".to_owned()],
-            stray_copies: true,
             mixed_queries: true,
         };
         for seed in 0..200 {

@@ -2,7 +2,6 @@
 
 use std::cmp::Reverse;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use engine::{Backend, BackendLimits, SharedMemory};
@@ -11,6 +10,7 @@ use tokio::time::{Instant as Deadline, timeout_at};
 use wire::PgError;
 
 use super::{Further, Given, Shelf, lapsed};
+use crate::counted::Counted;
 use crate::database::Database;
 use crate::node::Node;
 use crate::seat::Seat;
@@ -20,23 +20,6 @@ use crate::wake::aside;
 /// How long a session keeps its process for itself, though it does nothing, if others could have one of
 /// their own: longer than a client on the same machine takes from one statement to the next.
 const STEAL_AFTER: Duration = Duration::from_millis(50);
-
-/// Counts one who waits for shared memory.
-struct Wanting<'a>(&'a Further);
-
-impl<'a> Wanting<'a> {
-    fn begin(further: &'a Further) -> Self {
-        further.wanting.fetch_add(1, Ordering::AcqRel);
-        further.asked.notify_waiters();
-        Self(further)
-    }
-}
-
-impl Drop for Wanting<'_> {
-    fn drop(&mut self) {
-        self.0.wanting.fetch_sub(1, Ordering::AcqRel);
-    }
-}
 
 /// A process for a session.
 pub(crate) struct Taken {
@@ -122,14 +105,15 @@ pub(crate) async fn take(
     let further = &database.further;
     let limits = &node.options.limits;
     let turns = further.turns(limits.turns());
-    let may_share =
-        || limits.processes() > 1 && further.refused_for().is_none() && !node.admission.is_over();
+    let is_allowed = || limits.processes() > 1 && !node.admission.is_over();
     let mut waiting = None;
     let permit = match turns.try_take() {
         Some(permit) => permit,
         None => {
             waiting = Some(database.want());
-            let taking = turns.take(limits.processes(), may_share);
+            let taking = turns.take(limits.processes(), || {
+                further.refused_for().is_none() && is_allowed()
+            });
             match timeout_at(until, taking).await {
                 Ok(permit) => permit,
                 Err(_elapsed) => return Ok(None),
@@ -173,7 +157,7 @@ pub(crate) async fn take(
         shelves.extend(further.shelves());
         let Looked { best, empty } = Looked::at(further, &shelves, first.take(), seat);
         let refused_for = further.refused_for();
-        let may_join = refused_for.is_none() && may_share();
+        let may_join = refused_for.is_none() && is_allowed();
         let has_room = shelves.len() - empty < turns.count();
         let found = match best {
             // Two that work at the same time had better have a process each.
@@ -200,7 +184,8 @@ pub(crate) async fn take(
             },
             None if may_join => {
                 if wanting.is_none() {
-                    wanting = Some(Wanting::begin(further));
+                    wanting = Some(Counted::begin(&further.wanting));
+                    further.asked.notify_waiters();
                 }
                 None
             }

@@ -24,6 +24,7 @@ pub(super) struct Turns {
     /// How many have been taken by those who waited.
     taken: AtomicU64,
     grown_at: Mutex<Option<Instant>>,
+    /// With who looks whether it stalls, of those who wait.
     looking: tokio::sync::Mutex<()>,
 }
 
@@ -58,7 +59,6 @@ impl Turns {
         let taken = tokio::select! {
             biased;
             taken = &mut taking => taken,
-            // One of those who wait looks whether it stalls.
             _looking = self.looking.lock() => loop {
                 let seen = self.taken.load(Ordering::Acquire);
                 match timeout(STALLED, &mut taking).await {
@@ -84,6 +84,11 @@ impl Turns {
         self.semaphore.add_permits(1);
     }
 
+    /// Whether there are more than at first.
+    pub(super) fn are_many(&self) -> bool {
+        self.count() > self.usual
+    }
+
     /// Takes back those that are more than at first and that nobody has, at most so many.
     pub(super) fn shrink(&self, most: usize) {
         let _growing = self.grown_at.lock();
@@ -107,6 +112,7 @@ mod tests {
         let fourth = timeout(10 * STALLED, turns.take(3, || true));
         assert!(fourth.await.is_err());
         assert_eq!(turns.count(), 3);
+        assert!(turns.are_many());
         drop(held);
         turns.shrink(usize::MAX);
         assert_eq!(turns.count(), 2);

@@ -10,7 +10,7 @@ use crate::wake;
 /// go.
 pub(super) async fn look_after(node: &Arc<Node>) {
     for database in node.live.all() {
-        if database.further.may_retire() {
+        if database.further.is_one_to_retire() {
             let database = Arc::clone(&database);
             // Its end may wait for locks.
             drop(tokio::spawn(async move { database.further.retire().await }));

@@ -73,3 +73,12 @@ pub(crate) async fn until(what: &str, is_so: impl Fn() -> bool) {
 pub(crate) async fn all_asleep(databases: &Databases) {
     until("all asleep", || databases.count().unwrap().1 == 0).await;
 }
+
+/// Runs statements in a session of their own.
+pub(crate) async fn run_alone(databases: &Databases, database: &str, statements: &[&str]) {
+    let mut session = session(databases, database).await;
+    for sql in statements {
+        session.query(sql, &[]).await.unwrap();
+    }
+    session.close().await;
+}

@@ -1,6 +1,7 @@
 //! A server of one's own, and clients for it.
 
 mod authority;
+pub(crate) mod extended;
 mod http;
 mod login;
 mod pg;

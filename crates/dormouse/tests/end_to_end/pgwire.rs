@@ -5,7 +5,7 @@ use wire::Severity;
 use wire::pg::startup::Replication;
 use wire::pg::{Target, TransactionStatus, backend, frontend};
 
-use crate::harness::{Answer, Pg, Server, startup};
+use crate::harness::{self, Answer, Pg, Server, startup};
 
 /// Not encrypted: what libpq asks first.
 const SSL_REQUEST: &[u8] = b"\0\0\0\x08\x04\xd2\x16\x2f";
@@ -125,30 +125,10 @@ fn statements_sent_before_goodbye_are_done() {
 
 fn extended(client: &mut Pg, name: &[u8], sql: &[u8], params: &[&[u8]]) -> Answer {
     let mut out = BytesMut::new();
-    let parse = frontend::Parse {
-        statement: name,
-        sql,
-        param_oids: vec![],
-    };
-    parse.encode(&mut out).unwrap();
-    let params = params
-        .iter()
-        .map(|param| frontend::Param::text(Some(param)))
-        .collect();
-    let bind = frontend::Bind {
-        portal: b"",
-        statement: name,
-        params,
-        result_formats: vec![],
-    };
-    bind.encode(&mut out).unwrap();
+    harness::extended::parse(&mut out, name, sql);
+    harness::extended::bind(&mut out, name, params);
     frontend::describe(&mut out, Target::Portal, b"").unwrap();
-    frontend::Execute {
-        portal: b"",
-        rows_max: 0,
-    }
-    .encode(&mut out)
-    .unwrap();
+    harness::extended::execute(&mut out);
     frontend::sync(&mut out);
     client.send(&out);
     client.answer()

@@ -4,33 +4,16 @@ use std::sync::Barrier;
 
 use bytes::BytesMut;
 use wire::pg::{Target, backend, frontend};
+use wire::{PgError, Severity};
 
-use crate::harness::{Pg, Server};
+use crate::harness::{Pg, Server, extended};
 
 /// One statement of a pipeline.
 fn statement(out: &mut BytesMut, name: &[u8], sql: &str) {
-    frontend::Parse {
-        statement: name,
-        sql: sql.as_bytes(),
-        param_oids: vec![],
-    }
-    .encode(out)
-    .unwrap();
-    frontend::Bind {
-        portal: b"",
-        statement: name,
-        params: vec![],
-        result_formats: vec![],
-    }
-    .encode(out)
-    .unwrap();
+    extended::parse(out, name, sql.as_bytes());
+    extended::bind(out, name, &[]);
     frontend::describe(out, Target::Portal, b"").unwrap();
-    frontend::Execute {
-        portal: b"",
-        rows_max: 0,
-    }
-    .encode(out)
-    .unwrap();
+    extended::execute(out);
 }
 
 /// What came for one `Sync`: for each statement its rows, or its error.
@@ -192,13 +175,7 @@ fn statements_prepared_elsewhere_answer_in_order_too() {
     for (own, client) in clients.iter_mut().enumerate() {
         let mut out = BytesMut::new();
         for (number, name) in names.iter().enumerate() {
-            frontend::Parse {
-                statement: name,
-                sql: large(own, number).as_bytes(),
-                param_oids: vec![],
-            }
-            .encode(&mut out)
-            .unwrap();
+            extended::parse(&mut out, name, large(own, number).as_bytes());
         }
         frontend::sync(&mut out);
         client.send(&out);
@@ -210,20 +187,8 @@ fn statements_prepared_elsewhere_answer_in_order_too() {
             let mut out = BytesMut::new();
             statement(&mut out, b"", &large(own, 5));
             for name in names {
-                frontend::Bind {
-                    portal: b"",
-                    statement: name,
-                    params: vec![],
-                    result_formats: vec![],
-                }
-                .encode(&mut out)
-                .unwrap();
-                frontend::Execute {
-                    portal: b"",
-                    rows_max: 0,
-                }
-                .encode(&mut out)
-                .unwrap();
+                extended::bind(&mut out, name, &[]);
+                extended::execute(&mut out);
             }
             frontend::sync(&mut out);
             client.send(&out);
@@ -233,4 +198,52 @@ fn statements_prepared_elsewhere_answer_in_order_too() {
             is(&answer(client), &expected, "prepared statements");
         }
     }
+}
+
+#[test]
+fn a_copy_finds_the_messages_that_came_with_it() {
+    let server = Server::start();
+    let mut other = server.connect("copy");
+    other.query("create table t (n int)").unwrap();
+    other.query("begin; insert into t values (1)").unwrap();
+    let mut client = server.connect("copy");
+    // With a statement of the host's, messages of extended queries are looked at one by one.
+    let mut out = BytesMut::new();
+    extended::parse(&mut out, b"ours", b"drop database no_such_database");
+    frontend::sync(&mut out);
+    client.send(&out);
+    assert!(client.answer().error.is_none());
+
+    out.clear();
+    frontend::query(&mut out, b"copy t from stdin").unwrap();
+    frontend::copy_data(&mut out, b"2\n3\n").unwrap();
+    frontend::copy_done(&mut out);
+    statement(&mut out, b"", "select sum(n) from t");
+    frontend::sync(&mut out);
+    client.send(&out);
+    assert_eq!(client.answer().tags, ["COPY 2"]);
+    assert_eq!(client.answer().rows, [[Some("5".to_owned())]]);
+
+    // One that is none of a COPY ends the session, as natively, with one word about it.
+    out.clear();
+    frontend::query(&mut out, b"copy t from stdin").unwrap();
+    frontend::describe(&mut out, Target::Portal, b"").unwrap();
+    frontend::copy_fail(&mut out, b"enough").unwrap();
+    frontend::sync(&mut out);
+    client.send(&out);
+    let mut errors = Vec::new();
+    while let Some(frame) = client.frame() {
+        if frame.kind() == backend::kind::ERROR_RESPONSE {
+            let error = PgError::decode(frame.body()).unwrap();
+            errors.push((error.severity(), error.code().to_owned()));
+        }
+    }
+    let code = || "08P01".to_owned();
+    let expected = [(Severity::Error, code()), (Severity::Fatal, code())];
+    assert_eq!(errors, expected);
+    other.query("commit").unwrap();
+    assert_eq!(
+        other.query("select sum(n) from t").unwrap(),
+        [[Some("6".to_owned())]]
+    );
 }

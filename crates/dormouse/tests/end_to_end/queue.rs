@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use wire::pg::{TransactionStatus, frontend};
 
-use crate::harness::{Pg, Server};
+use crate::harness::{Pg, Server, extended};
 
 /// One process, and nobody is ended for keeping it.
 fn server() -> Server {
@@ -52,27 +52,9 @@ fn who_waits_for_a_process_can_be_cancelled() {
     // An extended query is passed over up to its Sync, and what follows is asked anew.
     let mut out = BytesMut::new();
     for sql in ["insert into t values (4)", "insert into t values (5)"] {
-        frontend::Parse {
-            statement: b"",
-            sql: sql.as_bytes(),
-            param_oids: vec![],
-        }
-        .encode(&mut out)
-        .unwrap();
-        frontend::Bind {
-            portal: b"",
-            statement: b"",
-            params: vec![],
-            result_formats: vec![],
-        }
-        .encode(&mut out)
-        .unwrap();
-        frontend::Execute {
-            portal: b"",
-            rows_max: 0,
-        }
-        .encode(&mut out)
-        .unwrap();
+        extended::parse(&mut out, b"", sql.as_bytes());
+        extended::bind(&mut out, b"", &[]);
+        extended::execute(&mut out);
     }
     frontend::sync(&mut out);
     waiting.send(&out);
