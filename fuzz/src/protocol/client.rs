@@ -2,6 +2,8 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -30,6 +32,8 @@ pub enum Incoming {
 pub struct Client {
     writer: OwnedWriteHalf,
     incoming: UnboundedReceiver<Incoming>,
+    /// We have closed our direction. The server then may give the connection up amid an answer.
+    is_half_closed: Arc<AtomicBool>,
     /// The connection has ended.
     is_closed: bool,
 }
@@ -77,10 +81,12 @@ impl Client {
         stream.write_all(&opening.packet.bytes).await?;
         let (reader, writer) = stream.into_split();
         let (sender, incoming) = mpsc::unbounded_channel();
-        tokio::spawn(read(reader, sender));
+        let is_half_closed = Arc::new(AtomicBool::new(false));
+        tokio::spawn(read(reader, sender, Arc::clone(&is_half_closed)));
         Ok(Self {
             writer,
             incoming,
+            is_half_closed,
             is_closed: false,
         })
     }
@@ -101,6 +107,7 @@ impl Client {
 
     /// Closes our direction.
     pub async fn half_close(&mut self) {
+        self.is_half_closed.store(true, Ordering::Release);
         // It may be closed already.
         let _ = self.writer.shutdown().await;
     }
@@ -117,7 +124,11 @@ impl Client {
     }
 }
 
-async fn read(mut reader: OwnedReadHalf, sender: UnboundedSender<Incoming>) {
+async fn read(
+    mut reader: OwnedReadHalf,
+    sender: UnboundedSender<Incoming>,
+    may_be_cut: Arc<AtomicBool>,
+) {
     let mut buffer = BytesMut::new();
     loop {
         loop {
@@ -135,7 +146,7 @@ async fn read(mut reader: OwnedReadHalf, sender: UnboundedSender<Incoming>) {
         }
         match reader.read_buf(&mut buffer).await {
             Ok(1..) => {}
-            Ok(0) if !buffer.is_empty() => {
+            Ok(0) if !buffer.is_empty() && !may_be_cut.load(Ordering::Acquire) => {
                 let left = format!("{} bytes at the end are no message", buffer.len());
                 // Nobody may listen any more.
                 let _ = sender.send(Incoming::Garbled(left));
