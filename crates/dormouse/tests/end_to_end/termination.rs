@@ -1,7 +1,10 @@
 //! `pg_terminate_backend` of sessions that do nothing.
 
+use bytes::BytesMut;
 use wire::Severity;
+use wire::pg::frontend;
 
+use crate::harness::extended::parse;
 use crate::harness::{Pg, Server, until};
 
 #[track_caller]
@@ -105,4 +108,27 @@ fn whoever_does_nothing_is_not_cancelled() {
     }
     let rows = third.query("select n from t").unwrap();
     assert_eq!(rows, [[Some("1".to_owned())]]);
+}
+
+/// A connection that is closed with bytes unread is reset, and then what the client has not taken yet is lost.
+#[test]
+fn who_is_ended_by_postgres_amid_its_messages_hears_why() {
+    let server = Server::start();
+    let mut victim = server.connect("end");
+    let mut messages = BytesMut::new();
+    frontend::query(&mut messages, b"select repeat('x', 600000)").unwrap();
+    // PostgreSQL 18 loses its way when a statement prepared by messages ends a transaction of its own.
+    parse(&mut messages, b"leave", b"commit");
+    frontend::sync(&mut messages);
+    frontend::query(&mut messages, b"execute leave; rollback to nowhere").unwrap();
+    victim.send(&messages);
+    let mut more = BytesMut::new();
+    for _ in 0..20_000 {
+        frontend::query(&mut more, b"select 'this one is never come to'").unwrap();
+    }
+    let sending = victim.send_what_is_taken(more.to_vec());
+    sending.join().unwrap();
+    server.until_sessions(0);
+    let error = victim.last_word();
+    assert_eq!((error.code(), error.severity()), ("XX000", Severity::Fatal));
 }

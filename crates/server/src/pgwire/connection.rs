@@ -77,17 +77,20 @@ pub(super) async fn run(
         writer: Arc::new(write),
     };
     let Err(ended) = Box::pin(socket.serve(pgwire, peer, &startup, authority)).await;
-    if let Ended::ByError(error) = &ended {
-        let mut out = BytesMut::new();
-        fatal(error).encode(&mut out);
-        if socket.write(&out).await.is_ok() {
-            socket.writer.say_goodbye().await;
-            // Dropping the last handle on it shuts our direction down.
-            drop(socket.writer);
-            linger(&mut socket.reader.into_half()).await;
+    let hears_why = match &ended {
+        Ended::ByError(error) => {
+            let mut out = BytesMut::new();
+            fatal(error).encode(&mut out);
+            socket.write(&out).await.is_ok()
         }
-    } else {
-        socket.writer.say_goodbye().await;
+        Ended::ByPostgres(_) => true,
+        Ended::ByClient | Ended::Gone => false,
+    };
+    socket.writer.say_goodbye().await;
+    if hears_why {
+        // Dropping the last handle on it shuts our direction down.
+        drop(socket.writer);
+        linger(&mut socket.reader.into_half()).await;
     }
     ended
 }

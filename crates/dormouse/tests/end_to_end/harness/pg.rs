@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::thread::JoinHandle;
 
 use bytes::{Bytes, BytesMut};
 use wire::PgError;
@@ -106,6 +107,15 @@ impl Pg {
         let mut out = BytesMut::new();
         frontend::query(&mut out, sql.as_bytes()).unwrap();
         self.send(&out);
+    }
+
+    /// Sends bytes from another thread, as far as the server takes them.
+    pub(crate) fn send_what_is_taken(&self, bytes: Vec<u8>) -> JoinHandle<()> {
+        let mut stream = self.stream.try_clone().unwrap();
+        std::thread::spawn(move || {
+            // That it takes no more is no failure.
+            let _ = stream.write_all(&bytes);
+        })
     }
 
     /// Says that no more comes, but goes on listening.

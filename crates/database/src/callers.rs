@@ -1,0 +1,81 @@
+//! The roles of those who come without a role of their own: over HTTP, with a scope.
+
+use std::sync::Arc;
+
+use wire::{DatabaseName, PgError, sqlstate};
+
+use crate::authority::Authority;
+use crate::databases::Databases;
+use crate::session::{Session, SessionOptions};
+
+/// The role of who may only read: what `pg_read_all_data` may.
+pub const READ_ROLE: &str = "dormouse_read";
+
+/// The role of who may read and write: it makes tables of its own too, but is no superuser.
+pub const WRITE_ROLE: &str = "dormouse_write";
+
+/// Makes both roles where they are missing. Nobody can log in as them with a password.
+const MAKE_ROLES: &str = "DO $$ BEGIN \
+    PERFORM pg_catalog.pg_advisory_xact_lock(1684238195, 1919904869); \
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'dormouse_read') THEN \
+        CREATE ROLE dormouse_read; \
+        GRANT pg_read_all_data TO dormouse_read; \
+    END IF; \
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'dormouse_write') THEN \
+        CREATE ROLE dormouse_write; \
+        GRANT pg_read_all_data, pg_write_all_data TO dormouse_write; \
+        EXECUTE pg_catalog.format('GRANT CREATE ON DATABASE %I TO dormouse_write', pg_catalog.current_database()); \
+        IF pg_catalog.to_regnamespace('public') IS NOT NULL THEN \
+            GRANT CREATE ON SCHEMA public TO dormouse_write; \
+        END IF; \
+    END IF; \
+END $$";
+
+impl Databases {
+    /// Begins a session as [`session`](Self::session) does, for one who has a scope rather than a password: the
+    /// roles of scopes are made where they are missing, and so is the database, if `may_create` and the
+    /// configuration has databases made on first use.
+    ///
+    /// # Errors
+    /// As [`session`](Self::session).
+    pub async fn session_of_scope(
+        &self,
+        name: &DatabaseName,
+        options: SessionOptions,
+        may_create: bool,
+    ) -> Result<Session, PgError> {
+        if may_create && self.node.options.auto_create {
+            match self.node.find(name) {
+                Err(error) if error.code() == sqlstate::INVALID_CATALOG_NAME => {
+                    self.node.find_or_create(name).await?;
+                }
+                found => drop(found?),
+            }
+        }
+        let is_of_scope = [READ_ROLE, WRITE_ROLE].contains(&&*options.user);
+        let begun = self.session(name, options.clone()).await;
+        match begun {
+            Err(error)
+                if is_of_scope
+                    && error.code() == sqlstate::INVALID_AUTHORIZATION_SPECIFICATION =>
+            {
+                self.make_roles(name).await?;
+                self.session(name, options).await
+            }
+            begun => begun,
+        }
+    }
+
+    async fn make_roles(&self, name: &DatabaseName) -> Result<(), PgError> {
+        let options = SessionOptions {
+            origin: "host".to_owned(),
+            authority: Authority::Host,
+            ..SessionOptions::default()
+        };
+        let database = self.node.find(name)?;
+        let mut session = Session::begin(Arc::clone(&self.node), database, options).await?;
+        let made = session.query(MAKE_ROLES, &[]).await;
+        session.close().await;
+        made.map(drop)
+    }
+}

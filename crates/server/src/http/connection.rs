@@ -1,0 +1,112 @@
+//! One HTTP connection: its requests, and how it ends.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use axum::http::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::Http;
+use super::error;
+use super::stream::{HttpStream, Version};
+
+/// Requests of one HTTP/2 connection at once (`http.streams_max`): what browsers and proxies expect at least.
+const STREAMS_MAX: u32 = 100;
+
+/// Where a connection comes from; in the extensions of its requests.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer(pub(crate) std::net::SocketAddr);
+
+impl Http {
+    /// Serves a connection to its end.
+    pub(super) async fn connection(
+        self: Arc<Self>,
+        stream: TcpStream,
+        peer: std::net::SocketAddr,
+        router: axum::Router,
+    ) {
+        let Some(_place) = self.connections.enter() else {
+            let answer = error::too_many_connections(self.options.connections_max);
+            let mut stream = HttpStream::new(stream);
+            // It may be gone already; there is nobody else to tell.
+            if stream.write_all(&answer).await.is_ok() {
+                let _ = stream.shutdown().await;
+            }
+            return;
+        };
+        // Without it the kernel may hold an answer back until the last one is acknowledged.
+        if stream.set_nodelay(true).is_err() {
+            return;
+        }
+        let detecting = HttpStream::detect(stream, self.options.header_timeout);
+        let mut draining = pin!(self.stopping.draining());
+        let detected = tokio::select! {
+            detected = detecting => detected,
+            () = &mut draining => None,
+        };
+        if let Some((stream, version)) = detected {
+            self.serve_stream(stream, version, Peer(peer), router).await;
+        }
+    }
+
+    async fn serve_stream<S>(
+        self: Arc<Self>,
+        stream: S,
+        version: Version,
+        peer: Peer,
+        router: axum::Router,
+    ) where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let router = TowerToHyperService::new(router);
+        let service = service_fn(|mut request: Request<Incoming>| {
+            request.extensions_mut().insert(peer);
+            let this = Arc::clone(&self);
+            let router = router.clone();
+            async move { this.request(&router, request).await }
+        });
+        let builder = self.builder(version);
+        let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
+        let mut draining = pin!(self.stopping.draining());
+        let mut cancelling = pin!(self.stopping.cancelling());
+        let mut open = true;
+        let served = loop {
+            tokio::select! {
+                biased;
+                served = &mut connection => break served,
+                () = &mut draining, if open => {
+                    open = false;
+                    connection.as_mut().graceful_shutdown();
+                }
+                // Dropping the connection cancels what it waits for.
+                () = &mut cancelling => return,
+            }
+        };
+        if let Err(error) = served {
+            tracing::debug!(%error, "HTTP connection ends");
+        }
+    }
+
+    fn builder(&self, version: Version) -> auto::Builder<TokioExecutor> {
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.options.header_timeout);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(STREAMS_MAX)
+            .keep_alive_interval(self.options.header_timeout);
+        match version {
+            Version::Http1 => builder.http1_only(),
+            Version::Http2 => builder.http2_only(),
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! Statements within a request's time: cancelled when it is over, or when the client goes.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::time::timeout;
+use wire::{PgError, sqlstate};
+
+use super::work::{CancelSlot, Work};
+
+/// Does work for so long. Past it, or when the client goes, it is cancelled and comes to its end in the
+/// background.
+///
+/// # Errors
+/// What the work says; 57014 when the time is over.
+pub(super) async fn run_within<T, F>(
+    limit: Duration,
+    work: impl FnOnce(CancelSlot) -> F,
+) -> Result<T, PgError>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T, PgError>> + Send + 'static,
+{
+    let slot = CancelSlot::default();
+    let mut work = Work::cancellable(slot.clone(), work(slot));
+    match timeout(limit, &mut work).await {
+        Ok(done) => done,
+        // Dropping the work cancels it.
+        Err(_) => Err(timed_out(limit.as_millis())),
+    }
+}
+
+fn timed_out(milliseconds: u128) -> PgError {
+    PgError::error(
+        sqlstate::QUERY_CANCELED,
+        format!("canceling statement: the request exceeded its time, {milliseconds} ms"),
+    )
+    .hint(
+        "Ask for less at once, or for more time: \"timeoutMs\" of the request, and \
+         http.request_timeout_ms in Dormouse's configuration, which is the most.",
+    )
+}

@@ -1,0 +1,209 @@
+//! Several statements in one request: `POST batch`, each by itself, and `POST transaction`, all or none.
+
+use std::collections::BTreeMap;
+
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Deserialize;
+use wire::pg::{ErrorField, TransactionStatus};
+use wire::{PgError, sqlstate};
+
+use super::body;
+use super::caller::Scope;
+use super::error::ApiError;
+use super::isolation::Isolation;
+use super::query::json;
+use super::router::App;
+use super::run::run_within;
+use super::tenant::Tenant;
+use super::visit::{Rows, Statement, Visit, Wishes, time_limit};
+
+/// The body of `POST batch`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Batch {
+    statements: Vec<Statement>,
+    #[serde(default)]
+    row_mode: Rows,
+    timeout_ms: Option<u64>,
+    role: Option<String>,
+    #[serde(default)]
+    settings: BTreeMap<String, String>,
+}
+
+/// The body of `POST transaction`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Transaction {
+    statements: Vec<Statement>,
+    #[serde(default)]
+    row_mode: Rows,
+    timeout_ms: Option<u64>,
+    role: Option<String>,
+    #[serde(default)]
+    settings: BTreeMap<String, String>,
+    isolation_level: Option<Isolation>,
+    #[serde(default)]
+    read_only: bool,
+    #[serde(default)]
+    deferrable: bool,
+}
+
+/// The document of several results, written as they come.
+struct Results {
+    out: Vec<u8>,
+    bytes_max: usize,
+}
+
+pub(super) async fn batch(
+    State(app): State<App>,
+    tenant: Tenant,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let batch: Batch = body::read(request, app.options.body_bytes_max).await?;
+    let limit = time_limit(&app, batch.timeout_ms)?;
+    check_count(&app, batch.statements.len())?;
+    let wishes = Wishes {
+        role: batch.role,
+        settings: batch.settings,
+    };
+    let document = run_within(limit, move |slot| async move {
+        let mut visit = Visit::open(&app, &tenant.name, &tenant.caller, wishes, &slot).await?;
+        let done = run_each(&app, &mut visit, &batch.statements, batch.row_mode).await;
+        visit.close().await;
+        done
+    })
+    .await?;
+    Ok(json(document))
+}
+
+async fn run_each(
+    app: &App,
+    visit: &mut Visit,
+    statements: &[Statement],
+    rows: Rows,
+) -> Result<Vec<u8>, PgError> {
+    let mut results = Results::new(app.options.result_bytes_max);
+    for statement in statements {
+        let document = match visit.run(statement, rows).await {
+            Ok(document) => document,
+            // Nothing can be asked of the session any more.
+            Err(error) if visit.has_ended(&error) => return Err(error),
+            Err(error) => error.to_json(),
+        };
+        results.add(&document)?;
+    }
+    Ok(results.end())
+}
+
+pub(super) async fn transaction(
+    State(app): State<App>,
+    tenant: Tenant,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let wanted: Transaction = body::read(request, app.options.body_bytes_max).await?;
+    let limit = time_limit(&app, wanted.timeout_ms)?;
+    check_count(&app, wanted.statements.len())?;
+    let reads_only = wanted.read_only || tenant.caller.scope == Scope::Read;
+    let begin = Isolation::begin(wanted.isolation_level, reads_only, wanted.deferrable);
+    let wishes = Wishes {
+        role: wanted.role,
+        settings: wanted.settings,
+    };
+    let document = run_within(limit, move |slot| async move {
+        let mut visit = Visit::open(&app, &tenant.name, &tenant.caller, wishes, &slot).await?;
+        let done = run_all(&app, &mut visit, &begin, &wanted.statements, wanted.row_mode).await;
+        visit.close().await;
+        done
+    })
+    .await?;
+    Ok(json(document))
+}
+
+async fn run_all(
+    app: &App,
+    visit: &mut Visit,
+    begin: &str,
+    statements: &[Statement],
+    rows: Rows,
+) -> Result<Vec<u8>, PgError> {
+    visit.begin(begin).await?;
+    let mut results = Results::new(app.options.result_bytes_max);
+    for (number, statement) in (1..).zip(statements) {
+        let document = visit.run(statement, rows).await;
+        let document = document.map_err(|error| of_statement(number, error))?;
+        if visit.status() == TransactionStatus::Idle {
+            return Err(ended_amid(number));
+        }
+        results.add(&document)?;
+    }
+    visit.order("COMMIT").await?;
+    Ok(results.end())
+}
+
+fn check_count(app: &App, count: usize) -> Result<(), ApiError> {
+    let max = app.options.statements_max;
+    if count == 0 {
+        let message = "\"statements\" is empty";
+        return Err(ApiError::request(StatusCode::BAD_REQUEST, message));
+    }
+    if count <= max {
+        return Ok(());
+    }
+    let error = PgError::error(
+        sqlstate::PROGRAM_LIMIT_EXCEEDED,
+        format!("there are {count} statements; http.statements_max is {max}"),
+    )
+    .hint("Send fewer at once, or raise http.statements_max in Dormouse's configuration.");
+    Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, error))
+}
+
+/// Says which statement an error is of.
+fn of_statement(number: usize, error: PgError) -> PgError {
+    let context = format!("statement {number} of the transaction, which is rolled back");
+    let context = match error.get(ErrorField::Where) {
+        Some(before) => format!("{before}\n{context}"),
+        None => context,
+    };
+    error.with(ErrorField::Where, context)
+}
+
+fn ended_amid(number: usize) -> PgError {
+    PgError::error(
+        sqlstate::INVALID_TRANSACTION_TERMINATION,
+        format!("statement {number} has ended the transaction"),
+    )
+    .detail("What came before it is as that statement left it; what comes after it was not run.")
+    .hint("Leave COMMIT and ROLLBACK out: the request commits when all of it has succeeded.")
+}
+
+impl Results {
+    fn new(bytes_max: usize) -> Self {
+        Self {
+            out: b"{\"results\":[".to_vec(),
+            bytes_max,
+        }
+    }
+
+    fn add(&mut self, document: &[u8]) -> Result<(), PgError> {
+        if self.out.last() != Some(&b'[') {
+            self.out.push(b',');
+        }
+        self.out.extend_from_slice(document);
+        let max = self.bytes_max;
+        if self.out.len() <= max {
+            return Ok(());
+        }
+        Err(PgError::error(
+            sqlstate::PROGRAM_LIMIT_EXCEEDED,
+            format!("the results exceed http.result_bytes_max, {max} bytes of JSON"),
+        )
+        .hint("Ask for fewer rows, or raise http.result_bytes_max in Dormouse's configuration."))
+    }
+
+    fn end(mut self) -> Vec<u8> {
+        self.out.extend_from_slice(b"]}");
+        self.out
+    }
+}

@@ -1,0 +1,266 @@
+//! Interactive transactions: several requests in one transaction, which a session of its own is kept for.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `POST transactions` | 201, `{"id", "idleMsMax"}`, and where it is |
+//! | `POST transactions/ID/query` | the result; after an error Postgres takes nothing but a rollback |
+//! | `POST transactions/ID/commit`, `.../rollback` | 204 |
+//!
+//! Who asks no more for [`idle`](crate::HttpOptions::transaction_idle) is rolled back.
+
+mod held;
+
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, Request, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tokio::sync::mpsc;
+use wire::{DatabaseName, PgError, sqlstate};
+
+use super::body;
+use super::caller::{Caller, Scope};
+use super::error::ApiError;
+use super::isolation::Isolation;
+use super::query::json;
+use super::router::App;
+use super::run::run_within;
+use super::tenant::Tenant;
+use super::visit::{Rows, Statement, Visit, Wishes, time_limit};
+use held::{Command, Held};
+
+/// The transactions that are open.
+#[derive(Default)]
+pub(super) struct Transactions {
+    open: Arc<Mutex<HashMap<Id, Handle>>>,
+    max: usize,
+}
+
+/// Names a transaction; nobody guesses it.
+type Id = [u8; 16];
+
+/// One of them: whose it is, and where it takes commands.
+struct Handle {
+    caller: Caller,
+    database: DatabaseName,
+    commands: mpsc::Sender<Command>,
+}
+
+/// The body of `POST transactions`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Begin {
+    isolation_level: Option<Isolation>,
+    #[serde(default)]
+    read_only: bool,
+    #[serde(default)]
+    deferrable: bool,
+    role: Option<String>,
+    #[serde(default)]
+    settings: BTreeMap<String, String>,
+}
+
+/// The body of `POST transactions/ID/query`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Query {
+    sql: String,
+    #[serde(default)]
+    params: Vec<Box<RawValue>>,
+    #[serde(default)]
+    row_mode: Rows,
+    timeout_ms: Option<u64>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Begun {
+    id: String,
+    idle_ms_max: u128,
+}
+
+pub(super) async fn begin(
+    State(app): State<App>,
+    tenant: Tenant,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let path = request.uri().path().to_owned();
+    let begin: Begin = body::read(request, app.options.body_bytes_max).await?;
+    let reads_only = begin.read_only || tenant.caller.scope == Scope::Read;
+    let sql = Isolation::begin(begin.isolation_level, reads_only, begin.deferrable);
+    let wishes = Wishes {
+        role: begin.role,
+        settings: begin.settings,
+    };
+    let idle = app.options.transaction_idle;
+    let limit = app.options.request_timeout;
+    let begun = run_within(limit, move |slot| async move {
+        let mut id = Id::default();
+        getrandom::fill(&mut id)
+            .map_err(|error| PgError::error(sqlstate::INTERNAL_ERROR, error.to_string()))?;
+        let (commands, coming) = mpsc::channel(1);
+        let handle = Handle {
+            caller: tenant.caller.clone(),
+            database: tenant.name.clone(),
+            commands,
+        };
+        let place = app.transactions.enter(id, handle)?;
+        let mut visit = Visit::open(&app, &tenant.name, &tenant.caller, wishes, &slot).await?;
+        if let Err(error) = visit.begin(&sql).await {
+            visit.close().await;
+            return Err(error);
+        }
+        let canceller = visit.session().canceller();
+        let held = Held::new(visit, canceller, idle, app.stopping.clone(), place);
+        tokio::spawn(held.serve(coming));
+        Ok(id)
+    })
+    .await?;
+    let id = hex(&begun);
+    let location = format!("{}/{id}", path.trim_end_matches('/'));
+    let document = Json(Begun {
+        id,
+        idle_ms_max: idle.as_millis(),
+    });
+    let location = [(header::LOCATION, location)];
+    Ok((StatusCode::CREATED, location, document).into_response())
+}
+
+pub(super) async fn query(
+    State(app): State<App>,
+    tenant: Tenant,
+    Path(parameters): Path<HashMap<String, String>>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let commands = app.transactions.find(&parameters, &tenant)?;
+    let query: Query = body::read(request, app.options.body_bytes_max).await?;
+    let limit = time_limit(&app, query.timeout_ms)?;
+    let statement = Statement {
+        sql: query.sql,
+        params: query.params,
+    };
+    let document = held::ask(&commands, |answer| Command::Run {
+        statement,
+        rows: query.row_mode,
+        limit,
+        answer,
+    })
+    .await?;
+    Ok(json(document))
+}
+
+pub(super) async fn commit(
+    State(app): State<App>,
+    tenant: Tenant,
+    Path(parameters): Path<HashMap<String, String>>,
+) -> Result<StatusCode, ApiError> {
+    let commands = app.transactions.find(&parameters, &tenant)?;
+    held::ask(&commands, |answer| Command::Commit { answer }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn rollback(
+    State(app): State<App>,
+    tenant: Tenant,
+    Path(parameters): Path<HashMap<String, String>>,
+) -> Result<StatusCode, ApiError> {
+    let commands = app.transactions.find(&parameters, &tenant)?;
+    held::ask(&commands, |answer| Command::Rollback { answer }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// A transaction's place among those that are open, which it leaves when it ends.
+struct Place {
+    open: Arc<Mutex<HashMap<Id, Handle>>>,
+    id: Id,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.open.lock().remove(&self.id);
+    }
+}
+
+impl Transactions {
+    pub(super) fn new(max: usize) -> Self {
+        Self {
+            open: Arc::default(),
+            max,
+        }
+    }
+
+    fn enter(&self, id: Id, handle: Handle) -> Result<Place, PgError> {
+        let mut open = self.open.lock();
+        let max = self.max;
+        if open.len() >= max {
+            return Err(PgError::error(
+                sqlstate::TOO_MANY_CONNECTIONS,
+                format!("too many interactive transactions (limit http.transactions_max = {max})"),
+            )
+            .hint("Try again later, or raise http.transactions_max in Dormouse's configuration."));
+        }
+        open.insert(id, handle);
+        Ok(Place {
+            open: Arc::clone(&self.open),
+            id,
+        })
+    }
+
+    /// Where a transaction takes commands, if it is the caller's, in this database.
+    fn find(
+        &self,
+        parameters: &HashMap<String, String>,
+        tenant: &Tenant,
+    ) -> Result<mpsc::Sender<Command>, ApiError> {
+        let id = parameters.get("id").map_or("", String::as_str);
+        let open = self.open.lock();
+        let handle = parse_hex(id).and_then(|id| open.get(&id));
+        let is_theirs = |handle: &&Handle| {
+            handle.caller == tenant.caller && handle.database == tenant.name
+        };
+        match handle.filter(is_theirs) {
+            Some(handle) => Ok(handle.commands.clone()),
+            None => Err(ApiError::request(
+                StatusCode::NOT_FOUND,
+                format!("there is no transaction \"{id}\""),
+            )
+            .hint("It has ended, or waited for longer than http.transaction_idle_ms_max.")),
+        }
+    }
+}
+
+fn hex(id: &Id) -> String {
+    id.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn parse_hex(text: &str) -> Option<Id> {
+    if text.len() != 2 * size_of::<Id>() || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    let mut id = Id::default();
+    for (byte, digits) in id.iter_mut().zip(text.as_bytes().chunks(2)) {
+        let digits = std::str::from_utf8(digits).ok()?;
+        *byte = u8::from_str_radix(digits, 16).ok()?;
+    }
+    Some(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids() {
+        let id = [0xab; 16];
+        assert_eq!(parse_hex(&hex(&id)), Some(id));
+        for bad in ["", "ab", &"+1".repeat(16), &"é".repeat(16), &"0".repeat(33)] {
+            assert_eq!(parse_hex(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! The task of one interactive transaction: it has the session, and does what requests ask, one after the other.
+
+use std::time::Duration;
+
+use database::Canceller;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+use wire::pg::TransactionStatus;
+use wire::{PgError, sqlstate};
+
+use super::Place;
+use crate::http::visit::{Rows, Statement, Visit};
+use crate::insist::insist;
+use crate::shutdown::Stopping;
+
+/// What a request asks of a transaction, and who waits for the answer.
+pub(super) enum Command {
+    Run {
+        statement: Statement,
+        rows: Rows,
+        limit: Duration,
+        answer: oneshot::Sender<Result<Vec<u8>, PgError>>,
+    },
+    Commit {
+        answer: oneshot::Sender<Result<(), PgError>>,
+    },
+    Rollback {
+        answer: oneshot::Sender<Result<(), PgError>>,
+    },
+}
+
+/// A transaction between its requests.
+pub(super) struct Held {
+    visit: Visit,
+    canceller: Canceller,
+    idle: Duration,
+    stopping: Stopping,
+    _place: Place,
+}
+
+/// Whether the transaction goes on.
+enum Next {
+    Waits,
+    Ends,
+}
+
+/// Asks a transaction for something.
+pub(super) async fn ask<T>(
+    commands: &mpsc::Sender<Command>,
+    command: impl FnOnce(oneshot::Sender<Result<T, PgError>>) -> Command,
+) -> Result<T, PgError> {
+    let (answer, answered) = oneshot::channel();
+    if commands.send(command(answer)).await.is_err() {
+        return Err(over());
+    }
+    answered.await.unwrap_or_else(|_| Err(over()))
+}
+
+fn over() -> PgError {
+    PgError::error(
+        sqlstate::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+        "the transaction has ended: it waited for longer than http.transaction_idle_ms_max, or the server stops",
+    )
+    .hint("It is rolled back. Begin another one.")
+}
+
+impl Held {
+    pub(super) fn new(
+        visit: Visit,
+        canceller: Canceller,
+        idle: Duration,
+        stopping: Stopping,
+        place: Place,
+    ) -> Self {
+        Self {
+            visit,
+            canceller,
+            idle,
+            stopping,
+            _place: place,
+        }
+    }
+
+    /// Does what comes, until the transaction ends, or nothing comes for too long.
+    pub(super) async fn serve(mut self, mut commands: mpsc::Receiver<Command>) {
+        loop {
+            let command = tokio::select! {
+                command = timeout(self.idle, commands.recv()) => command,
+                () = self.stopping.draining() => break,
+            };
+            let Ok(Some(command)) = command else {
+                break;
+            };
+            match self.obey(command).await {
+                Next::Waits => {}
+                Next::Ends => break,
+            }
+        }
+        // What is open is rolled back.
+        self.visit.close().await;
+    }
+
+    async fn obey(&mut self, command: Command) -> Next {
+        match command {
+            Command::Run {
+                statement,
+                rows,
+                limit,
+                mut answer,
+            } => {
+                let done = self.run(&statement, rows, limit, &mut answer).await;
+                let is_over = match &done {
+                    Err(error) => self.visit.has_ended(error),
+                    Ok(_) => false,
+                };
+                // Without a transaction there is nothing to keep.
+                let is_over = is_over || self.visit.status() == TransactionStatus::Idle;
+                let is_heard = answer.send(done).is_ok();
+                match is_heard && !is_over {
+                    true => Next::Waits,
+                    false => Next::Ends,
+                }
+            }
+            Command::Commit { answer } => {
+                let done = match self.visit.status() {
+                    TransactionStatus::Failed => Err(failed()),
+                    _ => self.visit.order("COMMIT").await,
+                };
+                // Who has gone finds out by what is in the database.
+                let _ = answer.send(done);
+                Next::Ends
+            }
+            Command::Rollback { answer } => {
+                let _ = answer.send(self.visit.order("ROLLBACK").await);
+                Next::Ends
+            }
+        }
+    }
+
+    /// Runs a statement for so long at most, and while somebody waits for it.
+    async fn run(
+        &mut self,
+        statement: &Statement,
+        rows: Rows,
+        limit: Duration,
+        answer: &mut oneshot::Sender<Result<Vec<u8>, PgError>>,
+    ) -> Result<Vec<u8>, PgError> {
+        let mut running = Box::pin(self.visit.run(statement, rows));
+        tokio::select! {
+            done = &mut running => return done,
+            () = tokio::time::sleep(limit) => {}
+            () = answer.closed() => {}
+            () = self.stopping.cancelling() => {}
+        }
+        insist(&self.canceller, running).await
+    }
+}
+
+fn failed() -> PgError {
+    PgError::error(
+        sqlstate::IN_FAILED_SQL_TRANSACTION,
+        "a statement of the transaction has failed: it is rolled back, not committed",
+    )
+    .hint("Begin another transaction, and repeat what is still wanted.")
+}

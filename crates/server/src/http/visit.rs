@@ -1,0 +1,265 @@
+//! A session that is opened for one request, as who asks.
+//!
+//! Who may only read runs statements in transactions that Postgres keeps read-only: one is always open before a
+//! statement of theirs runs, and it has seen data, after which Postgres lets nobody make it writable.
+
+use std::collections::BTreeMap;
+
+use axum::http::StatusCode;
+use database::{Authority, Session, SessionOptions};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use wire::http::RowMode;
+use wire::pg::TransactionStatus;
+use wire::{DatabaseName, PgError, Severity, sqlstate};
+
+use super::caller::{Caller, Scope};
+use super::error::ApiError;
+use super::router::App;
+use super::work::CancelSlot;
+
+/// Where a session finds its caller's claims, as in PostgREST.
+const CLAIMS: &str = "request.jwt.claims";
+
+/// The setting that a session must not take from a request: it belongs to who checks the caller.
+const CLAIMS_PREFIX: &str = "request.jwt.";
+
+/// Tells whether a transaction is read-only, and its role above that.
+const STATE: &str = "SELECT pg_catalog.current_setting('transaction_read_only'), \
+    pg_catalog.current_setting('is_superuser')";
+
+/// What a request wants of its session.
+#[derive(Debug, Default)]
+pub(super) struct Wishes {
+    pub(super) role: Option<String>,
+    pub(super) settings: BTreeMap<String, String>,
+}
+
+/// One statement, its parameters as they were written: a parsed number would have lost digits.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Statement {
+    pub(super) sql: String,
+    #[serde(default)]
+    pub(super) params: Vec<Box<RawValue>>,
+}
+
+impl Statement {
+    /// One without parameters.
+    pub(super) fn of(sql: &str) -> Self {
+        Self {
+            sql: sql.to_owned(),
+            params: Vec::new(),
+        }
+    }
+}
+
+/// How rows are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Rows {
+    #[default]
+    Object,
+    Array,
+}
+
+impl Rows {
+    pub(super) fn mode(self) -> RowMode {
+        match self {
+            Self::Object => RowMode::Objects,
+            Self::Array => RowMode::Arrays,
+        }
+    }
+}
+
+/// A session that is opened for one request.
+pub(super) struct Visit {
+    session: Session,
+    /// Every transaction of it is read-only.
+    reads_only: bool,
+    result_bytes_max: usize,
+}
+
+impl Visit {
+    /// Opens a session for a caller. `slot` gets what cancels it.
+    pub(super) async fn open(
+        app: &App,
+        database: &DatabaseName,
+        caller: &Caller,
+        wishes: Wishes,
+        slot: &CancelSlot,
+    ) -> Result<Self, PgError> {
+        let mut settings = Vec::new();
+        for (name, value) in wishes.settings {
+            if name.to_ascii_lowercase().starts_with(CLAIMS_PREFIX) {
+                return Err(PgError::error(
+                    sqlstate::INSUFFICIENT_PRIVILEGE,
+                    format!("the setting {name} is the server's, from the claims of a token"),
+                ));
+            }
+            settings.push((name, value));
+        }
+        if let Some(claims) = &caller.claims {
+            settings.push((CLAIMS.to_owned(), claims.to_string()));
+        }
+        let is_admin = caller.scope == Scope::Admin;
+        let options = SessionOptions {
+            user: caller.role().to_owned(),
+            settings,
+            origin: format!("http, {}", caller.name),
+            authority: match is_admin && caller.role.is_none() {
+                true => Authority::Node,
+                false => Authority::Role,
+            },
+        };
+        let may_create = caller.scope >= Scope::Write;
+        let opening = app
+            .databases
+            .session_of_scope(database, options, may_create);
+        let session = opening.await?;
+        slot.set(session.canceller());
+        let mut visit = Self {
+            session,
+            reads_only: caller.scope == Scope::Read,
+            result_bytes_max: app.options.result_bytes_max,
+        };
+        let begun = visit.take_role(wishes.role.as_deref()).await;
+        match begun {
+            Ok(()) => Ok(visit),
+            Err(error) => {
+                visit.close().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn take_role(&mut self, role: Option<&str>) -> Result<(), PgError> {
+        let Some(role) = role else {
+            return Ok(());
+        };
+        if role.contains('\0') {
+            return Err(PgError::error(
+                sqlstate::CHARACTER_NOT_IN_REPERTOIRE,
+                "the name of a role has no character U+0000",
+            ));
+        }
+        let quoted = role.replace('"', "\"\"");
+        self.order(&format!("SET ROLE \"{quoted}\"")).await
+    }
+
+    /// Runs one statement: the document of its result.
+    pub(super) async fn run(
+        &mut self,
+        statement: &Statement,
+        rows: Rows,
+    ) -> Result<Vec<u8>, PgError> {
+        let is_own = self.guard().await?;
+        let (sql, params) = (&statement.sql, &statement.params);
+        let running = self
+            .session
+            .query_json(sql, params, rows.mode(), self.result_bytes_max);
+        let document = running.await;
+        self.release(is_own, document.is_ok()).await?;
+        document
+    }
+
+    /// Sees to it that what is run next can only read, if that is all it may: whether a transaction was begun
+    /// for that.
+    pub(super) async fn guard(&mut self) -> Result<bool, PgError> {
+        if !self.reads_only {
+            return Ok(false);
+        }
+        match self.status() {
+            TransactionStatus::Idle => {
+                self.begin("BEGIN READ ONLY").await?;
+                Ok(true)
+            }
+            TransactionStatus::InTransaction => {
+                // It may be another one than before, by COMMIT AND CHAIN.
+                self.keep_read_only().await?;
+                Ok(false)
+            }
+            TransactionStatus::Failed => Ok(false),
+        }
+    }
+
+    /// Ends the transaction that was begun for one statement.
+    pub(super) async fn release(&mut self, is_own: bool, is_done: bool) -> Result<(), PgError> {
+        if !is_own || self.status() == TransactionStatus::Idle {
+            return Ok(());
+        }
+        self.order(if is_done { "COMMIT" } else { "ROLLBACK" }).await
+    }
+
+    /// Begins a transaction, which of who may only read is one that stays read-only.
+    pub(super) async fn begin(&mut self, begin: &str) -> Result<(), PgError> {
+        self.order(begin).await?;
+        if !self.reads_only {
+            return Ok(());
+        }
+        self.keep_read_only().await
+    }
+
+    /// What has seen data can be made writable no more.
+    async fn keep_read_only(&mut self) -> Result<(), PgError> {
+        let found = self.session.query(STATE, &[]).await?;
+        let row = found.rows.first().map(Vec::as_slice);
+        match row {
+            Some([Some(read_only), Some(superuser)]) if read_only == "on" && superuser == "off" => {
+                Ok(())
+            }
+            Some([_, Some(superuser)]) if superuser == "on" => Err(PgError::error(
+                sqlstate::INSUFFICIENT_PRIVILEGE,
+                "the scope \"read\" does not go with a role that is superuser",
+            )),
+            _ => Err(PgError::error(
+                sqlstate::INSUFFICIENT_PRIVILEGE,
+                "the scope \"read\" is for transactions that are read-only",
+            )
+            .hint("Begin it with \"readOnly\": true.")),
+        }
+    }
+
+    /// Whether nothing can be asked of the session after this error.
+    pub(super) fn has_ended(&self, error: &PgError) -> bool {
+        matches!(error.severity(), Severity::Fatal | Severity::Panic)
+    }
+
+    /// Runs a statement of ours, which has no result.
+    pub(super) async fn order(&mut self, sql: &str) -> Result<(), PgError> {
+        self.session.query(sql, &[]).await.map(drop)
+    }
+
+    pub(super) fn session(&mut self) -> &mut Session {
+        &mut self.session
+    }
+
+    pub(super) fn status(&self) -> TransactionStatus {
+        self.session.transaction_status()
+    }
+
+    /// Ends the session; what is open is rolled back.
+    pub(super) async fn close(self) {
+        self.session.close().await;
+    }
+}
+
+/// What a request's own time limit is, in milliseconds.
+///
+/// # Errors
+/// 400 if it is none, or longer than what the configuration allows.
+pub(super) fn time_limit(app: &App, wanted: Option<u64>) -> Result<std::time::Duration, ApiError> {
+    let max = app.options.request_timeout;
+    let Some(wanted) = wanted else {
+        return Ok(max);
+    };
+    let wanted_time = std::time::Duration::from_millis(wanted);
+    if wanted > 0 && wanted_time <= max {
+        return Ok(wanted_time);
+    }
+    let message = format!(
+        "\"timeoutMs\" is {wanted}; it must be from 1 to http.request_timeout_ms, {}",
+        max.as_millis()
+    );
+    Err(ApiError::request(StatusCode::BAD_REQUEST, message))
+}
