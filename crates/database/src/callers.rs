@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use volume::DatabaseId;
 use wire::{DatabaseName, PgError, sqlstate};
 
 use crate::authority::Authority;
@@ -44,20 +45,14 @@ impl Databases {
         options: SessionOptions,
         may_create: bool,
     ) -> Result<Session, PgError> {
-        if may_create && self.node.options.auto_create {
-            match self.node.find(name) {
-                Err(error) if error.code() == sqlstate::INVALID_CATALOG_NAME => {
-                    self.node.find_or_create(name).await?;
-                }
-                found => drop(found?),
-            }
+        if may_create {
+            self.ensure(name).await?;
         }
         let is_of_scope = [READ_ROLE, WRITE_ROLE].contains(&&*options.user);
         let begun = self.session(name, options.clone()).await;
         match begun {
             Err(error)
-                if is_of_scope
-                    && error.code() == sqlstate::INVALID_AUTHORIZATION_SPECIFICATION =>
+                if is_of_scope && error.code() == sqlstate::INVALID_AUTHORIZATION_SPECIFICATION =>
             {
                 self.make_roles(name).await?;
                 self.session(name, options).await
@@ -66,7 +61,32 @@ impl Databases {
         }
     }
 
+    /// Sees to it that a database is there, if the configuration has databases made on first use: its id.
+    ///
+    /// # Errors
+    /// 3D000 if it is not there, and none is made.
+    pub async fn ensure(&self, name: &DatabaseName) -> Result<DatabaseId, PgError> {
+        let found = match self.node.find(name) {
+            Err(error)
+                if self.node.options.auto_create
+                    && error.code() == sqlstate::INVALID_CATALOG_NAME =>
+            {
+                self.node.find_or_create(name).await?
+            }
+            found => found?,
+        };
+        Ok(found.id)
+    }
+
     async fn make_roles(&self, name: &DatabaseName) -> Result<(), PgError> {
+        self.order_as_host(name, MAKE_ROLES).await
+    }
+
+    /// Runs a statement of this program's own in a database, as its administrator.
+    ///
+    /// # Errors
+    /// As [`session`](Self::session), and what Postgres says.
+    pub async fn order_as_host(&self, name: &DatabaseName, sql: &str) -> Result<(), PgError> {
         let options = SessionOptions {
             origin: "host".to_owned(),
             authority: Authority::Host,
@@ -74,8 +94,8 @@ impl Databases {
         };
         let database = self.node.find(name)?;
         let mut session = Session::begin(Arc::clone(&self.node), database, options).await?;
-        let made = session.query(MAKE_ROLES, &[]).await;
+        let done = session.query(sql, &[]).await;
         session.close().await;
-        made.map(drop)
+        done.map(drop)
     }
 }

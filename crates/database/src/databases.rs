@@ -223,6 +223,28 @@ impl Databases {
         Ok(DatabaseInfo::with_size(&self.node, &*self.node.find(name)?))
     }
 
+    /// Whether a database is there. Cheaper than [`info`](Self::info).
+    ///
+    /// # Errors
+    ///
+    /// 3D000 if it is not.
+    pub fn expect(&self, name: &DatabaseName) -> Result<(), PgError> {
+        self.node.find(name).map(drop)
+    }
+
+    /// The limit for which a database that wakes now would have to wait, if there is one.
+    pub fn why_not_admitting(&self) -> Option<&'static str> {
+        if self.node.is_closing() {
+            Some("closing")
+        } else if self.node.admission.is_over() {
+            Some("node.memory_bytes_max")
+        } else if self.node.admission.wanting() > 0 {
+            Some("databases.awake_max")
+        } else {
+            None
+        }
+    }
+
     /// Removes a database and its files.
     ///
     /// # Errors

@@ -8,6 +8,7 @@
 
 mod admission;
 mod authority;
+mod callers;
 mod catalog;
 mod compact;
 mod counted;
@@ -42,6 +43,7 @@ mod upkeep;
 mod wake;
 
 pub use authority::Authority;
+pub use callers::{READ_ROLE, WRITE_ROLE};
 pub use credentials::Credentials;
 pub use databases::{Databases, OpenError};
 pub use engine::distribution::{PGLITE_VERSION, POSTGRES_VERSION};

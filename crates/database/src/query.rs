@@ -1,6 +1,7 @@
 //! Queries from within the program: for HTTP, and for those who embed a database.
 
 use bytes::{Bytes, BytesMut};
+use engine::ClientIo;
 use serde_json::value::RawValue;
 use wire::http::{ResultWriter, RowMode, encode_param, no_more_arrays};
 use wire::pg::backend::{self, CommandTag, DataRow};
@@ -93,6 +94,48 @@ impl Session {
         mode: RowMode,
         result_bytes_max: usize,
     ) -> Result<Vec<u8>, PgError> {
+        let messages = self.with_params(sql, params).await?;
+        let answer = self.ask(messages).await?;
+        let mut writer = ResultWriter::new(mode, result_bytes_max);
+        for (kind, body) in frames(&answer) {
+            match kind {
+                backend::kind::ROW_DESCRIPTION => writer.row_description(body)?,
+                backend::kind::DATA_ROW => writer.data_row(body, &no_more_arrays)?,
+                backend::kind::COMMAND_COMPLETE => return writer.command_complete(body),
+                backend::kind::EMPTY_QUERY_RESPONSE => return writer.empty_query(),
+                _ => {}
+            }
+        }
+        Err(PgError::error(
+            sqlstate::PROTOCOL_VIOLATION,
+            "the statement had no end",
+        ))
+    }
+
+    /// Runs one statement with JSON parameters, its answer going to `io` as PostgreSQL's messages: all that `io`
+    /// has not taken when it ends is returned.
+    ///
+    /// # Errors
+    ///
+    /// What Postgres says of the parameters, and 57P02 if the backend ended; what it says of the statement is in
+    /// the answer.
+    pub async fn query_stream(
+        &mut self,
+        sql: &str,
+        params: &[Box<RawValue>],
+        io: Box<dyn ClientIo>,
+    ) -> Result<Bytes, PgError> {
+        let messages = self.with_params(sql, params).await?;
+        let done = self.exchange(messages.freeze(), Some(io)).await;
+        done.map(|(rest, _)| rest).map_err(|ended| ended.error)
+    }
+
+    /// The messages that run one statement with these parameters.
+    async fn with_params(
+        &mut self,
+        sql: &str,
+        params: &[Box<RawValue>],
+    ) -> Result<BytesMut, PgError> {
         let mut messages = BytesMut::new();
         parse(&mut messages, sql)?;
         let encoded = if params.is_empty() {
@@ -110,21 +153,7 @@ impl Session {
         };
         let values: Vec<Option<&[u8]>> = encoded.iter().map(Option::as_deref).collect();
         execute(&mut messages, &values)?;
-        let answer = self.ask(messages).await?;
-        let mut writer = ResultWriter::new(mode, result_bytes_max);
-        for (kind, body) in frames(&answer) {
-            match kind {
-                backend::kind::ROW_DESCRIPTION => writer.row_description(body)?,
-                backend::kind::DATA_ROW => writer.data_row(body, &no_more_arrays)?,
-                backend::kind::COMMAND_COMPLETE => return writer.command_complete(body),
-                backend::kind::EMPTY_QUERY_RESPONSE => return writer.empty_query(),
-                _ => {}
-            }
-        }
-        Err(PgError::error(
-            sqlstate::PROTOCOL_VIOLATION,
-            "the statement had no end",
-        ))
+        Ok(messages)
     }
 
     /// The parameter types of the statement that `messages` prepare.

@@ -1,52 +1,59 @@
 //! SQL over HTTP, and the directory of databases.
 //!
-//! | request | answer |
-//! |---|---|
-//! | `POST /v1/databases` `{"name", "from"?}` | 201 and the database |
-//! | `GET /v1/databases` | `{"databases": [...]}` |
-//! | `GET /v1/databases/NAME` | the database |
-//! | `DELETE /v1/databases/NAME` (`?force=true`) | 204 |
-//! | `POST /v1/databases/NAME/query` `{"sql", "params"?, "rowMode"?}` | the result |
-//! | `GET /ping` | `{"ok":true}` |
-//! | `GET /health` | how the server is |
+//! What is asked of a database stands under `/v1/databases/NAME/`, and at the root where a header, the host or a
+//! token names it ([`tenant`]): `ping`, `health`, `config`, `liveness`, `readiness`, `schema`, `query`, `batch`,
+//! `transaction`, `transactions`. Beside it: `/v1/databases`, `/metrics`, `/openapi.json`, which lists all.
 //!
-//! Every error is JSON, `{"error":{"code","message",...}}`, also those about HTTP itself: see
-//! [`error`]. A request is served in its connection's task; [`work`] sees to it that what it began
-//! comes to an end when the client leaves.
+//! Every error is a problem document (RFC 9457) with PostgreSQL's fields, also those about HTTP itself: see
+//! [`error`]. A request is served in its connection's task; [`work`] sees to it that what it began comes to an
+//! end when the client leaves.
 
 mod body;
+mod caller;
+mod connection;
 mod database_document;
 mod databases;
 mod error;
 mod health;
+mod isolation;
 mod metrics;
+mod ndjson;
+mod once;
+mod openapi;
+mod probe;
 mod query;
 mod router;
+mod run;
+mod schema;
+mod statements;
+mod stream;
+mod tenant;
+mod transactions;
+mod visit;
 mod work;
 
-use std::future::poll_fn;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use axum::http::{HeaderValue, Request, Response};
+use axum::http::{HeaderMap, HeaderValue, Request, Response};
 use database::Databases;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::{Service, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
-use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use wire::PgError;
 
 use crate::accept::accept;
 use crate::connections::Connections;
-use crate::linger::linger;
 use crate::options::HttpOptions;
 use crate::pgwire::Pgwire;
 use crate::shutdown::Stopping;
+
+use error::ApiError;
+use once::Once;
+use tenant::Tenant;
+use transactions::Transactions;
 
 pub use database_document::DatabaseDocument;
 
@@ -59,6 +66,7 @@ pub(crate) struct Http {
     stopping: Stopping,
     started: Instant,
     request_ids: RequestIds,
+    transactions: Transactions,
 }
 
 /// Numbers that name a request in answers and logs.
@@ -78,6 +86,7 @@ impl Http {
         Self {
             databases,
             connections: Connections::new(options.connections_max),
+            transactions: Transactions::new(options.transactions_max),
             options,
             pgwire,
             stopping,
@@ -93,56 +102,22 @@ impl Http {
             listener,
             &self.stopping,
             "an HTTP connection",
-            |stream, _| Arc::clone(&self).connection(stream, router.clone()),
+            |stream, peer| Arc::clone(&self).connection(stream, peer, router.clone()),
         )
         .await;
     }
 
-    async fn connection(self: Arc<Self>, mut stream: TcpStream, router: axum::Router) {
-        let Some(_place) = self.connections.enter() else {
-            let answer = error::too_many_connections(self.options.connections_max);
-            // It may be gone already; there is nobody else to tell.
-            if stream.write_all(&answer).await.is_ok() && stream.shutdown().await.is_ok() {
-                linger(&mut stream).await;
-            }
-            return;
-        };
-        // Without it the kernel may hold an answer back until the last one is acknowledged.
-        if stream.set_nodelay(true).is_err() {
-            return;
-        }
-        let router = TowerToHyperService::new(router);
-        let service = service_fn(|request| Box::pin(self.request(&router, request)));
-        let mut connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.options.header_timeout)
-            .serve_connection(TokioIo::new(stream), service);
-
-        let mut draining = pin!(self.stopping.draining());
-        let mut cancelling = pin!(self.stopping.cancelling());
-        let mut open = true;
-        let served = loop {
-            tokio::select! {
-                biased;
-                served = poll_fn(|context| connection.poll_without_shutdown(context)) => {
-                    break served;
-                }
-                () = &mut draining, if open => {
-                    open = false;
-                    std::pin::Pin::new(&mut connection).graceful_shutdown();
-                }
-                // Dropping the connection cancels what it waits for.
-                () = &mut cancelling => return,
-            }
-        };
-        if let Err(error) = served {
-            tracing::debug!(%error, "HTTP connection ends");
-        }
-        // Of a body that was refused there may be more to come.
-        let mut stream = connection.into_parts().io.into_inner();
-        if stream.shutdown().await.is_ok() {
-            linger(&mut stream).await;
-        }
+    /// The key of a request that is to be done once, if it has one.
+    async fn once(
+        &self,
+        headers: &HeaderMap,
+        tenant: &Tenant,
+        kind: &[u8],
+        body: &[u8],
+    ) -> Result<Option<Once>, ApiError> {
+        let hours = self.options.idempotency_hours;
+        let (name, caller) = (&tenant.name, &tenant.caller);
+        Once::of(headers, &self.databases, name, caller, &[kind, body], hours).await
     }
 
     /// Names a request, has it answered, and logs it.

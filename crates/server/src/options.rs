@@ -57,6 +57,31 @@ pub struct HttpOptions {
     pub header_timeout: Duration,
     /// `http.connections_max`: connections at once.
     pub connections_max: usize,
+    /// `http.liveness_timeout_ms`: how long a database may take to answer a probe.
+    pub liveness_timeout: Duration,
+    /// `http.statements_max`: statements of one batch or transaction.
+    pub statements_max: usize,
+    /// `http.transactions_max`: interactive transactions open at once.
+    pub transactions_max: usize,
+    /// `http.transaction_idle_ms_max`: how long one may wait for its next request.
+    pub transaction_idle: Duration,
+    /// `http.idempotency_hours`: how long the answer to a request with a key is kept.
+    pub idempotency_hours: u32,
+    /// `routing`: how a request names its database.
+    pub routing: RoutingOptions,
+}
+
+/// How a request names its database; the path always does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoutingOptions {
+    /// `routing.header`: the name of a header.
+    pub header: Option<String>,
+    /// `routing.base_domain`, in lower case: databases are the labels before it.
+    pub base_domain: Option<String>,
+    /// `routing.token`: whether a token of one database names it.
+    pub token: bool,
+    /// `routing.blocked_names`: names that are no tenants.
+    pub blocked_names: Vec<String>,
 }
 
 impl Default for Options {
@@ -94,6 +119,23 @@ impl Default for HttpOptions {
             request_timeout: Duration::from_millis(60_000),
             header_timeout: Duration::from_millis(60_000),
             connections_max: 1_000,
+            liveness_timeout: Duration::from_millis(2_000),
+            statements_max: 1_000,
+            transactions_max: 100,
+            transaction_idle: Duration::from_millis(10_000),
+            idempotency_hours: 24,
+            routing: RoutingOptions::default(),
+        }
+    }
+}
+
+impl Default for RoutingOptions {
+    fn default() -> Self {
+        Self {
+            header: Some("x-dormouse-database".to_owned()),
+            base_domain: None,
+            token: true,
+            blocked_names: ["www", "api", "admin"].map(str::to_owned).to_vec(),
         }
     }
 }

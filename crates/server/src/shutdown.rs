@@ -51,6 +51,11 @@ impl Stopping {
         self.reaches(Phase::Cancelling)
     }
 
+    /// Whether no new work may begin.
+    pub(crate) fn is_draining(&self) -> bool {
+        *self.0.borrow() >= Phase::Draining
+    }
+
     fn reaches(&self, phase: Phase) -> impl Future<Output = ()> + Send + use<> {
         let mut receiver = self.0.clone();
         async move {

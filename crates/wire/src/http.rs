@@ -5,11 +5,14 @@
 
 mod array_type;
 pub(crate) mod json;
+mod lines;
 mod param;
 mod result;
+mod row;
 mod value;
 
 pub use array_type::{Element, ElementOf, no_more_arrays};
+pub use lines::LineWriter;
 pub use param::encode_param;
 pub use result::{ResultWriter, RowMode};
 pub use value::write_json;

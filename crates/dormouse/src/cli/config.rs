@@ -1,7 +1,9 @@
 //! The configuration: what can be set, and what the server and its databases make of it.
 
+mod http;
 mod sources;
 
+use http::{HttpSection, RoutingSection};
 pub(crate) use sources::{Loaded, load};
 
 use std::env;
@@ -32,6 +34,7 @@ pub(crate) struct Config {
     auth: AuthSection,
     pgwire: PgwireSection,
     http: HttpSection,
+    routing: RoutingSection,
     databases: DatabasesSection,
     node: NodeSection,
     directory: DirectorySection,
@@ -90,17 +93,6 @@ struct PgwireSection {
     tls: PgwireTls,
     message_bytes_max: usize,
     startup_timeout_ms: u64,
-    connections_max: usize,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct HttpSection {
-    listen: String,
-    body_bytes_max: usize,
-    result_bytes_max: usize,
-    request_timeout_ms: u64,
-    header_timeout_ms: u64,
     connections_max: usize,
 }
 
@@ -219,14 +211,8 @@ impl Default for Config {
                 startup_timeout_ms: ms(server.pgwire.startup_timeout),
                 connections_max: server.pgwire.connections_max,
             },
-            http: HttpSection {
-                listen: server.http.listen,
-                body_bytes_max: server.http.body_bytes_max,
-                result_bytes_max: server.http.result_bytes_max,
-                request_timeout_ms: ms(server.http.request_timeout),
-                header_timeout_ms: ms(server.http.header_timeout),
-                connections_max: server.http.connections_max,
-            },
+            routing: RoutingSection::of(&server.http.routing),
+            http: HttpSection::of(server.http),
             databases: DatabasesSection {
                 auto_create: true,
                 idle_ms: ms(limits.idle),
@@ -300,14 +286,7 @@ impl Config {
                 startup_timeout: Duration::from_millis(self.pgwire.startup_timeout_ms),
                 connections_max: self.pgwire.connections_max,
             },
-            http: server::HttpOptions {
-                listen: self.http.listen.clone(),
-                body_bytes_max: self.http.body_bytes_max,
-                result_bytes_max: self.http.result_bytes_max,
-                request_timeout: Duration::from_millis(self.http.request_timeout_ms),
-                header_timeout: Duration::from_millis(self.http.header_timeout_ms),
-                connections_max: self.http.connections_max,
-            },
+            http: self.http.options(&self.routing)?,
             insecure_listen: self.server.insecure_listen,
             drain_max: Duration::from_millis(self.server.drain_ms_max),
         })

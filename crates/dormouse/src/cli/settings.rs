@@ -22,10 +22,12 @@ enum Kind {
     Text,
     Number,
     Switch,
+    /// Texts; in a variable with commas between them.
+    List,
 }
 
 /// In the order of the file.
-const SETTINGS: [Setting; 49] = [
+const SETTINGS: &[Setting] = &[
     Setting::text(
         "data",
         "DORMOUSE_DATA",
@@ -135,6 +137,46 @@ const SETTINGS: [Setting; 49] = [
     Setting::number(
         "http.result_bytes_max",
         "The largest document of a result. Past it the answer is 413.",
+    ),
+    Setting::number(
+        "http.liveness_timeout_ms",
+        "How long a database may take to answer GET liveness, its wake included. Past it the answer\n\
+         is 503.",
+    ),
+    Setting::number(
+        "http.statements_max",
+        "Statements of one batch or transaction. Past it the answer is 413.",
+    ),
+    Setting::number(
+        "http.transactions_max",
+        "Interactive transactions open at once. Past it the answer is 503.",
+    ),
+    Setting::number(
+        "http.transaction_idle_ms_max",
+        "How long an interactive transaction waits for its next request. Past it it is rolled back.",
+    ),
+    Setting::number(
+        "http.idempotency_hours",
+        "How long the answer to a request with an Idempotency-Key is kept, in its database.",
+    ),
+    Setting::text(
+        "routing.header",
+        "DORMOUSE_ROUTING__HEADER",
+        "A header that names the database of a request, where its path does not. \"\": none does.",
+    ),
+    Setting::text(
+        "routing.base_domain",
+        "DORMOUSE_ROUTING__BASE_DOMAIN",
+        "With \"example.com\" requests to shop.example.com are for the database shop, where neither\n\
+         path nor header names one. \"\": the host names none.",
+    ),
+    Setting::switch(
+        "routing.token",
+        "A token that is for one database names it, where nothing else does.",
+    ),
+    Setting::list(
+        "routing.blocked_names",
+        "Names that are no tenants: queries to them are answered with 403.",
     ),
     Setting::switch(
         "databases.auto_create",
@@ -300,7 +342,7 @@ pub(crate) fn variable(name: &str, value: &str) -> Variable {
 pub(crate) fn render(lookup: impl Fn(&str) -> (Option<Value>, Option<String>)) -> String {
     let mut out = String::new();
     let mut section = "";
-    for setting in &SETTINGS {
+    for setting in SETTINGS {
         if !out.is_empty() {
             out.push('\n');
         }
@@ -344,6 +386,15 @@ impl Setting {
         }
     }
 
+    const fn list(key: &'static str, about: &'static str) -> Self {
+        Self {
+            key,
+            variable: None,
+            kind: Kind::List,
+            about,
+        }
+    }
+
     /// The value of a variable. What is no number and no switch stays text, and is refused later
     /// with the name of the variable.
     fn parse(&self, value: &str) -> Value {
@@ -352,6 +403,11 @@ impl Setting {
             Kind::Text => text(),
             Kind::Number => value.parse::<u64>().map_or_else(|_| text(), Value::from),
             Kind::Switch => value.parse::<bool>().map_or_else(|_| text(), Value::from),
+            Kind::List => {
+                let texts = value.split(',').map(str::trim);
+                let texts = texts.filter(|text| !text.is_empty());
+                Value::from(texts.collect::<Vec<_>>())
+            }
         }
     }
 
@@ -378,6 +434,10 @@ impl Setting {
 }
 
 fn toml(value: &Value) -> String {
+    if let Some(texts) = value.as_array() {
+        let texts: Vec<String> = texts.iter().map(toml).collect();
+        return format!("[{}]", texts.join(", "));
+    }
     match (value.as_str(), value.to_bool(), value.to_u128()) {
         (Some(text), ..) => quoted(text),
         (_, Some(switch), _) => switch.to_string(),
@@ -438,5 +498,6 @@ mod tests {
         assert_eq!(toml(&Value::from(67_108_864_u64)), "67_108_864");
         assert_eq!(toml(&Value::from(100_u64)), "100");
         assert_eq!(toml(&Value::from(true)), "true");
+        assert_eq!(toml(&Value::from(vec!["a", "b"])), "[\"a\", \"b\"]");
     }
 }

@@ -35,7 +35,7 @@ fn bad_name() {
             .http()
             .post("/v1/databases", &json!({ "name": name }));
         assert_eq!(response.error(400).0, "42602", "{name}");
-        let detail = response.json()["error"]["detail"].to_string();
+        let detail = response.problem()["error"]["detail"].to_string();
         assert!(detail.contains("1 to 63 characters"), "{detail}");
     }
     let (code, _) = server.http().query("a%20b", "select 1").error(400);
@@ -55,7 +55,7 @@ fn sql_error() {
     let (code, message) = response.error(400);
     assert_eq!(code, "42703");
     assert!(message.contains("nope"), "{message}");
-    assert_eq!(response.json()["error"]["position"], 8);
+    assert_eq!(response.problem()["error"]["position"], 8);
 
     let mut client = server.connect("errors");
     assert_eq!(client.query("selec").unwrap_err().code(), "42601");
@@ -138,7 +138,7 @@ fn malformed_json() {
         let response = post(body);
         let (code, message) = response.error(400);
         assert_eq!(
-            (&*code, &response.json()["error"]["position"]),
+            (&*code, &response.problem()["error"]["position"]),
             ("22P02", &json!(position))
         );
         assert!(message.contains("not JSON"), "{message}");

@@ -8,7 +8,7 @@ mod pg;
 mod program;
 
 pub(crate) use authority::{Authority, Files};
-pub(crate) use http::Http;
+pub(crate) use http::{Http, Response};
 pub(crate) use login::{ADMIN, Login, SCRAM, has_psql};
 pub(crate) use pg::{Answer, Pg, startup};
 pub(crate) use program::{Output, dormouse, program, run_program};

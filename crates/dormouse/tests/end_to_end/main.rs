@@ -19,6 +19,7 @@ mod psql;
 mod queue;
 mod reach;
 mod shutdown;
+mod tenants;
 mod termination;
 mod timeouts;
 mod tls;

@@ -17,9 +17,19 @@ pub(super) async fn read<T: DeserializeOwned>(
     request: Request,
     body_bytes_max: usize,
 ) -> Result<T, ApiError> {
+    read_with_bytes(request, body_bytes_max)
+        .await
+        .map(|(body, _)| body)
+}
+
+/// Reads a request's body as JSON, and as it is.
+pub(super) async fn read_with_bytes<T: DeserializeOwned>(
+    request: Request,
+    body_bytes_max: usize,
+) -> Result<(T, Bytes), ApiError> {
     expect_json(request.headers())?;
     let bytes = collect(request.into_body(), body_bytes_max).await?;
-    parse(&bytes)
+    Ok((parse(&bytes)?, bytes))
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {

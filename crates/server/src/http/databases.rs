@@ -10,9 +10,11 @@ use serde::{Deserialize, Serialize};
 use wire::{PgError, sqlstate};
 
 use super::body;
+use super::caller::Scope;
 use super::database_document::DatabaseDocument;
 use super::error::ApiError;
 use super::router::{App, Name, database_name};
+use super::tenant::By;
 use super::work::Work;
 
 /// The body of `POST /v1/databases`.
@@ -75,7 +77,12 @@ struct List {
     next: Option<String>,
 }
 
-pub(super) async fn create(State(app): State<App>, request: Request) -> Result<Response, ApiError> {
+pub(super) async fn create(
+    State(app): State<App>,
+    By(caller): By,
+    request: Request,
+) -> Result<Response, ApiError> {
+    caller.expect_node(Scope::Admin)?;
     let create: Create = body::read(request, app.options.body_bytes_max).await?;
     let name = database_name(&create.name)?;
     let source = match create.from {
@@ -99,8 +106,10 @@ pub(super) async fn create(State(app): State<App>, request: Request) -> Result<R
 
 pub(super) async fn list(
     State(app): State<App>,
+    By(caller): By,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Result<Response, ApiError> {
+    caller.expect_node(Scope::Admin)?;
     let Query(ListQuery { after, limit }) = query
         .map_err(|rejection| ApiError::request(StatusCode::BAD_REQUEST, rejection.body_text()))?;
     if limit == 0 || limit > PAGE_MAX {
@@ -128,8 +137,10 @@ pub(super) async fn show(State(app): State<App>, name: Name) -> Result<Response,
 pub(super) async fn configure(
     State(app): State<App>,
     Name(name): Name,
+    By(caller): By,
     request: Request,
 ) -> Result<Response, ApiError> {
+    caller.expect(Scope::Admin)?;
     let settings: Settings = body::read(request, app.options.body_bytes_max).await?;
     let databases = app.databases.clone();
     let configured = async move { databases.configure(&name, settings).await };
@@ -141,7 +152,9 @@ pub(super) async fn configure(
 pub(super) async fn flush(
     State(app): State<App>,
     Name(name): Name,
+    By(caller): By,
 ) -> Result<StatusCode, ApiError> {
+    caller.expect(Scope::Write)?;
     let databases = app.databases.clone();
     Work::to_its_end(async move { databases.flush(&name).await }).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -150,8 +163,10 @@ pub(super) async fn flush(
 pub(super) async fn delete(
     State(app): State<App>,
     Name(name): Name,
+    By(caller): By,
     query: Result<Query<Delete>, QueryRejection>,
 ) -> Result<StatusCode, ApiError> {
+    caller.expect(Scope::Admin)?;
     let Query(Delete { force }) = query
         .map_err(|rejection| ApiError::request(StatusCode::BAD_REQUEST, rejection.body_text()))?;
     let databases = app.databases.clone();
@@ -160,7 +175,7 @@ pub(super) async fn delete(
 }
 
 /// Runs what waits for the disk on a thread for that.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, PgError> + Send + 'static,
 ) -> Result<T, ApiError> {
     let done = tokio::task::spawn_blocking(work).await;

@@ -5,6 +5,9 @@ use axum::http::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use wire::{PgError, sqlstate};
 
+/// The media type of a problem document.
+const PROBLEM: &str = "application/problem+json";
+
 /// An error of PostgreSQL's form with a status. The status follows from the SQLSTATE, except for
 /// errors about HTTP itself, which all have the code of a protocol violation.
 #[derive(Debug)]
@@ -33,6 +36,17 @@ impl ApiError {
         }
     }
 
+    /// The status that it has.
+    #[cfg(test)]
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The SQLSTATE.
+    pub(super) fn code(&self) -> &str {
+        self.error.code()
+    }
+
     /// Adds what to do about it.
     pub(super) fn hint(mut self, hint: &str) -> Self {
         self.error = self.error.hint(hint);
@@ -56,8 +70,9 @@ impl From<PgError> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let json = (CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        let mut response = (self.status, [json], self.error.to_json()).into_response();
+        let kind = (CONTENT_TYPE, HeaderValue::from_static(PROBLEM));
+        let document = problem(self.status, &self.error);
+        let mut response = (self.status, [kind], document).into_response();
         if self.closes {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(CONNECTION, close);
@@ -66,6 +81,20 @@ impl IntoResponse for ApiError {
         response.extensions_mut().insert(self.error);
         response
     }
+}
+
+/// A problem document of RFC 9457. The member `error` has PostgreSQL's fields.
+fn problem(status: StatusCode, error: &PgError) -> Vec<u8> {
+    let title = status.canonical_reason().unwrap_or_default();
+    let detail = serde_json::Value::from(error.message());
+    let head = format!(
+        "{{\"type\":\"about:blank\",\"title\":\"{title}\",\"status\":{},\"detail\":{detail},",
+        status.as_u16()
+    );
+    let mut document = head.into_bytes();
+    // The rest is an object with one member.
+    document.extend_from_slice(error.to_json().get(1..).unwrap_or(b"}"));
+    document
 }
 
 /// The answer to a connection that is one too many, as bytes: no request of it is read.
@@ -77,9 +106,9 @@ pub(super) fn too_many_connections(max: usize) -> Vec<u8> {
     .hint(
         "Try again, reuse connections, or raise http.connections_max in Dormouse's configuration.",
     );
-    let body = error.to_json();
+    let body = problem(StatusCode::SERVICE_UNAVAILABLE, &error);
     let mut answer = format!(
-        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n\
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\n\
          content-length: {}\r\nretry-after: 1\r\nconnection: close\r\n\r\n",
         body.len()
     )

@@ -1,26 +1,29 @@
-//! Whether the server is there, and how it is.
+//! What is known of the server and of a database, without waking any.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use database::{DatabaseInfo, Durability, Settings};
 use serde::Serialize;
 
+use super::databases::blocking;
 use super::error::ApiError;
 use super::router::App;
+use super::tenant::About;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Health {
+struct NodeHealth {
     status: &'static str,
     version: &'static str,
     postgres_version: &'static str,
     uptime_seconds: u64,
     databases: DatabaseCounts,
     connections: ConnectionCounts,
-    probe: Probe,
+    latency_ms: f64,
 }
 
 #[derive(Serialize)]
@@ -41,11 +44,46 @@ struct Count {
     max: usize,
 }
 
-/// Counting the databases in the directory, which wakes none of them.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Probe {
+struct DatabaseHealth {
+    status: &'static str,
+    database: String,
+    state: String,
+    memory_bytes: u64,
+    own_bytes: u64,
     latency_ms: f64,
+}
+
+/// What a request can expect of the node.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct NodeConfig {
+    version: &'static str,
+    postgres_version: &'static str,
+    limits: RequestLimits,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RequestLimits {
+    body_bytes_max: usize,
+    result_bytes_max: usize,
+    request_timeout_ms: u128,
+    statements_max: usize,
+    transaction_idle_ms_max: u128,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DatabaseConfig {
+    database: String,
+    id: String,
+    durability: Durability,
+    maintenance: bool,
+    settings: Settings,
+    #[serde(flatten)]
+    node: NodeConfig,
 }
 
 /// Touches nothing.
@@ -57,16 +95,37 @@ pub(super) async fn ping() -> Response {
         .into_response()
 }
 
-pub(super) async fn health(State(app): State<App>) -> Result<Response, ApiError> {
+pub(super) async fn health(State(app): State<App>, about: About) -> Result<Response, ApiError> {
     let started = Instant::now();
+    let Some(tenant) = about.tenant else {
+        return node_health(&app, started);
+    };
+    let databases = app.databases.clone();
+    let info = blocking(move || databases.info(&tenant.name)).await?;
+    let health = DatabaseHealth {
+        status: "ok",
+        database: info.name,
+        state: info.state.to_string(),
+        memory_bytes: info.memory_bytes,
+        own_bytes: info.own_bytes,
+        latency_ms: milliseconds(started.elapsed()),
+    };
+    Ok(Json(health).into_response())
+}
+
+fn node_health(app: &App, started: Instant) -> Result<Response, ApiError> {
+    // Counting them in the directory wakes none.
     let (total, awake) = app.databases.count()?;
-    let latency_ms = started.elapsed().as_secs_f64() * 1e3;
     let count = |connections: &crate::connections::Connections| Count {
         open: connections.count(),
         max: connections.max(),
     };
-    let health = Health {
-        status: "ok",
+    let health = NodeHealth {
+        status: if app.stopping.is_draining() {
+            "draining"
+        } else {
+            "ok"
+        },
         version: env!("CARGO_PKG_VERSION"),
         postgres_version: database::POSTGRES_VERSION,
         uptime_seconds: app.started.elapsed().as_secs(),
@@ -75,7 +134,43 @@ pub(super) async fn health(State(app): State<App>) -> Result<Response, ApiError>
             pgwire: count(app.pgwire.sessions()),
             http: count(&app.connections),
         },
-        probe: Probe { latency_ms },
+        latency_ms: milliseconds(started.elapsed()),
     };
     Ok(Json(health).into_response())
+}
+
+pub(super) async fn config(State(app): State<App>, about: About) -> Result<Response, ApiError> {
+    let node = node_config(&app);
+    let Some(tenant) = about.tenant else {
+        return Ok(Json(node).into_response());
+    };
+    let databases = app.databases.clone();
+    let info: DatabaseInfo = blocking(move || databases.info(&tenant.name)).await?;
+    let config = DatabaseConfig {
+        database: info.name,
+        id: info.id.to_string(),
+        durability: info.durability,
+        maintenance: info.maintenance,
+        settings: info.settings,
+        node,
+    };
+    Ok(Json(config).into_response())
+}
+
+fn node_config(app: &App) -> NodeConfig {
+    NodeConfig {
+        version: env!("CARGO_PKG_VERSION"),
+        postgres_version: database::POSTGRES_VERSION,
+        limits: RequestLimits {
+            body_bytes_max: app.options.body_bytes_max,
+            result_bytes_max: app.options.result_bytes_max,
+            request_timeout_ms: app.options.request_timeout.as_millis(),
+            statements_max: app.options.statements_max,
+            transaction_idle_ms_max: app.options.transaction_idle.as_millis(),
+        },
+    }
+}
+
+pub(super) fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
 }

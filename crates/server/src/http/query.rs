@@ -1,95 +1,106 @@
-//! Running a statement.
+//! Running one statement: `POST query`.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
 use axum::extract::{Request, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use database::{Authority, DatabaseName, SessionOptions};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokio::time::timeout;
-use wire::http::RowMode;
-use wire::{PgError, sqlstate};
+use wire::pg::TransactionStatus;
 
 use super::body;
 use super::error::ApiError;
-use super::router::{App, Name};
-use super::work::{CancelSlot, Work};
+use super::ndjson::{self, Streamed};
+use super::once::{Done, Once, run_once};
+use super::router::App;
+use super::run::run_within;
+use super::statements::ended_amid;
+use super::tenant::Tenant;
+use super::visit::{Rows, Statement, Visit, Wishes, time_limit};
 
-/// The role of a request, which cannot name one: there is no authentication.
-const USER: &str = "postgres";
-
-/// The body of `POST /v1/databases/NAME/query`.
-#[derive(Deserialize)]
+/// The body of `POST query`.
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct Statement {
+struct Query {
     sql: String,
-    /// Kept as text: a parsed number would have lost digits.
     #[serde(default)]
     params: Vec<Box<RawValue>>,
     #[serde(default)]
     row_mode: Rows,
+    timeout_ms: Option<u64>,
+    role: Option<String>,
+    #[serde(default)]
+    settings: BTreeMap<String, String>,
 }
 
-#[derive(Clone, Copy, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Rows {
-    #[default]
-    Object,
-    Array,
-}
-
-pub(super) async fn run(
+pub(super) async fn query(
     State(app): State<App>,
-    Name(name): Name,
+    tenant: Tenant,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let statement: Statement = body::read(request, app.options.body_bytes_max).await?;
-    let request_timeout = app.options.request_timeout;
-    let slot = CancelSlot::default();
-    let mut work = Work::cancellable(slot.clone(), execute(app, name, statement, slot));
-    let document = match timeout(request_timeout, &mut work).await {
-        Ok(document) => document?,
-        // Dropping the work cancels it.
-        Err(_) => return Err(timed_out(request_timeout.as_millis()).into()),
+    let headers = request.headers().clone();
+    let (query, bytes) =
+        body::read_with_bytes::<Query>(request, app.options.body_bytes_max).await?;
+    let limit = time_limit(&app, query.timeout_ms)?;
+    let wishes = Wishes {
+        role: query.role,
+        settings: query.settings,
     };
-    Ok(([(header::CONTENT_TYPE, "application/json")], document).into_response())
+    let statement = Statement {
+        sql: query.sql,
+        params: query.params,
+    };
+    let rows = query.row_mode;
+    let once = app.once(&headers, &tenant, b"query", &bytes).await?;
+    if once.is_none() && ndjson::is_wanted(&headers) {
+        let streamed = Streamed {
+            wishes,
+            statement,
+            rows,
+            limit,
+        };
+        return ndjson::stream(app, tenant, streamed).await;
+    }
+    let done = run_within(limit, move |slot| async move {
+        let mut visit = Visit::open(&app, &tenant.name, &tenant.caller, wishes, &slot).await?;
+        let done = run(&app, &tenant, &mut visit, once, &statement, rows).await;
+        visit.close().await;
+        done
+    });
+    done.await.map(Done::response)
 }
 
-async fn execute(
-    app: Arc<super::Http>,
-    name: DatabaseName,
-    statement: Statement,
-    slot: CancelSlot,
-) -> Result<Vec<u8>, PgError> {
-    let options = SessionOptions {
-        user: USER.to_owned(),
-        origin: "http".to_owned(),
-        // Nobody is asked for a password.
-        authority: Authority::Node,
-        ..SessionOptions::default()
+async fn run(
+    app: &App,
+    tenant: &Tenant,
+    visit: &mut Visit,
+    once: Option<Once>,
+    statement: &Statement,
+    rows: Rows,
+) -> Result<Done, ApiError> {
+    let Some(once) = once else {
+        return Ok(Done::Now(visit.run(statement, rows).await?));
     };
-    let mut session = app.databases.session(&name, options).await?;
-    slot.set(session.canceller());
-    let mode = match statement.row_mode {
-        Rows::Object => RowMode::Objects,
-        Rows::Array => RowMode::Arrays,
-    };
-    let result_bytes_max = app.options.result_bytes_max;
-    let document = session
-        .query_json(&statement.sql, &statement.params, mode, result_bytes_max)
-        .await;
-    session.close().await;
-    document
-}
-
-fn timed_out(milliseconds: u128) -> PgError {
-    PgError::error(
-        sqlstate::QUERY_CANCELED,
-        format!(
-            "canceling statement: the request exceeded http.request_timeout_ms, {milliseconds}"
-        ),
+    let (databases, name) = (&app.databases, &tenant.name);
+    run_once(
+        databases,
+        name,
+        Some(&once),
+        visit,
+        "BEGIN",
+        async |visit| {
+            let document = visit.run(statement, rows).await?;
+            match visit.status() {
+                TransactionStatus::Idle => Err(ended_amid(1)),
+                _ => Ok(document),
+            }
+        },
     )
-    .hint("Ask for less at once, or raise http.request_timeout_ms in Dormouse's configuration.")
+    .await
+}
+
+/// An answer that is JSON already.
+pub(super) fn json(document: Vec<u8>) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], document).into_response()
 }

@@ -11,14 +11,16 @@ use database::DatabaseName;
 use wire::{PgError, sqlstate};
 
 use super::error::ApiError;
-use super::{Http, databases, health, metrics, query};
+use super::tenant::caller;
+use super::{
+    Http, databases, health, metrics, openapi, probe, query, schema, statements, transactions,
+};
 
 /// What every handler gets.
 pub(super) type App = Arc<Http>;
 
 pub(super) fn router(app: App) -> Router {
-    Router::new()
-        .route("/v1/databases/{name}/query", post(query::run))
+    let databases = Router::new()
         .route("/v1/databases/{name}/flush", post(databases::flush))
         .route("/v1/databases/{name}/settings", put(databases::configure))
         .route(
@@ -28,16 +30,50 @@ pub(super) fn router(app: App) -> Router {
         .route(
             "/v1/databases",
             get(databases::list).post(databases::create),
-        )
-        .route("/ping", get(health::ping))
-        .route("/health", get(health::health))
+        );
+    Router::new()
+        .merge(databases)
+        .merge(of_a_database(""))
+        .merge(of_a_database("/v1/databases/{name}"))
+        // Those without a database are about the node.
+        .merge(about("/v1/databases/{name}"))
+        .merge(about(""))
         .route("/metrics", get(metrics::metrics))
+        .route("/openapi.json", get(openapi::document))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .with_state(app)
 }
 
-/// The database's name in the path.
+/// What is asked of a database, whatever names it.
+fn of_a_database(prefix: &str) -> Router<App> {
+    let at = |path: &str| format!("{prefix}{path}");
+    Router::new()
+        .route(&at("/query"), post(query::query))
+        .route(&at("/batch"), post(statements::batch))
+        .route(&at("/transaction"), post(statements::transaction))
+        .route(&at("/transactions"), post(transactions::begin))
+        .route(&at("/transactions/{id}/query"), post(transactions::query))
+        .route(&at("/transactions/{id}/commit"), post(transactions::commit))
+        .route(
+            &at("/transactions/{id}/rollback"),
+            post(transactions::rollback),
+        )
+        .route(&at("/schema"), get(schema::schema))
+}
+
+/// What is asked of a database or, where none is named, of the node.
+fn about(prefix: &str) -> Router<App> {
+    let at = |path: &str| format!("{prefix}{path}");
+    Router::new()
+        .route(&at("/ping"), get(health::ping))
+        .route(&at("/health"), get(health::health))
+        .route(&at("/config"), get(health::config))
+        .route(&at("/liveness"), get(probe::liveness))
+        .route(&at("/readiness"), get(probe::readiness))
+}
+
+/// The database's name in the path; the caller reaches it.
 pub(super) struct Name(pub(super) DatabaseName);
 
 impl<S: Send + Sync> FromRequestParts<S> for Name {
@@ -48,7 +84,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
         let Path(name) = path.map_err(|rejection| {
             ApiError::request(StatusCode::BAD_REQUEST, rejection.body_text())
         })?;
-        database_name(&name).map(Self)
+        let name = database_name(&name)?;
+        caller(parts).expect_database(&name)?;
+        Ok(Self(name))
     }
 }
 
@@ -67,10 +105,8 @@ pub(super) fn database_name(name: &str) -> Result<DatabaseName, ApiError> {
 
 async fn no_route(uri: Uri) -> ApiError {
     let path = uri.path();
-    ApiError::request(StatusCode::NOT_FOUND, format!("there is no {path} here")).hint(
-        "The routes are /v1/databases, /v1/databases/NAME, /v1/databases/NAME/query, \
-               /v1/databases/NAME/flush, /v1/databases/NAME/settings, /ping, /health and /metrics.",
-    )
+    ApiError::request(StatusCode::NOT_FOUND, format!("there is no {path} here"))
+        .hint("GET /openapi.json lists what there is.")
 }
 
 async fn no_method(method: Method, uri: Uri) -> ApiError {

@@ -13,30 +13,33 @@ use super::work::{CancelSlot, Work};
 ///
 /// # Errors
 /// What the work says; 57014 when the time is over.
-pub(super) async fn run_within<T, F>(
+pub(super) async fn run_within<T, E, F>(
     limit: Duration,
     work: impl FnOnce(CancelSlot) -> F,
-) -> Result<T, PgError>
+) -> Result<T, E>
 where
     T: Send + 'static,
-    F: Future<Output = Result<T, PgError>> + Send + 'static,
+    E: From<PgError> + Send + 'static,
+    F: Future<Output = Result<T, E>> + Send + 'static,
 {
     let slot = CancelSlot::default();
     let mut work = Work::cancellable(slot.clone(), work(slot));
     match timeout(limit, &mut work).await {
         Ok(done) => done,
         // Dropping the work cancels it.
-        Err(_) => Err(timed_out(limit.as_millis())),
+        Err(_) => Err(timed_out(limit.as_millis()).into()),
     }
 }
 
-fn timed_out(milliseconds: u128) -> PgError {
+/// The error of what took too long.
+pub(super) fn timed_out(milliseconds: u128) -> PgError {
     PgError::error(
         sqlstate::QUERY_CANCELED,
         format!("canceling statement: the request exceeded its time, {milliseconds} ms"),
     )
+    .detail("A request's time is its \"timeoutMs\", and http.request_timeout_ms at most.")
     .hint(
-        "Ask for less at once, or for more time: \"timeoutMs\" of the request, and \
-         http.request_timeout_ms in Dormouse's configuration, which is the most.",
+        "Ask for less at once, for more time in \"timeoutMs\", or raise http.request_timeout_ms in \
+         Dormouse's configuration.",
     )
 }

@@ -35,10 +35,7 @@ const TABLES: &str = "SELECT coalesce(jsonb_agg(t.doc ORDER BY t.nspname, t.reln
 /// Bytes of the hash that is the version.
 const VERSION_BYTES: usize = 16;
 
-pub(super) async fn schema(
-    State(app): State<App>,
-    tenant: Tenant,
-) -> Result<Response, ApiError> {
+pub(super) async fn schema(State(app): State<App>, tenant: Tenant) -> Result<Response, ApiError> {
     let limit = app.options.request_timeout;
     let document = run_within(limit, move |slot| async move {
         let wishes = Wishes {
@@ -49,7 +46,11 @@ pub(super) async fn schema(
         let mut visit = Visit::open(&app, &tenant.name, &tenant.caller, wishes, &slot).await?;
         let found = visit.session().query(TABLES, &[]).await;
         visit.close().await;
-        let tables = found?.rows.into_iter().next().and_then(|row| row.into_iter().next()?);
+        let tables = found?
+            .rows
+            .into_iter()
+            .next()
+            .and_then(|row| row.into_iter().next()?);
         let tables = tables.ok_or_else(|| {
             PgError::error(sqlstate::INTERNAL_ERROR, "the catalogs gave no answer")
         })?;
@@ -58,7 +59,8 @@ pub(super) async fn schema(
             .map(|byte| format!("{byte:02x}"))
             .collect();
         let postgres = database::POSTGRES_VERSION;
-        let head = format!("{{\"version\":\"{version}\",\"postgresVersion\":\"{postgres}\",\"tables\":");
+        let head =
+            format!("{{\"version\":\"{version}\",\"postgresVersion\":\"{postgres}\",\"tables\":");
         let document = [head.as_bytes(), tables.as_bytes(), b"}"].concat();
         let max = app.options.result_bytes_max;
         if document.len() > max {

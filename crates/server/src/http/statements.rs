@@ -13,7 +13,7 @@ use super::body;
 use super::caller::Scope;
 use super::error::ApiError;
 use super::isolation::Isolation;
-use super::query::json;
+use super::once::{Done, run_once};
 use super::router::App;
 use super::run::run_within;
 use super::tenant::Tenant;
@@ -61,21 +61,62 @@ pub(super) async fn batch(
     tenant: Tenant,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let batch: Batch = body::read(request, app.options.body_bytes_max).await?;
+    let headers = request.headers().clone();
+    let (batch, bytes) =
+        body::read_with_bytes::<Batch>(request, app.options.body_bytes_max).await?;
     let limit = time_limit(&app, batch.timeout_ms)?;
     check_count(&app, batch.statements.len())?;
     let wishes = Wishes {
         role: batch.role,
         settings: batch.settings,
     };
-    let document = run_within(limit, move |slot| async move {
+    let once = app.once(&headers, &tenant, b"batch", &bytes).await?;
+    let done = run_within(limit, move |slot| async move {
         let mut visit = Visit::open(&app, &tenant.name, &tenant.caller, wishes, &slot).await?;
-        let done = run_each(&app, &mut visit, &batch.statements, batch.row_mode).await;
+        let (statements, rows) = (&batch.statements, batch.row_mode);
+        let done = match once {
+            None => run_each(&app, &mut visit, statements, rows)
+                .await
+                .map(Done::Now)
+                .map_err(ApiError::from),
+            Some(once) => {
+                let work = async |visit: &mut Visit| run_apart(&app, visit, statements, rows).await;
+                let (databases, name) = (&app.databases, &tenant.name);
+                run_once(databases, name, Some(&once), &mut visit, "BEGIN", work).await
+            }
+        };
         visit.close().await;
         done
-    })
-    .await?;
-    Ok(json(document))
+    });
+    done.await.map(Done::response)
+}
+
+/// Runs each statement by itself, though all are in one transaction.
+async fn run_apart(
+    app: &App,
+    visit: &mut Visit,
+    statements: &[Statement],
+    rows: Rows,
+) -> Result<Vec<u8>, PgError> {
+    let mut results = Results::new(app.options.result_bytes_max);
+    for (number, statement) in (1..).zip(statements) {
+        visit.order("SAVEPOINT dormouse_statement").await?;
+        let document = match visit.run(statement, rows).await {
+            Ok(document) => document,
+            Err(error) if visit.has_ended(&error) => return Err(error),
+            Err(error) => {
+                visit
+                    .order("ROLLBACK TO SAVEPOINT dormouse_statement")
+                    .await?;
+                error.to_json()
+            }
+        };
+        if visit.status() == TransactionStatus::Idle {
+            return Err(ended_amid(number));
+        }
+        results.add(&document)?;
+    }
+    Ok(results.end())
 }
 
 async fn run_each(
@@ -102,7 +143,9 @@ pub(super) async fn transaction(
     tenant: Tenant,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let wanted: Transaction = body::read(request, app.options.body_bytes_max).await?;
+    let headers = request.headers().clone();
+    let (wanted, bytes) =
+        body::read_with_bytes::<Transaction>(request, app.options.body_bytes_max).await?;
     let limit = time_limit(&app, wanted.timeout_ms)?;
     check_count(&app, wanted.statements.len())?;
     let reads_only = wanted.read_only || tenant.caller.scope == Scope::Read;
@@ -111,24 +154,25 @@ pub(super) async fn transaction(
         role: wanted.role,
         settings: wanted.settings,
     };
-    let document = run_within(limit, move |slot| async move {
+    let once = app.once(&headers, &tenant, b"transaction", &bytes).await?;
+    let done = run_within(limit, move |slot| async move {
         let mut visit = Visit::open(&app, &tenant.name, &tenant.caller, wishes, &slot).await?;
-        let done = run_all(&app, &mut visit, &begin, &wanted.statements, wanted.row_mode).await;
+        let (statements, rows) = (&wanted.statements, wanted.row_mode);
+        let work = async |visit: &mut Visit| run_all(&app, visit, statements, rows).await;
+        let (databases, name) = (&app.databases, &tenant.name);
+        let done = run_once(databases, name, once.as_ref(), &mut visit, &begin, work).await;
         visit.close().await;
         done
-    })
-    .await?;
-    Ok(json(document))
+    });
+    done.await.map(Done::response)
 }
 
 async fn run_all(
     app: &App,
     visit: &mut Visit,
-    begin: &str,
     statements: &[Statement],
     rows: Rows,
 ) -> Result<Vec<u8>, PgError> {
-    visit.begin(begin).await?;
     let mut results = Results::new(app.options.result_bytes_max);
     for (number, statement) in (1..).zip(statements) {
         let document = visit.run(statement, rows).await;
@@ -138,7 +182,6 @@ async fn run_all(
         }
         results.add(&document)?;
     }
-    visit.order("COMMIT").await?;
     Ok(results.end())
 }
 
@@ -169,7 +212,8 @@ fn of_statement(number: usize, error: PgError) -> PgError {
     error.with(ErrorField::Where, context)
 }
 
-fn ended_amid(number: usize) -> PgError {
+/// The error of a statement that ended the transaction it was in.
+pub(super) fn ended_amid(number: usize) -> PgError {
     PgError::error(
         sqlstate::INVALID_TRANSACTION_TERMINATION,
         format!("statement {number} has ended the transaction"),

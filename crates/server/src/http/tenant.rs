@@ -3,6 +3,8 @@
 //! It is named by, in this order: the path (`/v1/databases/NAME/...`), a header, a label before the base domain
 //! in the host's name, the caller's token. The first that names one counts.
 
+use std::convert::Infallible;
+
 use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
@@ -25,6 +27,9 @@ pub(super) struct About {
     pub(super) tenant: Option<Tenant>,
 }
 
+/// Who makes a request.
+pub(super) struct By(pub(super) Caller);
+
 /// What named a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Source {
@@ -32,6 +37,14 @@ enum Source {
     Header,
     Host,
     Token,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for By {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self(caller(parts)))
+    }
 }
 
 impl FromRequestParts<App> for Tenant {
@@ -150,7 +163,11 @@ impl RoutingOptions {
 
     fn unnamed(&self, parts: &Parts) -> ApiError {
         let mut ways = vec!["the path, /v1/databases/NAME/...".to_owned()];
-        ways.extend(self.header.as_ref().map(|name| format!("the header {name}")));
+        ways.extend(
+            self.header
+                .as_ref()
+                .map(|name| format!("the header {name}")),
+        );
         let domain = self.base_domain.as_ref();
         ways.extend(domain.map(|domain| format!("the host, NAME.{domain}")));
         if self.token {
@@ -239,15 +256,26 @@ mod tests {
         assert_eq!(found(None, &all, Some("t")).unwrap(), "header");
         assert_eq!(found(None, &[host], Some("t")).unwrap(), "tenant");
         assert_eq!(found(None, &[], Some("t")).unwrap(), "t");
-        assert_eq!(found(None, &[("host", "example.com")], Some("t")).unwrap(), "t");
-        assert_eq!(found(None, &[("host", "other.org")], Some("t")).unwrap(), "t");
+        assert_eq!(
+            found(None, &[("host", "example.com")], Some("t")).unwrap(),
+            "t"
+        );
+        assert_eq!(
+            found(None, &[("host", "other.org")], Some("t")).unwrap(),
+            "t"
+        );
     }
 
     #[test]
     fn what_names_none_is_refused() {
         let bad = Err(StatusCode::BAD_REQUEST);
         assert_eq!(found(None, &[], None), bad);
-        for host in ["example.com", "127.0.0.1:7433", "[::1]:7433", "notexample.com"] {
+        for host in [
+            "example.com",
+            "127.0.0.1:7433",
+            "[::1]:7433",
+            "notexample.com",
+        ] {
             assert_eq!(found(None, &[("host", host)], None), bad, "{host}");
         }
         assert_eq!(found(None, &[("x-dormouse-database", "")], None), bad);
@@ -260,7 +288,10 @@ mod tests {
     fn blocked_names_are_no_tenants() {
         let forbidden = Err(StatusCode::FORBIDDEN);
         assert_eq!(found(Some("Admin"), &[], None), forbidden);
-        assert_eq!(found(None, &[("x-dormouse-database", "api")], None), forbidden);
+        assert_eq!(
+            found(None, &[("x-dormouse-database", "api")], None),
+            forbidden
+        );
         assert_eq!(found(None, &[("host", "www.example.com")], None), forbidden);
         let api = [("host", "api.example.com")];
         assert_eq!(found(None, &api, Some("t")).unwrap(), "t");

@@ -221,9 +221,8 @@ impl Transactions {
         let id = parameters.get("id").map_or("", String::as_str);
         let open = self.open.lock();
         let handle = parse_hex(id).and_then(|id| open.get(&id));
-        let is_theirs = |handle: &&Handle| {
-            handle.caller == tenant.caller && handle.database == tenant.name
-        };
+        let is_theirs =
+            |handle: &&Handle| handle.caller == tenant.caller && handle.database == tenant.name;
         match handle.filter(is_theirs) {
             Some(handle) => Ok(handle.commands.clone()),
             None => Err(ApiError::request(

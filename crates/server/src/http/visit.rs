@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 
 use axum::http::StatusCode;
-use database::{Authority, Session, SessionOptions};
+use bytes::Bytes;
+use database::{Authority, ClientIo, Session, SessionOptions};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use wire::http::RowMode;
@@ -163,6 +164,20 @@ impl Visit {
         document
     }
 
+    /// Runs one statement, its answer going to `io`: what that has not taken.
+    pub(super) async fn stream(
+        &mut self,
+        statement: &Statement,
+        io: Box<dyn ClientIo>,
+    ) -> Result<Bytes, PgError> {
+        let is_own = self.guard().await?;
+        let (sql, params) = (&statement.sql, &statement.params);
+        let rest = self.session.query_stream(sql, params, io).await;
+        let is_done = rest.is_ok() && self.status() == TransactionStatus::InTransaction;
+        self.release(is_own, is_done).await?;
+        rest
+    }
+
     /// Sees to it that what is run next can only read, if that is all it may: whether a transaction was begun
     /// for that.
     pub(super) async fn guard(&mut self) -> Result<bool, PgError> {
@@ -188,7 +203,8 @@ impl Visit {
         if !is_own || self.status() == TransactionStatus::Idle {
             return Ok(());
         }
-        self.order(if is_done { "COMMIT" } else { "ROLLBACK" }).await
+        self.order(if is_done { "COMMIT" } else { "ROLLBACK" })
+            .await
     }
 
     /// Begins a transaction, which of who may only read is one that stays read-only.

@@ -39,6 +39,10 @@ impl CancelSlot {
     pub(super) fn set(&self, canceller: Canceller) {
         *self.0.lock() = Some(canceller);
     }
+
+    pub(super) fn canceller(&self) -> Option<Canceller> {
+        self.0.lock().clone()
+    }
 }
 
 impl<F: Future + Send + 'static> Work<F>

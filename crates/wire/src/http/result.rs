@@ -1,11 +1,14 @@
 //! The JSON document of a statement's result, written as the backend's messages come in.
 
-use std::collections::HashMap;
-
 use super::array_type::ElementOf;
-use super::{json, value};
-use crate::pg::backend::{self, CommandTag, DataRow, Field};
-use crate::pg::{Format, PgError, sqlstate};
+use super::json;
+use super::row::{RowWriter, write_fields};
+use crate::pg::backend::CommandTag;
+use crate::pg::{PgError, sqlstate};
+
+/// What comes before the fields, and before the rows.
+const HEAD: &[u8] = b"{\"fields\":";
+const ROWS: &[u8] = b",\"rows\":[";
 
 /// What a row becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,17 +32,9 @@ pub enum RowMode {
 /// later. `rowCount` is `null` for commands that count no rows, `command` too for an empty query.
 pub struct ResultWriter {
     out: Vec<u8>,
-    mode: RowMode,
+    writer: RowWriter,
     result_bytes_max: usize,
-    columns: Vec<Column>,
     rows: u64,
-}
-
-/// What writing a value needs of its field.
-struct Column {
-    type_oid: u32,
-    /// `"name":`, or nothing for a column that a later one of the same name hides.
-    key: Option<Box<[u8]>>,
 }
 
 impl ResultWriter {
@@ -47,67 +42,29 @@ impl ResultWriter {
     pub fn new(mode: RowMode, result_bytes_max: usize) -> Self {
         Self {
             out: Vec::new(),
-            mode,
+            writer: RowWriter::new(mode),
             result_bytes_max,
-            columns: Vec::new(),
             rows: 0,
         }
     }
 
     /// Takes the body of `RowDescription`.
     pub fn row_description(&mut self, body: &[u8]) -> Result<(), PgError> {
-        let fields = backend::decode_row_description(body)?;
-        if fields.iter().any(|field| field.format == Format::Binary) {
-            return Err(PgError::error(
-                sqlstate::FEATURE_NOT_SUPPORTED,
-                "results with binary columns cannot be written as JSON",
-            ));
-        }
-        self.columns = columns(&fields);
-        self.begin(&fields);
+        self.out.extend_from_slice(HEAD);
+        self.writer.describe(&mut self.out, body)?;
+        self.out.extend_from_slice(ROWS);
         self.check_limit()
     }
 
     /// Takes the body of `DataRow`.
     pub fn data_row(&mut self, body: &[u8], element_of: ElementOf<'_>) -> Result<(), PgError> {
-        let row = DataRow::decode(body)?;
-        if row.len() != self.columns.len() {
-            return Err(PgError::error(
-                sqlstate::PROTOCOL_VIOLATION,
-                format!(
-                    "a row has {} values, but {} columns",
-                    row.len(),
-                    self.columns.len()
-                ),
-            ));
-        }
         if self.rows > 0 {
             self.out.push(b',');
         }
         self.rows += 1;
-        let (open, close) = match self.mode {
-            RowMode::Objects => (b'{', b'}'),
-            RowMode::Arrays => (b'[', b']'),
-        };
-        self.out.push(open);
-        let mut first = true;
-        for (column, text) in self.columns.iter().zip(row) {
-            let key = match (self.mode, &column.key) {
-                (RowMode::Arrays, _) => &[],
-                (RowMode::Objects, Some(key)) => &**key,
-                (RowMode::Objects, None) => continue,
-            };
-            if !first {
-                self.out.push(b',');
-            }
-            first = false;
-            self.out.extend_from_slice(key);
-            value::write_json(&mut self.out, column.type_oid, text, element_of);
-            // Here too, so that one wide row overshoots by one value at most.
-            self.check_limit()?;
-        }
-        self.out.push(close);
-        self.check_limit()
+        let max = self.result_bytes_max;
+        let check = |out: &[u8]| check_limit(out, max);
+        self.writer.row(&mut self.out, body, element_of, check)
     }
 
     /// Takes the body of `CommandComplete` and ends the document.
@@ -121,81 +78,53 @@ impl ResultWriter {
         self.end(None)
     }
 
-    fn begin(&mut self, fields: &[Field]) {
-        let out = &mut self.out;
-        out.extend_from_slice(b"{\"fields\":[");
-        for (index, field) in fields.iter().enumerate() {
-            if index > 0 {
-                out.push(b',');
-            }
-            out.extend_from_slice(b"{\"name\":");
-            json::write_str(out, &field.name);
-            let rest = format!(
-                ",\"dataTypeID\":{},\"tableID\":{},\"columnID\":{},\"dataTypeSize\":{},\
-                 \"dataTypeModifier\":{},\"format\":\"text\"}}",
-                field.type_oid, field.table_oid, field.column, field.type_size, field.type_modifier
-            );
-            out.extend_from_slice(rest.as_bytes());
-        }
-        out.extend_from_slice(b"],\"rows\":[");
-    }
-
     fn end(mut self, tag: Option<CommandTag<'_>>) -> Result<Vec<u8>, PgError> {
         if self.out.is_empty() {
-            self.begin(&[]);
+            self.out.extend_from_slice(HEAD);
+            write_fields(&mut self.out, &[]);
+            self.out.extend_from_slice(ROWS);
         }
-        self.out.extend_from_slice(b"],\"command\":");
-        match tag {
-            Some(tag) => json::write_str(&mut self.out, tag.command),
-            None => self.out.extend_from_slice(b"null"),
-        }
-        let row_count = tag.and_then(|tag| tag.row_count);
-        let row_count = row_count.map_or_else(|| "null".to_owned(), |count| count.to_string());
-        self.out.extend_from_slice(b",\"rowCount\":");
-        self.out.extend_from_slice(row_count.as_bytes());
+        self.out.extend_from_slice(b"],");
+        write_tag(&mut self.out, tag);
         self.out.push(b'}');
         self.check_limit()?;
         Ok(self.out)
     }
 
     fn check_limit(&self) -> Result<(), PgError> {
-        let max = self.result_bytes_max;
-        if self.out.len() <= max {
-            return Ok(());
-        }
-        Err(PgError::error(
-            sqlstate::PROGRAM_LIMIT_EXCEEDED,
-            format!("the result exceeds result_bytes_max, {max} bytes of JSON"),
-        )
-        .hint("Ask for fewer rows, or raise result_bytes_max in Dormouse's configuration."))
+        check_limit(&self.out, self.result_bytes_max)
     }
 }
 
-fn columns(fields: &[Field]) -> Vec<Column> {
-    let last: HashMap<&str, usize> = fields
-        .iter()
-        .enumerate()
-        .map(|(index, field)| (&*field.name, index))
-        .collect();
-    fields
-        .iter()
-        .enumerate()
-        .map(|(index, field)| Column {
-            type_oid: field.type_oid,
-            key: (last[&*field.name] == index).then(|| {
-                let mut key = Vec::new();
-                json::write_str(&mut key, &field.name);
-                key.push(b':');
-                key.into()
-            }),
-        })
-        .collect()
+/// Writes the members `command` and `rowCount`.
+pub(super) fn write_tag(out: &mut Vec<u8>, tag: Option<CommandTag<'_>>) {
+    out.extend_from_slice(b"\"command\":");
+    match tag {
+        Some(tag) => json::write_str(out, tag.command),
+        None => out.extend_from_slice(b"null"),
+    }
+    let row_count = tag.and_then(|tag| tag.row_count);
+    let row_count = row_count.map_or_else(|| "null".to_owned(), |count| count.to_string());
+    out.extend_from_slice(b",\"rowCount\":");
+    out.extend_from_slice(row_count.as_bytes());
+}
+
+fn check_limit(out: &[u8], max: usize) -> Result<(), PgError> {
+    if out.len() <= max {
+        return Ok(());
+    }
+    Err(PgError::error(
+        sqlstate::PROGRAM_LIMIT_EXCEEDED,
+        format!("the result exceeds result_bytes_max, {max} bytes of JSON"),
+    )
+    .hint("Ask for fewer rows, or raise result_bytes_max in Dormouse's configuration."))
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::array_type::no_more_arrays;
     use super::*;
+    use crate::pg::backend::{self, Field};
     use bytes::BytesMut;
     use proptest::prelude::*;
 

@@ -107,12 +107,31 @@ impl Http {
             headers,
             body: Vec::new(),
         };
+        if response.header("transfer-encoding") == Some("chunked") {
+            response.body = self.chunks();
+            return response;
+        }
         let length = response
             .header("content-length")
             .map_or(0, |length| length.parse().unwrap());
         response.body.resize(length, 0);
         self.stream.read_exact(&mut response.body).unwrap();
         response
+    }
+
+    fn chunks(&mut self) -> Vec<u8> {
+        let mut body = Vec::new();
+        loop {
+            let mut line = String::new();
+            self.stream.read_line(&mut line).unwrap();
+            let length = usize::from_str_radix(line.trim_end(), 16).unwrap();
+            let mut chunk = vec![0; length + 2];
+            self.stream.read_exact(&mut chunk).unwrap();
+            body.extend_from_slice(&chunk[..length]);
+            if length == 0 {
+                return body;
+            }
+        }
     }
 }
 
@@ -139,11 +158,19 @@ impl Response {
         serde_json::from_slice(&self.body).unwrap()
     }
 
+    /// A problem document, whatever its status.
+    #[track_caller]
+    pub(crate) fn problem(&self) -> Value {
+        let kind = self.header("content-type");
+        assert_eq!(kind, Some("application/problem+json"), "{}", self.text());
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
     /// The error with this status: its code and its message.
     #[track_caller]
     pub(crate) fn error(&self, status: u16) -> (String, String) {
         assert_eq!(self.status, status, "{}", self.text());
-        let error = &self.json()["error"];
+        let error = &self.problem()["error"];
         let text = |name: &str| error[name].as_str().unwrap().to_owned();
         (text("code"), text("message"))
     }

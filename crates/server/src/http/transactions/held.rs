@@ -1,10 +1,10 @@
 //! The task of one interactive transaction: it has the session, and does what requests ask, one after the other.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use database::Canceller;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
 use wire::pg::TransactionStatus;
 use wire::{PgError, sqlstate};
 
@@ -59,7 +59,8 @@ pub(super) async fn ask<T>(
 fn over() -> PgError {
     PgError::error(
         sqlstate::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
-        "the transaction has ended: it waited for longer than http.transaction_idle_ms_max, or the server stops",
+        "the transaction has ended before: it waited for too long (limits http.transaction_idle_ms_max and \
+         sessions.idle_holder_ms_max), or the server stops",
     )
     .hint("It is rolled back. Begin another one.")
 }
@@ -83,14 +84,7 @@ impl Held {
 
     /// Does what comes, until the transaction ends, or nothing comes for too long.
     pub(super) async fn serve(mut self, mut commands: mpsc::Receiver<Command>) {
-        loop {
-            let command = tokio::select! {
-                command = timeout(self.idle, commands.recv()) => command,
-                () = self.stopping.draining() => break,
-            };
-            let Ok(Some(command)) = command else {
-                break;
-            };
+        while let Some(command) = self.next(&mut commands).await {
             match self.obey(command).await {
                 Next::Waits => {}
                 Next::Ends => break,
@@ -98,6 +92,27 @@ impl Held {
         }
         // What is open is rolled back.
         self.visit.close().await;
+    }
+
+    /// Waits for a command; nothing if the transaction is to end without one.
+    async fn next(&mut self, commands: &mut mpsc::Receiver<Command>) -> Option<Command> {
+        let mut patience = pin!(tokio::time::sleep(self.idle));
+        loop {
+            let session = self.visit.session();
+            tokio::select! {
+                command = commands.recv() => return command,
+                // Others want to go on beside it.
+                () = session.share_wanted() => session.share(),
+                () = session.signalled() => {
+                    if session.take_signals().await.is_err() {
+                        return None;
+                    }
+                }
+                _error = session.idle_too_long() => return None,
+                () = self.stopping.draining() => return None,
+                () = &mut patience => return None,
+            }
+        }
     }
 
     async fn obey(&mut self, command: Command) -> Next {

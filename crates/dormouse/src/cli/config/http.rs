@@ -1,0 +1,105 @@
+//! The sections `http` and `routing`.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use server::{HttpOptions, RoutingOptions};
+
+use super::ms;
+use crate::cli::failure::Failure;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HttpSection {
+    pub(super) listen: String,
+    pub(super) body_bytes_max: usize,
+    result_bytes_max: usize,
+    request_timeout_ms: u64,
+    header_timeout_ms: u64,
+    connections_max: usize,
+    liveness_timeout_ms: u64,
+    statements_max: usize,
+    transactions_max: usize,
+    transaction_idle_ms_max: u64,
+    idempotency_hours: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RoutingSection {
+    header: String,
+    base_domain: String,
+    token: bool,
+    blocked_names: Vec<String>,
+}
+
+impl HttpSection {
+    pub(super) fn of(options: HttpOptions) -> Self {
+        Self {
+            listen: options.listen,
+            body_bytes_max: options.body_bytes_max,
+            result_bytes_max: options.result_bytes_max,
+            request_timeout_ms: ms(options.request_timeout),
+            header_timeout_ms: ms(options.header_timeout),
+            connections_max: options.connections_max,
+            liveness_timeout_ms: ms(options.liveness_timeout),
+            statements_max: options.statements_max,
+            transactions_max: options.transactions_max,
+            transaction_idle_ms_max: ms(options.transaction_idle),
+            idempotency_hours: options.idempotency_hours,
+        }
+    }
+
+    pub(super) fn options(&self, routing: &RoutingSection) -> Result<HttpOptions, Failure> {
+        Ok(HttpOptions {
+            listen: self.listen.clone(),
+            body_bytes_max: self.body_bytes_max,
+            result_bytes_max: self.result_bytes_max,
+            request_timeout: Duration::from_millis(self.request_timeout_ms),
+            header_timeout: Duration::from_millis(self.header_timeout_ms),
+            connections_max: self.connections_max,
+            liveness_timeout: Duration::from_millis(self.liveness_timeout_ms),
+            statements_max: self.statements_max,
+            transactions_max: self.transactions_max,
+            transaction_idle: Duration::from_millis(self.transaction_idle_ms_max),
+            idempotency_hours: self.idempotency_hours,
+            routing: routing.options()?,
+        })
+    }
+}
+
+impl RoutingSection {
+    pub(super) fn of(options: &RoutingOptions) -> Self {
+        Self {
+            header: options.header.clone().unwrap_or_default(),
+            base_domain: options.base_domain.clone().unwrap_or_default(),
+            token: options.token,
+            blocked_names: options.blocked_names.clone(),
+        }
+    }
+
+    fn options(&self) -> Result<RoutingOptions, Failure> {
+        let is_token =
+            |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        if !self.header.bytes().all(is_token) {
+            let header = &self.header;
+            let message = format!("routing.header = \"{header}\" is no name of a header");
+            return Err(Failure::Usage(message));
+        }
+        let domain = self.base_domain.trim_matches('.').to_ascii_lowercase();
+        let is_host = |byte: u8| byte.is_ascii_alphanumeric() || b"-.".contains(&byte);
+        if !domain.bytes().all(is_host) {
+            let message = format!(
+                "routing.base_domain = \"{}\" is no name of a host; leave scheme and port out",
+                self.base_domain
+            );
+            return Err(Failure::Usage(message));
+        }
+        Ok(RoutingOptions {
+            header: (!self.header.is_empty()).then(|| self.header.to_ascii_lowercase()),
+            base_domain: (!domain.is_empty()).then_some(domain),
+            token: self.token,
+            blocked_names: self.blocked_names.clone(),
+        })
+    }
+}

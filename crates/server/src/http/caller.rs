@@ -1,0 +1,132 @@
+//! Who makes a request, and what it may do.
+
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use database::DatabaseName;
+use wire::{PgError, sqlstate};
+
+use super::error::ApiError;
+
+/// Who makes a request, and what it may do. Made once a request by whoever checks credentials; found in the
+/// request's extensions by everyone behind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Caller {
+    /// For logs, the audit and limits: the token's name, a subject with its issuer, or `anonymous`. Never a secret.
+    pub(crate) name: Arc<str>,
+    /// The most that it may do.
+    pub(crate) scope: Scope,
+    /// Which databases it reaches.
+    pub(crate) reach: Reach,
+    /// The role of its sessions, if it is not that of its scope.
+    pub(crate) role: Option<Arc<str>>,
+    /// Its claims, a JSON object: `request.jwt.claims` in its sessions.
+    pub(crate) claims: Option<Arc<str>>,
+}
+
+/// What a request may do; each includes those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Scope {
+    /// Read, in transactions that Postgres keeps read-only, by the role `dormouse_read`.
+    Read,
+    /// Read and write, by the role `dormouse_write`.
+    Write,
+    /// Everything: databases are made and deleted, statements run by the role `postgres`.
+    Admin,
+}
+
+/// Which databases a request reaches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// All of them.
+    All,
+    /// This one, which it names by itself where nothing else does.
+    One(DatabaseName),
+}
+
+impl Caller {
+    /// Whoever comes where nobody is asked who they are.
+    pub(crate) fn anyone() -> Self {
+        Self {
+            name: "anonymous".into(),
+            scope: Scope::Admin,
+            reach: Reach::All,
+            role: None,
+            claims: None,
+        }
+    }
+
+    /// # Errors
+    /// 403 if it may not do so much.
+    pub(crate) fn expect(&self, scope: Scope) -> Result<(), ApiError> {
+        if self.scope >= scope {
+            return Ok(());
+        }
+        Err(forbidden(format!(
+            "this needs the scope \"{}\", and \"{}\" has the scope \"{}\"",
+            scope.as_str(),
+            self.name,
+            self.scope.as_str()
+        )))
+    }
+
+    /// # Errors
+    /// 403 if it does not reach this database.
+    pub(crate) fn expect_database(&self, name: &DatabaseName) -> Result<(), ApiError> {
+        match &self.reach {
+            Reach::All => Ok(()),
+            Reach::One(own) if own == name => Ok(()),
+            Reach::One(_) => Err(forbidden(format!(
+                "\"{}\" may not use the database \"{name}\"",
+                self.name
+            ))),
+        }
+    }
+
+    /// # Errors
+    /// 403 if it is not for all databases.
+    pub(crate) fn expect_node(&self, scope: Scope) -> Result<(), ApiError> {
+        self.expect(scope)?;
+        match &self.reach {
+            Reach::All => Ok(()),
+            Reach::One(own) => Err(forbidden(format!(
+                "\"{}\" is for the database \"{own}\" alone",
+                self.name
+            ))),
+        }
+    }
+
+    /// The role of its sessions.
+    pub(crate) fn role(&self) -> &str {
+        self.role.as_deref().unwrap_or(match self.scope {
+            Scope::Read => database::READ_ROLE,
+            Scope::Write => database::WRITE_ROLE,
+            Scope::Admin => "postgres",
+        })
+    }
+}
+
+impl Scope {
+    /// Its name in tokens and claims.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Admin => "admin",
+        }
+    }
+
+    /// The scope of this name.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        [Self::Read, Self::Write, Self::Admin]
+            .into_iter()
+            .find(|scope| scope.as_str() == text)
+    }
+}
+
+fn forbidden(message: String) -> ApiError {
+    ApiError::new(
+        StatusCode::FORBIDDEN,
+        PgError::error(sqlstate::INSUFFICIENT_PRIVILEGE, message),
+    )
+}

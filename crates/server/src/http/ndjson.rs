@@ -1,0 +1,208 @@
+//! A result as a stream of lines, for who asks with `Accept: application/x-ndjson`.
+//!
+//! Rows leave as Postgres gives them, and Postgres waits for a client that is slow: a result of any size takes no more
+//! memory than a few pieces of it. An error before the first row is the answer's status; one after it is the last
+//! line.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+use bytes::BytesMut;
+use database::{ClientIo, ClientIoError};
+use hyper::body::Frame;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_util::sync::PollSender;
+use wire::http::LineWriter;
+use wire::{PgError, sqlstate};
+
+use super::error::ApiError;
+use super::router::App;
+use super::run::timed_out;
+use super::tenant::Tenant;
+use super::visit::{Rows, Statement, Visit, Wishes};
+use super::work::CancelSlot;
+use crate::insist::insist;
+
+/// The media type.
+pub(super) const NDJSON: &str = "application/x-ndjson";
+
+/// Pieces of a result that are made and not taken yet.
+const PIECES_MAX: usize = 4;
+
+/// The largest message of Postgres: one row.
+const MESSAGE_BYTES_MAX: usize = 1 << 30;
+
+/// What the session has for the client.
+type Piece = Result<Bytes, PgError>;
+
+/// A statement whose result is streamed.
+pub(super) struct Streamed {
+    pub(super) wishes: Wishes,
+    pub(super) statement: Statement,
+    pub(super) rows: Rows,
+    pub(super) limit: Duration,
+}
+
+/// Whether a request wants lines.
+pub(super) fn is_wanted(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT).iter();
+    let mut kinds = accepted
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|kind| kind.split(';').next());
+    kinds.any(|kind| kind.trim().eq_ignore_ascii_case(NDJSON))
+}
+
+/// Runs a statement: the answer, whose body comes as the result does.
+pub(super) async fn stream(
+    app: App,
+    tenant: Tenant,
+    streamed: Streamed,
+) -> Result<Response, ApiError> {
+    let mut writer = LineWriter::new(streamed.rows.mode(), MESSAGE_BYTES_MAX);
+    let (sender, mut pieces) = mpsc::channel::<Piece>(PIECES_MAX);
+    tokio::spawn(run(app, tenant, streamed, sender));
+    let mut first = Vec::new();
+    // Until there is a row, or the end, it can still fail as a whole.
+    while let Some(piece) = pieces.recv().await {
+        writer.push(&piece?, &mut first)?;
+        if first.iter().filter(|byte| **byte == b'\n').count() > 1 {
+            break;
+        }
+    }
+    let lines = Lines {
+        pieces,
+        writer,
+        first: first.into(),
+        is_over: false,
+    };
+    let kind = [(header::CONTENT_TYPE, NDJSON)];
+    Ok((kind, Body::new(lines)).into_response())
+}
+
+/// Runs the statement for as long as somebody listens, and its time lasts.
+async fn run(app: App, tenant: Tenant, streamed: Streamed, sender: mpsc::Sender<Piece>) {
+    let slot = CancelSlot::default();
+    let limit = streamed.limit;
+    let mut work = Box::pin(answer(app, tenant, streamed, sender.clone(), slot.clone()));
+    let done = tokio::select! {
+        done = timeout(limit, &mut work) => done.map_err(|_| timed_out(limit.as_millis())),
+        () = sender.closed() => Err(PgError::error(sqlstate::QUERY_CANCELED, "nobody listens")),
+    };
+    let last = match done {
+        Ok(last) => last,
+        Err(error) => {
+            match slot.canceller() {
+                // What it comes to is told no more.
+                Some(canceller) => drop(insist(&canceller, work).await),
+                None => drop(work),
+            }
+            Err(error)
+        }
+    };
+    // Nobody may listen any more.
+    let _ = sender.send(last).await;
+}
+
+/// What is left of the answer when the statement has ended.
+async fn answer(
+    app: App,
+    tenant: Tenant,
+    streamed: Streamed,
+    sender: mpsc::Sender<Piece>,
+    slot: CancelSlot,
+) -> Piece {
+    let (wishes, statement) = (streamed.wishes, streamed.statement);
+    let mut visit = Visit::open(&app, &tenant.name, &tenant.caller, wishes, &slot).await?;
+    let io = Box::new(Outlet(PollSender::new(sender)));
+    let done = visit.stream(&statement, io).await;
+    visit.close().await;
+    done
+}
+
+/// Where the session's output goes.
+struct Outlet(PollSender<Piece>);
+
+impl ClientIo for Outlet {
+    fn poll_fill(
+        &mut self,
+        _: &mut Context<'_>,
+        _: &mut BytesMut,
+    ) -> Poll<Result<(), ClientIoError>> {
+        // There is no more input, which ends COPY FROM STDIN.
+        Poll::Ready(Err(ClientIoError))
+    }
+
+    fn poll_drain(
+        &mut self,
+        context: &mut Context<'_>,
+        output: &mut BytesMut,
+    ) -> Poll<Result<(), ClientIoError>> {
+        ready!(self.0.poll_reserve(context)).map_err(|_| ClientIoError)?;
+        let sent = self.0.send_item(Ok(output.split().freeze()));
+        Poll::Ready(sent.map_err(|_| ClientIoError))
+    }
+}
+
+/// The body of an answer.
+struct Lines {
+    pieces: mpsc::Receiver<Piece>,
+    writer: LineWriter,
+    first: Bytes,
+    is_over: bool,
+}
+
+impl hyper::body::Body for Lines {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if !self.first.is_empty() {
+            let first = std::mem::take(&mut self.first);
+            return Poll::Ready(Some(Ok(Frame::data(first))));
+        }
+        while !self.is_over {
+            let Some(piece) = ready!(self.pieces.poll_recv(context)) else {
+                self.is_over = true;
+                break;
+            };
+            let mut out = Vec::new();
+            let taken = piece.and_then(|bytes| self.writer.push(&bytes, &mut out));
+            if let Err(error) = taken {
+                LineWriter::error(&error, &mut out);
+                self.is_over = true;
+            }
+            if !out.is_empty() {
+                return Poll::Ready(Some(Ok(Frame::data(out.into()))));
+            }
+        }
+        Poll::Ready(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_wants_lines() {
+        let wants = |accept: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT, accept.parse().unwrap());
+            is_wanted(&headers)
+        };
+        assert!(wants("application/x-ndjson"));
+        assert!(wants("text/html, Application/X-NDJSON;q=0.9"));
+        assert!(!wants("application/json, */*"));
+        assert!(!is_wanted(&HeaderMap::new()));
+    }
+}
