@@ -10,7 +10,7 @@ use tokio::task::{JoinError, JoinSet};
 use crate::shutdown::Stopping;
 
 /// After the system could not give us another socket.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves each connection in a task of its own, until the server stops, and all have ended. `what` each is,
 /// is for the log.

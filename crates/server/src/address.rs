@@ -1,5 +1,6 @@
 //! Taking the addresses to listen on.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 
@@ -84,6 +85,12 @@ impl Listeners {
     /// Where PostgreSQL's protocol is spoken; the port is the real one.
     pub fn pgwire_address(&self) -> SocketAddr {
         self.pgwire_address
+    }
+
+    /// Answers HTTP requests until it is dropped: the server is there, and not ready. For the time
+    /// in which its databases are opened.
+    pub async fn answer_while_starting(&self) -> Infallible {
+        crate::http::answer_while_starting(&self.http).await
     }
 
     /// Where HTTP is spoken; the port is the real one.

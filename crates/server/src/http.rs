@@ -25,6 +25,7 @@ mod query;
 mod router;
 mod run;
 mod schema;
+mod starting;
 mod statements;
 mod stream;
 mod tenant;
@@ -54,6 +55,8 @@ use error::ApiError;
 use once::Once;
 use tenant::Tenant;
 use transactions::Transactions;
+
+pub(crate) use starting::answer as answer_while_starting;
 
 pub use database_document::DatabaseDocument;
 

@@ -40,6 +40,7 @@ async fn serve(loaded: Loaded) -> Result<(), Failure> {
         opened = Databases::open(config.database_options()) => {
             opened.map_err(|error| Failure::unavailable(error.to_string()))?
         }
+        never = listeners.answer_while_starting() => match never {},
         () = stopped(stop.clone()) => return Ok(()),
     };
     super::print(&format!(

@@ -1,7 +1,7 @@
 //! What a client is told when its request fails.
 
 use axum::http::StatusCode;
-use axum::http::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
+use axum::http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use axum::response::{IntoResponse, Response};
 use wire::{PgError, sqlstate};
 
@@ -73,6 +73,10 @@ impl IntoResponse for ApiError {
         let kind = (CONTENT_TYPE, HeaderValue::from_static(PROBLEM));
         let document = problem(self.status, &self.error);
         let mut response = (self.status, [kind], document).into_response();
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            let soon = HeaderValue::from_static("1");
+            response.headers_mut().insert(RETRY_AFTER, soon);
+        }
         if self.closes {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(CONNECTION, close);
