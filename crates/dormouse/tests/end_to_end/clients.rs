@@ -41,6 +41,7 @@ fn copy(from: &Path, to: &Path) {
 fn pass(command: &mut Command, server: &Server) {
     let address = format!("postgres://postgres@{}", server.pg);
     command.env("DORMOUSE_TEST_URL", address);
+    command.env("DORMOUSE_TEST_HTTP", server.http.to_string());
     for name in ["PGDATABASE", "PGOPTIONS", "PGPASSWORD"] {
         command.env_remove(name);
     }
@@ -132,6 +133,11 @@ fn asyncpg() {
 #[test]
 fn sqlalchemy() {
     python("sqlalchemy_suite");
+}
+
+#[test]
+fn openapi() {
+    python("openapi_suite");
 }
 
 #[test]
