@@ -1,5 +1,10 @@
 //! Queries from within the program: for HTTP, and for those who embed a database.
 
+mod answer;
+mod document;
+
+pub use answer::Answer;
+
 use bytes::{Bytes, BytesMut};
 use serde_json::value::RawValue;
 use wire::http::{ResultWriter, RowMode, encode_param, no_more_arrays};
@@ -9,6 +14,7 @@ use wire::pg::{Target, frames};
 use wire::{PgError, sqlstate};
 
 use crate::session::Session;
+use document::Document;
 
 /// One column of a result.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,6 +99,33 @@ impl Session {
         mode: RowMode,
         result_bytes_max: usize,
     ) -> Result<Vec<u8>, PgError> {
+        let messages = self.json_statement(sql, params).await?;
+        self.document(messages, ResultWriter::new(mode, result_bytes_max))
+            .await
+    }
+
+    /// Runs one statement with JSON parameters, and gives its answer away as it comes.
+    ///
+    /// # Errors
+    ///
+    /// What Postgres says; 22023 for a parameter that does not fit; 57P02 if the backend ended; what `answer` itself
+    /// says, and the statement is cancelled then.
+    pub async fn query_json_into<A: Answer>(
+        &mut self,
+        sql: &str,
+        params: &[Box<RawValue>],
+        answer: A,
+    ) -> Result<A, PgError> {
+        let messages = self.json_statement(sql, params).await?;
+        self.answer(messages, answer).await
+    }
+
+    /// The messages that run a statement, up to `Sync`.
+    async fn json_statement(
+        &mut self,
+        sql: &str,
+        params: &[Box<RawValue>],
+    ) -> Result<BytesMut, PgError> {
         let mut messages = BytesMut::new();
         parse(&mut messages, sql)?;
         let encoded = if params.is_empty() {
@@ -110,21 +143,35 @@ impl Session {
         };
         let values: Vec<Option<&[u8]>> = encoded.iter().map(Option::as_deref).collect();
         execute(&mut messages, &values)?;
-        let answer = self.ask(messages).await?;
-        let mut writer = ResultWriter::new(mode, result_bytes_max);
-        for (kind, body) in frames(&answer) {
-            match kind {
-                backend::kind::ROW_DESCRIPTION => writer.row_description(body)?,
-                backend::kind::DATA_ROW => writer.data_row(body, &no_more_arrays)?,
-                backend::kind::COMMAND_COMPLETE => return writer.command_complete(body),
-                backend::kind::EMPTY_QUERY_RESPONSE => return writer.empty_query(),
-                _ => {}
-            }
-        }
-        Err(PgError::error(
-            sqlstate::PROTOCOL_VIOLATION,
-            "the statement had no end",
-        ))
+        Ok(messages)
+    }
+
+    /// Runs one statement with parameters in Postgres' text format, their types as Postgres infers them: the document
+    /// of its result.
+    ///
+    /// # Errors
+    ///
+    /// As [`query_json`](Self::query_json).
+    pub async fn query_document(
+        &mut self,
+        sql: &str,
+        params: &[Option<Vec<u8>>],
+        writer: ResultWriter,
+    ) -> Result<Vec<u8>, PgError> {
+        let mut messages = BytesMut::new();
+        parse(&mut messages, sql)?;
+        let params: Vec<Option<&[u8]>> = params.iter().map(Option::as_deref).collect();
+        execute(&mut messages, &params)?;
+        self.document(messages, writer).await
+    }
+
+    async fn document(
+        &mut self,
+        messages: BytesMut,
+        writer: ResultWriter,
+    ) -> Result<Vec<u8>, PgError> {
+        let answer = self.answer(messages, Document::of(writer)).await?;
+        answer.into_bytes()
     }
 
     /// The parameter types of the statement that `messages` prepare.
@@ -154,13 +201,7 @@ impl Session {
                 backend::kind::ERROR_RESPONSE => return Err(PgError::decode(body)?),
                 backend::kind::COPY_IN_RESPONSE
                 | backend::kind::COPY_OUT_RESPONSE
-                | backend::kind::COPY_BOTH_RESPONSE => {
-                    return Err(PgError::error(
-                        sqlstate::FEATURE_NOT_SUPPORTED,
-                        "COPY to or from the client needs the PostgreSQL protocol",
-                    )
-                    .hint("Connect with psql or a driver, or use INSERT."));
-                }
+                | backend::kind::COPY_BOTH_RESPONSE => return Err(no_copy()),
                 _ => {}
             }
         }
@@ -194,6 +235,14 @@ fn execute(messages: &mut BytesMut, params: &[Option<&[u8]>]) -> Result<(), PgEr
     .encode(messages)?;
     frontend::sync(messages);
     Ok(())
+}
+
+fn no_copy() -> PgError {
+    PgError::error(
+        sqlstate::FEATURE_NOT_SUPPORTED,
+        "COPY to or from the client needs the PostgreSQL protocol",
+    )
+    .hint("Connect with psql or a driver, or use INSERT.")
 }
 
 fn wrong_count(expected: usize, found: usize) -> PgError {

@@ -15,17 +15,21 @@
 //! comes to an end when the client leaves.
 
 mod body;
+mod connection;
 mod database_document;
 mod databases;
 mod error;
 mod health;
 mod metrics;
+mod neon;
+mod origin;
 mod query;
 mod router;
+mod stream;
+mod tunnel;
+mod upgraded;
 mod work;
 
-use std::future::poll_fn;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -33,20 +37,17 @@ use std::time::Instant;
 use axum::http::{HeaderValue, Request, Response};
 use database::Databases;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::{Service, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
-use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use wire::PgError;
 
 use crate::accept::accept;
 use crate::connections::Connections;
-use crate::linger::linger;
 use crate::options::HttpOptions;
 use crate::pgwire::Pgwire;
 use crate::shutdown::Stopping;
+use upgraded::Upgraded;
 
 pub use database_document::DatabaseDocument;
 
@@ -56,6 +57,7 @@ pub(crate) struct Http {
     options: HttpOptions,
     pgwire: Arc<Pgwire>,
     connections: Arc<Connections>,
+    upgraded: Arc<Upgraded>,
     stopping: Stopping,
     started: Instant,
     request_ids: RequestIds,
@@ -78,6 +80,7 @@ impl Http {
         Self {
             databases,
             connections: Connections::new(options.connections_max),
+            upgraded: Upgraded::new(options.websocket.connections_max),
             options,
             pgwire,
             stopping,
@@ -93,56 +96,10 @@ impl Http {
             listener,
             &self.stopping,
             "an HTTP connection",
-            |stream, _| Arc::clone(&self).connection(stream, router.clone()),
+            |stream, peer| Arc::clone(&self).connection(stream, peer, router.clone()),
         )
         .await;
-    }
-
-    async fn connection(self: Arc<Self>, mut stream: TcpStream, router: axum::Router) {
-        let Some(_place) = self.connections.enter() else {
-            let answer = error::too_many_connections(self.options.connections_max);
-            // It may be gone already; there is nobody else to tell.
-            if stream.write_all(&answer).await.is_ok() && stream.shutdown().await.is_ok() {
-                linger(&mut stream).await;
-            }
-            return;
-        };
-        // Without it the kernel may hold an answer back until the last one is acknowledged.
-        if stream.set_nodelay(true).is_err() {
-            return;
-        }
-        let router = TowerToHyperService::new(router);
-        let service = service_fn(|request| Box::pin(self.request(&router, request)));
-        let mut connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.options.header_timeout)
-            .serve_connection(TokioIo::new(stream), service);
-
-        let mut draining = pin!(self.stopping.draining());
-        let mut cancelling = pin!(self.stopping.cancelling());
-        let mut open = true;
-        let served = loop {
-            tokio::select! {
-                biased;
-                served = poll_fn(|context| connection.poll_without_shutdown(context)) => {
-                    break served;
-                }
-                () = &mut draining, if open => {
-                    open = false;
-                    std::pin::Pin::new(&mut connection).graceful_shutdown();
-                }
-                // Dropping the connection cancels what it waits for.
-                () = &mut cancelling => return,
-            }
-        };
-        if let Err(error) = served {
-            tracing::debug!(%error, "HTTP connection ends");
-        }
-        // Of a body that was refused there may be more to come.
-        let mut stream = connection.into_parts().io.into_inner();
-        if stream.shutdown().await.is_ok() {
-            linger(&mut stream).await;
-        }
+        self.upgraded.ended().await;
     }
 
     /// Names a request, has it answered, and logs it.

@@ -4,12 +4,15 @@
 //! parameter comes back, and [`ResultWriter`] makes the document of a whole result.
 
 mod array_type;
+mod connection_string;
 pub(crate) mod json;
+pub mod neon;
 mod param;
 mod result;
 mod value;
 
 pub use array_type::{Element, ElementOf, no_more_arrays};
+pub use connection_string::ConnectionString;
 pub use param::encode_param;
 pub use result::{ResultWriter, RowMode};
 pub use value::write_json;

@@ -41,6 +41,7 @@ fn copy(from: &Path, to: &Path) {
 fn pass(command: &mut Command, server: &Server) {
     let address = format!("postgres://postgres@{}", server.pg);
     command.env("DORMOUSE_TEST_URL", address);
+    command.env("DORMOUSE_TEST_HTTP", server.http.to_string());
     for name in ["PGDATABASE", "PGOPTIONS", "PGPASSWORD"] {
         command.env_remove(name);
     }
@@ -117,6 +118,16 @@ fn drizzle() {
 #[test]
 fn kysely() {
     node("kysely");
+}
+
+#[test]
+fn neon() {
+    node("neon");
+}
+
+#[test]
+fn websocket() {
+    node("websocket");
 }
 
 #[test]

@@ -72,7 +72,8 @@ impl Http {
             async move { this.request(&router, request).await }
         });
         let builder = self.builder(version);
-        let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
+        let mut connection =
+            pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
         let mut draining = pin!(self.stopping.draining());
         let mut cancelling = pin!(self.stopping.cancelling());
         let mut open = true;

@@ -6,12 +6,12 @@ use axum::Router;
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
 use axum::http::{Method, StatusCode, Uri};
-use axum::routing::{get, post, put};
+use axum::routing::{any, get, post, put};
 use database::DatabaseName;
 use wire::{PgError, sqlstate};
 
 use super::error::ApiError;
-use super::{Http, databases, health, metrics, query};
+use super::{Http, databases, health, metrics, neon, query, tunnel};
 
 /// What every handler gets.
 pub(super) type App = Arc<Http>;
@@ -29,6 +29,9 @@ pub(super) fn router(app: App) -> Router {
             "/v1/databases",
             get(databases::list).post(databases::create),
         )
+        .route("/sql", post(neon::sql))
+        .route("/v2", any(tunnel::tunnel))
+        .route("/v1", any(tunnel::tunnel))
         .route("/ping", get(health::ping))
         .route("/health", get(health::health))
         .route("/metrics", get(metrics::metrics))

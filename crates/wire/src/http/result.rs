@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::array_type::ElementOf;
-use super::{json, value};
+use super::{json, neon, value};
 use crate::pg::backend::{self, CommandTag, DataRow, Field};
 use crate::pg::{Format, PgError, sqlstate};
 
@@ -14,6 +14,13 @@ pub enum RowMode {
     Objects,
     /// `[1,"a"]`.
     Arrays,
+}
+
+/// Whose document it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Style {
+    Own,
+    Neon { is_raw: bool },
 }
 
 /// Writes the document of one result:
@@ -30,8 +37,12 @@ pub enum RowMode {
 pub struct ResultWriter {
     out: Vec<u8>,
     mode: RowMode,
+    style: Style,
+    /// What each document begins with.
+    head: Box<[u8]>,
     result_bytes_max: usize,
     columns: Vec<Column>,
+    /// Rows in the document so far.
     rows: u64,
 }
 
@@ -45,9 +56,45 @@ struct Column {
 impl ResultWriter {
     /// Begins a document, which may not grow beyond `result_bytes_max`.
     pub fn new(mode: RowMode, result_bytes_max: usize) -> Self {
+        Self::styled(mode, Style::Own, result_bytes_max)
+    }
+
+    /// Begins a document as Neon's SQL over HTTP has it, which may not grow beyond `result_bytes_max`: `command`
+    /// is one word, and `rowAsArray` and `viaNeonFetch` follow. With `is_raw` values are PostgreSQL's text.
+    pub fn neon(mode: RowMode, is_raw: bool, result_bytes_max: usize) -> Self {
+        Self::styled(mode, Style::Neon { is_raw }, result_bytes_max)
+    }
+
+    /// Begins a row of documents, each with these members before the others: `"id":1`. [`take_part`](Self::take_part)
+    /// ends one and begins the next. None may grow beyond `part_bytes_max`.
+    pub fn in_parts(mode: RowMode, members: &str, part_bytes_max: usize) -> Self {
+        Self {
+            head: format!("{{{members},").into_bytes().into(),
+            ..Self::styled(mode, Style::Own, part_bytes_max)
+        }
+    }
+
+    /// The bytes of the document so far.
+    pub fn bytes(&self) -> usize {
+        self.out.len()
+    }
+
+    /// The document so far, which says that there is more: `{...,"rows":[...],"more":true}`. The next one begins
+    /// with rows.
+    pub fn take_part(&mut self) -> Vec<u8> {
+        let next = [&*self.head, b"\"rows\":["].concat();
+        let mut part = std::mem::replace(&mut self.out, next);
+        part.extend_from_slice(b"],\"more\":true}");
+        self.rows = 0;
+        part
+    }
+
+    fn styled(mode: RowMode, style: Style, result_bytes_max: usize) -> Self {
         Self {
             out: Vec::new(),
             mode,
+            style,
+            head: Box::from(*b"{"),
             result_bytes_max,
             columns: Vec::new(),
             rows: 0,
@@ -64,6 +111,11 @@ impl ResultWriter {
             ));
         }
         self.columns = columns(&fields);
+        if let Style::Neon { is_raw } = self.style {
+            for column in &mut self.columns {
+                column.type_oid = neon::written_as(column.type_oid, is_raw);
+            }
+        }
         self.begin(&fields);
         self.check_limit()
     }
@@ -123,7 +175,8 @@ impl ResultWriter {
 
     fn begin(&mut self, fields: &[Field]) {
         let out = &mut self.out;
-        out.extend_from_slice(b"{\"fields\":[");
+        out.extend_from_slice(&self.head);
+        out.extend_from_slice(b"\"fields\":[");
         for (index, field) in fields.iter().enumerate() {
             if index > 0 {
                 out.push(b',');
@@ -146,13 +199,20 @@ impl ResultWriter {
         }
         self.out.extend_from_slice(b"],\"command\":");
         match tag {
-            Some(tag) => json::write_str(&mut self.out, tag.command),
+            Some(tag) => json::write_str(&mut self.out, self.style.command(tag.command)),
             None => self.out.extend_from_slice(b"null"),
         }
         let row_count = tag.and_then(|tag| tag.row_count);
         let row_count = row_count.map_or_else(|| "null".to_owned(), |count| count.to_string());
         self.out.extend_from_slice(b",\"rowCount\":");
         self.out.extend_from_slice(row_count.as_bytes());
+        if self.style != Style::Own {
+            let tail = format!(
+                ",\"rowAsArray\":{},\"viaNeonFetch\":true",
+                self.mode == RowMode::Arrays
+            );
+            self.out.extend_from_slice(tail.as_bytes());
+        }
         self.out.push(b'}');
         self.check_limit()?;
         Ok(self.out)
@@ -168,6 +228,15 @@ impl ResultWriter {
             format!("the result exceeds result_bytes_max, {max} bytes of JSON"),
         )
         .hint("Ask for fewer rows, or raise result_bytes_max in Dormouse's configuration."))
+    }
+}
+
+impl Style {
+    fn command(self, command: &str) -> &str {
+        match self {
+            Self::Own => command,
+            Self::Neon { .. } => command.split(' ').next().unwrap_or(command),
+        }
     }
 }
 
