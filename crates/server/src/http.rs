@@ -28,6 +28,7 @@ mod router;
 mod stream;
 mod tunnel;
 mod upgraded;
+mod websocket;
 mod work;
 
 use std::sync::Arc;
@@ -58,6 +59,7 @@ pub(crate) struct Http {
     pgwire: Arc<Pgwire>,
     connections: Arc<Connections>,
     upgraded: Arc<Upgraded>,
+    conversations: Arc<websocket::Registry>,
     stopping: Stopping,
     started: Instant,
     request_ids: RequestIds,
@@ -81,6 +83,7 @@ impl Http {
             databases,
             connections: Connections::new(options.connections_max),
             upgraded: Upgraded::new(options.websocket.connections_max),
+            conversations: Arc::default(),
             options,
             pgwire,
             stopping,

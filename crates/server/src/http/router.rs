@@ -11,7 +11,7 @@ use database::DatabaseName;
 use wire::{PgError, sqlstate};
 
 use super::error::ApiError;
-use super::{Http, databases, health, metrics, neon, query, tunnel};
+use super::{Http, databases, health, metrics, neon, query, tunnel, websocket};
 
 /// What every handler gets.
 pub(super) type App = Arc<Http>;
@@ -19,6 +19,7 @@ pub(super) type App = Arc<Http>;
 pub(super) fn router(app: App) -> Router {
     Router::new()
         .route("/v1/databases/{name}/query", post(query::run))
+        .route("/v1/databases/{name}/ws", any(websocket::websocket))
         .route("/v1/databases/{name}/flush", post(databases::flush))
         .route("/v1/databases/{name}/settings", put(databases::configure))
         .route(
