@@ -75,8 +75,8 @@ async fn requests(mut messages: SplitStream<WebSocket>, mut write: WriteHalf<Dup
         let bytes = match message {
             Message::Binary(bytes) => bytes,
             Message::Text(text) => Bytes::from(text),
-            Message::Ping(_) | Message::Pong(_) => continue,
-            Message::Close(_) => break,
+            // After it the stream ends, once it is answered.
+            Message::Ping(_) | Message::Pong(_) | Message::Close(_) => continue,
         };
         if write.write_all(&bytes).await.is_err() {
             // What it says at last is on its way.

@@ -40,6 +40,10 @@ const PROTOCOL: &str = "dormouse.v1";
 /// The buffer of an idle socket, for what it reads at once.
 const READ_BYTES: usize = 1024;
 
+/// A message that is too large, but not by this factor, is read to its end: closing a socket in the midst of it could
+/// keep the client from learning why.
+const OVERSIZE: usize = 2;
+
 pub(super) async fn websocket(
     State(app): State<App>,
     Name(database): Name,
@@ -53,8 +57,8 @@ pub(super) async fn websocket(
         .protocols([PROTOCOL])
         .read_buffer_size(READ_BYTES)
         .write_buffer_size(0)
-        .max_message_size(options.message_bytes_max)
-        .max_frame_size(options.message_bytes_max);
+        .max_message_size(options.message_bytes_max.saturating_mul(OVERSIZE))
+        .max_frame_size(options.message_bytes_max.saturating_mul(OVERSIZE));
     if upgrade.selected_protocol().is_none() && upgrade.requested_protocols().next().is_some() {
         return Err(ApiError::request(
             StatusCode::BAD_REQUEST,

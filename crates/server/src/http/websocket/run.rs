@@ -126,6 +126,11 @@ async fn serve(
             tokio::select! {
                 biased;
                 () = changed.notified() => continue,
+                () = visit.share_wanted() => {
+                    visit.share();
+                    continue;
+                }
+                error = visit.idle_too_long() => return Err(error),
                 () = conversation.ends(End::Draining) => return Err(shutting_down()),
                 () = conversation.stopping.draining() => return Err(shutting_down()),
                 () = sleep(idle) => return Err(idle_too_long(idle)),

@@ -165,7 +165,11 @@ impl Socket {
                     continue;
                 }
                 Message::Ping(_) => continue,
-                Message::Close(_) => return Left::Closed,
+                Message::Close(_) => {
+                    // Sends the answer to it.
+                    let _ = timeout(LINGER_MAX, stream.next()).await;
+                    return Left::Closed;
+                }
                 Message::Binary(_) => {
                     return Left::Refused(Refusal {
                         code: close_code::UNSUPPORTED,
@@ -173,6 +177,9 @@ impl Socket {
                     });
                 }
             };
+            if text.len() > self.conversation.options.message_bytes_max {
+                return Left::Refused(self.too_large(text.len()));
+            }
             let taken = match Request::parse(&text) {
                 Ok(Request::Resume(resume)) if may_resume => return Left::Resume(resume),
                 Ok(request) => self.conversation.take(request, text.len()),
@@ -198,11 +205,17 @@ impl Socket {
             tracing::debug!(%error, "a WebSocket breaks");
             return Left::Lost;
         };
+        Left::Refused(self.too_large(*size))
+    }
+
+    fn too_large(&self, bytes: usize) -> Refusal {
         let max = self.conversation.options.message_bytes_max;
-        Left::Refused(Refusal {
+        Refusal {
             code: close_code::SIZE,
-            reason: format!("a message of {size} bytes exceeds websocket.message_bytes_max, {max}"),
-        })
+            reason: format!(
+                "a message of {bytes} bytes exceeds websocket.message_bytes_max, {max}"
+            ),
+        }
     }
 
     async fn speak(&self, sink: &mut SplitSink<WebSocket, Message>) -> Left {
@@ -282,7 +295,6 @@ fn resumed_message(resumed: &Resumed) -> Message {
 /// The last word, to who is still there.
 fn close_frame(left: Left) -> Option<CloseFrame> {
     let (code, reason) = match left {
-        // The answer to a close frame is sent by who reads it.
         Left::Closed | Left::Lost | Left::Resume(_) => return None,
         Left::Refused(refusal) => (refusal.code, refusal.reason),
         Left::Replaced => (REPLACED, "the conversation goes on elsewhere".to_owned()),

@@ -105,6 +105,21 @@ impl Visit {
         self.session.query("ROLLBACK", &[]).await.map(drop)
     }
 
+    /// Waits until another session wants to come in beside this one.
+    pub(super) fn share_wanted(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.session.share_wanted()
+    }
+
+    /// Makes room beside itself, between two statements.
+    pub(super) fn share(&mut self) {
+        self.session.share();
+    }
+
+    /// Waits until it has done nothing for longer than it may: the error that ends it.
+    pub(super) fn idle_too_long(&self) -> impl Future<Output = PgError> + Send + use<> {
+        self.session.idle_too_long()
+    }
+
     /// Ends the session; what is open is rolled back.
     pub(super) async fn close(self) {
         self.session.close().await;
