@@ -22,3 +22,4 @@ mod shutdown;
 mod termination;
 mod timeouts;
 mod tls;
+mod websockets;
