@@ -52,6 +52,12 @@ export class Conversation {
     return request.resolve({ ...result, parts: request.parts })
   }
 
+  /** Goes on where another one was cut off: with the requests that wait, and the count of messages. */
+  inherit(other) {
+    this.#waiting = other.#waiting
+    this.received = other.received
+  }
+
   /** The next message that answers no request. */
   other() {
     return new Promise((resolve) => this.#others.push(resolve))

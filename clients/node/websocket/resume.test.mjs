@@ -112,3 +112,42 @@ test('a statement that waits for its client is cancelled', async (t) => {
   await error
   assert.deepEqual(await client.rows('select 1 as one'), [{ one: 1 }])
 })
+
+test('cut off again and again, each request is done and answered once', async (t) => {
+  const name = newName()
+  let client = await converse(t, name)
+  await client.sql('create table t (id int primary key, text text)')
+  const [count, answered] = [400, []]
+  let [next, cuts] = [10, 0]
+  const promises = []
+  const watch = (id) => promises.push(client.expect(id).then((answer) => answered.push([id, answer.rows[0].id])))
+  for (; next < 10 + count; next++) {
+    watch(next)
+    client.send({ id: next, sql: "insert into t values ($1, repeat('x', 2000)) returning *", params: [next] })
+    if (next % 40 !== 0) continue
+    // The kernel may have taken requests that the server never gets: those must have gone first.
+    await client.ask({ id: 0, sql: 'select 1' })
+    watch(next + 1_000_000)
+    client.send({ id: next + 1_000_000, sql: "insert into t values ($1, 'late') returning *", params: [next + 1_000_000] })
+    await new Promise((resolve) => setTimeout(resolve, (next % 7) * 3))
+    const old = client
+    old.socket.terminate()
+    await old.closed
+    client = new Conversation()
+    client.inherit(old)
+    await client.connect(name, keys(old))
+    cuts += 1
+    // Whether the last one arrived is known by now: what was not answered was lost with the socket.
+    await client.ask({ id: 0, sql: 'select 1' })
+    if (!answered.some(([id]) => id === next + 1_000_000)) {
+      client.send({ id: next + 1_000_000, sql: "insert into t values ($1, 'late') returning *", params: [next + 1_000_000] })
+    }
+  }
+  await Promise.all(promises)
+  t.after(() => client.socket.terminate())
+  assert.ok(cuts >= 10)
+  assert.equal(answered.length, new Set(answered.map(([id]) => id)).size)
+  assert.ok(answered.every(([id, row]) => id === row))
+  client.last = 5
+  assert.deepEqual(await client.rows('select count(*)::int as n from t'), [{ n: answered.length }])
+})

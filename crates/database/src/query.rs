@@ -6,6 +6,7 @@ mod document;
 pub use answer::Answer;
 
 use bytes::{Bytes, BytesMut};
+use engine::ClientIo;
 use serde_json::value::RawValue;
 use wire::http::{ResultWriter, RowMode, encode_param, no_more_arrays};
 use wire::pg::backend::{self, CommandTag, DataRow};
@@ -14,7 +15,6 @@ use wire::pg::{Target, frames};
 use wire::{PgError, sqlstate};
 
 use crate::session::Session;
-use document::Document;
 
 /// One column of a result.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,29 +99,44 @@ impl Session {
         mode: RowMode,
         result_bytes_max: usize,
     ) -> Result<Vec<u8>, PgError> {
-        let messages = self.json_statement(sql, params).await?;
-        self.document(messages, ResultWriter::new(mode, result_bytes_max))
-            .await
+        let messages = self.with_params(sql, params).await?;
+        let answer = self.ask(messages).await?;
+        let mut writer = ResultWriter::new(mode, result_bytes_max);
+        for (kind, body) in frames(&answer) {
+            match kind {
+                backend::kind::ROW_DESCRIPTION => writer.row_description(body)?,
+                backend::kind::DATA_ROW => writer.data_row(body, &no_more_arrays)?,
+                backend::kind::COMMAND_COMPLETE => return writer.command_complete(body),
+                backend::kind::EMPTY_QUERY_RESPONSE => return writer.empty_query(),
+                _ => {}
+            }
+        }
+        Err(PgError::error(
+            sqlstate::PROTOCOL_VIOLATION,
+            "the statement had no end",
+        ))
     }
 
-    /// Runs one statement with JSON parameters, and gives its answer away as it comes.
+    /// Runs one statement with JSON parameters, its answer going to `io` as PostgreSQL's messages: all that `io`
+    /// has not taken when it ends is returned.
     ///
     /// # Errors
     ///
-    /// What Postgres says; 22023 for a parameter that does not fit; 57P02 if the backend ended; what `answer` itself
-    /// says, and the statement is cancelled then.
-    pub async fn query_json_into<A: Answer>(
+    /// What Postgres says of the parameters, and 57P02 if the backend ended; what it says of the statement is in
+    /// the answer.
+    pub async fn query_stream(
         &mut self,
         sql: &str,
         params: &[Box<RawValue>],
-        answer: A,
-    ) -> Result<A, PgError> {
-        let messages = self.json_statement(sql, params).await?;
-        self.answer(messages, answer).await
+        io: Box<dyn ClientIo>,
+    ) -> Result<Bytes, PgError> {
+        let messages = self.with_params(sql, params).await?;
+        let done = self.exchange(messages.freeze(), Some(io)).await;
+        done.map(|(rest, _)| rest).map_err(|ended| ended.error)
     }
 
-    /// The messages that run a statement, up to `Sync`.
-    async fn json_statement(
+    /// The messages that run one statement with these parameters.
+    async fn with_params(
         &mut self,
         sql: &str,
         params: &[Box<RawValue>],
@@ -144,34 +159,6 @@ impl Session {
         let values: Vec<Option<&[u8]>> = encoded.iter().map(Option::as_deref).collect();
         execute(&mut messages, &values)?;
         Ok(messages)
-    }
-
-    /// Runs one statement with parameters in Postgres' text format, their types as Postgres infers them: the document
-    /// of its result.
-    ///
-    /// # Errors
-    ///
-    /// As [`query_json`](Self::query_json).
-    pub async fn query_document(
-        &mut self,
-        sql: &str,
-        params: &[Option<Vec<u8>>],
-        writer: ResultWriter,
-    ) -> Result<Vec<u8>, PgError> {
-        let mut messages = BytesMut::new();
-        parse(&mut messages, sql)?;
-        let params: Vec<Option<&[u8]>> = params.iter().map(Option::as_deref).collect();
-        execute(&mut messages, &params)?;
-        self.document(messages, writer).await
-    }
-
-    async fn document(
-        &mut self,
-        messages: BytesMut,
-        writer: ResultWriter,
-    ) -> Result<Vec<u8>, PgError> {
-        let answer = self.answer(messages, Document::of(writer)).await?;
-        answer.into_bytes()
     }
 
     /// The parameter types of the statement that `messages` prepare.

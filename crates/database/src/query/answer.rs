@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use bytes::BytesMut;
 use engine::{ClientIo, ClientIoError};
 use parking_lot::Mutex;
+use serde_json::value::RawValue;
 use wire::PgError;
 use wire::pg::backend::kind;
 use wire::pg::frames;
@@ -42,6 +43,22 @@ struct Taking<A> {
 struct Taker<A>(Arc<Mutex<Taking<A>>>);
 
 impl Session {
+    /// Runs one statement with JSON parameters, and gives its answer away as it comes.
+    ///
+    /// # Errors
+    ///
+    /// What Postgres says; 22023 for a parameter that does not fit; 57P02 if the backend ended; what `answer` itself
+    /// says, and the statement is cancelled then.
+    pub async fn query_json_into<A: Answer>(
+        &mut self,
+        sql: &str,
+        params: &[Box<RawValue>],
+        answer: A,
+    ) -> Result<A, PgError> {
+        let messages = self.with_params(sql, params).await?;
+        self.answer(messages, answer).await
+    }
+
     /// Runs messages that end in `Sync`, and gives the answer to `answer`.
     pub(super) async fn answer<A: Answer>(
         &mut self,

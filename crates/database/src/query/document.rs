@@ -2,14 +2,38 @@
 
 use std::task::{Context, Poll};
 
+use bytes::BytesMut;
 use wire::http::{ResultWriter, no_more_arrays};
 use wire::pg::backend::kind;
 use wire::{PgError, sqlstate};
 
-use super::Answer;
+use super::{Answer, execute, parse};
+use crate::session::Session;
+
+impl Session {
+    /// Runs one statement with parameters in Postgres' text format, their types as Postgres infers them: the document
+    /// of its result, as the writer writes it.
+    ///
+    /// # Errors
+    ///
+    /// As [`query_json`](Self::query_json).
+    pub async fn query_document(
+        &mut self,
+        sql: &str,
+        params: &[Option<Vec<u8>>],
+        writer: ResultWriter,
+    ) -> Result<Vec<u8>, PgError> {
+        let mut messages = BytesMut::new();
+        parse(&mut messages, sql)?;
+        let params: Vec<Option<&[u8]>> = params.iter().map(Option::as_deref).collect();
+        execute(&mut messages, &params)?;
+        let document = self.answer(messages, Document::Open(writer)).await?;
+        document.into_bytes()
+    }
+}
 
 /// The document of one result.
-pub(super) enum Document {
+enum Document {
     Open(ResultWriter),
     Done(Vec<u8>),
     /// Between the two.
@@ -17,11 +41,7 @@ pub(super) enum Document {
 }
 
 impl Document {
-    pub(super) fn of(writer: ResultWriter) -> Self {
-        Self::Open(writer)
-    }
-
-    pub(super) fn into_bytes(self) -> Result<Vec<u8>, PgError> {
+    fn into_bytes(self) -> Result<Vec<u8>, PgError> {
         match self {
             Self::Done(document) => Ok(document),
             Self::Open(_) | Self::None => Err(PgError::error(

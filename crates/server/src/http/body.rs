@@ -22,16 +22,6 @@ pub(super) async fn read<T: DeserializeOwned>(
     parse(&bytes)
 }
 
-/// The same, whatever the request calls it: for clients that send JSON as text. Something else than the media type
-/// must keep other sites' pages out.
-pub(super) async fn read_untyped<T: DeserializeOwned>(
-    request: Request,
-    body_bytes_max: usize,
-) -> Result<T, ApiError> {
-    let bytes = collect(request.into_body(), body_bytes_max).await?;
-    parse(&bytes)
-}
-
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     if bytes.trim_ascii_start().starts_with(b"[") {
         // Would be taken for the members of an object in their order.
@@ -39,6 +29,16 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         return Err(parsed.map_or_else(|error| malformed(bytes, &error), |_| not_an_object()));
     }
     serde_json::from_slice(bytes).map_err(|error| malformed(bytes, &error))
+}
+
+/// Reads a request's body as JSON, whatever the request calls it: for clients that send JSON as text. Something else than the media type
+/// must keep other sites' pages out.
+pub(super) async fn read_untyped<T: DeserializeOwned>(
+    request: Request,
+    body_bytes_max: usize,
+) -> Result<T, ApiError> {
+    let bytes = collect(request.into_body(), body_bytes_max).await?;
+    parse(&bytes)
 }
 
 /// The media type must be JSON's. This is also what keeps other sites' pages out: a browser asks
