@@ -172,6 +172,13 @@ fn a_request_without_who_asks_is_refused() {
         (response.status, &response.json()["code"]),
         (400, &json!("28000"))
     );
+    for path in ["/v2", "/v1/databases/shop/ws"] {
+        let (code, message) = http.get(path).error(400);
+        assert!(
+            code == "08P01" && message.contains("WebSocket"),
+            "{message}"
+        );
+    }
     let (status, document) = sql(&mut http, "postgres://h/d", "select 1");
     assert_eq!((status, &document["code"]), (400, &json!("22023")));
     let (status, document) = sql(&mut http, "postgres://postgres@h/d", "select 1");

@@ -32,7 +32,6 @@ pub(super) fn router(app: App) -> Router {
         )
         .route("/sql", post(neon::sql))
         .route("/v2", any(tunnel::tunnel))
-        .route("/v1", any(tunnel::tunnel))
         .route("/ping", get(health::ping))
         .route("/health", get(health::health))
         .route("/metrics", get(metrics::metrics))
@@ -73,7 +72,8 @@ async fn no_route(uri: Uri) -> ApiError {
     let path = uri.path();
     ApiError::request(StatusCode::NOT_FOUND, format!("there is no {path} here")).hint(
         "The routes are /v1/databases, /v1/databases/NAME, /v1/databases/NAME/query, \
-               /v1/databases/NAME/flush, /v1/databases/NAME/settings, /ping, /health and /metrics.",
+               /v1/databases/NAME/ws, /v1/databases/NAME/flush, /v1/databases/NAME/settings, /sql, /v2, \
+               /ping, /health and /metrics.",
     )
 }
 

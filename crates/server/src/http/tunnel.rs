@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
+use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
 use axum::http::Request;
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
@@ -18,6 +18,7 @@ use super::connection::Peer;
 use super::error::ApiError;
 use super::origin;
 use super::router::App;
+use super::upgraded::Upgrade;
 use crate::pgwire::Tunnel;
 
 /// Bytes on their way in each direction between a WebSocket and its connection.
@@ -31,7 +32,7 @@ const MESSAGE_BYTES: usize = 32 * 1024;
 
 pub(super) async fn tunnel(
     State(app): State<App>,
-    upgrade: WebSocketUpgrade,
+    Upgrade(upgrade): Upgrade,
     request: Request<axum::body::Body>,
 ) -> Result<Response, ApiError> {
     origin::check(request.headers(), &app.options.websocket.origins)?;

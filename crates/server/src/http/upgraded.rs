@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
+use axum::extract::FromRequestParts;
+use axum::extract::ws::WebSocketUpgrade;
 use axum::http::StatusCode;
+use axum::http::request::Parts;
 use tokio::sync::watch;
 use wire::{PgError, sqlstate};
 
@@ -16,6 +19,23 @@ pub(crate) struct Upgraded {
 
 /// One of them, as long as it lives.
 pub(super) struct Place(Arc<Upgraded>);
+
+/// A request for a WebSocket.
+pub(super) struct Upgrade(pub(super) WebSocketUpgrade);
+
+impl<S: Send + Sync> FromRequestParts<S> for Upgrade {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let upgrade = WebSocketUpgrade::from_request_parts(parts, state).await;
+        upgrade.map(Self).map_err(|rejection| {
+            ApiError::request(
+                StatusCode::BAD_REQUEST,
+                format!("a WebSocket is spoken here: {}", rejection.body_text()),
+            )
+        })
+    }
+}
 
 impl Upgraded {
     pub(super) fn new(max: usize) -> Arc<Self> {

@@ -22,13 +22,13 @@ mod visitor;
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::extract::ws::WebSocketUpgrade;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 
 use super::error::ApiError;
 use super::origin;
 use super::router::{App, Name};
+use super::upgraded::Upgrade;
 use conversation::Conversation;
 use visitor::Visitor;
 
@@ -48,7 +48,7 @@ pub(super) async fn websocket(
     State(app): State<App>,
     Name(database): Name,
     headers: HeaderMap,
-    upgrade: WebSocketUpgrade,
+    Upgrade(upgrade): Upgrade,
 ) -> Result<Response, ApiError> {
     origin::check(&headers, &app.options.websocket.origins)?;
     let place = app.upgraded.enter()?;
