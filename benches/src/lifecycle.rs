@@ -16,6 +16,7 @@ mod sessions;
 mod table;
 mod usage;
 mod wake;
+mod websockets;
 
 use crate::{
     Folder,
@@ -51,6 +52,7 @@ const PARTS_HELP: &str = "\
   known     1,000,000 databases that were only created: memory, restart
   awake     5,000 databases awake at once: memory and mappings of each
   large     A database of 2,048 MiB under a backend of 256 MiB, beside one of a quarter of that
+  websockets  10,000 WebSockets that do nothing, their databases asleep: memory of each
 ";
 
 /// A part, and what runs it: it gives the text of its section.
@@ -64,6 +66,7 @@ const PARTS: &[Part] = &[
     ("known", known::run),
     ("awake", awake::run),
     ("large", large::run),
+    ("websockets", websockets::run),
 ];
 
 /// A command: parts that are run by name, all of them without one.

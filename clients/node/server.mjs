@@ -3,6 +3,9 @@
 const server = process.env.DORMOUSE_TEST_URL
 if (!server) throw new Error('DORMOUSE_TEST_URL is not set: `cargo xtask test clients` runs this')
 
+/** Where the server speaks HTTP: host and port. */
+export const httpAddress = process.env.DORMOUSE_TEST_HTTP
+
 let count = 0
 
 /** The address of a database that nobody has used before. */

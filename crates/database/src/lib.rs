@@ -52,7 +52,7 @@ pub use info::{DatabaseInfo, State};
 pub use metrics::{Metrics, Timed};
 pub use node::Source;
 pub use options::{Durability, Limits, Options, PROCESSES_MAX};
-pub use query::{Column, QueryResult};
+pub use query::{Answer, Column, QueryResult};
 pub use record::Settings;
 pub use session::{Canceller, Session, SessionEnded, SessionOptions};
 pub use volume::DatabaseId;

@@ -1,5 +1,10 @@
 //! Queries from within the program: for HTTP, and for those who embed a database.
 
+mod answer;
+mod document;
+
+pub use answer::Answer;
+
 use bytes::{Bytes, BytesMut};
 use engine::ClientIo;
 use serde_json::value::RawValue;
@@ -183,13 +188,7 @@ impl Session {
                 backend::kind::ERROR_RESPONSE => return Err(PgError::decode(body)?),
                 backend::kind::COPY_IN_RESPONSE
                 | backend::kind::COPY_OUT_RESPONSE
-                | backend::kind::COPY_BOTH_RESPONSE => {
-                    return Err(PgError::error(
-                        sqlstate::FEATURE_NOT_SUPPORTED,
-                        "COPY to or from the client needs the PostgreSQL protocol",
-                    )
-                    .hint("Connect with psql or a driver, or use INSERT."));
-                }
+                | backend::kind::COPY_BOTH_RESPONSE => return Err(no_copy()),
                 _ => {}
             }
         }
@@ -223,6 +222,14 @@ fn execute(messages: &mut BytesMut, params: &[Option<&[u8]>]) -> Result<(), PgEr
     .encode(messages)?;
     frontend::sync(messages);
     Ok(())
+}
+
+fn no_copy() -> PgError {
+    PgError::error(
+        sqlstate::FEATURE_NOT_SUPPORTED,
+        "COPY to or from the client needs the PostgreSQL protocol",
+    )
+    .hint("Connect with psql or a driver, or use INSERT.")
 }
 
 fn wrong_count(expected: usize, found: usize) -> PgError {

@@ -18,8 +18,10 @@ mod health;
 mod isolation;
 mod metrics;
 mod ndjson;
+mod neon;
 mod once;
 mod openapi;
+mod origin;
 mod probe;
 mod query;
 mod router;
@@ -30,7 +32,10 @@ mod statements;
 mod stream;
 mod tenant;
 mod transactions;
+mod tunnel;
+mod upgraded;
 mod visit;
+mod websocket;
 mod work;
 
 use std::sync::Arc;
@@ -50,6 +55,7 @@ use crate::connections::Connections;
 use crate::options::HttpOptions;
 use crate::pgwire::Pgwire;
 use crate::shutdown::Stopping;
+use upgraded::Upgraded;
 
 use error::ApiError;
 use once::Once;
@@ -66,6 +72,8 @@ pub(crate) struct Http {
     options: HttpOptions,
     pgwire: Arc<Pgwire>,
     connections: Arc<Connections>,
+    upgraded: Arc<Upgraded>,
+    conversations: Arc<websocket::Registry>,
     stopping: Stopping,
     started: Instant,
     request_ids: RequestIds,
@@ -90,6 +98,8 @@ impl Http {
             databases,
             connections: Connections::new(options.connections_max),
             transactions: Transactions::new(options.transactions_max),
+            upgraded: Upgraded::new(options.websocket.connections_max),
+            conversations: Arc::default(),
             options,
             pgwire,
             stopping,
@@ -108,6 +118,7 @@ impl Http {
             |stream, peer| Arc::clone(&self).connection(stream, peer, router.clone()),
         )
         .await;
+        self.upgraded.ended().await;
     }
 
     /// The key of a request that is to be done once, if it has one.

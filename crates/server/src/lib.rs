@@ -31,7 +31,7 @@ mod tls;
 pub use address::{ListenError, Listeners};
 pub use auth::{Administrator, AdministratorError, Auth, verifier_of};
 pub use http::DatabaseDocument;
-pub use options::{HttpOptions, Options, PgwireOptions, RoutingOptions};
+pub use options::{HttpOptions, Options, PgwireOptions, RoutingOptions, WebSocketOptions};
 pub use reload::Reload;
 pub use server::Server;
 pub use tls::{Tls, TlsError, TlsFiles, TlsMode};

@@ -69,6 +69,8 @@ pub struct HttpOptions {
     pub idempotency_hours: u32,
     /// `routing`: how a request names its database.
     pub routing: RoutingOptions,
+    /// `websocket`: what is spoken in WebSockets.
+    pub websocket: WebSocketOptions,
 }
 
 /// How a request names its database; the path always does.
@@ -82,6 +84,33 @@ pub struct RoutingOptions {
     pub token: bool,
     /// `routing.blocked_names`: names that are no tenants.
     pub blocked_names: Vec<String>,
+}
+
+/// WebSockets: our own protocol's, and tunnels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebSocketOptions {
+    /// `websocket.connections_max`: WebSockets at once.
+    pub connections_max: usize,
+    /// `websocket.origins`: the origins of web pages that may open one; `*` for any.
+    pub origins: Vec<String>,
+    /// `websocket.message_bytes_max`: the largest message of a client.
+    pub message_bytes_max: usize,
+    /// `websocket.requests_max`: requests of one conversation that wait for their answer.
+    pub requests_max: usize,
+    /// `websocket.requests_bytes_max`: bytes of such requests.
+    pub requests_bytes_max: usize,
+    /// `websocket.state_bytes_max`: settings and prepared statements of one conversation.
+    pub state_bytes_max: usize,
+    /// `websocket.transactions_max`: transactions of one conversation at once.
+    pub transactions_max: usize,
+    /// `websocket.transaction_idle_ms_max`: how long a transaction may wait for its next request.
+    pub transaction_idle: Duration,
+    /// `websocket.ping_ms`: how often a client is asked whether it is still there.
+    pub ping: Duration,
+    /// `websocket.resume_ms`: how long a conversation waits for a client that was cut off; 0 for not at all.
+    pub resume: Duration,
+    /// `websocket.answers_bytes_max`: answers of one conversation that are kept until the client has them.
+    pub answers_bytes_max: usize,
 }
 
 impl Default for Options {
@@ -125,6 +154,7 @@ impl Default for HttpOptions {
             transaction_idle: Duration::from_millis(10_000),
             idempotency_hours: 24,
             routing: RoutingOptions::default(),
+            websocket: WebSocketOptions::default(),
         }
     }
 }
@@ -136,6 +166,24 @@ impl Default for RoutingOptions {
             base_domain: None,
             token: true,
             blocked_names: ["www", "api", "admin"].map(str::to_owned).to_vec(),
+        }
+    }
+}
+
+impl Default for WebSocketOptions {
+    fn default() -> Self {
+        Self {
+            connections_max: 20_000,
+            origins: Vec::new(),
+            message_bytes_max: 16 << 20,
+            requests_max: 1_000,
+            requests_bytes_max: 64 << 20,
+            state_bytes_max: 64 << 10,
+            transactions_max: 16,
+            transaction_idle: Duration::from_millis(30_000),
+            ping: Duration::from_millis(30_000),
+            resume: Duration::from_millis(30_000),
+            answers_bytes_max: 1 << 20,
         }
     }
 }

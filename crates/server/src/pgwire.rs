@@ -11,6 +11,7 @@ mod cancel;
 mod client_io;
 mod connection;
 mod inbox;
+mod password;
 mod startup;
 mod stream;
 
@@ -32,8 +33,12 @@ use crate::options::PgwireOptions;
 use crate::shutdown::Stopping;
 use crate::tls::{Tls, TlsMode};
 use cancel::CancelKeys;
+use password::Passwords;
 use startup::Encryption;
 use stream::Stream;
+
+pub(crate) use password::Login;
+pub(crate) use stream::Tunnel;
 
 /// What all connections share.
 pub(crate) struct Pgwire {
@@ -42,6 +47,7 @@ pub(crate) struct Pgwire {
     auth: Auth,
     tls: Option<Arc<Tls>>,
     cancel_keys: CancelKeys,
+    passwords: Passwords,
     sessions: Arc<Connections>,
     /// Sessions, and who has not said yet whether they want one.
     sockets: Arc<Connections>,
@@ -60,6 +66,7 @@ impl Pgwire {
         Self {
             databases,
             cancel_keys: CancelKeys::default(),
+            passwords: Passwords::new(),
             sessions: Connections::new(options.connections_max),
             sockets: Connections::new(options.connections_max.saturating_mul(2)),
             options,
@@ -87,16 +94,24 @@ impl Pgwire {
     }
 
     async fn connection(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
+        // Without it the kernel may hold an answer back until the last one is acknowledged.
+        if stream.set_nodelay(true).is_ok() {
+            self.serve_stream(Stream::Plain(stream), peer).await;
+        }
+    }
+
+    /// Serves who comes through HTTP, to the end.
+    pub(crate) async fn serve_tunnel(self: Arc<Self>, tunnel: Tunnel, peer: SocketAddr) {
+        self.serve_stream(Stream::Tunnel(tunnel), peer).await;
+    }
+
+    async fn serve_stream(self: Arc<Self>, stream: Stream, peer: SocketAddr) {
         let Some(_socket) = self.sockets.enter() else {
-            refuse(Stream::Plain(stream), &self.too_many()).await;
+            refuse(stream, &self.too_many()).await;
             return;
         };
-        // Without it the kernel may hold an answer back until the last one is acknowledged.
-        if stream.set_nodelay(true).is_err() {
-            return;
-        }
         let encryption = self.encryption();
-        let mut stream = Some(Stream::Plain(stream));
+        let mut stream = Some(stream);
         // What is over when a session begins takes no room in its connection.
         let limit = self.options.startup_timeout;
         let starting = Box::pin(startup::startup(&mut stream, &encryption, limit));
@@ -152,8 +167,8 @@ impl Pgwire {
         }
     }
 
-    /// Whether clients were asked for a password before their session.
-    fn asks_for_passwords(&self) -> bool {
+    /// Whether clients are asked for a password before their session.
+    pub(crate) fn asks_for_passwords(&self) -> bool {
         matches!(self.auth, Auth::Scram(_))
     }
 

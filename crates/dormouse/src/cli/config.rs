@@ -35,6 +35,7 @@ pub(crate) struct Config {
     pgwire: PgwireSection,
     http: HttpSection,
     routing: RoutingSection,
+    websocket: WebSocketSection,
     databases: DatabasesSection,
     node: NodeSection,
     directory: DirectorySection,
@@ -94,6 +95,22 @@ struct PgwireSection {
     message_bytes_max: usize,
     startup_timeout_ms: u64,
     connections_max: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WebSocketSection {
+    connections_max: usize,
+    origins: String,
+    message_bytes_max: usize,
+    requests_max: usize,
+    requests_bytes_max: usize,
+    answers_bytes_max: usize,
+    state_bytes_max: usize,
+    transactions_max: usize,
+    transaction_idle_ms_max: u64,
+    ping_ms: u64,
+    resume_ms: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -178,6 +195,25 @@ struct DiskSection {
     reserve_bytes: u64,
 }
 
+impl WebSocketSection {
+    fn options(&self) -> server::WebSocketOptions {
+        server::WebSocketOptions {
+            connections_max: self.connections_max,
+            origins: self.origins.split_whitespace().map(str::to_owned).collect(),
+            message_bytes_max: self.message_bytes_max,
+            requests_max: self.requests_max,
+            requests_bytes_max: self.requests_bytes_max,
+            answers_bytes_max: self.answers_bytes_max,
+            state_bytes_max: self.state_bytes_max,
+            transactions_max: self.transactions_max,
+            transaction_idle: Duration::from_millis(self.transaction_idle_ms_max),
+            // A pause of nothing would be one ping after the other.
+            ping: Duration::from_millis(self.ping_ms.max(1)),
+            resume: Duration::from_millis(self.resume_ms),
+        }
+    }
+}
+
 fn ms(duration: Duration) -> u64 {
     duration.as_millis() as u64
 }
@@ -212,7 +248,20 @@ impl Default for Config {
                 connections_max: server.pgwire.connections_max,
             },
             routing: RoutingSection::of(&server.http.routing),
-            http: HttpSection::of(server.http),
+            http: HttpSection::of(server.http.clone()),
+            websocket: WebSocketSection {
+                connections_max: server.http.websocket.connections_max,
+                origins: server.http.websocket.origins.join(" "),
+                message_bytes_max: server.http.websocket.message_bytes_max,
+                requests_max: server.http.websocket.requests_max,
+                requests_bytes_max: server.http.websocket.requests_bytes_max,
+                answers_bytes_max: server.http.websocket.answers_bytes_max,
+                state_bytes_max: server.http.websocket.state_bytes_max,
+                transactions_max: server.http.websocket.transactions_max,
+                transaction_idle_ms_max: ms(server.http.websocket.transaction_idle),
+                ping_ms: ms(server.http.websocket.ping),
+                resume_ms: ms(server.http.websocket.resume),
+            },
             databases: DatabasesSection {
                 auto_create: true,
                 idle_ms: ms(limits.idle),
@@ -286,7 +335,7 @@ impl Config {
                 startup_timeout: Duration::from_millis(self.pgwire.startup_timeout_ms),
                 connections_max: self.pgwire.connections_max,
             },
-            http: self.http.options(&self.routing)?,
+            http: self.http.options(&self.routing, &self.websocket)?,
             insecure_listen: self.server.insecure_listen,
             drain_max: Duration::from_millis(self.server.drain_ms_max),
         })

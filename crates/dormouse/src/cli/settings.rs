@@ -178,6 +178,56 @@ const SETTINGS: &[Setting] = &[
         "routing.blocked_names",
         "Names that are no tenants: queries to them are answered with 403.",
     ),
+    Setting::number(
+        "websocket.connections_max",
+        "WebSockets at once, conversations that wait for their client included. Past it the answer\n\
+         is 503.",
+    ),
+    Setting::text(
+        "websocket.origins",
+        "DORMOUSE_WEBSOCKET__ORIGINS",
+        "The web pages that may open a WebSocket, by their origins, with spaces between them:\n\
+         \"https://app.example http://localhost:3000\"; * for all. Programs need none.",
+    ),
+    Setting::number(
+        "websocket.message_bytes_max",
+        "The largest message of a client. Past it the socket is closed with 1009.",
+    ),
+    Setting::number(
+        "websocket.requests_max",
+        "Requests of one conversation that wait for their answer. Past it the socket is closed\n\
+         with 1008.",
+    ),
+    Setting::number(
+        "websocket.requests_bytes_max",
+        "Bytes of such requests. Past it the socket is closed with 1008.",
+    ),
+    Setting::number(
+        "websocket.answers_bytes_max",
+        "Bytes of answers of one conversation that are kept until the client has them. Past it\n\
+         statements wait until it has read some.",
+    ),
+    Setting::number(
+        "websocket.state_bytes_max",
+        "Bytes of settings and prepared statements of one conversation.",
+    ),
+    Setting::number(
+        "websocket.transactions_max",
+        "Transactions of one conversation at once.",
+    ),
+    Setting::number(
+        "websocket.transaction_idle_ms_max",
+        "How long a transaction of a conversation may wait for its next request.",
+    ),
+    Setting::number(
+        "websocket.ping_ms",
+        "How often a client is asked whether it is still there; if it says nothing until the next\n\
+         time, it is not.",
+    ),
+    Setting::number(
+        "websocket.resume_ms",
+        "How long a conversation waits for a client that was cut off; 0 for not at all.",
+    ),
     Setting::switch(
         "databases.auto_create",
         "Make a database when it is first asked for.",

@@ -161,7 +161,7 @@ fn malformed_json() {
 fn requests_that_go_nowhere() {
     let server = Server::start();
     let mut http = server.http();
-    assert_eq!(http.get("/v2").error(404).0, "08P01");
+    assert_eq!(http.get("/v3").error(404).0, "08P01");
     let response = http.request("PUT", "/v1/databases/x/query", Some("{}"));
     assert_eq!(response.error(405).0, "08P01");
     assert_eq!(response.header("allow"), Some("POST"));

@@ -121,6 +121,16 @@ fn kysely() {
 }
 
 #[test]
+fn neon() {
+    node("neon");
+}
+
+#[test]
+fn websocket() {
+    node("websocket");
+}
+
+#[test]
 fn psycopg() {
     python("psycopg_suite");
 }

@@ -23,3 +23,4 @@ mod tenants;
 mod termination;
 mod timeouts;
 mod tls;
+mod websockets;

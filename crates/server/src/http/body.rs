@@ -41,6 +41,16 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     serde_json::from_slice(bytes).map_err(|error| malformed(bytes, &error))
 }
 
+/// Reads a request's body as JSON, whatever the request calls it: for clients that send JSON as text. Something else than the media type
+/// must keep other sites' pages out.
+pub(super) async fn read_untyped<T: DeserializeOwned>(
+    request: Request,
+    body_bytes_max: usize,
+) -> Result<T, ApiError> {
+    let bytes = collect(request.into_body(), body_bytes_max).await?;
+    parse(&bytes)
+}
+
 /// The media type must be JSON's. This is also what keeps other sites' pages out: a browser asks
 /// before it sends JSON to a foreign address, and nobody answers yes.
 fn expect_json(headers: &HeaderMap) -> Result<(), ApiError> {

@@ -6,14 +6,15 @@ use axum::Router;
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
 use axum::http::{Method, StatusCode, Uri};
-use axum::routing::{get, post, put};
+use axum::routing::{any, get, post, put};
 use database::DatabaseName;
 use wire::{PgError, sqlstate};
 
 use super::error::ApiError;
 use super::tenant::caller;
 use super::{
-    Http, databases, health, metrics, openapi, probe, query, schema, statements, transactions,
+    Http, databases, health, metrics, neon, openapi, probe, query, schema, statements,
+    transactions, tunnel, websocket,
 };
 
 /// What every handler gets.
@@ -38,6 +39,8 @@ pub(super) fn router(app: App) -> Router {
         // Those without a database are about the node.
         .merge(about("/v1/databases/{name}"))
         .merge(about(""))
+        .route("/sql", post(neon::sql))
+        .route("/v2", any(tunnel::tunnel))
         .route("/metrics", get(metrics::metrics))
         .route("/openapi.json", get(openapi::document))
         .fallback(no_route)
@@ -50,6 +53,7 @@ fn of_a_database(prefix: &str) -> Router<App> {
     let at = |path: &str| format!("{prefix}{path}");
     Router::new()
         .route(&at("/query"), post(query::query))
+        .route(&at("/ws"), any(websocket::websocket))
         .route(&at("/batch"), post(statements::batch))
         .route(&at("/transaction"), post(statements::transaction))
         .route(&at("/transactions"), post(transactions::begin))

@@ -213,6 +213,7 @@ impl Visit {
         if !self.reads_only {
             return Ok(());
         }
+        self.order("SET TRANSACTION READ ONLY").await?;
         self.keep_read_only().await
     }
 

@@ -17,13 +17,15 @@ use wire::pg::scram::{Exchange, NONCE_BYTES, Refused, Verifier};
 use wire::pg::startup::Startup;
 use wire::pg::{Frame, backend, frontend, sasl};
 use wire::{PgError, sqlstate};
+use zeroize::Zeroizing;
 
+use super::password::{Login, wrong_password};
 use super::stream::Stream;
 use super::{Pgwire, shutting_down};
 use crate::auth::{Administrator, Auth};
 
 /// The role whose password the node keeps.
-const ADMINISTRATOR: &str = "postgres";
+pub(super) const ADMINISTRATOR: &str = "postgres";
 
 /// A client that was asked.
 struct Asked<'a> {
@@ -34,12 +36,12 @@ struct Asked<'a> {
 }
 
 /// What is known of who wants to come in.
-struct Known {
-    verifier: Verifier,
+pub(super) struct Known {
+    pub(super) verifier: Verifier,
     /// Of a role of the database.
-    credentials: Option<Credentials>,
+    pub(super) credentials: Option<Credentials>,
     /// Why nobody can come in as it.
-    reason: Option<String>,
+    pub(super) reason: Option<String>,
 }
 
 /// Asks for a password, if one is asked for: what the session may do. Nothing if the client went.
@@ -55,14 +57,54 @@ pub(super) async fn authenticate(
     let Auth::Scram(administrator) = &pgwire.auth else {
         return Ok(Some(Authority::Node));
     };
+    let in_tunnel = stream.is_tunnel();
     let asked = Asked {
         stream,
         buffer,
         patience: pgwire.options.auth_timeout,
     };
+    let conversation = async {
+        match in_tunnel {
+            true => ask_plainly(pgwire, asked, peer, startup).await,
+            false => converse(pgwire, administrator, asked, peer, startup).await,
+        }
+    };
     tokio::select! {
-        authority = converse(pgwire, administrator, asked, peer, startup) => authority,
+        authority = conversation => authority,
         () = pgwire.stopping.draining() => Err(shutting_down()),
+    }
+}
+
+/// Asks for the password as it is. Neon's driver sends it in a tunnel before it is asked, to save a round trip, and
+/// has no other way then.
+async fn ask_plainly(
+    pgwire: &Pgwire,
+    mut asked: Asked<'_>,
+    peer: SocketAddr,
+    startup: &Startup,
+) -> Result<Option<Authority>, PgError> {
+    let mut out = BytesMut::new();
+    negotiate(startup, &mut out);
+    sasl::request_password(&mut out);
+    let Some(answer) = asked.ask(&out).await? else {
+        return Ok(None);
+    };
+    let login = Login {
+        user: startup.user.clone(),
+        database: startup.database.clone(),
+        password: Zeroizing::new(sasl::decode_password(answer.body())?.to_owned()),
+    };
+    let origin = format!("a tunnel of {peer}");
+    pgwire.check_password(&login, &origin).await.map(Some)
+}
+
+fn negotiate(startup: &Startup, out: &mut BytesMut) {
+    if startup.must_negotiate() {
+        backend::negotiate_protocol_version(
+            out,
+            startup.negotiated_minor(),
+            &startup.unknown_protocol_options,
+        );
     }
 }
 
@@ -75,20 +117,14 @@ async fn converse(
 ) -> Result<Option<Authority>, PgError> {
     let channel = asked.stream.channel();
     let mut out = BytesMut::new();
-    if startup.must_negotiate() {
-        backend::negotiate_protocol_version(
-            &mut out,
-            startup.negotiated_minor(),
-            &startup.unknown_protocol_options,
-        );
-    }
+    negotiate(startup, &mut out);
     sasl::request(&mut out, channel.mechanisms());
     let Some(first) = asked.ask(&out).await? else {
         return Ok(None);
     };
     let first = sasl::InitialResponse::decode(first.body())?;
 
-    let known = look_up(pgwire, administrator, startup).await?;
+    let known = look_up(pgwire, administrator, &startup.database, &startup.user).await?;
     let mut nonce = [0; NONCE_BYTES];
     getrandom::fill(&mut nonce).map_err(|error| {
         PgError::fatal(
@@ -115,13 +151,7 @@ async fn converse(
                 reason = known.reason.as_deref().unwrap_or("the password is wrong"),
                 "password authentication failed"
             );
-            return Err(PgError::fatal(
-                sqlstate::INVALID_PASSWORD,
-                format!(
-                    "password authentication failed for user \"{}\"",
-                    startup.user
-                ),
-            ));
+            return Err(wrong_password(&startup.user));
         }
     };
     if let Some(credentials) = &known.credentials {
@@ -138,12 +168,14 @@ async fn converse(
     }))
 }
 
-async fn look_up(
+/// What is known of a role of a database. A role or a database that is not there has a verifier too, which no
+/// password is of.
+pub(super) async fn look_up(
     pgwire: &Pgwire,
     administrator: &Administrator,
-    startup: &Startup,
+    database: &str,
+    role: &str,
 ) -> Result<Known, PgError> {
-    let (database, role) = (&*startup.database, &*startup.user);
     if role == ADMINISTRATOR {
         return Ok(Known {
             verifier: administrator.verifier(),

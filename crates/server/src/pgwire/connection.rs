@@ -68,7 +68,11 @@ pub(super) async fn run(
     authority: Authority,
     buffer: BytesMut,
 ) -> Ended {
-    let inbox = Inbox::new(buffer, pgwire.options.message_bytes_max);
+    let message_bytes_max = pgwire.options.message_bytes_max;
+    let inbox = match stream.is_tunnel() && !pgwire.asks_for_passwords() {
+        true => Inbox::with_password(buffer, message_bytes_max),
+        false => Inbox::new(buffer, message_bytes_max),
+    };
     let inbox = Arc::new(Mutex::new(inbox));
     let (read, write) = stream.into_split();
     let mut socket = Socket {

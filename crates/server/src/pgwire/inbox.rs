@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use tokio::io::AsyncReadExt;
 use wire::PgError;
 use wire::pg::frontend::kind;
+use wire::pg::{Frame, sasl};
 
 use super::batch::{Front, front};
 use super::stream::ReadHalf;
@@ -51,6 +52,8 @@ pub(super) struct Inbox {
     /// What comes after the whole messages.
     end: Option<End>,
     message_bytes_max: usize,
+    /// The first message may be a password that nobody asked for: it is dropped.
+    password_may_come: bool,
     /// Waits for messages.
     taker: Option<Waker>,
     /// Waits for room.
@@ -60,12 +63,22 @@ pub(super) struct Inbox {
 impl Inbox {
     /// `buffer` is what came right after the startup packet.
     pub(super) fn new(buffer: BytesMut, message_bytes_max: usize) -> Self {
+        Self::begin(buffer, message_bytes_max, false)
+    }
+
+    /// The same, of a client that may send a password before it is asked for one, where nobody is.
+    pub(super) fn with_password(buffer: BytesMut, message_bytes_max: usize) -> Self {
+        Self::begin(buffer, message_bytes_max, true)
+    }
+
+    fn begin(buffer: BytesMut, message_bytes_max: usize, password_may_come: bool) -> Self {
         let mut inbox = Self {
             buffer,
             whole: 0,
             missing: 0,
             end: None,
             message_bytes_max,
+            password_may_come,
             taker: None,
             reader: None,
         };
@@ -133,7 +146,10 @@ impl Inbox {
 
     /// Finds the whole messages among new bytes.
     fn scan(&mut self) {
-        while self.end.is_none() {
+        if self.password_may_come {
+            self.drop_password();
+        }
+        while self.end.is_none() && !self.password_may_come {
             match front(&self.buffer[self.whole..], self.message_bytes_max) {
                 Ok(Front::Message { bytes, .. }) => self.whole += bytes,
                 Ok(Front::Partial { missing }) => {
@@ -143,6 +159,20 @@ impl Inbox {
                 Ok(Front::Terminate) => self.end = Some(End::Terminate),
                 Err(error) => self.end = Some(End::Error(error)),
             }
+        }
+    }
+
+    /// Drops a password at the front, once it is there as a whole.
+    fn drop_password(&mut self) {
+        match self.buffer.first() {
+            None => {}
+            Some(&kind::PASSWORD) => {
+                match Frame::split(&mut self.buffer, sasl::MESSAGE_BYTES_MAX) {
+                    Ok(dropped) => self.password_may_come = dropped.is_none(),
+                    Err(error) => self.end = Some(End::Error(error)),
+                }
+            }
+            Some(_) => self.password_may_come = false,
         }
     }
 
@@ -265,6 +295,24 @@ mod tests {
         assert_eq!(batch, [DATA, DATA, DONE].concat());
         assert_eq!(inbox.take().unwrap().unwrap(), SYNC);
         assert!(take_copy(&mut inbox).is_pending());
+    }
+
+    #[test]
+    fn a_password_that_nobody_asked_for_is_dropped_once() {
+        let password: &[u8] = b"p\0\0\0\x06x\0";
+        let begin = |parts: &[&[u8]]| Inbox::with_password(BytesMut::from(&parts.concat()[..]), 64);
+        let mut inbox = begin(&[&password[..4]]);
+        assert!(inbox.take().is_none());
+        inbox.buffer.extend_from_slice(&password[4..]);
+        inbox.buffer.extend_from_slice(SYNC);
+        inbox.scan();
+        assert_eq!(inbox.take().unwrap().unwrap(), SYNC);
+        let mut inbox = begin(&[SYNC, password]);
+        assert_eq!(inbox.take().unwrap().unwrap(), SYNC);
+        assert!(matches!(inbox.take(), Some(Err(End::Error(_)))));
+        let mut inbox = begin(&[password, password]);
+        assert!(matches!(inbox.take(), Some(Err(End::Error(_)))));
+        assert!(begin(&[]).take().is_none());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use wire::pg::startup::{FirstPacket, Replication, Startup};
 use wire::{PgError, sqlstate};
 
-use super::stream::Stream;
+use super::stream::{Carrier, Stream};
 use crate::tls::{Identity, POSTGRESQL, TlsMode};
 
 /// "Yes" to the wish for TLS; the client's handshake follows.
@@ -101,7 +101,8 @@ async fn read(
                 return Ok(Some(Started::Cancel { pid, key }));
             }
             FirstPacket::SslRequest => {
-                let identity = encryption.identity.as_ref().filter(|_| !is_encrypted);
+                let is_tls = matches!(stream, Stream::Tls { .. });
+                let identity = encryption.identity.as_ref().filter(|_| !is_tls);
                 (&mut ssl_asked, identity)
             }
             FirstPacket::GssEncRequest => (&mut gss_asked, None),
@@ -140,13 +141,16 @@ async fn begins_with_handshake(stream: &Option<Stream>) -> bool {
 }
 
 async fn accept(slot: &mut Option<Stream>, identity: &Arc<Identity>) -> Result<(), PgError> {
-    let Some(Stream::Plain(stream)) = slot.take() else {
-        return Ok(());
+    let (stream, in_tunnel): (Box<dyn Carrier>, bool) = match slot.take() {
+        Some(Stream::Plain(stream)) => (Box::new(stream), false),
+        Some(Stream::Tunnel(tunnel)) => (Box::new(tunnel.stream), true),
+        Some(Stream::Tls { .. }) | None => return Ok(()),
     };
     let accepted = identity.pgwire().accept(stream).await;
     let stream = accepted.map_err(|error| violation(&format!("the TLS handshake: {error}")))?;
     *slot = Some(Stream::Tls {
         stream: Box::new(stream),
+        in_tunnel,
         identity: Arc::clone(identity),
     });
     Ok(())

@@ -1,6 +1,6 @@
-//! A client's socket, in clear or in TLS.
+//! A client's socket: of TCP, in clear or in TLS, or a tunnel through HTTP.
 //!
-//! In clear nothing stands between the halves and the socket. In TLS both share one state; what a write
+//! In clear nothing stands between the halves and the socket. Otherwise both share one state; what a write
 //! leaves in it is flushed before the write is done.
 
 use std::io;
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::{Buf as _, BytesMut};
 use parking_lot::Mutex;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio_rustls::server::TlsStream;
@@ -22,11 +22,24 @@ use crate::tls::Identity;
 /// How long a client may take to let us say goodbye in TLS.
 const GOODBYE_MAX: Duration = Duration::from_millis(1_000);
 
+/// What comes through a tunnel, and whether that is encrypted on its way.
+pub(crate) struct Tunnel {
+    pub(crate) stream: DuplexStream,
+    pub(crate) is_encrypted: bool,
+}
+
+/// What TLS is spoken over.
+pub(super) trait Carrier: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Carrier for T {}
+
 /// A socket.
 pub(super) enum Stream {
     Plain(TcpStream),
+    Tunnel(Tunnel),
     Tls {
-        stream: Box<TlsStream<TcpStream>>,
+        stream: Box<TlsStream<Box<dyn Carrier>>>,
+        in_tunnel: bool,
         /// What it was accepted with.
         identity: Arc<Identity>,
     },
@@ -35,24 +48,37 @@ pub(super) enum Stream {
 /// Its reading half.
 pub(super) enum ReadHalf {
     Plain(OwnedReadHalf),
-    Tls(tokio::io::ReadHalf<TlsStream<TcpStream>>),
+    Shared(tokio::io::ReadHalf<Box<dyn Carrier>>),
 }
 
 /// Its writing half. One task at a time writes.
 pub(super) enum WriteHalf {
     Plain(OwnedWriteHalf),
-    Tls(Mutex<tokio::io::WriteHalf<TlsStream<TcpStream>>>),
+    Shared(Mutex<tokio::io::WriteHalf<Box<dyn Carrier>>>),
 }
 
 impl Stream {
     pub(super) fn is_encrypted(&self) -> bool {
-        matches!(self, Self::Tls { .. })
+        match self {
+            Self::Plain(_) => false,
+            Self::Tunnel(tunnel) => tunnel.is_encrypted,
+            Self::Tls { .. } => true,
+        }
+    }
+
+    /// Whether its bytes come through HTTP.
+    pub(super) fn is_tunnel(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Tunnel(_) => true,
+            Self::Tls { in_tunnel, .. } => *in_tunnel,
+        }
     }
 
     /// What a password exchange in it can be bound to.
     pub(super) fn channel(&self) -> Channel {
         match self {
-            Self::Plain(_) => Channel::Plain,
+            Self::Plain(_) | Self::Tunnel(_) => Channel::Plain,
             Self::Tls { identity, .. } => identity.channel(),
         }
     }
@@ -63,12 +89,15 @@ impl Stream {
                 let (read, write) = stream.into_split();
                 (ReadHalf::Plain(read), WriteHalf::Plain(write))
             }
-            Self::Tls { stream, .. } => {
-                let (read, write) = tokio::io::split(*stream);
-                (ReadHalf::Tls(read), WriteHalf::Tls(Mutex::new(write)))
-            }
+            Self::Tunnel(tunnel) => shared(Box::new(tunnel.stream)),
+            Self::Tls { stream, .. } => shared(stream),
         }
     }
+}
+
+fn shared(stream: Box<dyn Carrier>) -> (ReadHalf, WriteHalf) {
+    let (read, write) = tokio::io::split(stream);
+    (ReadHalf::Shared(read), WriteHalf::Shared(Mutex::new(write)))
 }
 
 impl ReadHalf {
@@ -80,7 +109,7 @@ impl ReadHalf {
                 // An error is the read's to tell.
                 stream.poll_read_ready(context).map(drop)
             }
-            Self::Tls(_) => Poll::Ready(()),
+            Self::Shared(_) => Poll::Ready(()),
         }
     }
 }
@@ -101,7 +130,7 @@ impl WriteHalf {
                 }
                 Ok(())
             }
-            Self::Tls(half) => {
+            Self::Shared(half) => {
                 std::future::poll_fn(|context| {
                     let mut half = half.lock();
                     while !bytes.is_empty() {
@@ -139,7 +168,7 @@ impl WriteHalf {
                     }
                 }
             }
-            Self::Tls(half) => {
+            Self::Shared(half) => {
                 let mut half = half.lock();
                 let count = ready!(Pin::new(&mut *half).poll_write(context, output))?;
                 output.advance(count);
@@ -156,14 +185,14 @@ impl WriteHalf {
     pub(super) fn poll_flush(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(_) => Poll::Ready(Ok(())),
-            Self::Tls(half) => Pin::new(&mut *half.lock()).poll_flush(context),
+            Self::Shared(half) => Pin::new(&mut *half.lock()).poll_flush(context),
         }
     }
 
     /// In TLS, says that nothing more comes: without a word a client could not tell the end from an
     /// attacker's cut.
     pub(super) async fn say_goodbye(&self) {
-        let Self::Tls(half) = self else {
+        let Self::Shared(half) = self else {
             return;
         };
         let goodbye =
@@ -181,7 +210,7 @@ impl AsyncRead for ReadHalf {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(half) => Pin::new(half).poll_read(context, buffer),
-            Self::Tls(half) => Pin::new(half).poll_read(context, buffer),
+            Self::Shared(half) => Pin::new(half).poll_read(context, buffer),
         }
     }
 }
@@ -194,6 +223,7 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Tunnel(tunnel) => Pin::new(&mut tunnel.stream).poll_read(context, buffer),
             Self::Tls { stream, .. } => Pin::new(stream).poll_read(context, buffer),
         }
     }
@@ -207,6 +237,7 @@ impl AsyncWrite for Stream {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Tunnel(tunnel) => Pin::new(&mut tunnel.stream).poll_write(context, bytes),
             Self::Tls { stream, .. } => Pin::new(stream).poll_write(context, bytes),
         }
     }
@@ -214,6 +245,7 @@ impl AsyncWrite for Stream {
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_flush(context),
+            Self::Tunnel(tunnel) => Pin::new(&mut tunnel.stream).poll_flush(context),
             Self::Tls { stream, .. } => Pin::new(stream).poll_flush(context),
         }
     }
@@ -221,6 +253,7 @@ impl AsyncWrite for Stream {
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Tunnel(tunnel) => Pin::new(&mut tunnel.stream).poll_shutdown(context),
             Self::Tls { stream, .. } => Pin::new(stream).poll_shutdown(context),
         }
     }

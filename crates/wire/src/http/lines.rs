@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 
 use super::array_type::no_more_arrays;
-use super::result::{RowMode, write_tag};
+use super::result::{RowMode, write_end};
 use super::row::RowWriter;
 use crate::pg::backend::{self, CommandTag};
 use crate::pg::{Frame, PgError};
@@ -80,7 +80,11 @@ impl LineWriter {
 
 fn end(out: &mut Vec<u8>, tag: Option<CommandTag<'_>>) {
     out.push(b'{');
-    write_tag(out, tag);
+    write_end(
+        out,
+        tag.map(|tag| tag.command),
+        tag.and_then(|tag| tag.row_count),
+    );
     out.extend_from_slice(b"}\n");
 }
 

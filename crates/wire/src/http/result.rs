@@ -1,13 +1,13 @@
 //! The JSON document of a statement's result, written as the backend's messages come in.
 
 use super::array_type::ElementOf;
-use super::json;
 use super::row::{RowWriter, write_fields};
+use super::{json, neon};
 use crate::pg::backend::CommandTag;
 use crate::pg::{PgError, sqlstate};
 
 /// What comes before the fields, and before the rows.
-const HEAD: &[u8] = b"{\"fields\":";
+const FIELDS: &[u8] = b"\"fields\":";
 const ROWS: &[u8] = b",\"rows\":[";
 
 /// What a row becomes.
@@ -17,6 +17,13 @@ pub enum RowMode {
     Objects,
     /// `[1,"a"]`.
     Arrays,
+}
+
+/// Whose document it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Style {
+    Own,
+    Neon { is_raw: bool },
 }
 
 /// Writes the document of one result:
@@ -32,16 +39,58 @@ pub enum RowMode {
 /// later. `rowCount` is `null` for commands that count no rows, `command` too for an empty query.
 pub struct ResultWriter {
     out: Vec<u8>,
+    mode: RowMode,
+    style: Style,
+    /// What each document begins with.
+    head: Box<[u8]>,
     writer: RowWriter,
     result_bytes_max: usize,
+    /// Rows in the document so far.
     rows: u64,
 }
 
 impl ResultWriter {
     /// Begins a document, which may not grow beyond `result_bytes_max`.
     pub fn new(mode: RowMode, result_bytes_max: usize) -> Self {
+        Self::styled(mode, Style::Own, result_bytes_max)
+    }
+
+    /// Begins a document as Neon's SQL over HTTP has it, which may not grow beyond `result_bytes_max`: `command`
+    /// is one word, and `rowAsArray` and `viaNeonFetch` follow. With `is_raw` values are PostgreSQL's text.
+    pub fn neon(mode: RowMode, is_raw: bool, result_bytes_max: usize) -> Self {
+        Self::styled(mode, Style::Neon { is_raw }, result_bytes_max)
+    }
+
+    /// Begins a row of documents, each with these members before the others: `"id":1`. [`take_part`](Self::take_part)
+    /// ends one and begins the next. None may grow beyond `part_bytes_max`.
+    pub fn in_parts(mode: RowMode, members: &str, part_bytes_max: usize) -> Self {
+        Self {
+            head: format!("{{{members},").into_bytes().into(),
+            ..Self::styled(mode, Style::Own, part_bytes_max)
+        }
+    }
+
+    /// The bytes of the document so far.
+    pub fn bytes(&self) -> usize {
+        self.out.len()
+    }
+
+    /// The document so far, which says that there is more: `{...,"rows":[...],"more":true}`. The next one begins
+    /// with rows.
+    pub fn take_part(&mut self) -> Vec<u8> {
+        let next = [&*self.head, b"\"rows\":["].concat();
+        let mut part = std::mem::replace(&mut self.out, next);
+        part.extend_from_slice(b"],\"more\":true}");
+        self.rows = 0;
+        part
+    }
+
+    fn styled(mode: RowMode, style: Style, result_bytes_max: usize) -> Self {
         Self {
             out: Vec::new(),
+            mode,
+            style,
+            head: Box::from(*b"{"),
             writer: RowWriter::new(mode),
             result_bytes_max,
             rows: 0,
@@ -50,8 +99,11 @@ impl ResultWriter {
 
     /// Takes the body of `RowDescription`.
     pub fn row_description(&mut self, body: &[u8]) -> Result<(), PgError> {
-        self.out.extend_from_slice(HEAD);
+        self.begin();
         self.writer.describe(&mut self.out, body)?;
+        if let Style::Neon { is_raw } = self.style {
+            self.writer.retype(|oid| neon::written_as(oid, is_raw));
+        }
         self.out.extend_from_slice(ROWS);
         self.check_limit()
     }
@@ -80,15 +132,28 @@ impl ResultWriter {
 
     fn end(mut self, tag: Option<CommandTag<'_>>) -> Result<Vec<u8>, PgError> {
         if self.out.is_empty() {
-            self.out.extend_from_slice(HEAD);
+            self.begin();
             write_fields(&mut self.out, &[]);
             self.out.extend_from_slice(ROWS);
         }
         self.out.extend_from_slice(b"],");
-        write_tag(&mut self.out, tag);
+        let command = tag.map(|tag| self.style.command(tag.command));
+        write_end(&mut self.out, command, tag.and_then(|tag| tag.row_count));
+        if self.style != Style::Own {
+            let tail = format!(
+                ",\"rowAsArray\":{},\"viaNeonFetch\":true",
+                self.mode == RowMode::Arrays
+            );
+            self.out.extend_from_slice(tail.as_bytes());
+        }
         self.out.push(b'}');
         self.check_limit()?;
         Ok(self.out)
+    }
+
+    fn begin(&mut self) {
+        self.out.extend_from_slice(&self.head);
+        self.out.extend_from_slice(FIELDS);
     }
 
     fn check_limit(&self) -> Result<(), PgError> {
@@ -96,14 +161,22 @@ impl ResultWriter {
     }
 }
 
+impl Style {
+    fn command(self, command: &str) -> &str {
+        match self {
+            Self::Own => command,
+            Self::Neon { .. } => command.split(' ').next().unwrap_or(command),
+        }
+    }
+}
+
 /// Writes the members `command` and `rowCount`.
-pub(super) fn write_tag(out: &mut Vec<u8>, tag: Option<CommandTag<'_>>) {
+pub(super) fn write_end(out: &mut Vec<u8>, command: Option<&str>, row_count: Option<u64>) {
     out.extend_from_slice(b"\"command\":");
-    match tag {
-        Some(tag) => json::write_str(out, tag.command),
+    match command {
+        Some(command) => json::write_str(out, command),
         None => out.extend_from_slice(b"null"),
     }
-    let row_count = tag.and_then(|tag| tag.row_count);
     let row_count = row_count.map_or_else(|| "null".to_owned(), |count| count.to_string());
     out.extend_from_slice(b",\"rowCount\":");
     out.extend_from_slice(row_count.as_bytes());

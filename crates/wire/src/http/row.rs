@@ -42,6 +42,13 @@ impl RowWriter {
         Ok(())
     }
 
+    /// Has the columns' values written as those of other types.
+    pub(super) fn retype(&mut self, written_as: impl Fn(u32) -> u32) {
+        for column in &mut self.columns {
+            column.type_oid = written_as(column.type_oid);
+        }
+    }
+
     /// Writes the body of `DataRow`; `check` is asked after each value whether there may be more.
     pub(super) fn row(
         &self,

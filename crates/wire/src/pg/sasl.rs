@@ -1,4 +1,5 @@
-//! The messages of a SASL authentication, in which the mechanisms of [`scram`](super::scram) speak.
+//! The messages of an authentication: of SASL, in which the mechanisms of [`scram`](super::scram) speak, and of a
+//! password as it is.
 
 use bytes::{BufMut, BytesMut};
 
@@ -10,6 +11,7 @@ use super::{PgError, sqlstate};
 /// PostgreSQL's `PG_MAX_SASL_MESSAGE_LENGTH`: the longest message of a client, its length included.
 pub const MESSAGE_BYTES_MAX: usize = 1024;
 
+const CLEARTEXT_PASSWORD: i32 = 3;
 const SASL: i32 = 10;
 const SASL_CONTINUE: i32 = 11;
 const SASL_FINAL: i32 = 12;
@@ -50,6 +52,28 @@ pub fn outcome(out: &mut BytesMut, data: &[u8]) {
     });
 }
 
+/// Writes `AuthenticationCleartextPassword`.
+pub fn request_password(out: &mut BytesMut) {
+    message(out, kind::AUTHENTICATION, |out| {
+        out.put_i32(CLEARTEXT_PASSWORD);
+    });
+}
+
+/// Reads the body of `PasswordMessage`.
+pub fn decode_password(body: &[u8]) -> Result<&str, PgError> {
+    let mut reader = Reader::new(body);
+    let password = reader.cstr()?;
+    reader
+        .finish()
+        .map_err(|_| violation("invalid password packet size"))?;
+    std::str::from_utf8(password).map_err(|_| {
+        PgError::error(
+            sqlstate::CHARACTER_NOT_IN_REPERTOIRE,
+            "the password is not text in UTF-8",
+        )
+    })
+}
+
 impl<'a> InitialResponse<'a> {
     /// Reads the body of `SASLInitialResponse`.
     pub fn decode(body: &'a [u8]) -> Result<Self, PgError> {
@@ -84,6 +108,22 @@ mod tests {
         out.clear();
         outcome(&mut out, b"x");
         assert_eq!(&out[..], b"R\0\0\0\x09\0\0\0\x0cx");
+        out.clear();
+        request_password(&mut out);
+        assert_eq!(&out[..], b"R\0\0\0\x08\0\0\0\x03");
+    }
+
+    #[test]
+    fn passwords() {
+        assert_eq!(decode_password(b"a b\0"), Ok("a b"));
+        for bytes in [&b"a"[..], b"a\0b", b""] {
+            assert_eq!(
+                decode_password(bytes).unwrap_err().code(),
+                "08P01",
+                "{bytes:?}"
+            );
+        }
+        assert_eq!(decode_password(b"\xff\0").unwrap_err().code(), "22021");
     }
 
     #[test]
@@ -104,6 +144,7 @@ mod tests {
         #[test]
         fn any_bytes_are_read(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
             let _ = InitialResponse::decode(&bytes);
+            let _ = decode_password(&bytes);
         }
     }
 }

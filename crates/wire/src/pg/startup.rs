@@ -279,7 +279,10 @@ fn other_protocol(head: [u8; 4]) -> Option<PgError> {
 
 /// The settings in the `options` parameter: `-c name=value`, `-cname=value` and `--name=value`.
 /// PostgreSQL's other switches are for its own developers, or change files that are not a client's.
-fn settings_of_options(options: &str) -> Result<Vec<(String, String)>, PgError> {
+///
+/// # Errors
+/// 42601 for what is none of them.
+pub fn settings_of_options(options: &str) -> Result<Vec<(String, String)>, PgError> {
     let syntax = |message| PgError::fatal(sqlstate::SYNTAX_ERROR, message);
     let mut settings = Vec::new();
     let mut words = split_options(options).into_iter();

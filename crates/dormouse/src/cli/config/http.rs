@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use server::{HttpOptions, RoutingOptions};
 
-use super::ms;
+use super::{WebSocketSection, ms};
 use crate::cli::failure::Failure;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,7 +50,11 @@ impl HttpSection {
         }
     }
 
-    pub(super) fn options(&self, routing: &RoutingSection) -> Result<HttpOptions, Failure> {
+    pub(super) fn options(
+        &self,
+        routing: &RoutingSection,
+        websocket: &WebSocketSection,
+    ) -> Result<HttpOptions, Failure> {
         Ok(HttpOptions {
             listen: self.listen.clone(),
             body_bytes_max: self.body_bytes_max,
@@ -64,6 +68,7 @@ impl HttpSection {
             transaction_idle: Duration::from_millis(self.transaction_idle_ms_max),
             idempotency_hours: self.idempotency_hours,
             routing: routing.options()?,
+            websocket: websocket.options(),
         })
     }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 use super::{SHA_256, hmac, xor};
@@ -45,6 +46,17 @@ impl Verifier {
             stored_key: Zeroizing::new(Sha256::digest(*client_key).into()),
             server_key: Zeroizing::new(hmac(&*salted, &[b"Server Key"])),
         }
+    }
+
+    /// Whether it is of this password. It takes as long as all its rounds.
+    pub fn is_of(&self, password: &str) -> bool {
+        let other = Self::of_password(password, &self.salt, self.iterations);
+        other.stored_key.ct_eq(&*self.stored_key).into()
+    }
+
+    /// How often a password is hashed.
+    pub fn iterations(&self) -> u32 {
+        self.iterations
     }
 
     /// Of a password that nobody knows, for a role that does not exist or has none. The same names
@@ -140,6 +152,8 @@ mod tests {
         let verifier = Verifier::of_password("pencil", &salt, 4096);
         assert_eq!(*verifier.to_text(), OF_PENCIL);
         let read = Verifier::parse(OF_PENCIL).unwrap();
+        assert!(read.is_of("pencil"));
+        assert!(!read.is_of("Pencil"));
         assert_eq!(*read.to_text(), OF_PENCIL);
     }
 

@@ -1,0 +1,109 @@
+//! PostgreSQL's protocol in binary messages of a WebSocket: `GET /v2?address=host:port`, for drivers that have no TCP.
+//!
+//! The address is where Neon's driver would have its proxy connect. Here it goes nowhere but to this server, whatever
+//! it says.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
+use axum::http::Request;
+use axum::response::Response;
+use bytes::{Bytes, BytesMut};
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt as _, StreamExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, ReadHalf, WriteHalf};
+
+use super::connection::Peer;
+use super::error::ApiError;
+use super::origin;
+use super::router::App;
+use super::upgraded::Upgrade;
+use crate::pgwire::Tunnel;
+
+/// Bytes on their way in each direction between a WebSocket and its connection.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// The buffer of a WebSocket, for what it reads at once.
+const READ_BYTES: usize = 8 * 1024;
+
+/// Bytes of an answer that become one message.
+const MESSAGE_BYTES: usize = 32 * 1024;
+
+pub(super) async fn tunnel(
+    State(app): State<App>,
+    Upgrade(upgrade): Upgrade,
+    request: Request<axum::body::Body>,
+) -> Result<Response, ApiError> {
+    origin::check(request.headers(), &app.options.websocket.origins)?;
+    let peer = request.extensions().get::<Peer>().copied();
+    let nowhere = std::net::SocketAddr::from(([0; 4], 0));
+    let Peer(peer) = peer.unwrap_or(Peer(nowhere));
+    let place = app.upgraded.enter()?;
+    let message_bytes_max = app.options.websocket.message_bytes_max;
+    let upgrade = upgrade
+        .read_buffer_size(READ_BYTES)
+        .write_buffer_size(0)
+        .max_message_size(message_bytes_max)
+        .max_frame_size(message_bytes_max);
+    Ok(upgrade.on_upgrade(move |socket| async move {
+        let _place = place;
+        let (ours, theirs) = tokio::io::duplex(BUFFER_BYTES);
+        let tunnel = Tunnel {
+            stream: theirs,
+            is_encrypted: false,
+        };
+        let served = tokio::spawn(Arc::clone(&app.pgwire).serve_tunnel(tunnel, peer));
+        carry(socket, ours).await;
+        // A connection that panicked has ended too.
+        let _ = served.await;
+    }))
+}
+
+/// Carries bytes in both directions until one of them ends.
+async fn carry(socket: WebSocket, stream: DuplexStream) {
+    let (sink, messages) = socket.split();
+    let (read, write) = tokio::io::split(stream);
+    // When our side has said its last word, the client is not waited for; and the other way round.
+    tokio::select! {
+        () = answers(read, sink) => {}
+        () = requests(messages, write) => {}
+    }
+}
+
+async fn requests(mut messages: SplitStream<WebSocket>, mut write: WriteHalf<DuplexStream>) {
+    while let Some(Ok(message)) = messages.next().await {
+        let bytes = match message {
+            Message::Binary(bytes) => bytes,
+            Message::Text(text) => Bytes::from(text),
+            // After it the stream ends, once it is answered.
+            Message::Ping(_) | Message::Pong(_) | Message::Close(_) => continue,
+        };
+        if write.write_all(&bytes).await.is_err() {
+            // What it says at last is on its way.
+            std::future::pending::<()>().await;
+        }
+    }
+    // The other half is dropped with this: the connection finds its client gone.
+}
+
+async fn answers(mut read: ReadHalf<DuplexStream>, mut sink: SplitSink<WebSocket, Message>) {
+    let mut buffer = BytesMut::new();
+    loop {
+        buffer.reserve(MESSAGE_BYTES);
+        match read.read_buf(&mut buffer).await {
+            Ok(1..) => {}
+            Ok(0) | Err(_) => break,
+        }
+        let message = Message::Binary(buffer.split().freeze());
+        if sink.send(message).await.is_err() {
+            return;
+        }
+    }
+    let close = CloseFrame {
+        code: close_code::NORMAL,
+        reason: "".into(),
+    };
+    // It may be gone already.
+    let _ = sink.send(Message::Close(Some(close))).await;
+}

@@ -1,0 +1,311 @@
+//! One socket: what comes and goes, who is still there, and how it ends.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
+use bytes::Bytes;
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde_json::json;
+use tokio::time::{sleep, timeout};
+use tungstenite::error::{CapacityError, Error as ProtocolError};
+
+use super::conversation::{Conversation, End, MALFORMED, Refusal};
+use super::outbox::Next;
+use super::registry::{Keys, Registry, Resumed};
+use super::request::{Request, Resume};
+
+/// The close code for a conversation that is not there any more.
+const GONE: u16 = 4404;
+
+/// The close code for a conversation that goes on elsewhere.
+const REPLACED: u16 = 4409;
+
+/// The longest reason in a close frame.
+const REASON_BYTES_MAX: usize = 123;
+
+/// How long a client is listened to after it was told the last word.
+const LINGER_MAX: Duration = Duration::from_millis(1_000);
+
+/// A socket and its conversation.
+struct Socket {
+    registry: Arc<Registry>,
+    conversation: Arc<Conversation>,
+    session: u64,
+    /// The number of the socket in the conversation.
+    epoch: u64,
+}
+
+/// Why a socket is left.
+enum Left {
+    /// The client said goodbye.
+    Closed,
+    /// It is not there any more.
+    Lost,
+    Refused(Refusal),
+    Resume(Resume),
+    Replaced,
+    /// The server stops, and everything is said.
+    Stopped,
+}
+
+/// Serves a client that begins a conversation to its end, and waits for it if it was cut off.
+pub(super) async fn serve(
+    socket: WebSocket,
+    registry: Arc<Registry>,
+    conversation: Arc<Conversation>,
+) {
+    let epoch = conversation.outbox.attach();
+    match registry.add(&conversation) {
+        Ok(keys) => {
+            let own = Socket {
+                registry,
+                conversation,
+                session: keys.session,
+                epoch,
+            };
+            own.serve(socket, keys).await;
+        }
+        // Dropping the socket closes it.
+        Err(error) => tracing::error!(%error, "the system gave no random bytes for a secret"),
+    }
+}
+
+impl Socket {
+    async fn serve(mut self, socket: WebSocket, keys: Keys) {
+        let (mut sink, mut stream) = socket.split();
+        let hello = hello(&self.conversation, &keys);
+        drop(keys);
+        let mut left = match sink.send(hello).await {
+            Ok(()) => self.talk(&mut sink, &mut stream, true).await,
+            Err(_) => Left::Lost,
+        };
+        while let Left::Resume(resume) = left {
+            left = match self.registry.resume(&resume, &self.conversation) {
+                None => Left::Refused(Refusal {
+                    code: GONE,
+                    reason: "there is no such conversation, or not with these answers".to_owned(),
+                }),
+                Some(resumed) => {
+                    let told = resumed_message(&resumed);
+                    self.take_over(resumed);
+                    match sink.send(told).await {
+                        Ok(()) => self.talk(&mut sink, &mut stream, false).await,
+                        Err(_) => Left::Lost,
+                    }
+                }
+            };
+        }
+        let is_lost = matches!(left, Left::Lost);
+        let is_replaced = matches!(left, Left::Replaced);
+        if let Some(close) = close_frame(left) {
+            let goodbye = async {
+                if sink.send(Message::Close(Some(close))).await.is_ok() {
+                    while matches!(stream.next().await, Some(Ok(_))) {}
+                }
+            };
+            // Past the time it gets a reset.
+            let _ = timeout(LINGER_MAX, goodbye).await;
+        }
+        drop((sink, stream));
+        if is_lost {
+            self.wait_for_client().await;
+        }
+        if !is_replaced && self.registry.remove(self.session, self.epoch) {
+            self.conversation.end(End::Over);
+        }
+    }
+
+    /// Leaves its own conversation, which nothing was said in, for another.
+    fn take_over(&mut self, resumed: Resumed) {
+        if self.registry.remove(self.session, self.epoch) {
+            self.conversation.end(End::Over);
+        }
+        self.conversation = resumed.conversation;
+        self.session = resumed.session;
+        self.epoch = resumed.epoch;
+    }
+
+    async fn talk(
+        &self,
+        sink: &mut SplitSink<WebSocket, Message>,
+        stream: &mut SplitStream<WebSocket>,
+        may_resume: bool,
+    ) -> Left {
+        let is_heard = AtomicBool::new(true);
+        tokio::select! {
+            biased;
+            left = self.listen(stream, &is_heard, may_resume) => left,
+            left = self.speak(sink) => left,
+            () = self.watch(&is_heard) => Left::Lost,
+        }
+    }
+
+    async fn listen(
+        &self,
+        stream: &mut SplitStream<WebSocket>,
+        is_heard: &AtomicBool,
+        mut may_resume: bool,
+    ) -> Left {
+        loop {
+            let message = match stream.next().await {
+                Some(Ok(message)) => message,
+                Some(Err(error)) => return self.broken(error),
+                None => return Left::Lost,
+            };
+            is_heard.store(true, Ordering::Relaxed);
+            let text = match message {
+                Message::Text(text) => text,
+                Message::Pong(count) => {
+                    if let Ok(count) = <[u8; 8]>::try_from(&count[..]) {
+                        self.conversation.outbox.received(u64::from_be_bytes(count));
+                    }
+                    continue;
+                }
+                Message::Ping(_) => continue,
+                Message::Close(_) => {
+                    // Sends the answer to it.
+                    let _ = timeout(LINGER_MAX, stream.next()).await;
+                    return Left::Closed;
+                }
+                Message::Binary(_) => {
+                    return Left::Refused(Refusal {
+                        code: close_code::UNSUPPORTED,
+                        reason: "messages are JSON text, and this one is binary".to_owned(),
+                    });
+                }
+            };
+            if text.len() > self.conversation.options.message_bytes_max {
+                return Left::Refused(self.too_large(text.len()));
+            }
+            let taken = match Request::parse(&text) {
+                Ok(Request::Resume(resume)) if may_resume => return Left::Resume(resume),
+                Ok(request) => self.conversation.take(request, text.len()),
+                Err(reason) => Err(Refusal {
+                    code: MALFORMED,
+                    reason,
+                }),
+            };
+            may_resume = false;
+            if let Err(refusal) = taken {
+                return Left::Refused(refusal);
+            }
+        }
+    }
+
+    fn broken(&self, error: axum::Error) -> Left {
+        let error = error.into_inner();
+        let too_long = error.downcast_ref().and_then(|error| match error {
+            ProtocolError::Capacity(CapacityError::MessageTooLong { size, .. }) => Some(size),
+            _ => None,
+        });
+        let Some(size) = too_long else {
+            tracing::debug!(%error, "a WebSocket breaks");
+            return Left::Lost;
+        };
+        Left::Refused(self.too_large(*size))
+    }
+
+    fn too_large(&self, bytes: usize) -> Refusal {
+        let max = self.conversation.options.message_bytes_max;
+        Refusal {
+            code: close_code::SIZE,
+            reason: format!(
+                "a message of {bytes} bytes exceeds websocket.message_bytes_max, {max}"
+            ),
+        }
+    }
+
+    async fn speak(&self, sink: &mut SplitSink<WebSocket, Message>) -> Left {
+        let conversation = &self.conversation;
+        let mut stopped = std::pin::pin!(async {
+            conversation.stopping.draining().await;
+            conversation.end(End::Draining);
+            conversation.rests().await;
+        });
+        let mut has_stopped = false;
+        loop {
+            let message = tokio::select! {
+                biased;
+                next = conversation.outbox.next(self.epoch) => match next {
+                    Next::Answer(text) => Message::Text(text),
+                    Next::Ping(count) => Message::Ping(Bytes::copy_from_slice(&count.to_be_bytes())),
+                    Next::Replaced => return Left::Replaced,
+                },
+                () = &mut stopped, if !has_stopped => {
+                    has_stopped = true;
+                    continue;
+                }
+                () = std::future::ready(()), if has_stopped => return Left::Stopped,
+            };
+            if sink.send(message).await.is_err() {
+                return Left::Lost;
+            }
+        }
+    }
+
+    /// Returns when the client has said nothing from one ping to the next.
+    async fn watch(&self, is_heard: &AtomicBool) {
+        loop {
+            sleep(self.conversation.options.ping).await;
+            if !is_heard.swap(false, Ordering::Relaxed) {
+                tracing::debug!("the client of a WebSocket answers no pings");
+                return;
+            }
+            self.conversation.outbox.want_ping();
+        }
+    }
+
+    /// Gives a client that was cut off some time to come back.
+    async fn wait_for_client(&self) {
+        let conversation = &self.conversation;
+        let wait = conversation.options.resume;
+        if wait.is_zero() {
+            return;
+        }
+        tokio::select! {
+            () = sleep(wait) => {}
+            () = conversation.stopping.draining() => {}
+            // It has come back.
+            () = conversation.outbox.replaced(self.epoch) => {}
+        }
+    }
+}
+
+fn hello(conversation: &Conversation, keys: &Keys) -> Message {
+    let options = &conversation.options;
+    let hello = json!({"hello": {
+        "protocol": super::PROTOCOL,
+        "session": format!("{:016x}", keys.session),
+        "secret": keys.secret,
+        "resumeMs": options.resume.as_millis() as u64,
+        "pingMs": options.ping.as_millis() as u64,
+    }});
+    Message::Text(Utf8Bytes::from(hello.to_string()))
+}
+
+fn resumed_message(resumed: &Resumed) -> Message {
+    let session = format!("{:016x}", resumed.session);
+    let told = json!({"resumed": {"session": session, "answers": resumed.answers}});
+    Message::Text(Utf8Bytes::from(told.to_string()))
+}
+
+/// The last word, to who is still there.
+fn close_frame(left: Left) -> Option<CloseFrame> {
+    let (code, reason) = match left {
+        Left::Closed | Left::Lost | Left::Resume(_) => return None,
+        Left::Refused(refusal) => (refusal.code, refusal.reason),
+        Left::Replaced => (REPLACED, "the conversation goes on elsewhere".to_owned()),
+        Left::Stopped => (close_code::AWAY, "the server is shutting down".to_owned()),
+    };
+    let mut end = reason.len().min(REASON_BYTES_MAX);
+    while !reason.is_char_boundary(end) {
+        end -= 1;
+    }
+    Some(CloseFrame {
+        code,
+        reason: reason[..end].into(),
+    })
+}

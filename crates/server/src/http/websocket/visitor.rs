@@ -1,0 +1,130 @@
+//! Sessions of a conversation: of which database, and as who asks.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use database::{Answer, Canceller, DatabaseName};
+use serde_json::value::RawValue;
+use wire::pg::TransactionStatus;
+use wire::{PgError, sqlstate};
+
+use crate::http::Http;
+use crate::http::caller::Caller;
+use crate::http::visit::{self, Wishes};
+use crate::http::work::CancelSlot;
+
+/// Who has a conversation, and with which database.
+pub(super) struct Visitor {
+    pub(super) app: Arc<Http>,
+    pub(super) database: DatabaseName,
+    pub(super) caller: Caller,
+}
+
+/// A session of a conversation.
+pub(super) struct Visit {
+    visit: visit::Visit,
+}
+
+impl Visitor {
+    /// Whether another one is the same.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        self.database == other.database && self.caller == other.caller
+    }
+
+    pub(super) async fn open(
+        &self,
+        role: Option<String>,
+        settings: BTreeMap<String, String>,
+    ) -> Result<Visit, PgError> {
+        let (database, caller) = (&self.database, &self.caller);
+        let wishes = Wishes { role, settings };
+        let slot = CancelSlot::default();
+        let visit = visit::Visit::open(&self.app, database, caller, wishes, &slot).await?;
+        Ok(Visit { visit })
+    }
+
+    /// How long a request may take.
+    ///
+    /// # Errors
+    /// 22023 if it wants more than it may have.
+    pub(super) fn time_limit(&self, wanted: Option<u64>) -> Result<Duration, PgError> {
+        let max = self.app.options.request_timeout;
+        let Some(wanted) = wanted else {
+            return Ok(max);
+        };
+        let limit = Duration::from_millis(wanted);
+        if wanted > 0 && limit <= max {
+            return Ok(limit);
+        }
+        Err(PgError::error(
+            sqlstate::INVALID_PARAMETER_VALUE,
+            format!(
+                "\"timeoutMs\" is {wanted}; it must be from 1 to http.request_timeout_ms, {}",
+                max.as_millis()
+            ),
+        ))
+    }
+}
+
+impl Visit {
+    pub(super) fn canceller(&mut self) -> Canceller {
+        self.visit.session().canceller()
+    }
+
+    pub(super) fn status(&self) -> TransactionStatus {
+        self.visit.status()
+    }
+
+    pub(super) async fn run<A: Answer>(
+        &mut self,
+        sql: &str,
+        params: &[Box<RawValue>],
+        answer: A,
+    ) -> Result<A, PgError> {
+        let is_own = self.visit.guard().await?;
+        let session = self.visit.session();
+        let answered = session.query_json_into(sql, params, answer).await;
+        self.visit.release(is_own, answered.is_ok()).await?;
+        answered
+    }
+
+    pub(super) async fn begin(&mut self, sql: &str) -> Result<(), PgError> {
+        self.visit.begin(sql).await
+    }
+
+    pub(super) async fn commit(&mut self) -> Result<(), PgError> {
+        let done = self.visit.session().query("COMMIT", &[]).await?;
+        if done.command == "COMMIT" {
+            return Ok(());
+        }
+        Err(PgError::error(
+            sqlstate::IN_FAILED_SQL_TRANSACTION,
+            "the transaction was rolled back: a statement in it had failed",
+        ))
+    }
+
+    pub(super) async fn rollback(&mut self) -> Result<(), PgError> {
+        self.visit.order("ROLLBACK").await
+    }
+
+    /// Waits until another session wants to come in beside this one.
+    pub(super) fn share_wanted(&mut self) -> impl Future<Output = ()> + Send + use<> {
+        self.visit.session().share_wanted()
+    }
+
+    /// Makes room beside itself, between two statements.
+    pub(super) fn share(&mut self) {
+        self.visit.session().share();
+    }
+
+    /// Waits until it has done nothing for longer than it may: the error that ends it.
+    pub(super) fn idle_too_long(&mut self) -> impl Future<Output = PgError> + Send + use<> {
+        self.visit.session().idle_too_long()
+    }
+
+    /// Ends the session; what is open is rolled back.
+    pub(super) async fn close(self) {
+        self.visit.close().await;
+    }
+}
