@@ -6,20 +6,23 @@ use axum::Router;
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
 use axum::http::{Method, StatusCode, Uri};
-use axum::routing::{get, post, put};
+use axum::middleware::from_fn_with_state;
+use axum::routing::{delete, get, post, put};
 use database::DatabaseName;
 use wire::{PgError, sqlstate};
 
 use super::error::ApiError;
 use super::tenant::caller;
 use super::{
-    Http, databases, health, metrics, openapi, probe, query, schema, statements, transactions,
+    Http, databases, guard, health, metrics, openapi, probe, query, schema, statements, tokens,
+    transactions,
 };
 
 /// What every handler gets.
 pub(super) type App = Arc<Http>;
 
 pub(super) fn router(app: App) -> Router {
+    let cors = app.options.cors.clone();
     let databases = Router::new()
         .route("/v1/databases/{name}/flush", post(databases::flush))
         .route("/v1/databases/{name}/settings", put(databases::configure))
@@ -31,7 +34,7 @@ pub(super) fn router(app: App) -> Router {
             "/v1/databases",
             get(databases::list).post(databases::create),
         );
-    Router::new()
+    let router = Router::new()
         .merge(databases)
         .merge(of_a_database(""))
         .merge(of_a_database("/v1/databases/{name}"))
@@ -40,9 +43,16 @@ pub(super) fn router(app: App) -> Router {
         .merge(about(""))
         .route("/metrics", get(metrics::metrics))
         .route("/openapi.json", get(openapi::document))
+        .route("/v1/tokens", get(tokens::list).post(tokens::create))
+        .route("/v1/tokens/{id}", delete(tokens::revoke))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
-        .with_state(app)
+        .layer(from_fn_with_state(Arc::clone(&app), guard::guard))
+        .with_state(app);
+    match cors {
+        Some(cors) => router.layer(cors.layer()),
+        None => router,
+    }
 }
 
 /// What is asked of a database, whatever names it.

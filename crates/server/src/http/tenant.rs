@@ -78,15 +78,15 @@ impl FromRequestParts<App> for About {
     }
 }
 
-/// Who asks. Without anybody who checks, it is anyone.
+/// Who asks. Where nobody has said so it is nobody, who may ask what everybody may.
 pub(super) fn caller(parts: &Parts) -> Caller {
     let caller = parts.extensions.get::<Caller>();
-    caller.cloned().unwrap_or_else(Caller::anyone)
+    caller.cloned().unwrap_or_else(Caller::nobody)
 }
 
 impl RoutingOptions {
     /// The database that a request names, if it names one.
-    fn tenant(
+    pub(super) fn tenant(
         &self,
         in_path: Option<&str>,
         parts: &Parts,

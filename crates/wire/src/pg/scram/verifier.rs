@@ -5,6 +5,7 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 use super::{SHA_256, hmac, xor};
@@ -63,6 +64,18 @@ impl Verifier {
             stored_key: Zeroizing::new(part("stored key\0")),
             server_key: Zeroizing::new(part("server key\0")),
         }
+    }
+
+    /// Whether it is of this password. Takes as long as [`iterations`](Self::iterations) say, whatever
+    /// the answer.
+    pub fn is_of(&self, password: &str) -> bool {
+        let other = Self::of_password(password, &self.salt, self.iterations);
+        self.stored_key.ct_eq(&*other.stored_key).into()
+    }
+
+    /// Rounds of hashing that one check of a password takes.
+    pub fn iterations(&self) -> u32 {
+        self.iterations
     }
 
     /// Reads the form of `pg_authid.rolpassword`.
@@ -140,6 +153,7 @@ mod tests {
         let verifier = Verifier::of_password("pencil", &salt, 4096);
         assert_eq!(*verifier.to_text(), OF_PENCIL);
         let read = Verifier::parse(OF_PENCIL).unwrap();
+        assert!(read.is_of("pencil") && !read.is_of("pencils"));
         assert_eq!(*read.to_text(), OF_PENCIL);
     }
 
