@@ -12,6 +12,7 @@ mod settings;
 mod sql;
 mod table;
 mod target;
+mod tokens;
 
 use std::process::ExitCode;
 
@@ -29,6 +30,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Password => password::run(),
         Command::Sql(args) => wait_for(sql::run(args)),
         Command::Db(args) => wait_for(databases::run(args)),
+        Command::Token(args) => wait_for(tokens::run(args)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

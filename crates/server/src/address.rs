@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, lookup_host};
 
 use crate::auth::Auth;
 use crate::options::Options;
-use crate::tls::TlsMode;
+use crate::tls::{HttpTls, TlsMode};
 
 /// Both listening sockets. Clients may connect from now on; they wait until the server runs.
 #[derive(Debug)]
@@ -72,7 +72,7 @@ impl Listeners {
     pub async fn bind(options: &Options) -> Result<Self, ListenError> {
         let pgwire = danger_of_pgwire(options);
         let pgwire = bind("pgwire.listen", &options.pgwire.listen, 7432, pgwire).await?;
-        let http = (!options.insecure_listen).then_some(DANGER_OF_HTTP);
+        let http = danger_of_http(options);
         let http = bind("http.listen", &options.http.listen, 7433, http).await?;
         Ok(Self {
             pgwire_address: pgwire.1,
@@ -99,11 +99,6 @@ impl Listeners {
     }
 }
 
-/// HTTP asks nobody for anything yet.
-const DANGER_OF_HTTP: &str = "there is no authentication over HTTP yet: whoever reaches the port may \
-                              read and change every database. Put a proxy that asks for \
-                              credentials before it";
-
 /// What could happen if other machines reach the port, and what to do about it.
 fn danger_of_pgwire(options: &Options) -> Option<&'static str> {
     let encrypted = options.tls.is_some() && options.pgwire.tls == TlsMode::Require;
@@ -119,6 +114,26 @@ fn danger_of_pgwire(options: &Options) -> Option<&'static str> {
         ),
         Auth::Scram(_) => None,
     }
+}
+
+/// The same over HTTP.
+fn danger_of_http(options: &Options) -> Option<&'static str> {
+    let asks = options.identity.has_tokens() || matches!(options.auth, Auth::Scram(_));
+    if options.insecure_listen {
+        return None;
+    }
+    if !asks {
+        return Some(
+            "nobody is asked who they are: whoever reaches the port may read and change every \
+             database. Set auth.tokens_file, auth.jwt.issuer, auth.introspection.url or \
+             auth.method = \"scram\" (docs/auth.md)",
+        );
+    }
+    let encrypted = options.tls.is_some() && options.http.tls == HttpTls::Require;
+    (!encrypted).then_some(
+        "tokens could be read, and answers changed, on their way. Set http.tls = \"require\", with \
+         tls.certificate and tls.key (docs/auth.md)",
+    )
 }
 
 async fn bind(
@@ -195,6 +210,21 @@ mod tests {
         options.auth = Auth::Scram(std::sync::Arc::new(administrator));
         let error = Listeners::bind(&options).await.unwrap_err().to_string();
         assert!(error.contains("pgwire.tls"), "{error}");
+        options.insecure_listen = true;
+        Listeners::bind(&options).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn http_needs_tokens_and_tls_where_others_reach_it() {
+        let mut options = options("127.0.0.1:0");
+        options.http.listen = "0.0.0.0:0".to_owned();
+        let error = Listeners::bind(&options).await.unwrap_err().to_string();
+        assert!(error.contains("auth.tokens_file"), "{error}");
+        let folder = tempfile::tempdir().unwrap();
+        let tokens = crate::Tokens::open(&folder.path().join("tokens")).unwrap();
+        options.identity.tokens = Some(std::sync::Arc::new(tokens));
+        let error = Listeners::bind(&options).await.unwrap_err().to_string();
+        assert!(error.contains("http.tls"), "{error}");
         options.insecure_listen = true;
         Listeners::bind(&options).await.unwrap();
     }

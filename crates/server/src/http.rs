@@ -8,13 +8,17 @@
 //! [`error`]. A request is served in its connection's task; [`work`] sees to it that what it began comes to an
 //! end when the client leaves.
 
+mod actor;
 mod body;
-mod caller;
+pub(crate) mod caller;
 mod connection;
+mod cors;
 mod database_document;
 mod databases;
-mod error;
+pub(crate) mod error;
+mod guard;
 mod health;
+mod host;
 mod isolation;
 mod metrics;
 mod ndjson;
@@ -31,6 +35,7 @@ mod starting;
 mod statements;
 mod stream;
 mod tenant;
+mod tokens;
 mod transactions;
 mod tunnel;
 mod upgraded;
@@ -54,7 +59,9 @@ use crate::accept::accept;
 use crate::connections::Connections;
 use crate::options::HttpOptions;
 use crate::pgwire::Pgwire;
+use crate::security::Security;
 use crate::shutdown::Stopping;
+use crate::tls::Tls;
 use upgraded::Upgraded;
 
 use error::ApiError;
@@ -64,12 +71,15 @@ use transactions::Transactions;
 
 pub(crate) use starting::answer as answer_while_starting;
 
+pub use cors::{Cors, CorsOptions};
 pub use database_document::DatabaseDocument;
 
 /// What all connections share.
 pub(crate) struct Http {
     databases: Databases,
     options: HttpOptions,
+    tls: Option<Arc<Tls>>,
+    security: Security,
     pgwire: Arc<Pgwire>,
     connections: Arc<Connections>,
     upgraded: Arc<Upgraded>,
@@ -91,6 +101,8 @@ impl Http {
     pub(crate) fn new(
         databases: Databases,
         options: HttpOptions,
+        tls: Option<Arc<Tls>>,
+        security: Security,
         pgwire: Arc<Pgwire>,
         stopping: Stopping,
     ) -> Self {
@@ -101,6 +113,8 @@ impl Http {
             upgraded: Upgraded::new(options.websocket.connections_max),
             conversations: Arc::default(),
             options,
+            tls,
+            security,
             pgwire,
             stopping,
             started: Instant::now(),

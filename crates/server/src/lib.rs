@@ -14,24 +14,35 @@
 
 mod accept;
 mod address;
+mod audit;
 mod auth;
 mod connections;
 mod http;
+mod identity;
 mod insist;
 mod linger;
 mod options;
 mod pgwire;
 mod reload;
+mod request_limits;
 mod secret_file;
+mod security;
 mod server;
 mod shutdown;
 mod timestamp;
 mod tls;
 
 pub use address::{ListenError, Listeners};
+pub use audit::Audit;
 pub use auth::{Administrator, AdministratorError, Auth, verifier_of};
-pub use http::DatabaseDocument;
+pub use http::{Cors, CorsOptions, DatabaseDocument};
+pub use identity::{
+    ClaimDatabase, ClaimOptions, CreatedToken, IdentityOptions, Introspection,
+    IntrospectionOptions, Jwt, JwtOptions, KeySource, NewToken, TokenDocument, Tokens, TokensError,
+    subject_database,
+};
 pub use options::{HttpOptions, Options, PgwireOptions, RoutingOptions, WebSocketOptions};
 pub use reload::Reload;
+pub use request_limits::RequestLimitOptions;
 pub use server::Server;
-pub use tls::{Tls, TlsError, TlsFiles, TlsMode};
+pub use tls::{HttpTls, Tls, TlsError, TlsFiles, TlsMode, client_config, client_config_of_nobody};

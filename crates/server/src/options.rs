@@ -3,8 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::audit::Audit;
 use crate::auth::Auth;
-use crate::tls::{Tls, TlsMode};
+use crate::http::Cors;
+use crate::identity::IdentityOptions;
+use crate::request_limits::RequestLimitOptions;
+use crate::tls::{HttpTls, Tls, TlsMode};
 
 /// What a server is told. Names of limits in errors are those of the configuration file.
 #[derive(Debug, Clone)]
@@ -13,12 +17,18 @@ pub struct Options {
     pub pgwire: PgwireOptions,
     /// The listener for HTTP.
     pub http: HttpOptions,
-    /// `auth`: who may come in over PostgreSQL's protocol.
+    /// `auth`: who may come in with a password.
     pub auth: Auth,
+    /// `auth`: who may come in with a token, over HTTP.
+    pub identity: IdentityOptions,
+    /// `limits`: how often, over HTTP.
+    pub limits: RequestLimitOptions,
+    /// `audit`: where it is written down who changed what.
+    pub audit: Arc<Audit>,
     /// `tls`: the certificate, if there is one.
     pub tls: Option<Arc<Tls>>,
     /// `server.insecure_listen`: whether addresses that other machines reach are allowed
-    /// without a password and TLS. HTTP has neither yet: whoever reaches it may do everything.
+    /// though nobody is asked who they are, or TLS is not required.
     pub insecure_listen: bool,
     /// `server.drain_ms_max`: how long a stop waits for running statements before it cancels them.
     pub drain_max: Duration,
@@ -71,6 +81,12 @@ pub struct HttpOptions {
     pub routing: RoutingOptions,
     /// `websocket`: what is spoken in WebSockets.
     pub websocket: WebSocketOptions,
+    /// `http.tls`: whether it is spoken over TLS.
+    pub tls: HttpTls,
+    /// `http.cors`: which pages of other origins may read answers, if any may.
+    pub cors: Option<Cors>,
+    /// `metrics.open`: whether everybody may read `/metrics`.
+    pub metrics_open: bool,
 }
 
 /// How a request names its database; the path always does.
@@ -119,6 +135,9 @@ impl Default for Options {
             pgwire: PgwireOptions::default(),
             http: HttpOptions::default(),
             auth: Auth::default(),
+            identity: IdentityOptions::default(),
+            limits: RequestLimitOptions::default(),
+            audit: Arc::default(),
             tls: None,
             insecure_listen: false,
             drain_max: Duration::from_millis(5_000),
@@ -155,6 +174,9 @@ impl Default for HttpOptions {
             idempotency_hours: 24,
             routing: RoutingOptions::default(),
             websocket: WebSocketOptions::default(),
+            tls: HttpTls::default(),
+            cors: None,
+            metrics_open: false,
         }
     }
 }

@@ -1,11 +1,13 @@
-//! Reading certificates and the administrator's password again while we run.
+//! Reading certificates, the administrator's password and tokens again while we run.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::audit::Audit;
 use crate::auth::{Administrator, Auth};
+use crate::identity::Tokens;
 use crate::options::Options;
 use crate::tls::Tls;
 
@@ -17,6 +19,8 @@ const LOOK: Duration = Duration::from_secs(10);
 pub struct Reload {
     tls: Option<Arc<Tls>>,
     administrator: Option<Arc<Administrator>>,
+    tokens: Option<Arc<Tokens>>,
+    audit: Arc<Audit>,
 }
 
 impl Reload {
@@ -28,12 +32,17 @@ impl Reload {
                 Auth::Scram(administrator) => Some(Arc::clone(administrator)),
                 Auth::Trust => None,
             },
+            tokens: options.identity.tokens.clone(),
+            audit: Arc::clone(&options.audit),
         }
     }
 
     /// Whether there is nothing to read again.
     pub fn is_empty(&self) -> bool {
-        self.tls.is_none() && self.administrator.is_none()
+        self.tls.is_none()
+            && self.administrator.is_none()
+            && self.tokens.is_none()
+            && !self.audit.is_file()
     }
 
     /// Reads again what has changed. What cannot be used is logged, and what was before stays.
@@ -46,6 +55,10 @@ impl Reload {
             if let Some(administrator) = &this.administrator {
                 administrator.reload();
             }
+            if let Some(tokens) = &this.tokens {
+                tokens.reload();
+            }
+            this.audit.reopen();
         });
         if let Err(error) = reading.await {
             tracing::error!(%error, "BUG: reading files again panicked");

@@ -12,6 +12,7 @@ use crate::http::Http;
 use crate::options::Options;
 use crate::pgwire::Pgwire;
 use crate::reload::Reload;
+use crate::security::Security;
 use crate::shutdown::Shutdown;
 
 /// How long a cancelled statement may take to end before its connection is dropped.
@@ -32,16 +33,19 @@ impl Server {
     pub fn new(listeners: Listeners, databases: Databases, options: Options) -> Self {
         let shutdown = Shutdown::new();
         let reload = Reload::of(&options);
+        let security = Security::new(&options);
         let pgwire = Arc::new(Pgwire::new(
             databases.clone(),
             options.pgwire,
             options.auth,
-            options.tls,
+            options.tls.clone(),
             shutdown.stopping(),
         ));
         let http = Arc::new(Http::new(
             databases,
             options.http,
+            options.tls,
+            security,
             Arc::clone(&pgwire),
             shutdown.stopping(),
         ));

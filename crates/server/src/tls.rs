@@ -1,5 +1,6 @@
 //! TLS: the certificate that we show, and how it is replaced while we run.
 
+mod client;
 mod end_point;
 mod identity;
 
@@ -9,6 +10,7 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 
+pub use client::{client_config, client_config_of_nobody};
 use identity::{Contents, Fingerprint};
 pub(crate) use identity::{Identity, POSTGRESQL};
 
@@ -35,6 +37,16 @@ pub enum TlsMode {
     Require,
 }
 
+/// Whether HTTP is spoken over TLS (`http.tls`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HttpTls {
+    /// In clear.
+    #[default]
+    Off,
+    /// Over TLS only.
+    Require,
+}
+
 /// The files cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -58,6 +70,9 @@ pub enum TlsError {
         /// What is wrong.
         reason: String,
     },
+    /// The authorities of the system cannot be had.
+    #[error("TLS: the authorities of this system cannot be used: {0}")]
+    Client(String),
 }
 
 /// A certificate with its key, as they are in their files.

@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use wire::DatabaseName;
+use zeroize::Zeroizing;
+
+use super::failure::Failure;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -59,6 +62,15 @@ Examples:
   dormouse db list --json | jq -r '.databases[].name'
 ";
 
+const TOKEN_EXAMPLES: &str = "\
+Examples:
+  dormouse token create --name ci --scope write --database shop --expires 30d
+  dormouse token list
+  dormouse token revoke ci
+  dormouse token database auth0-1234
+  dormouse token list --server https://db.example.com --token-file admin-token
+";
+
 /// A Postgres for every tenant, asleep until asked.
 #[derive(Debug, Parser)]
 #[command(
@@ -88,6 +100,9 @@ pub(crate) enum Command {
     /// Create, list, fork and delete databases
     #[command(after_help = format!("{DB_EXAMPLES}\n{EXIT_CODES}"))]
     Db(DbArgs),
+    /// Make, list and revoke tokens for HTTP
+    #[command(after_help = format!("{TOKEN_EXAMPLES}\n{EXIT_CODES}"))]
+    Token(TokenArgs),
 }
 
 /// Flags win over `DORMOUSE_*` variables, these over the configuration file.
@@ -121,12 +136,133 @@ pub(crate) struct TargetArgs {
         default_value = "http://127.0.0.1:7433"
     )]
     pub(crate) server: String,
+    #[command(flatten)]
+    pub(crate) access: AccessArgs,
     /// Open this data directory in this process instead; no server may have it open
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
     /// Print JSON, for programs: the document that HTTP answers; errors too, to standard error
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// How a server knows us, and we it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct AccessArgs {
+    /// The token to show to the server. Who may list processes sees it here: better are the variable
+    /// and --token-file
+    #[arg(long, env = "DORMOUSE_TOKEN", hide_env_values = true)]
+    token: Option<Zeroizing<String>>,
+    /// A file whose first line is the token
+    #[arg(long, value_name = "FILE", env = "DORMOUSE_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
+    /// Authorities of the server's certificate, besides those of the system: a file in PEM
+    #[arg(long, value_name = "FILE", env = "DORMOUSE_CA")]
+    pub(crate) ca: Option<PathBuf>,
+}
+
+impl AccessArgs {
+    /// The token, if there is one.
+    pub(crate) fn token(&self) -> Result<Option<Zeroizing<String>>, Failure> {
+        let (None, Some(path)) = (&self.token, &self.token_file) else {
+            return Ok(self.token.clone());
+        };
+        let failed = |reason: String| Failure::Usage(format!("{}: {reason}", path.display()));
+        let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+        let text = Zeroizing::new(text);
+        match text.lines().next() {
+            Some(line) if !line.is_empty() => Ok(Some(Zeroizing::new(line.to_owned()))),
+            _ => Err(failed("there is no token in its first line".to_owned())),
+        }
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct TokenArgs {
+    #[command(subcommand)]
+    pub(crate) command: TokenCommand,
+}
+
+/// Where tokens are kept.
+#[derive(Debug, clap::Args)]
+pub(crate) struct TokensArgs {
+    /// The server's configuration file, for auth.tokens_file [default: ./dormouse.toml, if it is there]
+    #[arg(long, value_name = "FILE", env = "DORMOUSE_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// Ask this server instead of changing the file
+    #[arg(long, value_name = "URL")]
+    pub(crate) server: Option<String>,
+    #[command(flatten)]
+    pub(crate) access: AccessArgs,
+    /// Print JSON, for programs
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make a token, and print it: it is never seen again
+    Create {
+        /// What it is called, for people
+        #[arg(long)]
+        name: String,
+        /// What it may do
+        #[arg(long, value_parser = ["read", "write", "admin"])]
+        scope: String,
+        /// The only database that it reaches
+        #[arg(long, value_name = "NAME")]
+        database: Option<DatabaseName>,
+        /// The role of its sessions, if not that of its scope
+        #[arg(long)]
+        role: Option<String>,
+        /// How long it is accepted: 90s, 15m, 12h, 30d, 4w [default: until it is revoked]
+        #[arg(long, value_name = "TIME", value_parser = seconds)]
+        expires: Option<u64>,
+        #[command(flatten)]
+        place: TokensArgs,
+    },
+    /// List all tokens
+    List {
+        #[command(flatten)]
+        place: TokensArgs,
+    },
+    /// Revoke a token by its id or name: within a second no server accepts it
+    Revoke {
+        id: String,
+        #[command(flatten)]
+        place: TokensArgs,
+    },
+    /// Print the name of a subject's database, with auth.claims.database = "subject"
+    Database {
+        /// The claim sub of its tokens
+        subject: String,
+        /// The claim iss of its tokens [default: auth.jwt.issuer, or auth.introspection.url]
+        #[arg(long)]
+        issuer: Option<String>,
+        /// The server's configuration file [default: ./dormouse.toml, if it is there]
+        #[arg(long, value_name = "FILE", env = "DORMOUSE_CONFIG")]
+        config: Option<PathBuf>,
+    },
+}
+
+/// Reads a time as `30d`.
+fn seconds(text: &str) -> Result<u64, String> {
+    let wrong = || "write a number and a unit: 90s, 15m, 12h, 30d or 4w".to_owned();
+    let unit = text.chars().last().ok_or_else(wrong)?;
+    let length = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3_600,
+        'd' => 86_400,
+        'w' => 604_800,
+        _ => return Err(wrong()),
+    };
+    let number = text
+        .strip_suffix(unit)
+        .and_then(|digits| digits.parse::<u64>().ok());
+    number
+        .and_then(|number| number.checked_mul(length))
+        .ok_or_else(wrong)
 }
 
 #[derive(Debug, clap::Args)]
@@ -216,6 +352,15 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn times() {
+        assert_eq!(seconds("90s"), Ok(90));
+        assert_eq!(seconds("30d"), Ok(2_592_000));
+        for wrong in ["", "d", "30", "-1d", "1y", "1\u{e9}", "99999999999999999w"] {
+            assert!(seconds(wrong).is_err(), "{wrong}");
+        }
     }
 }
 

@@ -1,12 +1,12 @@
 //! The configuration: what can be set, and what the server and its databases make of it.
 
+mod access;
 mod http;
 mod sources;
 
 use http::{HttpSection, RoutingSection};
 pub(crate) use sources::{Loaded, load};
 
-use std::env;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,13 +14,11 @@ use std::time::Duration;
 use database::{Durability, Limits};
 use dormouse::default_cache_directory;
 use serde::{Deserialize, Serialize};
-use server::{Administrator, Auth, Tls, TlsFiles};
-use zeroize::Zeroizing;
+use server::{Tls, TlsFiles};
+
+use access::{AuditSection, AuthSection, LimitsSection, MetricsSection};
 
 use super::failure::Failure;
-
-/// The variable for the administrator's password. It is no setting: those are printed.
-const ADMIN_PASSWORD: &str = "DORMOUSE_ADMIN_PASSWORD";
 
 /// The configuration as it is in the file; [`settings`] says what each is for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +45,9 @@ pub(crate) struct Config {
     backend: BackendSection,
     volume: VolumeSection,
     disk: DiskSection,
+    limits: LimitsSection,
+    metrics: MetricsSection,
+    audit: AuditSection,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,21 +63,6 @@ struct TlsSection {
     certificate: Option<PathBuf>,
     key: Option<PathBuf>,
     client_ca: Option<PathBuf>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct AuthSection {
-    method: Method,
-    admin_password_file: Option<PathBuf>,
-    timeout_ms: u64,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Method {
-    Trust,
-    Scram,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -235,11 +221,7 @@ impl Default for Config {
                 key: None,
                 client_ca: None,
             },
-            auth: AuthSection {
-                method: Method::Trust,
-                admin_password_file: None,
-                timeout_ms: ms(server.pgwire.auth_timeout),
-            },
+            auth: AuthSection::default(),
             pgwire: PgwireSection {
                 listen: server.pgwire.listen,
                 tls: PgwireTls::Allow,
@@ -311,17 +293,22 @@ impl Default for Config {
             disk: DiskSection {
                 reserve_bytes: limits.disk_reserve_bytes,
             },
+            limits: LimitsSection::default(),
+            metrics: MetricsSection::default(),
+            audit: AuditSection::default(),
         }
     }
 }
 
 impl Config {
-    /// Reads the files that it names: certificates, and the administrator's password.
+    /// Reads the files that it names: certificates, the administrator's password, tokens and keys.
     pub(crate) fn server_options(&self) -> Result<server::Options, Failure> {
         let tls = self.tls()?;
-        let auth = self.auth()?;
         Ok(server::Options {
-            auth,
+            auth: self.auth()?,
+            identity: self.identity()?,
+            limits: self.request_limits(),
+            audit: self.audit()?,
             tls,
             pgwire: server::PgwireOptions {
                 listen: self.pgwire.listen.clone(),
@@ -335,7 +322,9 @@ impl Config {
                 startup_timeout: Duration::from_millis(self.pgwire.startup_timeout_ms),
                 connections_max: self.pgwire.connections_max,
             },
-            http: self.http.options(&self.routing, &self.websocket)?,
+            http: self
+                .http
+                .options(&self.routing, &self.websocket, self.metrics.open)?,
             insecure_listen: self.server.insecure_listen,
             drain_max: Duration::from_millis(self.server.drain_ms_max),
         })
@@ -347,6 +336,9 @@ impl Config {
             (Some(certificate), Some(key)) => (certificate.clone(), key.clone()),
             (None, None) if self.pgwire.tls == PgwireTls::Require => {
                 return usage("pgwire.tls = \"require\" needs tls.certificate and tls.key");
+            }
+            (None, None) if self.http.needs_tls() => {
+                return usage("http.tls = \"require\" needs tls.certificate and tls.key");
             }
             (None, None) if self.tls.client_ca.is_some() => {
                 return usage("tls.client_ca needs tls.certificate and tls.key");
@@ -362,26 +354,6 @@ impl Config {
         };
         let tls = Tls::load(files).map_err(|error| Failure::Usage(error.to_string()))?;
         Ok(Some(Arc::new(tls)))
-    }
-
-    fn auth(&self) -> Result<Auth, Failure> {
-        if self.auth.method == Method::Trust {
-            return Ok(Auth::Trust);
-        }
-        let given = env::var(ADMIN_PASSWORD).ok().map(Zeroizing::new);
-        let administrator = match (given, &self.auth.admin_password_file) {
-            (Some(secret), _) => Administrator::from_secret(&secret),
-            (None, Some(path)) => Administrator::from_file(path),
-            (None, None) => {
-                return Err(Failure::Usage(format!(
-                    "auth.method = \"scram\" needs the administrator's password: \
-                     auth.admin_password_file, or the variable {ADMIN_PASSWORD}; `dormouse password` \
-                     makes what belongs there"
-                )));
-            }
-        };
-        let administrator = administrator.map_err(|error| Failure::Usage(error.to_string()))?;
-        Ok(Auth::Scram(Arc::new(administrator)))
     }
 
     pub(crate) fn database_options(&self) -> database::Options {

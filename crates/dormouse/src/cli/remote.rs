@@ -7,9 +7,11 @@ use reqwest::{Client, Method, RequestBuilder};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use server::DatabaseDocument;
+use server::{CreatedToken, DatabaseDocument, NewToken, TokenDocument};
 use wire::http::RowMode;
+use zeroize::Zeroizing;
 
+use super::args::AccessArgs;
 use super::failure::Failure;
 
 /// A server, asked over HTTP.
@@ -17,6 +19,7 @@ pub(crate) struct Remote {
     client: Client,
     /// Without a slash at its end.
     url: String,
+    token: Option<Zeroizing<String>>,
 }
 
 #[derive(Serialize)]
@@ -45,15 +48,44 @@ struct List {
     next: Option<String>,
 }
 
+#[derive(Deserialize)]
+struct Tokens {
+    tokens: Vec<TokenDocument>,
+}
+
 impl Remote {
-    pub(crate) fn new(url: &str) -> Result<Self, Failure> {
+    pub(crate) fn new(url: &str, access: &AccessArgs) -> Result<Self, Failure> {
         // The server is most often this machine, which no proxy reaches.
-        let client = Client::builder().no_proxy().build();
+        let config = match url.starts_with("https://") {
+            true => server::client_config(access.ca.as_deref()),
+            false => server::client_config_of_nobody(),
+        };
+        let config = config.map_err(|error| Failure::Usage(error.to_string()))?;
+        let client = Client::builder()
+            .no_proxy()
+            .tls_backend_preconfigured(config)
+            .build();
         let client = client.map_err(|error| Failure::unavailable(innermost(&error)))?;
         Ok(Self {
             client,
             url: url.trim_end_matches('/').to_owned(),
+            token: access.token()?,
         })
+    }
+
+    pub(crate) async fn create_token(&self, new: &NewToken) -> Result<CreatedToken, Failure> {
+        self.document(self.at(Method::POST, "/v1/tokens").json(new))
+            .await
+    }
+
+    pub(crate) async fn tokens(&self) -> Result<Vec<TokenDocument>, Failure> {
+        let list: Tokens = self.document(self.at(Method::GET, "/v1/tokens")).await?;
+        Ok(list.tokens)
+    }
+
+    pub(crate) async fn revoke_token(&self, id: &str) -> Result<(), Failure> {
+        let path = format!("/v1/tokens/{}", encoded(id));
+        self.send(self.at(Method::DELETE, &path)).await.map(drop)
     }
 
     pub(crate) async fn query(
@@ -133,8 +165,15 @@ impl Remote {
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let url = format!("{}/v1/databases{path}", self.url);
-        self.client.request(method, url)
+        self.at(method, &format!("/v1/databases{path}"))
+    }
+
+    fn at(&self, method: Method, path: &str) -> RequestBuilder {
+        let request = self.client.request(method, format!("{}{path}", self.url));
+        match &self.token {
+            Some(token) => request.bearer_auth(&**token),
+            None => request,
+        }
     }
 
     async fn document<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Failure> {
@@ -171,6 +210,20 @@ impl Remote {
             innermost(error)
         ))
     }
+}
+
+/// One segment of a path.
+fn encoded(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        match byte {
+            byte if byte.is_ascii_alphanumeric() || b"-_~".contains(&byte) => {
+                out.push(char::from(byte));
+            }
+            byte => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
 }
 
 /// The innermost reason: the outer ones repeat the address.

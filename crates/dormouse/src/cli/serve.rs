@@ -3,7 +3,7 @@
 use std::io::IsTerminal as _;
 
 use database::Databases;
-use server::{Auth, Listeners, Reload, Server};
+use server::{HttpTls, Listeners, Reload, Server};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
@@ -26,12 +26,6 @@ async fn serve(loaded: Loaded) -> Result<(), Failure> {
     let stop = stop_signals()?;
     let options = config.server_options()?;
     reload_on_signal(Reload::of(&options))?;
-    if matches!(options.auth, Auth::Scram(_)) {
-        tracing::warn!(
-            http = options.http.listen,
-            "HTTP asks nobody for a password yet: who reaches it is administrator"
-        );
-    }
     // Addresses first: a mistake there should not wait for the compiler.
     let listeners = Listeners::bind(&options)
         .await
@@ -43,8 +37,12 @@ async fn serve(loaded: Loaded) -> Result<(), Failure> {
         never = listeners.answer_while_starting() => match never {},
         () = stopped(stop.clone()) => return Ok(()),
     };
+    let scheme = match options.http.tls {
+        HttpTls::Off => "http",
+        HttpTls::Require => "https",
+    };
     super::print(&format!(
-        "PostgreSQL: postgres://postgres@{}/postgres\nHTTP:       http://{}\n",
+        "PostgreSQL: postgres://postgres@{}/postgres\nHTTP:       {scheme}://{}\n",
         listeners.pgwire_address(),
         listeners.http_address(),
     ));
@@ -101,7 +99,7 @@ fn stop_signals() -> Result<watch::Receiver<bool>, Failure> {
     Ok(stopping)
 }
 
-/// Reads certificates and the administrator's password again with every SIGHUP. Without any of them that
+/// Reads certificates, the administrator's password and tokens again with every SIGHUP, and opens the audit file anew. Without any of them that
 /// signal ends the process, as it does others.
 fn reload_on_signal(reload: Reload) -> Result<(), Failure> {
     if reload.is_empty() {
@@ -111,7 +109,9 @@ fn reload_on_signal(reload: Reload) -> Result<(), Failure> {
     let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
-            tracing::info!("SIGHUP: reading certificates and the administrator's password again");
+            tracing::info!(
+                "SIGHUP: reading certificates, the administrator's password and tokens again"
+            );
             reload.now().await;
         }
     });

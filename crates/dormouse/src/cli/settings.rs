@@ -1,6 +1,9 @@
 //! Every setting: its name, and what it is for. The configuration file, the environment and
 //! `dormouse config` all go by this table.
 
+mod access;
+
+use access::ACCESS;
 use figment::value::Value;
 
 /// One setting.
@@ -52,9 +55,8 @@ const SETTINGS: &[Setting] = &[
     ),
     Setting::switch(
         "server.insecure_listen",
-        "Listen where other machines can reach us though nobody is asked for a password, or TLS is\n\
-         not required: whoever reaches a port may read and change every database. HTTP has no\n\
-         authentication yet.",
+        "Listen where other machines can reach us though nobody is asked who they are, or TLS is not\n\
+         required: whoever reaches a port may read and change every database.",
     ),
     Setting::text(
         "tls.certificate",
@@ -71,23 +73,6 @@ const SETTINGS: &[Setting] = &[
         "tls.client_ca",
         "DORMOUSE_TLS__CLIENT_CA",
         "The authorities of clients' certificates: a file in PEM. With it a client must show one.",
-    ),
-    Setting::text(
-        "auth.method",
-        "DORMOUSE_AUTH__METHOD",
-        "Who may come in over PostgreSQL's protocol: \"trust\", everybody, as whoever they say;\n\
-         \"scram\", who knows the password of a role of the database, or the administrator's.",
-    ),
-    Setting::text(
-        "auth.admin_password_file",
-        "DORMOUSE_AUTH__ADMIN_PASSWORD_FILE",
-        "The password of the administrator, the role postgres of every database: a file with what\n\
-         `dormouse password` prints, or with the password itself. It is read again as those of TLS.\n\
-         The variable DORMOUSE_ADMIN_PASSWORD can hold the same, and wins.",
-    ),
-    Setting::number(
-        "auth.timeout_ms",
-        "How long a client may take for each answer to a request for its password.",
     ),
     Setting::text(
         "pgwire.listen",
@@ -116,6 +101,11 @@ const SETTINGS: &[Setting] = &[
         "http.listen",
         "DORMOUSE_HTTP",
         "Where HTTP is spoken; port 0 takes a free one. Flag: --http",
+    ),
+    Setting::string(
+        "http.tls",
+        "Whether it is spoken over TLS: \"off\"; \"require\", with the certificate of [tls], HTTP/2 and\n\
+         HTTP/1.1.",
     ),
     Setting::number(
         "http.connections_max",
@@ -371,6 +361,11 @@ pub(crate) enum Variable {
     Other,
 }
 
+/// Every setting, in the order of the file.
+fn all() -> impl Iterator<Item = &'static Setting> {
+    SETTINGS.iter().chain(ACCESS)
+}
+
 /// Reads a variable of the environment.
 pub(crate) fn variable(name: &str, value: &str) -> Variable {
     let Some(rest) = name.strip_prefix("DORMOUSE_") else {
@@ -378,9 +373,8 @@ pub(crate) fn variable(name: &str, value: &str) -> Variable {
     };
     let in_section = rest.contains("__");
     let key = rest.to_ascii_lowercase().replace("__", ".");
-    let found = SETTINGS
-        .iter()
-        .find(|setting| setting.variable == Some(name) || (in_section && setting.key == key));
+    let found =
+        all().find(|setting| setting.variable == Some(name) || (in_section && setting.key == key));
     match found {
         Some(setting) => Variable::Setting(setting.key, setting.parse(value)),
         None if in_section => Variable::Unknown,
@@ -392,11 +386,11 @@ pub(crate) fn variable(name: &str, value: &str) -> Variable {
 pub(crate) fn render(lookup: impl Fn(&str) -> (Option<Value>, Option<String>)) -> String {
     let mut out = String::new();
     let mut section = "";
-    for setting in SETTINGS {
+    for setting in all() {
         if !out.is_empty() {
             out.push('\n');
         }
-        if let Some((this, _)) = setting.key.split_once('.')
+        if let Some((this, _)) = setting.key.rsplit_once('.')
             && this != section
         {
             section = this;
@@ -413,6 +407,16 @@ impl Setting {
         Self {
             key,
             variable: Some(variable),
+            kind: Kind::Text,
+            about,
+        }
+    }
+
+    /// A text whose variable has no name of its own.
+    const fn string(key: &'static str, about: &'static str) -> Self {
+        Self {
+            key,
+            variable: None,
             kind: Kind::Text,
             about,
         }
@@ -535,6 +539,7 @@ mod tests {
             Some("pgwire.connections_max")
         );
         assert_eq!(key("DORMOUSE_HTTP__LISTEN"), Some("http.listen"));
+        assert_eq!(key("DORMOUSE_AUTH__JWT__ISSUER"), Some("auth.jwt.issuer"));
         let unknown = variable("DORMOUSE_HTTP__PORT", "");
         assert!(matches!(unknown, Variable::Unknown));
         for other in ["DORMOUSE_PORT", "HOME"] {

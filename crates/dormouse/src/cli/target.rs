@@ -23,7 +23,7 @@ pub(crate) enum Target {
 impl Target {
     pub(crate) async fn open(args: &TargetArgs) -> Result<Self, Failure> {
         let Some(data) = &args.data else {
-            return Remote::new(&args.server).map(Self::Server);
+            return Remote::new(&args.server, &args.access).map(Self::Server);
         };
         let options = Options {
             progress: super::progress::progress(),

@@ -168,7 +168,7 @@ fn requests_that_go_nowhere() {
 
     let mut post = |content_type: &str| {
         http.send(&format!(
-            "POST /v1/databases/still/query HTTP/1.1\r\nhost: x\r\n{content_type}content-length: \
+            "POST /v1/databases/still/query HTTP/1.1\r\nhost: localhost\r\n{content_type}content-length: \
              18\r\n\r\n{{\"sql\":\"select 1\"}}"
         ));
         http.response()
@@ -187,8 +187,7 @@ fn requests_that_go_nowhere() {
     server.still_answers();
 }
 
-const HEAD: &str =
-    "POST /v1/databases/still/query HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n";
+const HEAD: &str = "POST /v1/databases/still/query HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";
 
 #[test]
 fn body_of_100_mb() {

@@ -6,6 +6,7 @@ mod http;
 mod login;
 mod pg;
 mod program;
+pub(crate) mod provider;
 
 pub(crate) use authority::{Authority, Files};
 pub(crate) use http::{Http, Response};
@@ -70,11 +71,18 @@ impl Server {
         let mut address = |prefix: &str| {
             let line = lines.next();
             let address = line.as_deref().and_then(|line| line.strip_prefix(prefix));
-            let address = address.and_then(|rest| rest.split('/').next()?.parse().ok());
+            let address = address.and_then(|rest| rest.split_once("://"));
+            let address = address.and_then(|(_, rest)| {
+                rest.trim_start_matches("postgres@")
+                    .split('/')
+                    .next()?
+                    .parse()
+                    .ok()
+            });
             address.unwrap_or_else(|| panic!("no {prefix} but {line:?}"))
         };
-        server.pg = address("PostgreSQL: postgres://postgres@");
-        server.http = address("HTTP:       http://");
+        server.pg = address("PostgreSQL: ");
+        server.http = address("HTTP:       ");
         server
     }
 

@@ -50,7 +50,7 @@ fn statements_that_do_not_end_are_cancelled() {
         let mut http = server.http();
         let body = serde_json::json!({ "sql": sql }).to_string();
         http.send(&format!(
-            "POST /v1/databases/other/query HTTP/1.1\r\nhost: x\r\ncontent-type: \
+            "POST /v1/databases/other/query HTTP/1.1\r\nhost: localhost\r\ncontent-type: \
              application/json\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
         ));

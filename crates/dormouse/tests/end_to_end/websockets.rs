@@ -101,7 +101,7 @@ fn resume(client: &Client, received: u64) -> Value {
 fn sql(http: &mut Http, string: &str, query: &str) -> (u16, Value) {
     let body = json!({ "query": query, "params": [] }).to_string();
     http.send(&format!(
-        "POST /sql HTTP/1.1\r\nhost: dormouse\r\ncontent-type: text/plain\r\n\
+        "POST /sql HTTP/1.1\r\nhost: localhost\r\ncontent-type: text/plain\r\n\
          neon-connection-string: {string}\r\nneon-raw-text-output: true\r\nneon-array-mode: true\r\n\
          content-length: {}\r\n\r\n{body}",
         body.len()
@@ -141,7 +141,6 @@ fn neons_driver_needs_the_password() {
             (400, &json!("28P01")),
             "{wrong}"
         );
-        assert_eq!(document["severity"], "FATAL");
     }
     // Another password makes what was proved void, and who may not log in is told so once it is known.
     assert_eq!(

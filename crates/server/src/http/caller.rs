@@ -56,6 +56,15 @@ impl Caller {
         }
     }
 
+    /// Whoever did not say who they are where they are asked: enough for what everybody may ask.
+    pub(crate) fn nobody() -> Self {
+        Self {
+            name: "nobody".into(),
+            scope: Scope::Read,
+            ..Self::anyone()
+        }
+    }
+
     /// # Errors
     /// 403 if it may not do so much.
     pub(crate) fn expect(&self, scope: Scope) -> Result<(), ApiError> {

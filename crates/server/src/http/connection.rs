@@ -11,10 +11,12 @@ use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use super::Http;
 use super::error;
 use super::stream::{HttpStream, Version};
+use crate::tls::HttpTls;
 
 /// Requests of one HTTP/2 connection at once (`http.streams_max`): what browsers and proxies expect at least.
 const STREAMS_MAX: u32 = 100;
@@ -44,6 +46,33 @@ impl Http {
         if stream.set_nodelay(true).is_err() {
             return;
         }
+        match (self.options.tls, &self.tls) {
+            (HttpTls::Off, _) => self.detect(stream, peer, router).await,
+            (HttpTls::Require, Some(tls)) => {
+                let identity = tls.current();
+                let accepting = identity.http().accept(stream);
+                match timeout(self.options.header_timeout, accepting).await {
+                    Ok(Ok(stream)) => self.detect(stream, peer, router).await,
+                    Ok(Err(error)) => {
+                        tracing::debug!(%error, "an HTTP connection's TLS handshake failed");
+                    }
+                    Err(_) => {}
+                }
+            }
+            (HttpTls::Require, None) => {
+                tracing::error!("BUG: http.tls is required without a certificate");
+            }
+        }
+    }
+
+    async fn detect<S>(
+        self: &Arc<Self>,
+        stream: S,
+        peer: std::net::SocketAddr,
+        router: axum::Router,
+    ) where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let detecting = HttpStream::detect(stream, self.options.header_timeout);
         let mut draining = pin!(self.stopping.draining());
         let detected = tokio::select! {
@@ -51,7 +80,9 @@ impl Http {
             () = &mut draining => None,
         };
         if let Some((stream, version)) = detected {
-            self.serve_stream(stream, version, Peer(peer), router).await;
+            Arc::clone(self)
+                .serve_stream(stream, version, Peer(peer), router)
+                .await;
         }
     }
 

@@ -9,6 +9,7 @@ use database::{Settings, Source};
 use serde::{Deserialize, Serialize};
 use wire::{PgError, sqlstate};
 
+use super::actor::Actor;
 use super::body;
 use super::caller::Scope;
 use super::database_document::DatabaseDocument;
@@ -80,6 +81,7 @@ struct List {
 pub(super) async fn create(
     State(app): State<App>,
     By(caller): By,
+    actor: Actor,
     request: Request,
 ) -> Result<Response, ApiError> {
     caller.expect_node(Scope::Admin)?;
@@ -93,7 +95,14 @@ pub(super) async fn create(
         }
     };
     let databases = app.databases.clone();
-    let info = Work::to_its_end(async move { databases.create(&name, source).await }).await?;
+    let (action, detail) = match &source {
+        Source::Database(parent) => ("database.fork", Some(format!("from {parent}"))),
+        Source::Template => ("database.create", None),
+    };
+    let object = name.to_string();
+    let creating = async move { Ok(databases.create(&name, source).await?) };
+    let audit = &app.security.audit;
+    let info = actor.does(audit, action, object, detail, creating).await?;
     let location = format!("/v1/databases/{}", info.name);
     let document = Json(DatabaseDocument::from(info));
     Ok((
@@ -138,13 +147,19 @@ pub(super) async fn configure(
     State(app): State<App>,
     Name(name): Name,
     By(caller): By,
+    actor: Actor,
     request: Request,
 ) -> Result<Response, ApiError> {
     caller.expect(Scope::Admin)?;
     let settings: Settings = body::read(request, app.options.body_bytes_max).await?;
     let databases = app.databases.clone();
-    let configured = async move { databases.configure(&name, settings).await };
-    let info = Work::to_its_end(configured).await?;
+    let object = name.to_string();
+    let detail = serde_json::to_string(&settings).ok();
+    let configuring = async move { Ok(databases.configure(&name, settings).await?) };
+    let audit = &app.security.audit;
+    let info = actor
+        .does(audit, "database.configure", object, detail, configuring)
+        .await?;
     Ok(Json(DatabaseDocument::from(info)).into_response())
 }
 
@@ -164,13 +179,20 @@ pub(super) async fn delete(
     State(app): State<App>,
     Name(name): Name,
     By(caller): By,
+    actor: Actor,
     query: Result<Query<Delete>, QueryRejection>,
 ) -> Result<StatusCode, ApiError> {
     caller.expect(Scope::Admin)?;
     let Query(Delete { force }) = query
         .map_err(|rejection| ApiError::request(StatusCode::BAD_REQUEST, rejection.body_text()))?;
     let databases = app.databases.clone();
-    Work::to_its_end(async move { databases.delete(&name, force).await }).await?;
+    let object = name.to_string();
+    let detail = force.then(|| "by force".to_owned());
+    let deleting = async move { Ok(databases.delete(&name, force).await?) };
+    let audit = &app.security.audit;
+    actor
+        .does(audit, "database.delete", object, detail, deleting)
+        .await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -1,7 +1,7 @@
 //! What a client is told when its request fails.
 
 use axum::http::StatusCode;
-use axum::http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use axum::http::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use axum::response::{IntoResponse, Response};
 use wire::{PgError, sqlstate};
 
@@ -11,16 +11,18 @@ const PROBLEM: &str = "application/problem+json";
 /// An error of PostgreSQL's form with a status. The status follows from the SQLSTATE, except for
 /// errors about HTTP itself, which all have the code of a protocol violation.
 #[derive(Debug)]
-pub(super) struct ApiError {
+pub(crate) struct ApiError {
     status: StatusCode,
     error: PgError,
     /// Whether the connection cannot be used for another request.
     closes: bool,
+    /// More headers of the answer.
+    headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl ApiError {
     /// The request is wrong in HTTP's sense.
-    pub(super) fn request(status: StatusCode, message: impl Into<String>) -> Self {
+    pub(crate) fn request(status: StatusCode, message: impl Into<String>) -> Self {
         Self::new(
             status,
             PgError::error(sqlstate::PROTOCOL_VIOLATION, message),
@@ -28,33 +30,47 @@ impl ApiError {
     }
 
     /// An error whose SQLSTATE does not say all.
-    pub(super) fn new(status: StatusCode, error: PgError) -> Self {
+    pub(crate) fn new(status: StatusCode, error: PgError) -> Self {
         Self {
             status,
             error,
             closes: false,
+            headers: Vec::new(),
         }
     }
 
     /// The status that it has.
     #[cfg(test)]
-    pub(super) fn status(&self) -> StatusCode {
+    pub(crate) fn status(&self) -> StatusCode {
         self.status
     }
 
-    /// The SQLSTATE.
-    pub(super) fn code(&self) -> &str {
+    /// Its SQLSTATE.
+    pub(crate) fn code(&self) -> &str {
         self.error.code()
     }
 
+    /// The error without its status.
+    pub(super) fn into_error(self) -> PgError {
+        self.error
+    }
+
     /// Adds what to do about it.
-    pub(super) fn hint(mut self, hint: &str) -> Self {
+    pub(crate) fn hint(mut self, hint: &str) -> Self {
         self.error = self.error.hint(hint);
         self
     }
 
+    /// Adds a header to the answer; one that HTTP does not allow is left out.
+    pub(crate) fn header(mut self, name: HeaderName, value: &str) -> Self {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            self.headers.push((name, value));
+        }
+        self
+    }
+
     /// Ends the connection after the answer.
-    pub(super) fn closes(mut self) -> Self {
+    pub(crate) fn closes(mut self) -> Self {
         self.closes = true;
         self
     }
@@ -73,9 +89,13 @@ impl IntoResponse for ApiError {
         let kind = (CONTENT_TYPE, HeaderValue::from_static(PROBLEM));
         let document = problem(self.status, &self.error);
         let mut response = (self.status, [kind], document).into_response();
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+        let tells_when = self.headers.iter().any(|(name, _)| name == RETRY_AFTER);
+        if self.status == StatusCode::SERVICE_UNAVAILABLE && !tells_when {
             let soon = HeaderValue::from_static("1");
             response.headers_mut().insert(RETRY_AFTER, soon);
+        }
+        for (name, value) in self.headers {
+            response.headers_mut().append(name, value);
         }
         if self.closes {
             let close = HeaderValue::from_static("close");
@@ -102,7 +122,7 @@ fn problem(status: StatusCode, error: &PgError) -> Vec<u8> {
 }
 
 /// The answer to a connection that is one too many, as bytes: no request of it is read.
-pub(super) fn too_many_connections(max: usize) -> Vec<u8> {
+pub(crate) fn too_many_connections(max: usize) -> Vec<u8> {
     let error = PgError::error(
         sqlstate::TOO_MANY_CONNECTIONS,
         format!("too many connections: http.connections_max is {max}"),

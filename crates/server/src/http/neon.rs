@@ -6,20 +6,21 @@
 mod batch;
 mod login;
 
-use std::sync::Arc;
-
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use database::{Session, SessionOptions};
-use tokio::time::timeout;
+use database::DatabaseName;
 use wire::http::{ResultWriter, RowMode, neon};
 use wire::{PgError, sqlstate};
 
 use super::body;
+use super::caller::Caller;
 use super::error::ApiError;
+use super::query::json;
 use super::router::App;
-use super::work::{CancelSlot, Work};
+use super::run::run_within;
+use super::visit::{Visit, Wishes};
+use super::work::CancelSlot;
 use batch::{Body, Query, Style, Transaction};
 use login::Entrance;
 
@@ -34,6 +35,7 @@ impl IntoResponse for Failure {
 }
 
 pub(super) async fn sql(State(app): State<App>, request: Request) -> Result<Response, ApiError> {
+    let shown = request.extensions().get::<Caller>().cloned();
     let entrance = Entrance::of(request.headers());
     let style = Style::of(request.headers());
     let transaction = Transaction::of(request.headers());
@@ -43,54 +45,72 @@ pub(super) async fn sql(State(app): State<App>, request: Request) -> Result<Resp
         (Err(error), ..) | (_, Err(error), _) => return Ok(Failure(error).into_response()),
         (.., Err(error)) => return Err(error),
     };
-    let request_timeout = app.options.request_timeout;
-    let slot = CancelSlot::default();
-    let running = run(app, entrance, style, transaction, body, slot.clone());
-    let mut work = Work::cancellable(slot, running);
-    let document = match timeout(request_timeout, &mut work).await {
-        Ok(document) => document,
-        // Dropping the work cancels it.
-        Err(_) => Err(timed_out(request_timeout.as_millis())),
-    };
-    Ok(match document {
-        Ok(document) => ([(header::CONTENT_TYPE, "application/json")], document).into_response(),
-        Err(error) => Failure(error).into_response(),
+    let limit = app.options.request_timeout;
+    let running = run_within(limit, move |slot| async move {
+        run(app, shown, entrance, style, transaction, body, slot).await
+    });
+    Ok(match running.await {
+        Ok(document) => json(document),
+        Err(error) => Failure(ApiError::into_error(error)).into_response(),
     })
 }
 
 async fn run(
-    app: Arc<super::Http>,
+    app: App,
+    shown: Option<Caller>,
     entrance: Entrance,
     style: Style,
     transaction: Transaction,
     body: Body,
     slot: CancelSlot,
-) -> Result<Vec<u8>, PgError> {
+) -> Result<Vec<u8>, ApiError> {
     let name = entrance.database()?;
-    let origin = format!("{} over HTTP", entrance.program());
-    let authority = app.pgwire.check_password(&entrance.login, &origin).await?;
-    let options = SessionOptions {
-        user: entrance.login.user,
-        settings: entrance.settings,
-        origin,
-        authority,
+    let caller = admit(&app, shown, &entrance, &name).await?;
+    let wishes = Wishes {
+        role: None,
+        settings: entrance.settings.into_iter().collect(),
     };
-    let mut session = app.databases.session(&name, options).await?;
-    slot.set(session.canceller());
-    let result_bytes_max = app.options.result_bytes_max;
+    let mut visit = Visit::open(&app, &name, &caller, wishes, &slot).await?;
+    let max = app.options.result_bytes_max;
     let document = match &body.queries {
-        Some(queries) => many(&mut session, queries, style, &transaction, result_bytes_max).await,
+        Some(queries) if queries.len() > app.options.statements_max => {
+            Err(too_many(queries.len(), app.options.statements_max))
+        }
+        Some(queries) => many(&mut visit, queries, style, &transaction, max).await,
         None => match body.into_query() {
-            Ok(query) => one(&mut session, &query, style, result_bytes_max).await,
+            Ok(query) => one(&mut visit, &query, style, max).await,
             Err(error) => Err(error),
         },
     };
-    session.close().await;
-    document
+    visit.close().await;
+    Ok(document?)
+}
+
+/// Who asks: by a token of the request, or by user and password of the connection string.
+async fn admit(
+    app: &App,
+    shown: Option<Caller>,
+    entrance: &Entrance,
+    name: &DatabaseName,
+) -> Result<Caller, ApiError> {
+    let gatekeeper = &app.security.gatekeeper;
+    if let Some(caller) = shown.filter(|_| gatekeeper.asks()) {
+        caller.expect_database(name)?;
+        return Ok(caller);
+    }
+    let login = &entrance.login;
+    let admitted = gatekeeper
+        .admit_password(&login.user, &login.password)
+        .await?;
+    let caller = gatekeeper
+        .confirm(admitted, &app.databases, Some(name))
+        .await?;
+    caller.expect_database(name)?;
+    Ok(caller)
 }
 
 async fn one(
-    session: &mut Session,
+    visit: &mut Visit,
     query: &Query,
     style: Style,
     bytes_max: usize,
@@ -101,18 +121,22 @@ async fn one(
     };
     let params = query.params()?;
     let writer = ResultWriter::neon(mode, style.is_raw, bytes_max);
-    session.query_document(&query.query, &params, writer).await
+    let is_own = visit.guard().await?;
+    let session = visit.session();
+    let document = session.query_document(&query.query, &params, writer).await;
+    visit.release(is_own, document.is_ok()).await?;
+    document
 }
 
 /// All or none: `{"results":[...]}`.
 async fn many(
-    session: &mut Session,
+    visit: &mut Visit,
     queries: &[Query],
     style: Style,
     transaction: &Transaction,
     bytes_max: usize,
 ) -> Result<Vec<u8>, PgError> {
-    session.query(&transaction.begin(), &[]).await?;
+    visit.begin(&transaction.begin()).await?;
     let mut document = b"{\"results\":[".to_vec();
     for (index, query) in queries.iter().enumerate() {
         if index > 0 {
@@ -120,9 +144,9 @@ async fn many(
         }
         let left = bytes_max.saturating_sub(document.len());
         // What was begun is rolled back when the session is closed.
-        document.extend(one(session, query, style, left).await?);
+        document.extend(one(visit, query, style, left).await?);
     }
-    let ended = session.query("COMMIT", &[]).await?;
+    let ended = visit.session().query("COMMIT", &[]).await?;
     if ended.command != "COMMIT" {
         // A statement ended the transaction by itself.
         return Err(PgError::error(
@@ -134,12 +158,10 @@ async fn many(
     Ok(document)
 }
 
-fn timed_out(milliseconds: u128) -> PgError {
+fn too_many(count: usize, max: usize) -> PgError {
     PgError::error(
-        sqlstate::QUERY_CANCELED,
-        format!(
-            "canceling statement: the request exceeded http.request_timeout_ms, {milliseconds}"
-        ),
+        sqlstate::PROGRAM_LIMIT_EXCEEDED,
+        format!("there are {count} queries; http.statements_max is {max}"),
     )
-    .hint("Ask for less at once, or raise http.request_timeout_ms in Dormouse's configuration.")
+    .hint("Send fewer at once, or raise http.statements_max in Dormouse's configuration.")
 }

@@ -6,21 +6,23 @@ use axum::Router;
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
 use axum::http::{Method, StatusCode, Uri};
-use axum::routing::{any, get, post, put};
+use axum::middleware::from_fn_with_state;
+use axum::routing::{any, delete, get, post, put};
 use database::DatabaseName;
 use wire::{PgError, sqlstate};
 
 use super::error::ApiError;
 use super::tenant::caller;
 use super::{
-    Http, databases, health, metrics, neon, openapi, probe, query, schema, statements,
-    transactions, tunnel, websocket,
+    Http, databases, guard, health, metrics, neon, openapi, probe, query, schema, statements,
+    tokens, transactions, tunnel, websocket,
 };
 
 /// What every handler gets.
 pub(super) type App = Arc<Http>;
 
 pub(super) fn router(app: App) -> Router {
+    let cors = app.options.cors.clone();
     let databases = Router::new()
         .route("/v1/databases/{name}/flush", post(databases::flush))
         .route("/v1/databases/{name}/settings", put(databases::configure))
@@ -32,7 +34,7 @@ pub(super) fn router(app: App) -> Router {
             "/v1/databases",
             get(databases::list).post(databases::create),
         );
-    Router::new()
+    let router = Router::new()
         .merge(databases)
         .merge(of_a_database(""))
         .merge(of_a_database("/v1/databases/{name}"))
@@ -43,9 +45,16 @@ pub(super) fn router(app: App) -> Router {
         .route("/v2", any(tunnel::tunnel))
         .route("/metrics", get(metrics::metrics))
         .route("/openapi.json", get(openapi::document))
+        .route("/v1/tokens", get(tokens::list).post(tokens::create))
+        .route("/v1/tokens/{id}", delete(tokens::revoke))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
-        .with_state(app)
+        .layer(from_fn_with_state(Arc::clone(&app), guard::guard))
+        .with_state(app);
+    match cors {
+        Some(cors) => router.layer(cors.layer()),
+        None => router,
+    }
 }
 
 /// What is asked of a database, whatever names it.
@@ -89,7 +98,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
             ApiError::request(StatusCode::BAD_REQUEST, rejection.body_text())
         })?;
         let name = database_name(&name)?;
-        caller(parts).expect_database(&name)?;
+        caller(parts)?.expect_database(&name)?;
         Ok(Self(name))
     }
 }

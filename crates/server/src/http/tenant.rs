@@ -3,8 +3,6 @@
 //! It is named by, in this order: the path (`/v1/databases/NAME/...`), a header, a label before the base domain
 //! in the host's name, the caller's token. The first that names one counts.
 
-use std::convert::Infallible;
-
 use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
@@ -40,10 +38,10 @@ enum Source {
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for By {
-    type Rejection = Infallible;
+    type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(Self(caller(parts)))
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        caller(parts).map(Self)
     }
 }
 
@@ -66,7 +64,10 @@ impl FromRequestParts<App> for About {
         })?;
         let in_path = path.iter().find(|(key, _)| *key == "name");
         let in_path = in_path.map(|(_, name)| name.to_owned());
-        let caller = caller(parts);
+        // Who has not said who they are may ask about the node alone.
+        let Ok(caller) = caller(parts) else {
+            return Ok(Self { tenant: None });
+        };
         let routing = &app.options.routing;
         let Some(name) = routing.tenant(in_path.as_deref(), parts, &caller)? else {
             return Ok(Self { tenant: None });
@@ -78,15 +79,23 @@ impl FromRequestParts<App> for About {
     }
 }
 
-/// Who asks. Without anybody who checks, it is anyone.
-pub(super) fn caller(parts: &Parts) -> Caller {
+/// Who asks.
+///
+/// # Errors
+/// 401 where nobody has said so.
+pub(super) fn caller(parts: &Parts) -> Result<Caller, ApiError> {
     let caller = parts.extensions.get::<Caller>();
-    caller.cloned().unwrap_or_else(Caller::anyone)
+    caller.cloned().ok_or_else(|| {
+        ApiError::request(
+            StatusCode::UNAUTHORIZED,
+            "nobody has said who makes this request",
+        )
+    })
 }
 
 impl RoutingOptions {
     /// The database that a request names, if it names one.
-    fn tenant(
+    pub(super) fn tenant(
         &self,
         in_path: Option<&str>,
         parts: &Parts,

@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
-use axum::http::Request;
+use axum::http::{Request, StatusCode};
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, ReadHalf, WriteHalf};
 
+use super::caller::{Caller, Scope};
 use super::connection::Peer;
 use super::error::ApiError;
 use super::origin;
@@ -36,6 +37,17 @@ pub(super) async fn tunnel(
     request: Request<axum::body::Body>,
 ) -> Result<Response, ApiError> {
     origin::check(request.headers(), &app.options.websocket.origins)?;
+    let shown = request.extensions().get::<Caller>();
+    if app.security.gatekeeper.asks() && !app.pgwire.asks_for_passwords() {
+        // Where PostgreSQL's protocol asks for nothing, whoever gets through may do everything.
+        let shown = shown.ok_or_else(|| {
+            ApiError::request(
+                StatusCode::UNAUTHORIZED,
+                "the tunnel needs a token of the scope \"admin\": auth.method is \"trust\"",
+            )
+        })?;
+        shown.expect_node(Scope::Admin)?;
+    }
     let peer = request.extensions().get::<Peer>().copied();
     let nowhere = std::net::SocketAddr::from(([0; 4], 0));
     let Peer(peer) = peer.unwrap_or(Peer(nowhere));

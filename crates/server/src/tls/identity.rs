@@ -19,6 +19,9 @@ use crate::secret_file;
 /// The name of PostgreSQL's protocol in ALPN.
 pub(crate) const POSTGRESQL: &[u8] = b"postgresql";
 
+/// The names of HTTP/2 and HTTP/1.1 in ALPN.
+const HTTP: [&[u8]; 2] = [b"h2", b"http/1.1"];
+
 /// The files' bytes.
 pub(super) struct Contents {
     certificate: Vec<u8>,
@@ -33,6 +36,7 @@ pub(super) struct Fingerprint([u8; 32]);
 /// What a connection is accepted with.
 pub(crate) struct Identity {
     pgwire: TlsAcceptor,
+    http: TlsAcceptor,
     end_point: Option<Vec<u8>>,
 }
 
@@ -104,12 +108,20 @@ impl Identity {
                 "it does not go with tls.certificate, or is of a kind that is not known ({error})"
             ))
         })?;
-        // PostgreSQL's clients resume no session, and so it keeps none.
+        // Nothing is kept of a session here: what HTTP resumes is in the client's ticket.
         config.session_storage = Arc::new(NoServerSessionStorage {});
+        let mut http = config.clone();
+        // With a new certificate, or other authorities, the tickets from before are of no use.
+        http.ticketer = rustls::crypto::ring::Ticketer::new()
+            .map_err(|error| certificate(format!("no tickets can be made: {error}")))?;
+        http.send_tls13_tickets = 1;
+        http.alpn_protocols = HTTP.map(<[u8]>::to_vec).to_vec();
+        // PostgreSQL's clients resume no session.
         config.send_tls13_tickets = 0;
         config.alpn_protocols = vec![POSTGRESQL.to_vec()];
         Ok(Self {
             pgwire: TlsAcceptor::from(Arc::new(config)),
+            http: TlsAcceptor::from(Arc::new(http)),
             end_point,
         })
     }
@@ -117,6 +129,11 @@ impl Identity {
     /// Accepts connections of PostgreSQL's protocol.
     pub(crate) fn pgwire(&self) -> &TlsAcceptor {
         &self.pgwire
+    }
+
+    /// Accepts connections of HTTP; what ALPN chose says which version.
+    pub(crate) fn http(&self) -> &TlsAcceptor {
+        &self.http
     }
 
     /// What a password exchange in such a connection can be bound to.
@@ -127,7 +144,7 @@ impl Identity {
     }
 }
 
-fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+pub(super) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     let found = found.map_err(|error| format!("it is not PEM: {error}"))?;
     if found.is_empty() {

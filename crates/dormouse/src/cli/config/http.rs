@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use server::{HttpOptions, RoutingOptions};
 
+use super::access::CorsSection;
 use super::{WebSocketSection, ms};
 use crate::cli::failure::Failure;
 
@@ -22,6 +23,15 @@ pub(super) struct HttpSection {
     transactions_max: usize,
     transaction_idle_ms_max: u64,
     idempotency_hours: u32,
+    tls: HttpTls,
+    pub(super) cors: CorsSection,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum HttpTls {
+    Off,
+    Require,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,13 +57,20 @@ impl HttpSection {
             transactions_max: options.transactions_max,
             transaction_idle_ms_max: ms(options.transaction_idle),
             idempotency_hours: options.idempotency_hours,
+            tls: HttpTls::Off,
+            cors: CorsSection::default(),
         }
+    }
+
+    pub(super) fn needs_tls(&self) -> bool {
+        self.tls == HttpTls::Require
     }
 
     pub(super) fn options(
         &self,
         routing: &RoutingSection,
         websocket: &WebSocketSection,
+        metrics_open: bool,
     ) -> Result<HttpOptions, Failure> {
         Ok(HttpOptions {
             listen: self.listen.clone(),
@@ -69,6 +86,12 @@ impl HttpSection {
             idempotency_hours: self.idempotency_hours,
             routing: routing.options()?,
             websocket: websocket.options(),
+            tls: match self.tls {
+                HttpTls::Off => server::HttpTls::Off,
+                HttpTls::Require => server::HttpTls::Require,
+            },
+            cors: self.cors.options()?,
+            metrics_open,
         })
     }
 }

@@ -51,6 +51,24 @@ impl Http {
 
     /// A body is sent as JSON.
     pub(crate) fn request(&mut self, method: &str, path: &str, body: Option<&str>) -> Response {
+        self.request_with(method, path, &[], body)
+    }
+
+    /// With headers besides.
+    pub(crate) fn request_with(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&str>,
+    ) -> Response {
+        let host = headers.iter().find(|(name, _)| *name == "host");
+        let host = host.map_or("localhost", |(_, host)| host);
+        let more: String = headers
+            .iter()
+            .filter(|(name, _)| *name != "host")
+            .map(|(name, value)| format!("{name}: {value}\r\n"))
+            .collect();
         let head = body.map_or_else(String::new, |body| {
             format!(
                 "content-type: application/json\r\ncontent-length: {}\r\n",
@@ -58,7 +76,7 @@ impl Http {
             )
         });
         self.send(&format!(
-            "{method} {path} HTTP/1.1\r\nhost: dormouse\r\n{head}\r\n{}",
+            "{method} {path} HTTP/1.1\r\nhost: {host}\r\n{more}{head}\r\n{}",
             body.unwrap_or_default()
         ));
         self.response()

@@ -55,13 +55,4 @@ impl Entrance {
             .detail(format!("It cannot exist: {rule}."))
         })
     }
-
-    /// What the client calls itself.
-    pub(super) fn program(&self) -> &str {
-        let named = self
-            .settings
-            .iter()
-            .find(|(name, _)| name == "application_name");
-        named.map_or("a client of POST /sql", |(_, program)| program)
-    }
 }

@@ -1,0 +1,326 @@
+//! Limits of requests: how many a second, and how many at once, for each token and each database.
+//!
+//! The rate is GCRA's: of each key only the moment is kept at which its requests so far would have been spread out evenly.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::http::StatusCode;
+use axum::http::header::{HeaderName, RETRY_AFTER};
+use database::DatabaseName;
+use parking_lot::Mutex;
+use wire::{PgError, sqlstate};
+
+use crate::http::caller::Caller;
+use crate::http::error::ApiError;
+
+/// The limits (`limits`); 0 is none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestLimitOptions {
+    /// `limits.token_requests_per_second`.
+    pub token_requests_per_second: u32,
+    /// `limits.database_requests_per_second`.
+    pub database_requests_per_second: u32,
+    /// `limits.requests_burst`: requests that may come at once before the rate counts. 0: as many as in a second.
+    pub requests_burst: u32,
+    /// `limits.token_concurrency_max`.
+    pub token_concurrency_max: u32,
+    /// `limits.database_concurrency_max`.
+    pub database_concurrency_max: u32,
+    /// `limits.entries_max`: tokens and databases that are counted.
+    pub entries_max: usize,
+}
+
+/// Counts requests.
+pub(crate) struct RequestLimits {
+    options: RequestLimitOptions,
+    entries: Mutex<HashMap<Key, Entry>>,
+}
+
+/// A request is being served. Dropping it ends that.
+#[must_use]
+pub(crate) struct Permit {
+    limits: Arc<RequestLimits>,
+    held: Vec<Key>,
+}
+
+/// Whose requests are counted together.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Key {
+    Token(Arc<str>),
+    Database(DatabaseName),
+}
+
+struct Entry {
+    /// When the requests so far would be spread out evenly.
+    even: Instant,
+    running: u32,
+}
+
+/// The limits of one key.
+struct Allowed {
+    what: &'static str,
+    per_second: u32,
+    concurrency: u32,
+    rate_setting: &'static str,
+    concurrency_setting: &'static str,
+}
+
+impl Default for RequestLimitOptions {
+    fn default() -> Self {
+        Self {
+            token_requests_per_second: 0,
+            database_requests_per_second: 0,
+            requests_burst: 0,
+            token_concurrency_max: 0,
+            database_concurrency_max: 0,
+            entries_max: 100_000,
+        }
+    }
+}
+
+impl RequestLimits {
+    pub(crate) fn new(options: RequestLimitOptions) -> Arc<Self> {
+        Arc::new(Self {
+            options,
+            entries: Mutex::default(),
+        })
+    }
+
+    /// Lets a request begin.
+    ///
+    /// # Errors
+    /// 429 if it is one too many, saying which limit, and when to come again.
+    pub(crate) fn enter(
+        self: &Arc<Self>,
+        caller: &Caller,
+        database: Option<&DatabaseName>,
+    ) -> Result<Permit, ApiError> {
+        self.enter_at(caller, database, Instant::now())
+    }
+
+    fn enter_at(
+        self: &Arc<Self>,
+        caller: &Caller,
+        database: Option<&DatabaseName>,
+        now: Instant,
+    ) -> Result<Permit, ApiError> {
+        let mut permit = Permit {
+            limits: Arc::clone(self),
+            held: Vec::new(),
+        };
+        let keys = [
+            Some(Key::Token(Arc::clone(&caller.name))),
+            database.cloned().map(Key::Database),
+        ];
+        for key in keys.into_iter().flatten() {
+            let allowed = self.allowed(&key);
+            if allowed.per_second == 0 && allowed.concurrency == 0 {
+                continue;
+            }
+            self.begin(&key, &allowed, now)?;
+            permit.held.push(key);
+        }
+        Ok(permit)
+    }
+
+    fn begin(&self, key: &Key, allowed: &Allowed, now: Instant) -> Result<(), ApiError> {
+        let mut entries = self.entries.lock();
+        if !entries.contains_key(key) {
+            if entries.len() >= self.options.entries_max {
+                entries.retain(|_, entry| entry.running > 0 || entry.even > now);
+            }
+            if entries.len() >= self.options.entries_max {
+                return Err(too_many(
+                    "limits.entries_max",
+                    self.options.entries_max as u64,
+                    "tokens and databases",
+                    Duration::from_secs(1),
+                ));
+            }
+        }
+        let entry = entries.entry(key.clone()).or_insert(Entry {
+            even: now,
+            running: 0,
+        });
+        if allowed.concurrency > 0 && entry.running >= allowed.concurrency {
+            return Err(too_many(
+                allowed.concurrency_setting,
+                allowed.concurrency.into(),
+                allowed.what,
+                Duration::from_secs(1),
+            ));
+        }
+        if allowed.per_second > 0 {
+            let step = Duration::from_secs(1) / allowed.per_second;
+            let burst = match self.options.requests_burst {
+                0 => allowed.per_second,
+                burst => burst,
+            };
+            let even = entry.even.max(now);
+            let ahead = (even - now).saturating_sub(step.saturating_mul(burst - 1));
+            if !ahead.is_zero() {
+                let error = too_many(
+                    allowed.rate_setting,
+                    allowed.per_second.into(),
+                    allowed.what,
+                    ahead,
+                );
+                return Err(error
+                    .header(
+                        HeaderName::from_static("ratelimit-policy"),
+                        &format!("\"default\";q={};w=1", allowed.per_second),
+                    )
+                    .header(
+                        HeaderName::from_static("ratelimit"),
+                        &format!("\"default\";r=0;t={}", seconds(ahead)),
+                    ));
+            }
+            entry.even = even + step;
+        }
+        entry.running += 1;
+        Ok(())
+    }
+
+    fn allowed(&self, key: &Key) -> Allowed {
+        match key {
+            Key::Token(_) => Allowed {
+                what: "this token's requests",
+                per_second: self.options.token_requests_per_second,
+                concurrency: self.options.token_concurrency_max,
+                rate_setting: "limits.token_requests_per_second",
+                concurrency_setting: "limits.token_concurrency_max",
+            },
+            Key::Database(_) => Allowed {
+                what: "this database's requests",
+                per_second: self.options.database_requests_per_second,
+                concurrency: self.options.database_concurrency_max,
+                rate_setting: "limits.database_requests_per_second",
+                concurrency_setting: "limits.database_concurrency_max",
+            },
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if self.held.is_empty() {
+            return;
+        }
+        let mut entries = self.limits.entries.lock();
+        for key in &self.held {
+            if let Some(entry) = entries.get_mut(key) {
+                entry.running = entry.running.saturating_sub(1);
+            }
+        }
+    }
+}
+
+fn too_many(setting: &str, limit: u64, what: &str, again: Duration) -> ApiError {
+    let error = PgError::error(
+        sqlstate::CONFIGURATION_LIMIT_EXCEEDED,
+        format!("too many requests: {setting} is {limit}, and {what} are more"),
+    )
+    .hint(format!(
+        "Come again after the seconds in Retry-After, or raise {setting} in Dormouse's configuration."
+    ));
+    ApiError::new(StatusCode::TOO_MANY_REQUESTS, error)
+        .header(RETRY_AFTER, &seconds(again).to_string())
+}
+
+/// Whole seconds, rounded up.
+fn seconds(duration: Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::response::IntoResponse as _;
+
+    fn caller(name: &str) -> Caller {
+        Caller {
+            name: name.into(),
+            ..Caller::anyone()
+        }
+    }
+
+    fn limits(change: impl FnOnce(&mut RequestLimitOptions)) -> Arc<RequestLimits> {
+        let mut options = RequestLimitOptions::default();
+        change(&mut options);
+        RequestLimits::new(options)
+    }
+
+    #[test]
+    fn a_rate_with_a_burst() {
+        let limits = limits(|options| {
+            options.token_requests_per_second = 10;
+            options.requests_burst = 3;
+        });
+        let start = Instant::now();
+        let at = |milliseconds| {
+            let now = start + Duration::from_millis(milliseconds);
+            limits.enter_at(&caller("a"), None, now).is_ok()
+        };
+        assert_eq!([at(0), at(0), at(0), at(0)], [true, true, true, false]);
+        assert_eq!([at(100), at(100)], [true, false]);
+        assert_eq!(
+            [at(1_000), at(1_000), at(1_000), at(1_000)],
+            [true, true, true, false]
+        );
+        assert!(limits.enter_at(&caller("b"), None, start).is_ok());
+    }
+
+    #[test]
+    fn the_answer_says_when_to_come_again() {
+        let limits = limits(|options| options.token_requests_per_second = 1);
+        let now = Instant::now();
+        drop(limits.enter_at(&caller("a"), None, now).unwrap());
+        let refused = limits.enter_at(&caller("a"), None, now).err().unwrap();
+        let response = refused.into_response();
+        assert_eq!(response.status(), 429);
+        assert_eq!(response.headers()["retry-after"], "1");
+        assert_eq!(response.headers()["ratelimit"], "\"default\";r=0;t=1");
+        assert_eq!(
+            response.headers()["ratelimit-policy"],
+            "\"default\";q=1;w=1"
+        );
+    }
+
+    #[test]
+    fn requests_at_once() {
+        let limits = limits(|options| options.database_concurrency_max = 2);
+        let name = DatabaseName::parse("shop").unwrap();
+        let enter = || limits.enter(&caller("a"), Some(&name));
+        let first = enter().unwrap();
+        let _second = enter().unwrap();
+        assert!(enter().is_err());
+        drop(first);
+        assert!(enter().is_ok());
+        let other = DatabaseName::parse("other").unwrap();
+        assert!(limits.enter(&caller("a"), Some(&other)).is_ok());
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded() {
+        let limits = limits(|options| {
+            options.token_requests_per_second = 1_000;
+            options.entries_max = 2;
+        });
+        let start = Instant::now();
+        let enter = |name: &str, at| limits.enter_at(&caller(name), None, start + at);
+        drop(enter("a", Duration::ZERO).unwrap());
+        drop(enter("b", Duration::ZERO).unwrap());
+        assert!(enter("c", Duration::ZERO).is_err());
+        assert!(enter("c", Duration::from_secs(1)).is_ok());
+        assert_eq!(limits.entries.lock().len(), 1);
+    }
+
+    #[test]
+    fn without_limits_nothing_is_kept() {
+        let limits = limits(|_| {});
+        let _permit = limits.enter(&caller("a"), None).unwrap();
+        assert!(limits.entries.lock().is_empty());
+    }
+}
