@@ -14,6 +14,8 @@ mod connection;
 mod database_document;
 mod databases;
 mod error;
+#[allow(dead_code, reason = "the handlers of queries are its users")]
+mod etag;
 mod health;
 mod isolation;
 mod metrics;

@@ -230,6 +230,17 @@ const SETTINGS: &[Setting] = &[
         "Memory that caches the directory of databases.",
     ),
     Setting::number(
+        "etags.databases_max",
+        "Databases of which is known which commit has changed each table last, asleep or not, some\n\
+         10 to 300 KiB each. Past it that of the one not asked for the longest is forgotten, which\n\
+         only costs work. 0: no query has an ETag.",
+    ),
+    Setting::number(
+        "etags.queries_max",
+        "Statements, in all databases, of which is known what they depend on, some 300 bytes each.\n\
+         Past it those not asked for the longest are forgotten. 0: no query has an ETag.",
+    ),
+    Setting::number(
         "images.bytes_max",
         "Hibernation images on disk. Past it those of the databases that have slept for the longest\n\
          time go, and these boot when they wake. 0: none are made.",
