@@ -353,7 +353,7 @@ async fn resume(
     let image = node.images.find(database.id, fingerprint, version.get())?;
     let base = &node.current.image;
     node.versions
-        .go_on(database, &volume, image.particulars.wal_position);
+        .go_on(database, volume, image.particulars.wal_position);
     let resuming = node
         .engine
         .resume(base, image.saved(), Arc::clone(volume), limits);
