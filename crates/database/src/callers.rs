@@ -78,6 +78,17 @@ impl Databases {
         Ok(found.id)
     }
 
+    /// The same for who may not make databases: they must be there.
+    ///
+    /// # Errors
+    /// 3D000 if it is not.
+    pub async fn ensure_for(&self, name: &DatabaseName, may_create: bool) -> Result<(), PgError> {
+        match may_create {
+            true => self.ensure(name).await.map(drop),
+            false => self.expect(name),
+        }
+    }
+
     async fn make_roles(&self, name: &DatabaseName) -> Result<(), PgError> {
         self.order_as_host(name, MAKE_ROLES).await
     }

@@ -19,6 +19,7 @@ use crate::record::{Record, Settings};
 use crate::refusal::Refused;
 use crate::session::Canceller;
 use crate::slot::Slot;
+use crate::versions::Running;
 
 /// A database that somebody has to do with; see [`Live`](crate::live::Live).
 pub(crate) struct Database {
@@ -36,6 +37,8 @@ pub(crate) struct Database {
     pub(crate) further: Further,
     /// The sessions in it, the first to come first.
     pub(crate) sessions: Mutex<Vec<Present>>,
+    /// The exchanges that are under way, and who reads the log along.
+    pub(crate) running: Running,
     /// LSN of the last checkpoint; 0 for not known.
     checkpoint_at: AtomicU64,
     /// What was refused to the session that has the slot.
@@ -77,6 +80,7 @@ impl Database {
             volume: Mutex::new(None),
             further: Further::default(),
             sessions: Mutex::default(),
+            running: Running::default(),
             checkpoint_at: AtomicU64::new(0),
             refused: Mutex::new(None),
             wanted: AtomicUsize::new(0),
@@ -322,6 +326,7 @@ impl Database {
     /// Lets go of the volume, whoever else has it: it is written no more. The next use opens its last
     /// durable state. Waits for a flush that is under way.
     pub(crate) fn abandon_volume(&self) {
+        self.running.end_tracker();
         let mut volume = self.volume.lock();
         if let Some(volume) = volume.take() {
             volume.retire();

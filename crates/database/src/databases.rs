@@ -16,6 +16,8 @@ use wire::{DatabaseName, PgError};
 use crate::admission::Admission;
 use crate::authority::Authority;
 use crate::credentials::Remembered;
+use crate::currency::Currency;
+use crate::dependencies::{Known, QueryKey};
 use crate::directory::Directory;
 use crate::disk_watch::DiskWatch;
 use crate::gate;
@@ -29,6 +31,7 @@ use crate::options::Options;
 use crate::record::Settings;
 use crate::session::{Session, SessionOptions};
 use crate::template::{self, TemplateError};
+use crate::versions::Versions;
 
 /// Bytes of one file of the journal; two are there from the beginning.
 const JOURNAL_SEGMENT_BYTES: u64 = 16 << 20;
@@ -142,6 +145,8 @@ impl Databases {
         disk.look(&data, &volumes);
         let node = Arc::new(Node {
             admission: Admission::new(&options.limits),
+            versions: Versions::new(options.limits.etag_databases_max),
+            known: Known::new(options.limits.etag_queries_max),
             options,
             engine,
             current,
@@ -318,6 +323,16 @@ impl Databases {
             found => found?,
         };
         Session::begin(Arc::clone(&self.node), database, options).await
+    }
+
+    /// As of which commit the answer to a query would be now, without waking anyone. It is known of a query that
+    /// [`Session::currency`] was asked about not long ago, in a database that was not asked to do much else since.
+    ///
+    /// # Errors
+    ///
+    /// 3D000 if the database is not there.
+    pub fn currency(&self, name: &DatabaseName, query: &QueryKey) -> Result<Currency, PgError> {
+        Ok(self.node.find(name)?.currency(&self.node, query))
     }
 
     /// What has been counted since the data directory was opened.

@@ -6,6 +6,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
@@ -98,13 +99,20 @@ pub(crate) struct Gated {
     ahead: Ahead,
     volume: Arc<Volume>,
     waiting: Option<Settling>,
+    has_told: Arc<AtomicBool>,
 }
 
 /// Gets the connection back from behind the gate.
 pub(crate) struct Ungate(Connection);
 
 impl Gated {
-    pub(crate) fn new(io: Box<dyn ClientIo>, ahead: &Ahead, volume: Arc<Volume>) -> (Self, Ungate) {
+    /// Sets `has_told` before something leaves.
+    pub(crate) fn new(
+        io: Box<dyn ClientIo>,
+        ahead: &Ahead,
+        volume: Arc<Volume>,
+        has_told: Arc<AtomicBool>,
+    ) -> (Self, Ungate) {
         let io = Arc::new(Mutex::new(Some(io)));
         let ungate = Ungate(Arc::clone(&io));
         let gated = Self {
@@ -112,6 +120,7 @@ impl Gated {
             ahead: Arc::clone(ahead),
             volume,
             waiting: None,
+            has_told,
         };
         (gated, ungate)
     }
@@ -157,6 +166,7 @@ impl ClientIo for Gated {
                 return Poll::Ready(Err(ClientIoError));
             }
         }
+        self.has_told.store(true, Ordering::Release);
         match &mut *self.io.lock() {
             Some(io) => io.poll_drain(context, output),
             None => Poll::Ready(Err(ClientIoError)),

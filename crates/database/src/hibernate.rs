@@ -14,6 +14,7 @@ use crate::info::State;
 use crate::node::{Node, blocking};
 use crate::slot::{Slot, no_backend, start_error};
 use crate::upkeep::Upkeep;
+use crate::versions::Tracker;
 use crate::wake::settings_hash;
 
 /// An image that is to be kept once its volume's version is durable.
@@ -42,6 +43,29 @@ impl Drop for Hibernating<'_> {
     }
 }
 
+/// Who reads the log along, and ends unless the backend does in good order.
+struct Resting(Option<Arc<Tracker>>);
+
+impl Resting {
+    /// It knows of all that was `told`, and holds until the database wakes.
+    fn rest(mut self, told: Option<u64>) {
+        if let Some(tracker) = &self.0
+            && told.is_some_and(|told| told <= tracker.read_to())
+        {
+            tracker.rest();
+            self.0 = None;
+        }
+    }
+}
+
+impl Drop for Resting {
+    fn drop(&mut self) {
+        if let Some(tracker) = &self.0 {
+            tracker.end();
+        }
+    }
+}
+
 /// Puts a database to sleep whose slot nobody else has. After an error it is as after a crash, from
 /// which the next wake recovers; what could not be flushed is tried again.
 pub(crate) async fn hibernate(
@@ -51,12 +75,15 @@ pub(crate) async fn hibernate(
 ) -> Result<(), PgError> {
     let started = Instant::now();
     let hibernating = Hibernating::begin(database);
+    let told = database.running.told();
+    let tracker = Resting(database.running.unwatch());
     let saved = match slot.be_new(database).await {
         Ok(()) => save(node, database, slot).await,
         Err(error) => Err(error),
     };
     slot.lose(database);
     database.set_state(State::Hibernating);
+    let in_order = saved.is_ok();
     let saved = saved.unwrap_or_else(|error| {
         tracing::warn!(database = %database.name(), %error, "fell asleep as in a crash");
         None
@@ -67,6 +94,9 @@ pub(crate) async fn hibernate(
     tracing::trace!(database = %database.name(), image = saved.is_some(), "given up");
     if !database.is_dropped() {
         keep(node, &volume, saved).await?;
+    }
+    if in_order {
+        tracker.rest(told);
     }
     let more = gate::give_back(&volume).await?;
     drop(volume);

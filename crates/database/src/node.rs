@@ -14,6 +14,7 @@ use wire::{DatabaseName, PgError, sqlstate};
 use crate::admission::Admission;
 use crate::credentials::Remembered;
 use crate::database::{Database, layers, volume_error};
+use crate::dependencies::Known;
 use crate::directory::{self, Directory, Garbage};
 use crate::disk_watch::DiskWatch;
 use crate::images::Images;
@@ -24,6 +25,7 @@ use crate::record::{Record, Settings};
 use crate::slot::Slot;
 use crate::template::CurrentTemplate;
 use crate::upkeep;
+use crate::versions::Versions;
 
 /// WAL since the last checkpoint of a quiet parent that a fork may have to replay, in bytes.
 const FORK_WAL_BYTES: u64 = 4 << 20;
@@ -39,6 +41,9 @@ pub(crate) struct Node {
     pub(crate) directory: Directory,
     pub(crate) live: Live,
     pub(crate) images: Images,
+    /// Who reads the logs of the databases along, and what queries were found to depend on.
+    pub(crate) versions: Versions,
+    pub(crate) known: Known,
     pub(crate) credentials: Remembered,
     /// What the salts of roles that do not exist are made of.
     pub(crate) mock_secret: [u8; 32],

@@ -145,6 +145,13 @@ pub struct Limits {
     /// `volume.wal_bytes_max`: most WAL since the last checkpoint of a database. Past it the statement that
     /// writes, which is what keeps the host from making a checkpoint, fails with 53100. Default 4 GiB.
     pub wal_bytes_max: u64,
+    /// `etags.databases_max`: most databases of which is known which commit has changed each table last, asleep or
+    /// not, some 10 to 300 KiB each. Past it that of the one that was not asked for the longest is forgotten. 0: no
+    /// query has an ETag. Default 1,000.
+    pub etag_databases_max: usize,
+    /// `etags.queries_max`: most statements, in all databases, of which is known what they depend on, some 300 bytes
+    /// each. 0: none are kept, and none has an ETag. Default 10,000.
+    pub etag_queries_max: usize,
     /// `directory.cache_bytes_max`: most memory that caches the directory of databases. Default 32 MiB.
     pub directory_cache_bytes_max: usize,
     /// `disk.reserve_bytes`: free bytes of the disk below which databases may not grow: statements that
@@ -207,6 +214,8 @@ impl Default for Limits {
             images_bytes_max: 4 << 30,
             checkpoint_wal_bytes: 64 << 20,
             wal_bytes_max: 4 << 30,
+            etag_databases_max: 1_000,
+            etag_queries_max: 10_000,
             directory_cache_bytes_max: 32 << 20,
             disk_reserve_bytes: 256 << 20,
             freeze_age: 150_000_000,

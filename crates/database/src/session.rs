@@ -5,6 +5,7 @@
 mod begin;
 mod between;
 mod cancel;
+mod currency;
 mod exchange;
 mod leaving;
 mod newcomer;

@@ -92,6 +92,7 @@ impl Slot {
             // maintenance, puts another in its place.
             return;
         }
+        database.running.end_tracker();
         database.further.stop();
         self.place = None;
         database.set_state(State::Asleep);

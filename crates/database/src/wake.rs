@@ -165,6 +165,7 @@ impl Slot {
         self.parameters = woken.parameters;
         self.resumed = woken.resumed;
         self.settings_hash = woken.settings_hash;
+        database.running.set_settings_hash(woken.settings_hash);
         self.catalog_generation = None;
         self.place = Some(place);
         // A session that does not come to its end leaves the database quiet from now on.
@@ -284,6 +285,7 @@ async fn start(node: &Node, database: &Database) -> Result<Woken, PgError> {
     let current = &node.current;
     if volume.template().id() == current.template.id() {
         if volume.is_pristine() {
+            node.versions.remove(database.id);
             let forking = node
                 .engine
                 .fork(&current.image, Arc::clone(&volume), limits);
@@ -301,6 +303,8 @@ async fn start(node: &Node, database: &Database) -> Result<Woken, PgError> {
             return Ok(woken);
         }
     }
+    // Recovery may write other things where some were that are lost.
+    node.versions.remove(database.id);
     let settings_hash = settings_hash(&volume);
     let (backend, parameters) = {
         // Crash recovery must not meet a limit.
@@ -348,6 +352,8 @@ async fn resume(
     let fingerprint = node.engine.fingerprint();
     let image = node.images.find(database.id, fingerprint, version.get())?;
     let base = &node.current.image;
+    node.versions
+        .go_on(database, volume, image.particulars.wal_position);
     let resuming = node
         .engine
         .resume(base, image.saved(), Arc::clone(volume), limits);

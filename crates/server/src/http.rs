@@ -11,11 +11,13 @@
 mod actor;
 mod body;
 pub(crate) mod caller;
+mod conditional;
 mod connection;
 mod cors;
 mod database_document;
 mod databases;
 pub(crate) mod error;
+mod etag;
 mod guard;
 mod health;
 mod host;
@@ -59,6 +61,7 @@ use crate::accept::accept;
 use crate::connections::Connections;
 use crate::options::HttpOptions;
 use crate::pgwire::Pgwire;
+use crate::result_cache::ResultCache;
 use crate::security::Security;
 use crate::shutdown::Stopping;
 use crate::tls::Tls;
@@ -88,6 +91,7 @@ pub(crate) struct Http {
     started: Instant,
     request_ids: RequestIds,
     transactions: Transactions,
+    results: ResultCache,
 }
 
 /// Numbers that name a request in answers and logs.
@@ -110,6 +114,7 @@ impl Http {
             databases,
             connections: Connections::new(options.connections_max),
             transactions: Transactions::new(options.transactions_max),
+            results: ResultCache::new(options.result_cache),
             upgraded: Upgraded::new(options.websocket.connections_max),
             conversations: Arc::default(),
             options,

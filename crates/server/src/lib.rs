@@ -25,6 +25,7 @@ mod options;
 mod pgwire;
 mod reload;
 mod request_limits;
+mod result_cache;
 mod secret_file;
 mod security;
 mod server;
@@ -44,5 +45,6 @@ pub use identity::{
 pub use options::{HttpOptions, Options, PgwireOptions, RoutingOptions, WebSocketOptions};
 pub use reload::Reload;
 pub use request_limits::RequestLimitOptions;
+pub use result_cache::{ResultCache, ResultCacheLimits, ResultCacheMetrics};
 pub use server::Server;
 pub use tls::{HttpTls, Tls, TlsError, TlsFiles, TlsMode, client_config, client_config_of_nobody};

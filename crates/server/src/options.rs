@@ -8,6 +8,7 @@ use crate::auth::Auth;
 use crate::http::Cors;
 use crate::identity::IdentityOptions;
 use crate::request_limits::RequestLimitOptions;
+use crate::result_cache::ResultCacheLimits;
 use crate::tls::{HttpTls, Tls, TlsMode};
 
 /// What a server is told. Names of limits in errors are those of the configuration file.
@@ -77,6 +78,8 @@ pub struct HttpOptions {
     pub transaction_idle: Duration,
     /// `http.idempotency_hours`: how long the answer to a request with a key is kept.
     pub idempotency_hours: u32,
+    /// `http.result_cache_*`: answers that are kept.
+    pub result_cache: ResultCacheLimits,
     /// `routing`: how a request names its database.
     pub routing: RoutingOptions,
     /// `websocket`: what is spoken in WebSockets.
@@ -172,6 +175,7 @@ impl Default for HttpOptions {
             transactions_max: 100,
             transaction_idle: Duration::from_millis(10_000),
             idempotency_hours: 24,
+            result_cache: ResultCacheLimits::default(),
             routing: RoutingOptions::default(),
             websocket: WebSocketOptions::default(),
             tls: HttpTls::default(),

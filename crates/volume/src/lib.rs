@@ -36,3 +36,4 @@ pub use volume::{
     Refusal, Volume, carry_log,
 };
 pub use volumes::{FindTemplate, Volumes};
+pub use wal::LogReader;

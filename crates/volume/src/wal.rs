@@ -24,6 +24,8 @@
 //! ```
 
 use std::collections::HashMap;
+use std::fmt;
+use std::sync::Weak;
 
 use crate::node::Ino;
 use crate::page::{PAGE_BYTES, ZEROS};
@@ -76,6 +78,17 @@ impl Segment {
     }
 }
 
+/// Who is told of all that is written into the log of a volume.
+pub trait LogReader: fmt::Debug + Send + Sync {
+    /// `bytes` are at `lsn` from now on, in a log with segments of `segment_bytes`. It is called while the volume is
+    /// locked, before anything tells that they are written: it must be quick, and must not use the volume.
+    fn wrote(&self, lsn: u64, bytes: &[u8], segment_bytes: u64);
+
+    /// A name in the root directory was given to a file, as when settings are replaced. Called as [`wrote`](Self::wrote)
+    /// is.
+    fn named_in_root(&self);
+}
+
 /// The page that was written last, as it is now.
 #[derive(Debug)]
 struct Tail {
@@ -96,9 +109,21 @@ pub(crate) struct Wal {
     entry: Vec<u8>,
     /// LSN past the last byte that was written and is not zero.
     end: u64,
+    reader: Option<Weak<dyn LogReader>>,
 }
 
 impl Wal {
+    /// From now on `reader` is told of what is written, for as long as it lives, and no other.
+    pub(crate) fn set_reader(&mut self, reader: Weak<dyn LogReader>) {
+        self.reader = Some(reader);
+    }
+
+    pub(crate) fn named_in_root(&self) {
+        if let Some(reader) = self.reader.as_ref().and_then(Weak::upgrade) {
+            reader.named_in_root();
+        }
+    }
+
     pub(crate) fn set_directory(&mut self, directory: Ino) {
         self.directory = Some(directory);
     }
@@ -151,6 +176,12 @@ impl Wal {
         let Some(segment) = self.segments.get(&ino).copied() else {
             return;
         };
+        if let Some(reader) = &self.reader {
+            match reader.upgrade() {
+                Some(reader) => reader.wrote(segment.lsn(file_bytes, offset), data, file_bytes),
+                None => self.reader = None,
+            }
+        }
         while !data.is_empty() {
             let page = offset / PAGE_BYTES as u64;
             let within = (offset % PAGE_BYTES as u64) as usize;

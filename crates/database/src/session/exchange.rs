@@ -9,6 +9,7 @@ use super::{Session, SessionEnded, abandon_volume, as_error, sql};
 use crate::gate::{self, Ahead, Gated, Ungate};
 use crate::session::seating::Unseated;
 use crate::statements::Handling;
+use crate::versions::Exchange;
 
 impl Session {
     /// Runs whole frontend messages in order; the answers, and `io` back.
@@ -39,13 +40,14 @@ impl Session {
         }
         self.rest().await;
         self.share();
+        let exchange = Exchange::begin(&self.database);
         let ahead = Ahead::default();
         let mut ungate = None;
         if let Some(slot) = &mut self.slot
             && let Some(backend) = &mut slot.backend
         {
             let io = io.map(|io| {
-                let (gated, key) = Gated::new(io, &ahead, backend.volume());
+                let (gated, key) = Gated::new(io, &ahead, backend.volume(), exchange.has_told());
                 ungate = Some(key);
                 Box::new(gated) as Box<dyn ClientIo>
             });
@@ -53,6 +55,7 @@ impl Session {
         }
         let mut output = BytesMut::new();
         let result = self.handle(messages, &ahead, &mut output).await;
+        self.end_exchange(exchange, result.is_ok()).await;
         if let Some(backend) = self.slot.as_mut().and_then(|slot| slot.backend.as_mut()) {
             backend.attach(None);
         }

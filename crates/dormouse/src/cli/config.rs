@@ -37,6 +37,7 @@ pub(crate) struct Config {
     databases: DatabasesSection,
     node: NodeSection,
     directory: DirectorySection,
+    etags: EtagsSection,
     images: ImagesSection,
     maintenance: MaintenanceSection,
     sessions: SessionsSection,
@@ -123,6 +124,13 @@ struct NodeSection {
 #[serde(deny_unknown_fields)]
 struct DirectorySection {
     cache_bytes_max: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EtagsSection {
+    databases_max: usize,
+    queries_max: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -261,6 +269,10 @@ impl Default for Config {
             directory: DirectorySection {
                 cache_bytes_max: limits.directory_cache_bytes_max,
             },
+            etags: EtagsSection {
+                databases_max: limits.etag_databases_max,
+                queries_max: limits.etag_queries_max,
+            },
             images: ImagesSection {
                 bytes_max: limits.images_bytes_max,
             },
@@ -385,6 +397,8 @@ impl Config {
                 checkpoint_wal_bytes: self.maintenance.checkpoint_wal_bytes,
                 wal_bytes_max: self.volume.wal_bytes_max,
                 directory_cache_bytes_max: self.directory.cache_bytes_max,
+                etag_databases_max: self.etags.databases_max,
+                etag_queries_max: self.etags.queries_max,
                 disk_reserve_bytes: self.disk.reserve_bytes,
                 freeze_age: self.maintenance.freeze_age,
             },

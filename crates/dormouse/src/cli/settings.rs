@@ -149,6 +149,16 @@ const SETTINGS: &[Setting] = &[
         "http.idempotency_hours",
         "How long the answer to a request with an Idempotency-Key is kept, in its database.",
     ),
+    Setting::number(
+        "http.result_cache_entries_max",
+        "Answers that are kept in memory and given again while nothing that they depend on has\n\
+         changed. Past it the one not asked for the longest goes. 0: none are kept.",
+    ),
+    Setting::number(
+        "http.result_cache_bytes_max",
+        "Bytes of these answers. One that is larger than a quarter of it is not kept.",
+    ),
+    Setting::number("http.result_cache_ttl_ms", "How long one is kept at most."),
     Setting::text(
         "routing.header",
         "DORMOUSE_ROUTING__HEADER",
@@ -268,6 +278,17 @@ const SETTINGS: &[Setting] = &[
     Setting::number(
         "directory.cache_bytes_max",
         "Memory that caches the directory of databases.",
+    ),
+    Setting::number(
+        "etags.databases_max",
+        "Databases of which is known which commit has changed each table last, asleep or not, some\n\
+         10 to 300 KiB each. Past it that of the one not asked for the longest is forgotten, which\n\
+         only costs work. 0: no query has an ETag.",
+    ),
+    Setting::number(
+        "etags.queries_max",
+        "Statements, in all databases, of which is known what they depend on, some 300 bytes each.\n\
+         Past it those not asked for the longest are forgotten. 0: no query has an ETag.",
     ),
     Setting::number(
         "images.bytes_max",

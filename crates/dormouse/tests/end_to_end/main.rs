@@ -6,6 +6,7 @@ mod bad_input;
 mod cancel;
 mod cli;
 mod clients;
+mod etags;
 mod harness;
 mod http_api;
 mod identity;

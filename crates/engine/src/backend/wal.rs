@@ -82,14 +82,22 @@ impl Backend {
         Ok(true)
     }
 
+    /// The number of the next transaction that gets one: the lower half of it, as rows bear it.
+    pub fn next_transaction(&self) -> u32 {
+        let host = self.store.data();
+        let data = host.guest().memory.data(&self.store);
+        let variables = read_u32(data, host.module.addresses.transaction_variables);
+        read_u32(data, variables.wrapping_add(NEXT_TRANSACTION))
+    }
+
     /// How many transactions ago the oldest began that some row may bear and that is not frozen:
     /// what `VACUUM (FREEZE)` brings down, and what must stay far below 2^31.
     pub fn transaction_age(&self) -> u32 {
         let host = self.store.data();
         let data = host.guest().memory.data(&self.store);
         let variables = read_u32(data, host.module.addresses.transaction_variables);
-        let next = read_u32(data, variables.wrapping_add(NEXT_TRANSACTION));
-        next.wrapping_sub(read_u32(data, variables.wrapping_add(OLDEST_TRANSACTION)))
+        self.next_transaction()
+            .wrapping_sub(read_u32(data, variables.wrapping_add(OLDEST_TRANSACTION)))
     }
 }
 

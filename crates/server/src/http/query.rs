@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
@@ -10,6 +11,8 @@ use serde_json::value::RawValue;
 use wire::pg::TransactionStatus;
 
 use super::body;
+use super::caller::Scope;
+use super::conditional::Conditional;
 use super::error::ApiError;
 use super::ndjson::{self, Streamed};
 use super::once::{Done, Once, run_once};
@@ -62,45 +65,67 @@ pub(super) async fn query(
         };
         return ndjson::stream(app, tenant, streamed).await;
     }
-    let done = run_within(limit, move |slot| async move {
+    if let Some(once) = once {
+        let done = run_within(limit, move |slot| async move {
+            let mut visit = Visit::open(&app, &tenant.name, &tenant.caller, wishes, &slot).await?;
+            let done = run_with_key(&app, &tenant, &mut visit, &once, &statement, rows).await;
+            visit.close().await;
+            done
+        });
+        return done.await.map(Done::response);
+    }
+    let conditional = Conditional::of(&headers, &tenant.caller, &wishes, &statement, rows)?;
+    app.databases
+        .ensure_for(&tenant.name, tenant.caller.scope >= Scope::Write)
+        .await?;
+    if let Some(known) = conditional.known(&app, &tenant.name)? {
+        return Ok(known);
+    }
+    run_within(limit, move |slot| async move {
         let mut visit = Visit::open(&app, &tenant.name, &tenant.caller, wishes, &slot).await?;
-        let done = run(&app, &tenant, &mut visit, once, &statement, rows).await;
+        let answered = answer(&app, &mut visit, &conditional, &statement, rows).await;
         visit.close().await;
-        done
-    });
-    done.await.map(Done::response)
+        answered
+    })
+    .await
 }
 
-async fn run(
+async fn answer(
+    app: &App,
+    visit: &mut Visit,
+    conditional: &Conditional,
+    statement: &Statement,
+    rows: Rows,
+) -> Result<Response, ApiError> {
+    let currency = conditional.currency(visit, &statement.sql).await?;
+    let document = visit.run(statement, rows).await?;
+    Ok(conditional.respond(app, &currency, document))
+}
+
+async fn run_with_key(
     app: &App,
     tenant: &Tenant,
     visit: &mut Visit,
-    once: Option<Once>,
+    once: &Once,
     statement: &Statement,
     rows: Rows,
 ) -> Result<Done, ApiError> {
-    let Some(once) = once else {
-        return Ok(Done::Now(visit.run(statement, rows).await?));
-    };
     let (databases, name) = (&app.databases, &tenant.name);
-    run_once(
-        databases,
-        name,
-        Some(&once),
-        visit,
-        "BEGIN",
-        async |visit| {
-            let document = visit.run(statement, rows).await?;
-            match visit.status() {
-                TransactionStatus::Idle => Err(ended_amid(1)),
-                _ => Ok(document),
-            }
-        },
-    )
+    run_once(databases, name, Some(once), visit, "BEGIN", async |visit| {
+        let document = visit.run(statement, rows).await?;
+        match visit.status() {
+            TransactionStatus::Idle => Err(ended_amid(1)),
+            _ => Ok(document),
+        }
+    })
     .await
 }
 
 /// An answer that is JSON already.
-pub(super) fn json(document: Vec<u8>) -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], document).into_response()
+pub(super) fn json(document: impl Into<Body>) -> Response {
+    (
+        [(header::CONTENT_TYPE, "application/json")],
+        document.into(),
+    )
+        .into_response()
 }

@@ -90,19 +90,7 @@ impl Visit {
         wishes: Wishes,
         slot: &CancelSlot,
     ) -> Result<Self, PgError> {
-        let mut settings = Vec::new();
-        for (name, value) in wishes.settings {
-            if name.to_ascii_lowercase().starts_with(CLAIMS_PREFIX) {
-                return Err(PgError::error(
-                    sqlstate::INSUFFICIENT_PRIVILEGE,
-                    format!("the setting {name} is the server's, from the claims of a token"),
-                ));
-            }
-            settings.push((name, value));
-        }
-        if let Some(claims) = &caller.claims {
-            settings.push((CLAIMS.to_owned(), claims.to_string()));
-        }
+        let settings = Self::settings(caller, &wishes)?;
         let is_admin = caller.scope == Scope::Admin;
         let options = SessionOptions {
             user: caller.role().to_owned(),
@@ -132,6 +120,30 @@ impl Visit {
                 Err(error)
             }
         }
+    }
+
+    /// All settings that a session begins with.
+    ///
+    /// # Errors
+    /// 42501 for one that is not a request's to set.
+    pub(super) fn settings(
+        caller: &Caller,
+        wishes: &Wishes,
+    ) -> Result<Vec<(String, String)>, PgError> {
+        let mut settings = Vec::new();
+        for (name, value) in &wishes.settings {
+            if name.to_ascii_lowercase().starts_with(CLAIMS_PREFIX) {
+                return Err(PgError::error(
+                    sqlstate::INSUFFICIENT_PRIVILEGE,
+                    format!("the setting {name} is the server's, from the claims of a token"),
+                ));
+            }
+            settings.push((name.clone(), value.clone()));
+        }
+        if let Some(claims) = &caller.claims {
+            settings.push((CLAIMS.to_owned(), claims.to_string()));
+        }
+        Ok(settings)
     }
 
     async fn take_role(&mut self, role: Option<&str>) -> Result<(), PgError> {

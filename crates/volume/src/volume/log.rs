@@ -1,5 +1,7 @@
 //! The WAL of a volume: which files it is in, what a sync hands to the journal, and replay.
 
+use std::sync::Weak;
+
 use store::{Journal, JournalError, Position};
 
 use super::{State, Volume};
@@ -7,7 +9,7 @@ use crate::error::{Result, VolumeError};
 use crate::id::{DatabaseId, Version};
 use crate::node::{Ino, Mtime, Node};
 use crate::volumes::Volumes;
-use crate::wal::{self, CHUNK_BYTES_HIGH, WAL_DIRECTORY};
+use crate::wal::{self, CHUNK_BYTES_HIGH, LogReader, WAL_DIRECTORY};
 
 /// Mode of a segment that replay makes.
 const SEGMENT_MODE: u32 = 0o600;
@@ -144,6 +146,11 @@ impl Volume {
         self.state.read().wal.end()
     }
 
+    /// From now on `reader` is told of what is written into the log, for as long as it lives, and no other.
+    pub fn read_log(&self, reader: Weak<dyn LogReader>) {
+        self.state.write().wal.set_reader(reader);
+    }
+
     /// Whether it is exactly the durable version `version`: nothing written or replayed since.
     pub fn is_exactly(&self, version: Version) -> bool {
         let state = self.state.read();
@@ -236,6 +243,9 @@ impl State {
 
     /// `name` in `directory` leads to `ino` now.
     pub(super) fn named(&mut self, directory: Ino, name: &str, ino: Ino) {
+        if directory == Ino::ROOT {
+            self.wal.named_in_root();
+        }
         if self.wal.is_directory(directory) {
             self.wal.named(name, ino);
         } else if directory == Ino::ROOT && name == WAL_DIRECTORY {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use server::{HttpOptions, RoutingOptions};
+use server::{HttpOptions, ResultCacheLimits, RoutingOptions};
 
 use super::access::CorsSection;
 use super::{WebSocketSection, ms};
@@ -23,6 +23,9 @@ pub(super) struct HttpSection {
     transactions_max: usize,
     transaction_idle_ms_max: u64,
     idempotency_hours: u32,
+    result_cache_entries_max: usize,
+    result_cache_bytes_max: usize,
+    result_cache_ttl_ms: u64,
     tls: HttpTls,
     pub(super) cors: CorsSection,
 }
@@ -57,6 +60,9 @@ impl HttpSection {
             transactions_max: options.transactions_max,
             transaction_idle_ms_max: ms(options.transaction_idle),
             idempotency_hours: options.idempotency_hours,
+            result_cache_entries_max: options.result_cache.entries_max,
+            result_cache_bytes_max: options.result_cache.bytes_max,
+            result_cache_ttl_ms: ms(options.result_cache.ttl),
             tls: HttpTls::Off,
             cors: CorsSection::default(),
         }
@@ -84,6 +90,11 @@ impl HttpSection {
             transactions_max: self.transactions_max,
             transaction_idle: Duration::from_millis(self.transaction_idle_ms_max),
             idempotency_hours: self.idempotency_hours,
+            result_cache: ResultCacheLimits {
+                entries_max: self.result_cache_entries_max,
+                bytes_max: self.result_cache_bytes_max,
+                ttl: Duration::from_millis(self.result_cache_ttl_ms),
+            },
             routing: routing.options()?,
             websocket: websocket.options(),
             tls: match self.tls {

@@ -1,0 +1,129 @@
+//! A query whose answer may be one that the client, or this server, has already.
+
+use std::time::Instant;
+
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use database::{Currency, DatabaseName, QueryKey, ResultVersion};
+use wire::PgError;
+
+use super::caller::Caller;
+use super::error::ApiError;
+use super::etag::{IfNoneMatch, NOT_KEPT, REVALIDATED, Tag};
+use super::query::json;
+use super::router::App;
+use super::visit::{Rows, Statement, Visit, Wishes};
+
+/// Says where an answer came from: `hit` or `miss`.
+const CACHE: &str = "x-dormouse-cache";
+
+/// A query, and what its client has of its answer.
+pub(super) struct Conditional {
+    key: QueryKey,
+    form: &'static str,
+    shown: Option<IfNoneMatch>,
+}
+
+impl Conditional {
+    /// # Errors
+    /// As [`Visit::settings`].
+    pub(super) fn of(
+        headers: &HeaderMap,
+        caller: &Caller,
+        wishes: &Wishes,
+        statement: &Statement,
+        rows: Rows,
+    ) -> Result<Self, PgError> {
+        let settings = Visit::settings(caller, wishes)?;
+        let settings = settings.iter().map(|(name, value)| (&**name, &**value));
+        // No name of a role has a zero byte.
+        let role = format!(
+            "{}\0{}",
+            caller.role(),
+            wishes.role.as_deref().unwrap_or_default()
+        );
+        let params = statement.params.iter().map(|param| Some(param.get()));
+        let shown = headers.get(header::IF_NONE_MATCH);
+        Ok(Self {
+            key: QueryKey::new(&role, settings, &statement.sql, params),
+            form: match rows {
+                Rows::Object => "rows=object",
+                Rows::Array => "rows=array",
+            },
+            shown: shown.and_then(|value| IfNoneMatch::parse(value.as_bytes())),
+        })
+    }
+
+    /// The answer, if it is known to be still the one that the client or the cache has. Nobody is woken for it.
+    ///
+    /// # Errors
+    /// 3D000 if the database is not there.
+    pub(super) fn known(
+        &self,
+        app: &App,
+        name: &DatabaseName,
+    ) -> Result<Option<Response>, ApiError> {
+        let Currency::Version(version) = app.databases.currency(name, &self.key)? else {
+            return Ok(None);
+        };
+        if self.has(version) {
+            return Ok(Some(
+                self.tagged(version, StatusCode::NOT_MODIFIED.into_response()),
+            ));
+        }
+        let kept = app
+            .results
+            .get(version, &self.key, self.form, Instant::now());
+        Ok(kept.map(|document| {
+            let mut response = self.tagged(version, json(document));
+            let hit = HeaderValue::from_static("hit");
+            response.headers_mut().insert(CACHE, hit);
+            response
+        }))
+    }
+
+    /// As of which commit the answer will be that is made next.
+    pub(super) async fn currency(&self, visit: &mut Visit, sql: &str) -> Result<Currency, PgError> {
+        visit.session().currency(&self.key, sql).await
+    }
+
+    /// The answer that was made.
+    pub(super) fn respond(&self, app: &App, currency: &Currency, document: Vec<u8>) -> Response {
+        let Currency::Version(version) = *currency else {
+            let mut response = json(document);
+            let not_kept = HeaderValue::from_static(NOT_KEPT);
+            response
+                .headers_mut()
+                .insert(header::CACHE_CONTROL, not_kept);
+            return response;
+        };
+        if self.has(version) {
+            return self.tagged(version, StatusCode::NOT_MODIFIED.into_response());
+        }
+        let document = Bytes::from(document);
+        let kept = document.clone();
+        app.results
+            .insert(version, &self.key, self.form, kept, Instant::now());
+        let mut response = self.tagged(version, json(document));
+        let miss = HeaderValue::from_static("miss");
+        response.headers_mut().insert(CACHE, miss);
+        response
+    }
+
+    fn has(&self, version: ResultVersion) -> bool {
+        let tag = Tag::new(version, &self.key, self.form);
+        self.shown.as_ref().is_some_and(|shown| shown.has(&tag))
+    }
+
+    fn tagged(&self, version: ResultVersion, mut response: Response) -> Response {
+        let tag = Tag::new(version, &self.key, self.form).header();
+        let headers = response.headers_mut();
+        if let Ok(tag) = HeaderValue::try_from(tag) {
+            headers.insert(header::ETAG, tag);
+        }
+        let revalidated = HeaderValue::from_static(REVALIDATED);
+        headers.insert(header::CACHE_CONTROL, revalidated);
+        response
+    }
+}
