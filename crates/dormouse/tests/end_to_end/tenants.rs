@@ -173,7 +173,7 @@ fn an_interactive_transaction_spans_requests() {
     let mut http = server.http();
     let root = "/v1/databases/shop/transactions";
     let insert = |n: i32| json!({"sql": "insert into t values ($1)", "params": [n]});
-    let mut begin = |http: &mut Http| {
+    let begin = |http: &mut Http| {
         let begun = http.post(root, &json!({}));
         assert_eq!(begun.status, 201);
         begun.header("location").unwrap().to_owned()
@@ -330,4 +330,21 @@ fn rows_come_as_lines_when_asked_for() {
     let written = json!({"sql": "create table t (n int)"});
     let answer = post(&mut http, path, lines, &written).text();
     assert!(answer.contains("CREATE TABLE"), "{answer}");
+}
+
+#[test]
+fn answers_are_compressed_as_the_client_accepts() {
+    let server = Server::start();
+    let mut http = server.http();
+    let ask = json!({"sql": "select repeat('x', 100000) as x"});
+    let path = "/v1/databases/shop/query";
+    for encoding in ["gzip", "br"] {
+        let accepts = format!("host: localhost\r\naccept-encoding: {encoding}\r\n");
+        let answer = post(&mut http, path, &accepts, &ask);
+        assert_eq!(answer.header("content-encoding"), Some(encoding));
+        assert!(answer.text().len() < 10_000);
+    }
+    let answer = post(&mut http, path, "host: localhost\r\n", &ask);
+    assert_eq!(answer.header("content-encoding"), None);
+    assert!(answer.text().len() > 100_000);
 }

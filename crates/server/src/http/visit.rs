@@ -14,7 +14,7 @@ use wire::http::RowMode;
 use wire::pg::TransactionStatus;
 use wire::{DatabaseName, PgError, Severity, sqlstate};
 
-use super::caller::{Caller, Scope};
+use super::caller::{Caller, Reach, Scope};
 use super::error::ApiError;
 use super::router::App;
 use super::work::CancelSlot;
@@ -91,7 +91,8 @@ impl Visit {
         slot: &CancelSlot,
     ) -> Result<Self, PgError> {
         let settings = Self::settings(caller, &wishes)?;
-        let is_admin = caller.scope == Scope::Admin;
+        // Whoever is for one database does not reach others by SQL either.
+        let is_admin = caller.scope == Scope::Admin && caller.reach == Reach::All;
         let options = SessionOptions {
             user: caller.role().to_owned(),
             settings,
