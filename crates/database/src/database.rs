@@ -223,8 +223,15 @@ impl Database {
         drop(record);
         if let Some(volume) = self.open_volume() {
             volume.set_relaxed(self.durability(node) == Durability::Relaxed);
+            volume.set_bytes_max(self.bytes_max(node));
         }
         Ok(())
+    }
+
+    /// Bytes past which it does not grow.
+    pub(crate) fn bytes_max(&self, node: &Node) -> u64 {
+        let own = self.settings().bytes_max;
+        own.unwrap_or(node.options.limits.volume_bytes_max)
     }
 
     /// What its acknowledged commits have reached.
@@ -282,7 +289,7 @@ impl Database {
             }
             volume_error(&error)
         })?;
-        opened.set_bytes_max(node.options.limits.volume_bytes_max);
+        opened.set_bytes_max(self.bytes_max(node));
         // In the background versions are written from half of that on.
         opened.set_dirty_bytes_max(node.options.limits.dirty_bytes_max.saturating_mul(2));
         opened.set_relaxed(self.durability(node) == Durability::Relaxed);

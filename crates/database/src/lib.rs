@@ -54,6 +54,7 @@ pub use dependencies::{QueryKey, Uncacheable};
 pub use engine::distribution::{PGLITE_VERSION, POSTGRES_VERSION};
 pub use engine::{ClientIo, ClientIoError, Progress, Silent};
 pub use info::{DatabaseInfo, State};
+pub use machine::memory_bytes as machine_memory_bytes;
 pub use metrics::{Metrics, Timed};
 pub use node::Source;
 pub use options::{Durability, Limits, Options, PROCESSES_MAX};

@@ -6,7 +6,7 @@ use std::fs;
 const MEMORY_BYTES_FALLBACK: u64 = 4 << 30;
 
 /// Bytes of memory that this process may count on: the machine's, or what its control group grants.
-pub(crate) fn memory_bytes() -> u64 {
+pub fn memory_bytes() -> u64 {
     let machine = fs::read_to_string("/proc/meminfo")
         .ok()
         .and_then(|text| kilobytes(&text, "MemTotal:"));

@@ -182,7 +182,7 @@ impl Limits {
     }
 
     /// The value of [`node_memory_bytes_max`](Self::node_memory_bytes_max), by this machine if it is 0.
-    pub(crate) fn memory_bytes(&self) -> u64 {
+    pub fn memory_bytes(&self) -> u64 {
         match self.node_memory_bytes_max {
             0 => machine::memory_bytes() / 4 * 3,
             bytes => bytes,

@@ -38,6 +38,12 @@ pub struct Settings {
     /// Whether the host vacuums, analyzes and freezes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maintenance: Option<bool>,
+    /// The limit `volume.bytes_max` of this database: past it it does not grow.
+    #[serde(default, rename = "bytesMax", skip_serializing_if = "Option::is_none")]
+    pub bytes_max: Option<u64>,
+    /// Bytes from which on the log says that it grows, and its health that it is over them.
+    #[serde(default, rename = "bytesWarn", skip_serializing_if = "Option::is_none")]
+    pub bytes_warn: Option<u64>,
 }
 
 impl Settings {

@@ -3,6 +3,7 @@
 mod args;
 mod config;
 mod databases;
+mod doctor;
 mod failure;
 mod password;
 mod progress;
@@ -30,6 +31,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Password => password::run(),
         Command::Sql(args) => wait_for(sql::run(args)),
         Command::Db(args) => wait_for(databases::run(args)),
+        Command::Doctor(args) => wait_for(doctor::run(args)),
         Command::Token(args) => wait_for(tokens::run(args)),
     };
     match done {

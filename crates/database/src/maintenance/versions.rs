@@ -40,7 +40,18 @@ async fn flush_if_due(node: &Node, database: &Database) -> Result<(), PgError> {
     let started = Instant::now();
     gate::flush(&volume).await?;
     node.counters.versions.took(started.elapsed());
+    warn_of_size(database, volume.own_bytes());
     Ok(())
+}
+
+/// Says that a database is larger than somebody wants to hear of.
+fn warn_of_size(database: &Database, own_bytes: u64) {
+    if let Some(bytes_warn) = database.settings().bytes_warn
+        && own_bytes > bytes_warn
+    {
+        let database = database.name();
+        tracing::warn!(%database, own_bytes, bytes_warn, "a database is larger than its bytesWarn");
+    }
 }
 
 /// Cancels a statement that writes more WAL than may be kept: no checkpoint can be made beside it.

@@ -100,6 +100,9 @@ pub(crate) enum Command {
     /// Create, list, fork and delete databases
     #[command(after_help = format!("{DB_EXAMPLES}\n{EXIT_CODES}"))]
     Db(DbArgs),
+    /// Look for what would keep a server from doing its work: configuration, files, disk, limits, the server itself
+    #[command(after_help = EXIT_CODES)]
+    Doctor(DoctorArgs),
     /// Make, list and revoke tokens for HTTP
     #[command(after_help = format!("{TOKEN_EXAMPLES}\n{EXIT_CODES}"))]
     Token(TokenArgs),
@@ -123,6 +126,28 @@ pub(crate) struct ServeArgs {
     /// The configuration file [default: ./dormouse.toml, if it is there]
     #[arg(long, value_name = "FILE", env = "DORMOUSE_CONFIG")]
     pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct DoctorArgs {
+    #[command(flatten)]
+    pub(crate) serve: ServeArgs,
+    /// The server to ask
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "DORMOUSE_SERVER",
+        default_value = "http://127.0.0.1:7433"
+    )]
+    pub(crate) server: String,
+    #[command(flatten)]
+    pub(crate) access: AccessArgs,
+    /// Fail if the server does not answer
+    #[arg(long)]
+    pub(crate) expect_server: bool,
+    /// Print JSON, for programs
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Where the databases are.
@@ -324,6 +349,12 @@ pub(crate) enum DbCommand {
         /// Whether the host vacuums, analyzes and freezes it; "default" is as in the configuration
         #[arg(long, value_enum, value_name = "SWITCH")]
         maintenance: Option<SwitchArg>,
+        /// Bytes past which it does not grow; "default" is volume.bytes_max of the configuration
+        #[arg(long, value_name = "BYTES", value_parser = bytes)]
+        bytes_max: Option<BytesArg>,
+        /// Bytes from which on the server's log says that it is large; "default" is never
+        #[arg(long, value_name = "BYTES", value_parser = bytes)]
+        bytes_warn: Option<BytesArg>,
         #[command(flatten)]
         target: TargetArgs,
     },
@@ -362,6 +393,31 @@ mod tests {
             assert!(seconds(wrong).is_err(), "{wrong}");
         }
     }
+}
+
+/// A number of bytes; none is what the configuration says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BytesArg(pub(crate) Option<u64>);
+
+/// Reads a size as `500MiB`, or `default`.
+fn bytes(text: &str) -> Result<BytesArg, String> {
+    if text == "default" {
+        return Ok(BytesArg(None));
+    }
+    let digits = text.trim_end_matches(|character: char| character.is_ascii_alphabetic());
+    let unit: u64 = match &text[digits.len()..] {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "TiB" => 1 << 40,
+        _ => return Err("the units are B, KiB, MiB, GiB and TiB".to_owned()),
+    };
+    let number = digits.parse::<u64>().ok();
+    let bytes = number.and_then(|number| number.checked_mul(unit));
+    bytes
+        .map(|bytes| BytesArg(Some(bytes)))
+        .ok_or_else(|| "write a number and a unit, as 500MiB, or default".to_owned())
 }
 
 /// A durability level, or what the configuration says.

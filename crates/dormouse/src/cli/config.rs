@@ -313,6 +313,12 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Connections that there may be at once, of all kinds.
+    pub(crate) fn connections_max(&self) -> u64 {
+        let http = self.http.connections_max();
+        (self.pgwire.connections_max + http + self.websocket.connections_max) as u64
+    }
+
     /// Reads the files that it names: certificates, the administrator's password, tokens and keys.
     pub(crate) fn server_options(&self) -> Result<server::Options, Failure> {
         let tls = self.tls()?;

@@ -4,7 +4,7 @@ use database::Durability;
 use serde_json::json;
 use server::DatabaseDocument;
 
-use super::args::{DbArgs, DbCommand, DurabilityArg, SwitchArg, TargetArgs};
+use super::args::{BytesArg, DbArgs, DbCommand, DurabilityArg, SwitchArg, TargetArgs};
 use super::failure::Failure;
 use super::table::Table;
 use super::target::Target;
@@ -69,6 +69,8 @@ async fn perform(target: &Target, command: &DbCommand) -> Result<String, Failure
             name,
             durability,
             maintenance,
+            bytes_max,
+            bytes_warn,
             target: place,
         } => {
             // What is not mentioned stays as it is.
@@ -86,6 +88,12 @@ async fn perform(target: &Target, command: &DbCommand) -> Result<String, Failure
                     SwitchArg::Off => Some(false),
                     SwitchArg::Default => None,
                 };
+            }
+            if let Some(BytesArg(bytes)) = bytes_max {
+                settings.bytes_max = *bytes;
+            }
+            if let Some(BytesArg(bytes)) = bytes_warn {
+                settings.bytes_warn = *bytes;
             }
             let document = target.configure(name, settings).await?;
             Ok(one(&document, place, &described(&document)))

@@ -54,6 +54,17 @@ impl Failure {
         }
     }
 
+    /// What is said of it, in one line.
+    pub(crate) fn message(&self) -> String {
+        match self {
+            Self::Usage(message) | Self::Unavailable(message) => message.clone(),
+            Self::Request { document, .. } => match serde_json::from_slice::<Document>(document) {
+                Ok(document) => document.error.message,
+                Err(_) => String::from_utf8_lossy(document).into_owned(),
+            },
+        }
+    }
+
     pub(crate) fn unavailable(message: impl Into<String>) -> Self {
         Self::Unavailable(message.into())
     }

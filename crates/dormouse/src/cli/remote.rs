@@ -49,6 +49,11 @@ struct List {
 }
 
 #[derive(Deserialize)]
+struct Readiness {
+    reason: String,
+}
+
+#[derive(Deserialize)]
 struct Tokens {
     tokens: Vec<TokenDocument>,
 }
@@ -71,6 +76,22 @@ impl Remote {
             url: url.trim_end_matches('/').to_owned(),
             token: access.token()?,
         })
+    }
+
+    /// Why the server is not ready, if it is not.
+    pub(crate) async fn readiness(&self) -> Result<Option<String>, Failure> {
+        let request = self.at(Method::GET, "/readiness");
+        let answer = request.send().await;
+        let answer = answer.map_err(|error| Failure::unavailable(innermost(&error)))?;
+        if answer.status().is_success() {
+            return Ok(None);
+        }
+        let status = answer.status();
+        let readiness = answer.json::<Readiness>().await;
+        Ok(Some(match readiness {
+            Ok(readiness) => readiness.reason,
+            Err(_) => format!("it answers {status}"),
+        }))
     }
 
     pub(crate) async fn create_token(&self, new: &NewToken) -> Result<CreatedToken, Failure> {

@@ -263,3 +263,32 @@ fn help_has_examples_and_exit_codes() {
             .starts_with("dormouse ")
     );
 }
+
+#[test]
+fn doctor_says_what_would_not_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let doctor = |args: &[&str]| {
+        let mut command = dormouse();
+        command.arg("doctor").args(args).current_dir(folder.path());
+        run_program(&mut command)
+    };
+    let server = Server::start();
+    let url = format!("http://{}", server.http);
+    let found = doctor(&["--expect-server", "--server", &url]).done();
+    assert!(
+        found.contains(&format!("ok    server: {url} is ready")),
+        "{found}"
+    );
+    let document: serde_json::Value =
+        serde_json::from_str(&doctor(&["--json", "--server", &url]).done()).unwrap();
+    assert_eq!(document["findings"][0]["what"], "configuration");
+    drop(server);
+    doctor(&["--server", &url]).done();
+    doctor(&["--expect-server", "--server", &url]).failed(3);
+    std::fs::write(
+        folder.path().join("dormouse.toml"),
+        "[tls]\nkey = \"none\"\n",
+    )
+    .unwrap();
+    doctor(&["--server", &url]).failed(3);
+}

@@ -1,5 +1,7 @@
 //! Passwords: who comes in, and as what.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::{BufMut as _, BytesMut};
 use serde_json::Value;
 use wire::pg::{Frame, backend, frontend};
@@ -51,7 +53,12 @@ fn who_is_not_there_is_told_what_a_wrong_password_is_told() {
     wrong(&Login::new(&server, "app", "x").to("'no such name'"));
     wrong(&Login::new(&server, "postgres", "guess").to("nowhere"));
     // None was made.
-    let databases = server.http().get("/v1/databases").json()["databases"].clone();
+    let admin = format!("Basic {}", STANDARD.encode(format!("postgres:{ADMIN}")));
+    let headers = [("authorization", &*admin)];
+    let list = server
+        .http()
+        .request_with("GET", "/v1/databases", &headers, None);
+    let databases = list.json()["databases"].clone();
     let names: Vec<&Value> = databases.as_array().unwrap().iter().collect();
     assert_eq!(names.len(), 1, "{names:?}");
     assert_eq!(names[0]["name"], "shop");
@@ -193,6 +200,7 @@ fn databases_are_made_by_who_may() {
 fn guessing_wakes_a_database_once() {
     let Some(server) = has_psql().then(|| {
         let mut settings = SCRAM.to_vec();
+        settings.push(("DORMOUSE_METRICS__OPEN", "true"));
         settings.push(("DORMOUSE_DATABASES__IDLE_MS", "100"));
         Server::start_with(&settings)
     }) else {

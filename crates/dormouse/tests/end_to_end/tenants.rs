@@ -348,3 +348,21 @@ fn answers_are_compressed_as_the_client_accepts() {
     assert_eq!(answer.header("content-encoding"), None);
     assert!(answer.text().len() > 100_000);
 }
+
+#[test]
+fn a_database_has_a_quota_of_its_own() {
+    let server = Server::start();
+    server.sql("small", "create table t (x text)");
+    server.sql("large", "create table t (x text)");
+    let mut http = server.http();
+    let quota = json!({"bytesMax": 4 << 20, "bytesWarn": 1 << 20}).to_string();
+    let path = "/v1/databases/small/settings";
+    let set = http.request("PUT", path, Some(&quota)).json();
+    assert_eq!(set["settings"]["bytesMax"], 4 << 20);
+    let fill = "insert into t select repeat(md5(n::text), 30) from generate_series(1, 10000) n";
+    assert_eq!(http.query("small", fill).error(507).0, "53100");
+    assert_eq!(http.query("large", fill).status, 200);
+    let none = http.request("PUT", path, Some("{}")).json();
+    assert_eq!(none["settings"], json!({}));
+    assert_eq!(http.query("small", fill).status, 200);
+}

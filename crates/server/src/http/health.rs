@@ -52,6 +52,8 @@ struct DatabaseHealth {
     state: String,
     memory_bytes: u64,
     own_bytes: u64,
+    /// Whether it is larger than its `bytesWarn`.
+    is_large: bool,
     latency_ms: f64,
 }
 
@@ -108,6 +110,10 @@ pub(super) async fn health(State(app): State<App>, about: About) -> Result<Respo
         state: info.state.to_string(),
         memory_bytes: info.memory_bytes,
         own_bytes: info.own_bytes,
+        is_large: info
+            .settings
+            .bytes_warn
+            .is_some_and(|max| info.own_bytes > max),
         latency_ms: milliseconds(started.elapsed()),
     };
     Ok(Json(health).into_response())

@@ -68,6 +68,10 @@ impl HttpSection {
         }
     }
 
+    pub(super) fn connections_max(&self) -> usize {
+        self.connections_max
+    }
+
     pub(super) fn needs_tls(&self) -> bool {
         self.tls == HttpTls::Require
     }
