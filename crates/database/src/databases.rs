@@ -18,6 +18,7 @@ use crate::authority::Authority;
 use crate::credentials::Remembered;
 use crate::directory::Directory;
 use crate::disk_watch::DiskWatch;
+use crate::figures::{Counts, DatabaseFigures, NodeFigures};
 use crate::gate;
 use crate::images::Images;
 use crate::info::DatabaseInfo;
@@ -142,11 +143,11 @@ impl Databases {
         disk.look(&data, &volumes);
         let node = Arc::new(Node {
             admission: Admission::new(&options.limits),
+            live: Live::new(options.limits.figures_max),
             options,
             engine,
             current,
             directory,
-            live: Live::default(),
             images,
             credentials: Remembered::default(),
             mock_secret,
@@ -295,12 +296,33 @@ impl Databases {
             }
             found => found?,
         };
-        Session::begin(Arc::clone(&self.node), database, options).await
+        let begun = Session::begin(Arc::clone(&self.node), database, options).await;
+        begun.inspect_err(|error| self.node.counters.errors.count(error.code().as_bytes()))
+    }
+
+    /// Errors that sessions were told since the data directory was opened, by the class of their SQLSTATE.
+    pub fn errors(&self) -> Vec<(&'static str, u64)> {
+        self.node.counters.errors.get()
     }
 
     /// What has been counted since the data directory was opened.
     pub fn metrics(&self) -> Metrics {
         Metrics::of(&self.node)
+    }
+
+    /// What was counted of all databases since the data directory was opened, and of the `top` of them whose
+    /// `key` is the greatest: those that are awake, and the last ones that were (`telemetry.figures_databases_max`).
+    pub fn figures(&self, top: usize, key: impl Fn(&Counts) -> u64) -> NodeFigures {
+        NodeFigures::of(&self.node, top, key)
+    }
+
+    /// The same of one database, with its size. Blocks for the disk.
+    ///
+    /// # Errors
+    ///
+    /// 3D000 if it is not there.
+    pub fn figures_of(&self, name: &DatabaseName) -> Result<DatabaseFigures, PgError> {
+        DatabaseFigures::find(&self.node, name)
     }
 
     /// Stops: ends what runs, shuts every backend down, and flushes every volume.

@@ -7,10 +7,12 @@ mod between;
 mod cancel;
 mod exchange;
 mod leaving;
+pub(crate) mod measure;
 mod newcomer;
 mod options;
 mod ours;
 mod patience;
+mod plan;
 mod providing;
 mod running;
 mod seating;
@@ -36,6 +38,7 @@ use crate::node::{Node, blocking};
 use crate::prepared::Absent;
 use crate::seat::Seat;
 use crate::session::cancel::Line;
+use crate::session::measure::{Carried, Seating};
 use crate::slot::Slot;
 use crate::statements::Statements;
 
@@ -85,6 +88,12 @@ pub struct Session {
     /// Its number among the sessions of the node.
     present: u64,
     has_left: bool,
+    /// The role that it began as, and what it is called, for logs.
+    came_as: String,
+    label: String,
+    /// What it took to get its process this time, and what is not counted yet.
+    seating: Seating,
+    carried: Carried,
     /// The name of its role, until that is found.
     role: Option<String>,
     /// Of the process that it has let go of, and may still have things in.
@@ -128,6 +137,11 @@ impl Session {
     /// What the session may do beyond its own database.
     pub(crate) fn authority(&self) -> Authority {
         self.authority
+    }
+
+    /// What logs call it.
+    pub fn label(&self) -> &str {
+        &self.label
     }
 
     /// The database that the session is in.

@@ -4,6 +4,7 @@ mod args;
 mod config;
 mod databases;
 mod failure;
+mod logs;
 mod password;
 mod progress;
 mod remote;
@@ -12,6 +13,8 @@ mod settings;
 mod sql;
 mod table;
 mod target;
+mod telemetry;
+mod top;
 
 use std::process::ExitCode;
 
@@ -23,12 +26,15 @@ use failure::Failure;
 /// Runs the program.
 pub(crate) fn run() -> ExitCode {
     let args = Args::parse();
+    // The only one there is; whoever was first has installed the same.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let done = match args.command {
         Command::Serve(options) => config::load(&options).and_then(serve::run),
         Command::Config(options) => config::load(&options).map(|loaded| print(&loaded.to_toml())),
         Command::Password => password::run(),
         Command::Sql(args) => wait_for(sql::run(args)),
         Command::Db(args) => wait_for(databases::run(args)),
+        Command::Top(args) => wait_for(top::run(args)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

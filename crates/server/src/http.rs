@@ -7,6 +7,7 @@
 //! | `GET /v1/databases/NAME` | the database |
 //! | `DELETE /v1/databases/NAME` (`?force=true`) | 204 |
 //! | `POST /v1/databases/NAME/query` `{"sql", "params"?, "rowMode"?}` | the result |
+//! | `GET /v1/databases/NAME/figures`, `GET /v1/figures` | what was counted of databases |
 //! | `GET /ping` | `{"ok":true}` |
 //! | `GET /health` | how the server is |
 //!
@@ -18,6 +19,7 @@ mod body;
 mod database_document;
 mod databases;
 mod error;
+mod figures;
 mod health;
 mod metrics;
 mod query;
@@ -37,18 +39,25 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use parking_lot::Mutex;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
+use tracing::Instrument as _;
 use wire::PgError;
 
 use crate::accept::accept;
 use crate::connections::Connections;
 use crate::linger::linger;
+use crate::metrics::{Counted, Labelled};
 use crate::options::HttpOptions;
 use crate::pgwire::Pgwire;
 use crate::shutdown::Stopping;
+use crate::telemetry::Telemetry;
 
 pub use database_document::DatabaseDocument;
+pub use figures::{
+    BucketDocument, By, CountsDocument, FiguresDocument, FiguresPage, LatencyDocument,
+};
 
 /// What all connections share.
 pub(crate) struct Http {
@@ -59,7 +68,14 @@ pub(crate) struct Http {
     stopping: Stopping,
     started: Instant,
     request_ids: RequestIds,
+    telemetry: Telemetry,
+    counted: Counted,
+    labelled: Mutex<Labelled>,
 }
+
+/// What a request is called in logs: an extension of it.
+#[derive(Debug, Clone)]
+pub(crate) struct RequestId(pub(crate) String);
 
 /// Numbers that name a request in answers and logs.
 struct RequestIds {
@@ -73,6 +89,7 @@ impl Http {
         databases: Databases,
         options: HttpOptions,
         pgwire: Arc<Pgwire>,
+        telemetry: Telemetry,
         stopping: Stopping,
     ) -> Self {
         Self {
@@ -83,7 +100,36 @@ impl Http {
             stopping,
             started: Instant::now(),
             request_ids: RequestIds::new(),
+            telemetry,
+            counted: Counted::default(),
+            labelled: Mutex::default(),
         }
+    }
+
+    pub(crate) fn databases(&self) -> &Databases {
+        &self.databases
+    }
+
+    pub(crate) fn options(&self) -> &HttpOptions {
+        &self.options
+    }
+
+    /// Connections that are open.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.count()
+    }
+
+    /// The same of PostgreSQL's protocol.
+    pub(crate) fn pgwire_connections(&self) -> usize {
+        self.pgwire.sessions().count()
+    }
+
+    pub(crate) fn counted(&self) -> &Counted {
+        &self.counted
+    }
+
+    pub(crate) fn labelled(&self) -> &Mutex<Labelled> {
+        &self.labelled
     }
 
     /// Serves until the server stops, and all connections have ended.
@@ -149,15 +195,24 @@ impl Http {
     async fn request(
         &self,
         router: &TowerToHyperService<axum::Router>,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
     ) -> Result<Response<axum::body::Body>, std::convert::Infallible> {
         let id = self.request_ids.next();
         let started = Instant::now();
         let logged = tracing::enabled!(tracing::Level::DEBUG)
             .then(|| (request.method().clone(), request.uri().path().to_owned()));
-        let mut response = router.call(request).await?;
+        let path = request.uri().path();
+        let traced = self
+            .telemetry
+            .request(request.method(), path, request.headers());
+        request.extensions_mut().insert(RequestId(id.clone()));
+        let answering = router.call(request).instrument(traced.span.clone());
+        let mut response = answering.await?;
+        traced.answered(&mut response);
         let status = response.status();
-        let milliseconds = started.elapsed().as_secs_f64() * 1e3;
+        let elapsed = started.elapsed();
+        self.counted.answered(status, elapsed);
+        let milliseconds = elapsed.as_secs_f64() * 1e3;
         if let Some((method, path)) = logged {
             let status = status.as_u16();
             tracing::debug!(request = id, %method, path, status, milliseconds, "HTTP request");

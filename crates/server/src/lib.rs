@@ -15,23 +15,31 @@
 mod accept;
 mod address;
 mod auth;
+mod blocking;
 mod connections;
 mod http;
 mod insist;
 mod linger;
+mod metrics;
 mod options;
 mod pgwire;
 mod reload;
 mod secret_file;
 mod server;
 mod shutdown;
+mod telemetry;
 mod timestamp;
 mod tls;
 
 pub use address::{ListenError, Listeners};
 pub use auth::{Administrator, AdministratorError, Auth, verifier_of};
-pub use http::DatabaseDocument;
+pub use http::{
+    BucketDocument, By, CountsDocument, DatabaseDocument, FiguresDocument, FiguresPage,
+    LatencyDocument,
+};
+pub use metrics::{Family, Kind, Meter, Sample, Value};
 pub use options::{HttpOptions, Options, PgwireOptions};
 pub use reload::Reload;
 pub use server::Server;
+pub use telemetry::{ROOTS, Telemetry};
 pub use tls::{Tls, TlsError, TlsFiles, TlsMode};

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::auth::Auth;
+use crate::telemetry::Telemetry;
 use crate::tls::{Tls, TlsMode};
 
 /// What a server is told. Names of limits in errors are those of the configuration file.
@@ -20,6 +21,8 @@ pub struct Options {
     /// `server.insecure_listen`: whether addresses that other machines reach are allowed
     /// without a password and TLS. HTTP has neither yet: whoever reaches it may do everything.
     pub insecure_listen: bool,
+    /// `telemetry`: which requests are recorded.
+    pub telemetry: Telemetry,
     /// `server.drain_ms_max`: how long a stop waits for running statements before it cancels them.
     pub drain_max: Duration,
 }
@@ -57,6 +60,8 @@ pub struct HttpOptions {
     pub header_timeout: Duration,
     /// `http.connections_max`: connections at once.
     pub connections_max: usize,
+    /// `telemetry.metrics_databases_max`: databases with metrics of their own.
+    pub metrics_databases_max: usize,
 }
 
 impl Default for Options {
@@ -67,6 +72,7 @@ impl Default for Options {
             auth: Auth::default(),
             tls: None,
             insecure_listen: false,
+            telemetry: Telemetry::default(),
             drain_max: Duration::from_millis(5_000),
         }
     }
@@ -94,6 +100,7 @@ impl Default for HttpOptions {
             request_timeout: Duration::from_millis(60_000),
             header_timeout: Duration::from_millis(60_000),
             connections_max: 1_000,
+            metrics_databases_max: 0,
         }
     }
 }

@@ -30,6 +30,7 @@ use crate::connections::Connections;
 use crate::linger::linger;
 use crate::options::PgwireOptions;
 use crate::shutdown::Stopping;
+use crate::telemetry::Telemetry;
 use crate::tls::{Tls, TlsMode};
 use cancel::CancelKeys;
 use startup::Encryption;
@@ -41,6 +42,7 @@ pub(crate) struct Pgwire {
     options: PgwireOptions,
     auth: Auth,
     tls: Option<Arc<Tls>>,
+    telemetry: Telemetry,
     cancel_keys: CancelKeys,
     sessions: Arc<Connections>,
     /// Sessions, and who has not said yet whether they want one.
@@ -55,6 +57,7 @@ impl Pgwire {
         options: PgwireOptions,
         auth: Auth,
         tls: Option<Arc<Tls>>,
+        telemetry: Telemetry,
         stopping: Stopping,
     ) -> Self {
         Self {
@@ -65,6 +68,7 @@ impl Pgwire {
             options,
             auth,
             tls,
+            telemetry,
             stopping,
             connection_number: AtomicU64::new(1),
         }
@@ -139,7 +143,14 @@ impl Pgwire {
                     user = startup.user,
                     "pgwire connection begins"
                 );
-                let ended = connection::run(&self, stream, peer, startup, authority, buffer);
+                let label = format!("connection {number}");
+                let client = connection::Newcomer {
+                    peer,
+                    startup,
+                    authority,
+                    label,
+                };
+                let ended = connection::run(&self, stream, client, buffer);
                 let ended = Box::pin(ended).await;
                 tracing::debug!(connection = number, reason = %ended, "pgwire connection ends");
             }

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use crate::address::Listeners;
 use crate::http::Http;
+use crate::metrics::Meter;
 use crate::options::Options;
 use crate::pgwire::Pgwire;
 use crate::reload::Reload;
@@ -37,12 +38,14 @@ impl Server {
             options.pgwire,
             options.auth,
             options.tls,
+            options.telemetry.clone(),
             shutdown.stopping(),
         ));
         let http = Arc::new(Http::new(
             databases,
             options.http,
             Arc::clone(&pgwire),
+            options.telemetry,
             shutdown.stopping(),
         ));
         Self {
@@ -53,6 +56,11 @@ impl Server {
             shutdown,
             drain_max: options.drain_max,
         }
+    }
+
+    /// Tells what is counted, also while it runs.
+    pub fn meter(&self) -> Meter {
+        Meter::new(Arc::clone(&self.http))
     }
 
     /// Serves until `stop` is ready. Then idle clients are sent away, running statements have

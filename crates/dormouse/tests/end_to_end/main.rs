@@ -10,6 +10,7 @@ mod harness;
 mod http_api;
 mod isolation;
 mod login;
+mod observability;
 mod persistence;
 mod pg_restore;
 mod pgbench;

@@ -7,13 +7,13 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use database::{Settings, Source};
 use serde::{Deserialize, Serialize};
-use wire::{PgError, sqlstate};
 
 use super::body;
 use super::database_document::DatabaseDocument;
 use super::error::ApiError;
 use super::router::{App, Name, database_name};
 use super::work::Work;
+use crate::blocking::blocking;
 
 /// The body of `POST /v1/databases`.
 #[derive(Deserialize)]
@@ -157,15 +157,4 @@ pub(super) async fn delete(
     let databases = app.databases.clone();
     Work::to_its_end(async move { databases.delete(&name, force).await }).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// Runs what waits for the disk on a thread for that.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, PgError> + Send + 'static,
-) -> Result<T, ApiError> {
-    let done = tokio::task::spawn_blocking(work).await;
-    let done = done
-        .map_err(|error| PgError::error(sqlstate::INTERNAL_ERROR, error.to_string()))
-        .flatten();
-    Ok(done?)
 }

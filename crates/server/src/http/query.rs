@@ -9,13 +9,14 @@ use database::{Authority, DatabaseName, SessionOptions};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::time::timeout;
+use tracing::Instrument as _;
 use wire::http::RowMode;
 use wire::{PgError, sqlstate};
 
-use super::body;
 use super::error::ApiError;
 use super::router::{App, Name};
 use super::work::{CancelSlot, Work};
+use super::{RequestId, body};
 
 /// The role of a request, which cannot name one: there is no authentication.
 const USER: &str = "postgres";
@@ -45,10 +46,14 @@ pub(super) async fn run(
     Name(name): Name,
     request: Request,
 ) -> Result<Response, ApiError> {
+    let label = request.extensions().get::<RequestId>().cloned();
+    let label = label.map_or_else(String::new, |RequestId(id)| id);
     let statement: Statement = body::read(request, app.options.body_bytes_max).await?;
     let request_timeout = app.options.request_timeout;
     let slot = CancelSlot::default();
-    let mut work = Work::cancellable(slot.clone(), execute(app, name, statement, slot));
+    let span = app.telemetry.statement(&statement.sql);
+    let executing = execute(app, name, statement, label, slot.clone()).instrument(span);
+    let mut work = Work::cancellable(slot, executing);
     let document = match timeout(request_timeout, &mut work).await {
         Ok(document) => document?,
         // Dropping the work cancels it.
@@ -61,11 +66,13 @@ async fn execute(
     app: Arc<super::Http>,
     name: DatabaseName,
     statement: Statement,
+    label: String,
     slot: CancelSlot,
 ) -> Result<Vec<u8>, PgError> {
     let options = SessionOptions {
         user: USER.to_owned(),
         origin: "http".to_owned(),
+        label,
         // Nobody is asked for a password.
         authority: Authority::Node,
         ..SessionOptions::default()

@@ -11,7 +11,7 @@ use database::DatabaseName;
 use wire::{PgError, sqlstate};
 
 use super::error::ApiError;
-use super::{Http, databases, health, metrics, query};
+use super::{Http, databases, figures, health, metrics, query};
 
 /// What every handler gets.
 pub(super) type App = Arc<Http>;
@@ -29,6 +29,8 @@ pub(super) fn router(app: App) -> Router {
             "/v1/databases",
             get(databases::list).post(databases::create),
         )
+        .route("/v1/databases/{name}/figures", get(figures::of_database))
+        .route("/v1/figures", get(figures::of_node))
         .route("/ping", get(health::ping))
         .route("/health", get(health::health))
         .route("/metrics", get(metrics::metrics))
@@ -69,7 +71,8 @@ async fn no_route(uri: Uri) -> ApiError {
     let path = uri.path();
     ApiError::request(StatusCode::NOT_FOUND, format!("there is no {path} here")).hint(
         "The routes are /v1/databases, /v1/databases/NAME, /v1/databases/NAME/query, \
-               /v1/databases/NAME/flush, /v1/databases/NAME/settings, /ping, /health and /metrics.",
+               /v1/databases/NAME/flush, /v1/databases/NAME/settings, /v1/databases/NAME/figures, \
+               /v1/figures, /ping, /health and /metrics.",
     )
 }
 
