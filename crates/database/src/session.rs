@@ -94,6 +94,8 @@ pub struct Session {
     /// What it took to get its process this time, and what is not counted yet.
     seating: Seating,
     carried: Carried,
+    /// What it does now is recorded.
+    is_traced: bool,
     /// The name of its role, until that is found.
     role: Option<String>,
     /// Of the process that it has let go of, and may still have things in.

@@ -19,6 +19,7 @@ use crate::session::measure::{Carried, Seating};
 use crate::slot::{self, SUPERUSER_ID};
 use crate::statements::Statements;
 use crate::template::SUPERUSER;
+use crate::trace::is_traced;
 
 /// Session numbers below it are those of processes that no session has.
 const PROCESS_ID_MIN: u32 = 1 << 16;
@@ -76,6 +77,7 @@ impl Session {
             label: options.label,
             seating: Seating::default(),
             carried: Carried::default(),
+            is_traced: is_traced(),
             role,
             parked: None,
         };

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use engine::ClientIo;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 use volume::Owed;
 use wire::pg::{Frame, TransactionStatus, backend, frontend, statement};
 use wire::{PgError, sqlstate};
@@ -14,7 +14,7 @@ use super::{Session, SessionEnded, abandon_volume, as_error, sql};
 use crate::gate::{self, Ahead, Gated};
 use crate::session::seating::Unseated;
 use crate::statements::Handling;
-use crate::trace::TRACE;
+use crate::trace::{TRACE, is_traced};
 
 impl Session {
     /// Runs whole frontend messages in order; the answers, and `io` back.
@@ -31,6 +31,7 @@ impl Session {
         messages: Bytes,
         io: Option<Box<dyn ClientIo>>,
     ) -> Result<(Bytes, Option<Box<dyn ClientIo>>), SessionEnded> {
+        self.is_traced = is_traced();
         let mut measure = self.measure(&messages);
         self.exchange_measured(messages, io, &mut measure).await
     }
@@ -90,7 +91,10 @@ impl Session {
         let settled = match &volume {
             Some(volume) if volume.owed() != Owed::default() => {
                 let began = Instant::now();
-                let span = tracing::trace_span!(target: TRACE, "gate");
+                let span = match self.is_traced {
+                    true => tracing::trace_span!(target: TRACE, "gate"),
+                    false => Span::none(),
+                };
                 let settled = gate::settle(volume).instrument(span).await;
                 gate = began.elapsed();
                 self.node.counters.gate_waits.took(gate);

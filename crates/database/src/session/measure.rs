@@ -52,6 +52,11 @@ pub(crate) struct Measure {
 impl Measure {
     /// The statements begin to run.
     pub(super) fn runs(&mut self, session: &Session) -> Span {
+        let now = Instant::now();
+        self.ran = Some((now, now));
+        if !session.is_traced {
+            return Span::none();
+        }
         let span = tracing::trace_span!(
             target: TRACE,
             "query",
@@ -74,8 +79,6 @@ impl Measure {
                 span.record("otel.name", format!("{operation} {name}"));
             }
         }
-        let now = Instant::now();
-        self.ran = Some((now, now));
         self.span = span.clone();
         span
     }
@@ -92,8 +95,7 @@ impl Session {
     /// An exchange begins.
     pub(super) fn measure(&self, messages: &Bytes) -> Measure {
         let observe = &self.node.options.observe;
-        let wanted = observe.slow_query.is_some()
-            || tracing::span_enabled!(target: TRACE, tracing::Level::TRACE);
+        let wanted = observe.slow_query.is_some() || self.is_traced;
         Measure {
             began: Instant::now(),
             bytes_in: messages.len() as u64,
@@ -129,7 +131,7 @@ impl Session {
             let read = self.pages_read().saturating_sub(measure.pages_read);
             measure.span.record("dormouse.pages.read", read);
         }
-        if !is_slow && !(is_traced && observe.query_text) {
+        if !(is_slow || is_traced && observe.query_text) {
             return;
         }
         let Some(sql) = self.statement_text(messages) else {

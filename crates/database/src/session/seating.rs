@@ -71,8 +71,12 @@ impl Session {
             until,
         );
         let began = Instant::now();
-        let span =
-            tracing::trace_span!(target: TRACE, "wait", dormouse.waited = tracing::field::Empty);
+        let span = match self.is_traced {
+            true => {
+                tracing::trace_span!(target: TRACE, "wait", dormouse.waited = tracing::field::Empty)
+            }
+            false => tracing::Span::none(),
+        };
         let taken = tokio::select! {
             biased;
             taken = taking.instrument(span.clone()) => taken.map_err(Unseated::Busy)?,

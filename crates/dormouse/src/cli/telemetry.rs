@@ -7,6 +7,7 @@ mod resource;
 use std::sync::Arc;
 use std::time::Duration;
 
+use opentelemetry::InstrumentationScope;
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::trace::{BatchSpanProcessor, Sampler, SdkTracerProvider};
@@ -83,8 +84,11 @@ impl Telemetry {
     where
         S: tracing::Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
     {
+        let scope = InstrumentationScope::builder("dormouse")
+            .with_version(env!("CARGO_PKG_VERSION"))
+            .build();
         let layer = tracing_opentelemetry::layer()
-            .with_tracer(self.provider.tracer("dormouse"))
+            .with_tracer(self.provider.tracer_with_scope(scope))
             .with_location(false)
             .with_threads(false)
             .with_target(false)

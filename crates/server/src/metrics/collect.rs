@@ -318,7 +318,7 @@ fn connections(http: &Http, metrics: &Metrics) -> Vec<Family> {
             metrics.sessions,
         ),
         counter(
-            "dormouse_sessions_total",
+            "dormouse_sessions_begun_total",
             "Sessions that were begun.",
             metrics.sessions_begun,
         ),
