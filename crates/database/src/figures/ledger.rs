@@ -151,7 +151,7 @@ mod tests {
             kept += counts.wakes;
             oldest = oldest.min(used_at);
         });
-        assert!(kept <= 16 && kept >= 14, "{kept}");
+        assert!((14..=16).contains(&kept), "{kept}");
         assert_eq!(oldest, 100 - kept + 1);
         assert_eq!(gone.wakes + kept, 100);
         assert_eq!(forgotten, u64::from(gone.wakes));
