@@ -173,7 +173,7 @@ fn an_interactive_transaction_spans_requests() {
     let mut http = server.http();
     let root = "/v1/databases/shop/transactions";
     let insert = |n: i32| json!({"sql": "insert into t values ($1)", "params": [n]});
-    let mut begin = |http: &mut Http| {
+    let begin = |http: &mut Http| {
         let begun = http.post(root, &json!({}));
         assert_eq!(begun.status, 201);
         begun.header("location").unwrap().to_owned()

@@ -14,8 +14,8 @@ use wire::{PgError, sqlstate};
 use super::error::ApiError;
 use super::tenant::caller;
 use super::{
-    Http, databases, guard, health, metrics, neon, openapi, probe, query, schema, statements,
-    tokens, transactions, tunnel, websocket,
+    Http, databases, figures, guard, health, metrics, neon, openapi, probe, query, schema,
+    statements, tokens, transactions, tunnel, websocket,
 };
 
 /// What every handler gets.
@@ -43,6 +43,8 @@ pub(super) fn router(app: App) -> Router {
         .merge(about(""))
         .route("/sql", post(neon::sql))
         .route("/v2", any(tunnel::tunnel))
+        .route("/v1/databases/{name}/figures", get(figures::of_database))
+        .route("/v1/figures", get(figures::of_node))
         .route("/metrics", get(metrics::metrics))
         .route("/openapi.json", get(openapi::document))
         .route("/v1/tokens", get(tokens::list).post(tokens::create))

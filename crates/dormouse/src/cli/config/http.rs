@@ -77,6 +77,7 @@ impl HttpSection {
         routing: &RoutingSection,
         websocket: &WebSocketSection,
         metrics_open: bool,
+        metrics_databases_max: usize,
     ) -> Result<HttpOptions, Failure> {
         Ok(HttpOptions {
             listen: self.listen.clone(),
@@ -103,6 +104,7 @@ impl HttpSection {
             },
             cors: self.cors.options()?,
             metrics_open,
+            metrics_databases_max,
         })
     }
 }
