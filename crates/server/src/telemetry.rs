@@ -213,9 +213,17 @@ impl Traced {
 
 /// A path with names left out, so that spans of the same kind have the same name.
 fn route(path: &str) -> String {
-    let mut parts: Vec<&str> = path.split('/').take(6).collect();
-    if let [_, "v1", "databases", name, ..] = &mut parts[..] {
-        *name = "{name}";
+    let mut parts: Vec<&str> = path.split('/').take(7).collect();
+    let rest = match &mut parts[..] {
+        [_, "v1", "databases", name, rest @ ..] => {
+            *name = "{name}";
+            rest
+        }
+        [_, "v1", rest @ ..] | [_, rest @ ..] => rest,
+        [] => &mut [],
+    };
+    if let ["transactions" | "tokens", id, ..] = rest {
+        *id = "{id}";
     }
     parts.join("/")
 }
@@ -295,6 +303,12 @@ mod tests {
     fn names_are_left_out_of_routes() {
         for (path, expected) in [
             ("/v1/databases/shop/query", "/v1/databases/{name}/query"),
+            (
+                "/v1/databases/shop/transactions/42b3/query",
+                "/v1/databases/{name}/transactions/{id}/query",
+            ),
+            ("/transactions/42b3/commit", "/transactions/{id}/commit"),
+            ("/v1/tokens/ci", "/v1/tokens/{id}"),
             ("/ping", "/ping"),
             ("", ""),
         ] {
