@@ -97,6 +97,8 @@ pub struct Session {
     carried: Carried,
     /// What it does now is recorded.
     is_traced: bool,
+    /// What is run now nobody has asked for: it is in no figures, no trace and no log.
+    is_unasked: bool,
     /// The name of its role, until that is found.
     role: Option<String>,
     /// Of the process that it has let go of, and may still have things in.

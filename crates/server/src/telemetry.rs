@@ -15,7 +15,7 @@ use opentelemetry::trace::{SpanContext, TraceContextExt as _, TraceFlags, TraceS
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use wire::pg::{frames, frontend};
-use wire::{DatabaseName, TraceContext, trace_state};
+use wire::{TraceContext, trace_state};
 
 /// Names of spans that may be roots: a subscriber takes the others only below one of these.
 pub const ROOTS: [&str; 3] = ["request", "batch", "connect"];
@@ -85,12 +85,12 @@ impl Telemetry {
 
     /// The span of a statement over HTTP whose request is not recorded, if a comment in it says that it is to
     /// be.
-    pub(crate) fn statement(&self, sql: &str) -> Span {
+    pub(crate) fn statement(&self, sql: &str, session: &Session) -> Span {
         if self.0.is_none() || !Span::current().is_disabled() {
             return Span::none();
         }
         match TraceContext::in_comment(sql.as_bytes()) {
-            Some(parent) if parent.sampled => batch(Some(parent), None, ""),
+            Some(parent) if parent.sampled => batch(Some(parent), session),
             _ => Span::none(),
         }
     }
@@ -131,15 +131,16 @@ impl Telemetry {
     }
 }
 
-fn batch(parent: Option<TraceContext>, database: Option<&DatabaseName>, label: &str) -> Span {
+fn batch(parent: Option<TraceContext>, session: &Session) -> Span {
+    let database = session.database();
     let span = tracing::trace_span!(
         target: TRACE,
         parent: None,
         "batch",
         otel.kind = "server",
         db.system.name = "postgresql",
-        db.namespace = database.map(DatabaseName::as_str),
-        dormouse.session = label,
+        db.namespace = database.as_str(),
+        dormouse.session = session.label(),
     );
     adopt(&span, parent, None);
     span
@@ -157,7 +158,7 @@ impl Sampling {
     /// The span of what a session is asked, if it is to be recorded.
     fn begin(&self, parent: Option<TraceContext>, session: &Session) -> Span {
         match self.wants(parent.as_ref()) {
-            true => batch(parent, Some(&session.database()), session.label()),
+            true => batch(parent, session),
             false => Span::none(),
         }
     }

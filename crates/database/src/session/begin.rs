@@ -78,6 +78,7 @@ impl Session {
             seating: Seating::default(),
             carried: Carried::default(),
             is_traced: is_traced(),
+            is_unasked: false,
             role,
             parked: None,
         };

@@ -32,7 +32,7 @@ impl Session {
         messages: Bytes,
         io: Option<Box<dyn ClientIo>>,
     ) -> Result<(Bytes, Option<Box<dyn ClientIo>>), SessionEnded> {
-        self.is_traced = is_traced();
+        self.is_traced = is_traced() && !self.is_unasked;
         let mut measure = self.measure(&messages);
         self.exchange_measured(messages, io, &mut measure).await
     }

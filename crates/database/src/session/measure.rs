@@ -95,7 +95,7 @@ impl Session {
     /// An exchange begins.
     pub(super) fn measure(&self, messages: &Bytes) -> Measure {
         let observe = &self.node.options.observe;
-        let wanted = observe.slow_query.is_some() || self.is_traced;
+        let wanted = !self.is_unasked && (observe.slow_query.is_some() || self.is_traced);
         Measure {
             began: Instant::now(),
             bytes_in: messages.len() as u64,
@@ -180,20 +180,25 @@ impl Session {
         seating.wait += carried.wait;
         seating.wake += carried.wake;
         seating.waited |= carried.waited;
-        let is_statement = measure.tally.statements > 0;
+        let nothing = Tally::default();
+        let (tally, bytes_in) = match self.is_unasked {
+            true => (&nothing, 0),
+            false => (&measure.tally, measure.bytes_in),
+        };
+        let is_statement = tally.statements > 0;
         self.carried = match is_statement {
             true => Carried::default(),
             false => Carried { seating, elapsed },
         };
         self.database.figures.exchanged(&Exchanged {
-            tally: &measure.tally,
-            bytes_in: measure.bytes_in,
+            tally,
+            bytes_in,
             elapsed,
             waited: (is_statement && seating.waited).then_some(seating.wait),
             wal_end,
             at: self.node.live.since.at(measure.began),
         });
-        if let Some(code) = measure.tally.code {
+        if let Some(code) = tally.code {
             self.node.counters.errors.count(&code);
         }
         self.tell_span(measure);

@@ -174,10 +174,11 @@ impl Visit {
     ) -> Result<Vec<u8>, PgError> {
         let is_own = self.guard().await?;
         let (sql, params) = (&statement.sql, &statement.params);
+        let span = self.telemetry.statement(sql, &self.session);
         let running = self
             .session
             .query_json(sql, params, rows.mode(), self.result_bytes_max);
-        let document = running.instrument(self.telemetry.statement(sql)).await;
+        let document = running.instrument(span).await;
         self.release(is_own, document.is_ok()).await?;
         document
     }
@@ -190,8 +191,9 @@ impl Visit {
     ) -> Result<Bytes, PgError> {
         let is_own = self.guard().await?;
         let (sql, params) = (&statement.sql, &statement.params);
+        let span = self.telemetry.statement(sql, &self.session);
         let running = self.session.query_stream(sql, params, io);
-        let rest = running.instrument(self.telemetry.statement(sql)).await;
+        let rest = running.instrument(span).await;
         let is_done = rest.is_ok() && self.status() == TransactionStatus::InTransaction;
         self.release(is_own, is_done).await?;
         rest
@@ -205,8 +207,9 @@ impl Visit {
         writer: ResultWriter,
     ) -> Result<Vec<u8>, PgError> {
         let is_own = self.guard().await?;
+        let span = self.telemetry.statement(sql, &self.session);
         let running = self.session.query_document(sql, params, writer);
-        let document = running.instrument(self.telemetry.statement(sql)).await;
+        let document = running.instrument(span).await;
         self.release(is_own, document.is_ok()).await?;
         document
     }

@@ -79,6 +79,8 @@ fn the_page_is_as_prometheus_wants_it_and_counts() {
         value("dormouse_wake_duration_seconds_count{from=\"template\"}"),
         1.0
     );
+    assert_eq!(value("dormouse_result_cache_hits_total"), 0.0);
+    assert_eq!(value("dormouse_result_cache_entries"), 0.0);
     assert!(value("process_open_fds") > 3.0);
     // The number of tenants must not show in the number of samples.
     assert!(!page.contains("counted"), "{page}");

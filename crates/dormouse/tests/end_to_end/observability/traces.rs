@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use opentelemetry_proto::tonic::trace::v1::Span;
+use serde_json::json;
 
 use crate::harness::{Collector, Http, Server, attributes, hex, until};
 
@@ -11,9 +12,9 @@ const CALLER: &str = "b7ad6b7169203331";
 
 /// A query with headers of a caller.
 fn query(http: &mut Http, database: &str, sql: &str, headers: &str) -> crate::harness::Response {
-    let body = serde_json::json!({ "sql": sql }).to_string();
+    let body = json!({ "sql": sql }).to_string();
     http.send(&format!(
-        "POST /v1/databases/{database}/query HTTP/1.1\r\nhost: dormouse\r\n{headers}\
+        "POST /v1/databases/{database}/query HTTP/1.1\r\nhost: localhost\r\n{headers}\
          content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     ));
@@ -167,8 +168,8 @@ fn a_comment_tells_the_trace_over_both_protocols() {
         .http()
         .query("shop", &commented(&second, "01"))
         .error(400);
-    let spans = until(|| collector.trace(&second), |spans| spans.len() >= 4);
-    assert_eq!(shown(&spans)[0], "batch");
+    let spans = until(|| collector.trace(&second), |spans| spans.len() >= 3);
+    assert_eq!(shown(&spans), ["batch", "  wait", "  SELECT shop"]);
 
     // Who says no is not recorded, but passed on.
     let third = TRACE.replace("0af7", "2cf7");
@@ -184,6 +185,62 @@ fn a_comment_tells_the_trace_over_both_protocols() {
     session.query(&commented(&fourth, "01")).unwrap_err();
     until(|| collector.trace(&fourth), |spans| spans.len() >= 3);
     assert!(collector.trace(&third).is_empty());
+}
+
+#[test]
+fn every_way_to_run_statements_is_traced() {
+    let collector = Collector::start();
+    let server = traced(&collector, "0.0");
+    let mut http = server.http();
+    let begun = http.post("/v1/databases/shop/transactions", &json!({}));
+    let id = begun.json()["id"].as_str().unwrap().to_owned();
+    let one = json!({ "sql": "select 1" });
+    let all = json!({ "statements": [one] });
+    let neon = (
+        "neon-connection-string",
+        "postgresql://postgres@localhost/shop",
+    );
+    let plain = ("accept", "application/json");
+    let held = format!("transactions/{id}/query");
+    let ways = [
+        ("query", &one, plain),
+        ("query", &one, ("accept", "application/x-ndjson")),
+        ("batch", &all, plain),
+        ("transaction", &all, plain),
+        (&*held, &one, plain),
+        ("/sql", &json!({ "query": "select 1" }), neon),
+    ];
+    for (number, (path, body, header)) in (1..).zip(ways) {
+        let path = match path.starts_with('/') {
+            true => path.to_owned(),
+            false => format!("/v1/databases/shop/{path}"),
+        };
+        let trace = TRACE.replace("0af7", &format!("{number:04x}"));
+        let parent = format!("00-{trace}-{CALLER}-01");
+        let headers = [("traceparent", &*parent), header];
+        let answer = http.request_with("POST", &path, &headers, Some(&body.to_string()));
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+        let is_whole = |spans: &Vec<Span>| {
+            let has = |name: &str| spans.iter().any(|span| span.name.starts_with(name));
+            has("POST ") && has("SELECT shop")
+        };
+        let spans = until(|| collector.trace(&trace), is_whole);
+        let lines = shown(&spans);
+        assert!(lines.contains(&"  SELECT shop".to_owned()), "{lines:?}");
+    }
+
+    // In a WebSocket each statement is a request by itself.
+    let trace = TRACE.replace("0af7", "eeee");
+    let address = format!("ws://{}/v1/databases/shop/ws", server.http);
+    let (mut socket, _) = tungstenite::connect(address).unwrap();
+    let sql = format!("select 1 /*traceparent='00-{trace}-{CALLER}-01'*/");
+    let message = json!({ "id": 1, "sql": sql }).to_string();
+    socket.send(tungstenite::Message::text(message)).unwrap();
+    let spans = until(|| collector.trace(&trace), |spans| spans.len() >= 3);
+    assert_eq!(shown(&spans), ["batch", "  wait", "  SELECT shop"]);
+    let batch = spans.iter().find(|span| span.name == "batch").unwrap();
+    let session = attributes(&batch.attributes)["dormouse.session"].clone();
+    assert!(session.contains('-'), "{session}");
 }
 
 #[test]
