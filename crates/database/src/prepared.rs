@@ -85,6 +85,8 @@ impl Absent {
         for (kind, body) in frames(messages) {
             let name = match kind {
                 frontend::kind::BIND => Bind::decode_names(body).map(|(_, name)| name).ok(),
+                // A name that is taken cannot be given again.
+                frontend::kind::PARSE => Parse::decode(body).map(|parse| parse.statement).ok(),
                 frontend::kind::DESCRIBE | frontend::kind::CLOSE => {
                     match frontend::decode_target(body) {
                         Ok((Target::Statement, name)) => Some(name),
@@ -93,6 +95,7 @@ impl Absent {
                 }
                 _ => None,
             };
+            let name = name.filter(|name| !name.is_empty());
             wanted.extend(name.map(|name| self.named(name)).unwrap_or_default());
         }
         let texts = frames(messages).filter_map(|(kind, body)| match kind {
@@ -275,5 +278,26 @@ mod tests {
             parse.encode(bytes).unwrap();
         };
         assert_eq!(wanted(&mut absent, parse), ["b"]);
+    }
+
+    #[test]
+    fn a_name_that_is_taken_is_there_before_messages_give_it_again() {
+        let by_sql = PreparedStatement {
+            by_sql: true,
+            ..statement("a")
+        };
+        let mut absent = Absent(vec![by_sql, statement("b")]);
+        let mut messages = BytesMut::new();
+        for name in [&b"a"[..], b"b", b""] {
+            let parse = Parse {
+                statement: name,
+                sql: b"SELECT 2",
+                param_oids: Vec::new(),
+            };
+            parse.encode(&mut messages).unwrap();
+        }
+        let wanted = absent.wanted_sql(&messages);
+        assert_eq!(wanted.len(), 1);
+        assert_eq!(wanted[0].name, "a");
     }
 }

@@ -21,6 +21,7 @@ mod pipelines;
 mod psql;
 mod queue;
 mod reach;
+mod scopes;
 mod shutdown;
 mod tenants;
 mod termination;

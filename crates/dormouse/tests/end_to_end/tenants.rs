@@ -331,3 +331,20 @@ fn rows_come_as_lines_when_asked_for() {
     let answer = post(&mut http, path, lines, &written).text();
     assert!(answer.contains("CREATE TABLE"), "{answer}");
 }
+
+#[test]
+fn answers_are_compressed_as_the_client_accepts() {
+    let server = Server::start();
+    let mut http = server.http();
+    let ask = json!({"sql": "select repeat('x', 100000) as x"});
+    let path = "/v1/databases/shop/query";
+    for encoding in ["gzip", "br"] {
+        let accepts = format!("host: localhost\r\naccept-encoding: {encoding}\r\n");
+        let answer = post(&mut http, path, &accepts, &ask);
+        assert_eq!(answer.header("content-encoding"), Some(encoding));
+        assert!(answer.text().len() < 10_000);
+    }
+    let answer = post(&mut http, path, "host: localhost\r\n", &ask);
+    assert_eq!(answer.header("content-encoding"), None);
+    assert!(answer.text().len() > 100_000);
+}

@@ -9,6 +9,7 @@ use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::from_fn_with_state;
 use axum::routing::{delete, get, post, put};
 use database::DatabaseName;
+use tower_http::compression::CompressionLayer;
 use wire::{PgError, sqlstate};
 
 use super::error::ApiError;
@@ -52,6 +53,8 @@ pub(super) fn router(app: App) -> Router {
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(from_fn_with_state(Arc::clone(&app), guard::guard))
+        // As the client accepts it, from a few bytes on.
+        .layer(CompressionLayer::new())
         .with_state(app);
     match cors {
         Some(cors) => router.layer(cors.layer()),

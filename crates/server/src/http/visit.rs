@@ -15,7 +15,7 @@ use wire::http::{ResultWriter, RowMode};
 use wire::pg::TransactionStatus;
 use wire::{PgError, Severity, sqlstate};
 
-use super::caller::{Caller, Scope};
+use super::caller::{Caller, Reach, Scope};
 use super::error::ApiError;
 use super::router::App;
 use super::tenant::Tenant;
@@ -95,7 +95,8 @@ impl Visit {
     ) -> Result<Self, PgError> {
         let caller = &tenant.caller;
         let settings = Self::settings(caller, &wishes)?;
-        let is_admin = caller.scope == Scope::Admin;
+        // Whoever is for one database does not reach others by SQL either.
+        let is_admin = caller.scope == Scope::Admin && caller.reach == Reach::All;
         let options = SessionOptions {
             user: caller.role().to_owned(),
             settings,

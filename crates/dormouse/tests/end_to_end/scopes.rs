@@ -1,0 +1,226 @@
+//! What a token's scope allows: Postgres says so, whatever the text of the statement.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Response, Server, dormouse, run_program};
+
+struct Tokens {
+    server: Server,
+    _folder: tempfile::TempDir,
+    admin: String,
+    write: String,
+    read: String,
+}
+
+fn create(file: &Path, name: &str, args: &[&str]) -> String {
+    let mut command = dormouse();
+    command.args(["token", "create", "--name", name]).args(args);
+    let made = run_program(command.env("DORMOUSE_AUTH__TOKENS_FILE", file));
+    made.done().trim_end().to_owned()
+}
+
+impl Tokens {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("tokens");
+        let token = |name: &str, args: &[&str]| create(&file, name, args);
+        let admin = token("root", &["--scope", "admin"]);
+        let write = token("writer", &["--scope", "write", "--database", "shop"]);
+        let read = token("reader", &["--scope", "read", "--database", "shop"]);
+        let path = file.to_str().unwrap().to_owned();
+        let server = Server::start_with(&[("DORMOUSE_AUTH__TOKENS_FILE", &path)]);
+        Self {
+            server,
+            _folder: folder,
+            admin,
+            write,
+            read,
+        }
+    }
+
+    fn post(&self, token: &str, path: &str, body: &Value) -> Response {
+        let bearer = format!("Bearer {token}");
+        let mut http = self.server.http();
+        let headers = [("authorization", &*bearer)];
+        http.request_with("POST", path, &headers, Some(&body.to_string()))
+    }
+
+    fn query(&self, token: &str, sql: &str) -> Response {
+        self.post(token, "/query", &json!({ "sql": sql }))
+    }
+
+    /// As the administrator, in the same database.
+    #[track_caller]
+    fn admin(&self, sql: &str) -> Value {
+        let path = "/v1/databases/shop/query";
+        let answer = self.post(
+            &self.admin,
+            path,
+            &json!({ "sql": sql, "rowMode": "array" }),
+        );
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()["rows"].clone()
+    }
+}
+
+#[test]
+fn who_may_read_cannot_write_by_any_means() {
+    let tokens = Tokens::start();
+    for sql in [
+        "create table t (n int)",
+        "insert into t values (1)",
+        "create sequence s",
+        "create function sneak() returns void language sql security definer as 'insert into t values (2)'",
+        "create function sneak_volatile() returns int language plpgsql security definer as \
+         'begin perform set_config(''transaction_read_only'', ''off'', false); insert into t values (3); return 1; end'",
+        "create procedure proceed() language plpgsql security definer as 'begin commit; insert into t values (4); end'",
+        "create view v as select * from t",
+        "create role clerk; ",
+    ] {
+        tokens.admin(sql);
+    }
+    assert_eq!(
+        tokens.query(&tokens.read, "select n from t").json()["rows"],
+        json!([{"n": 1}])
+    );
+    for sql in [
+        "insert into t values (9)",
+        "insert into v values (9)",
+        "with x as (insert into t values (9) returning n) select * from x",
+        "update t set n = 9",
+        "delete from t",
+        "truncate t",
+        "select sneak()",
+        "select sneak_volatile()",
+        "call proceed()",
+        "do $$ begin insert into t values (9); end $$",
+        "select nextval('s')",
+        "select setval('s', 9)",
+        "select lo_create(0)",
+        "copy t from program 'true'",
+        "copy (select 1) to program 'true'",
+        "create table x (n int)",
+        "create temp table x (n int)",
+        "create function pg_temp.f() returns int language sql as 'select 1'",
+        "drop table t",
+        "alter table t add m int",
+        "grant all on t to public",
+        "set role postgres",
+        "set session authorization postgres",
+        "create role x",
+        "alter role dormouse_read superuser",
+        "create database x",
+        "drop database shop",
+        "lock table t",
+        "refresh materialized view v",
+        "comment on table t is 'x'",
+        "vacuum t",
+        "set transaction read write",
+        "select set_config('transaction_read_only', 'off', false)",
+        "begin read write",
+        "listen x; insert into t values (9)",
+        "reindex table t",
+        "select pg_terminate_backend(1)",
+        "prepare p as insert into t values (9)",
+    ] {
+        let answer = tokens.query(&tokens.read, sql);
+        // What only prepares, or ends itself, changes nothing.
+        let is_harmless = ["begin", "prepare", "select pg_term"];
+        let may_succeed = is_harmless.iter().any(|start| sql.starts_with(start));
+        assert!(
+            answer.status >= 400 || may_succeed,
+            "{sql}: {}",
+            answer.text()
+        );
+    }
+    // Not by several statements either, in whatever session.
+    let steps = [
+        "commit",
+        "commit and chain",
+        "set transaction read write",
+        "set default_transaction_read_only = off",
+        "set session characteristics as transaction read write",
+        "begin read write",
+        "rollback and chain",
+        "select sneak()",
+        "insert into t values (9)",
+        "select sneak_volatile()",
+    ];
+    for first in steps {
+        for second in steps {
+            let statements: Vec<Value> =
+                [first, second, "select sneak()", "insert into t values (9)"]
+                    .iter()
+                    .map(|sql| json!({ "sql": sql }))
+                    .collect();
+            for path in ["/batch", "/transaction"] {
+                tokens.post(&tokens.read, path, &json!({ "statements": statements }));
+            }
+        }
+    }
+    let begun = tokens.post(&tokens.read, "/transactions", &json!({}));
+    let place = begun.header("location").unwrap().to_owned();
+    for sql in steps {
+        tokens.post(
+            &tokens.read,
+            &format!("{place}/query"),
+            &json!({ "sql": sql }),
+        );
+    }
+    let refused = json!({"sql": "select 1", "role": "postgres"});
+    assert_eq!(
+        tokens.post(&tokens.read, "/query", &refused).error(403).0,
+        "42501"
+    );
+    assert_eq!(tokens.admin("select n from t"), json!([[1]]));
+    assert_eq!(
+        tokens.admin("select last_value, is_called from s"),
+        json!([[1, false]])
+    );
+    let roles = tokens.admin("select count(*)::int from pg_roles where rolname = 'x' or rolname = 'dormouse_read' and rolsuper");
+    assert_eq!(roles, json!([[0]]));
+    let tables = tokens.admin(
+        "select count(*)::int from pg_class where relname = 'x' or relname = 't' and relnatts <> 1",
+    );
+    assert_eq!(tables, json!([[0]]));
+}
+
+#[test]
+fn who_may_write_is_no_administrator() {
+    let tokens = Tokens::start();
+    tokens.admin("create table t (n int)");
+    let write = &tokens.write;
+    for sql in [
+        "insert into t values (1)",
+        "create table own (n int)",
+        "insert into own values (1)",
+        "alter table own add m int",
+        "create temp table x (n int)",
+    ] {
+        let answer = tokens.query(write, sql);
+        assert_eq!(answer.status, 200, "{sql}: {}", answer.text());
+    }
+    for sql in [
+        "drop table t",
+        "create role x",
+        "set role postgres",
+        "alter system set work_mem = '1MB'",
+        "create database x",
+        "drop database other",
+        "select pg_read_file('PG_VERSION')",
+        "update pg_authid set rolsuper = true",
+    ] {
+        assert_eq!(tokens.query(write, sql).error(403).0, "42501", "{sql}");
+    }
+    for (method, path) in [("DELETE", "/v1/databases/shop"), ("GET", "/v1/databases")] {
+        let bearer = format!("Bearer {write}");
+        let headers = [("authorization", &*bearer)];
+        let answer = tokens
+            .server
+            .http()
+            .request_with(method, path, &headers, None);
+        assert_eq!(answer.error(403).0, "42501");
+    }
+}
