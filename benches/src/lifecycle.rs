@@ -14,6 +14,7 @@ mod large;
 mod server;
 mod sessions;
 mod table;
+mod telemetry;
 mod usage;
 mod wake;
 mod websockets;
@@ -53,6 +54,8 @@ const PARTS_HELP: &str = "\
   awake     5,000 databases awake at once: memory and mappings of each
   large     A database of 2,048 MiB under a backend of 256 MiB, beside one of a quarter of that
   websockets  10,000 WebSockets that do nothing, their databases asleep: memory of each
+  telemetry Queries with traces off, of a share and of all requests; 40 turns. With the variable
+            DORMOUSE_BENCH_BEFORE another build of the server takes turns too
 ";
 
 /// A part, and what runs it: it gives the text of its section.
@@ -67,6 +70,7 @@ const PARTS: &[Part] = &[
     ("awake", awake::run),
     ("large", large::run),
     ("websockets", websockets::run),
+    ("telemetry", telemetry::run),
 ];
 
 /// A command: parts that are run by name, all of them without one.

@@ -37,6 +37,9 @@ pub(super) struct Server {
 /// A setting by its variable, and its value.
 pub(super) type Setting<'a> = (&'a str, u64);
 
+/// Settings by their variables.
+pub(super) type Settings = Vec<(&'static str, String)>;
+
 /// How long a database stays awake without a session.
 pub(super) const IDLE_MS: &str = "DORMOUSE_DATABASES__IDLE_MS";
 
@@ -52,6 +55,26 @@ const ASLEEP_WITHIN: Duration = Duration::from_secs(600);
 impl Server {
     /// Starts the server on `data` in the run's folder, with settings, and waits until it listens.
     pub(super) fn start(run: &Run, settings: &[Setting<'_>]) -> Result<Self> {
+        let settings = settings.iter();
+        let settings = settings.map(|(variable, value)| (*variable, value.to_string()));
+        // The lines that say how long a wake took inside.
+        Self::start_logging(
+            run,
+            "warn,database::slot=debug,dormouse_database=debug",
+            settings,
+        )
+    }
+
+    /// The same with settings of any kind, and no more in the log than usual.
+    pub(super) fn start_with(run: &Run, settings: Settings) -> Result<Self> {
+        Self::start_logging(run, "info", settings)
+    }
+
+    fn start_logging<'a>(
+        run: &Run,
+        log_filter: &str,
+        settings: impl IntoIterator<Item = (&'a str, String)>,
+    ) -> Result<Self> {
         let log = run.folder.join("server.log");
         let mut command = Command::new(&run.program);
         command
@@ -60,13 +83,10 @@ impl Server {
             .arg("--data")
             .arg(data(run))
             .args(["--pg", "127.0.0.1:0", "--http", "127.0.0.1:0"])
-            // The lines that say how long a wake took inside.
-            .args(["--log", "warn,database::slot=debug,dormouse_database=debug"])
+            .args(["--log", log_filter])
             .env("DORMOUSE_PGWIRE__CONNECTIONS_MAX", "100000")
             .env("DORMOUSE_HTTP__CONNECTIONS_MAX", "100000");
-        for (variable, value) in settings {
-            command.env(variable, value.to_string());
-        }
+        command.envs(settings);
         let started = Instant::now();
         let mut running = Running::start(&mut command, &log, true)?;
         let output = running.child.stdout.take();

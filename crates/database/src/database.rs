@@ -11,6 +11,7 @@ use wire::{DatabaseName, PgError, sqlstate};
 
 use crate::counted::Counted;
 use crate::directory::{self, Rebase};
+use crate::figures::Figures;
 use crate::further::Further;
 use crate::info::State;
 use crate::node::Node;
@@ -33,6 +34,8 @@ pub(crate) struct Database {
     pub(crate) slot: Arc<tokio::sync::Mutex<Slot>>,
     /// The volume, once something needed it. Only one may exist for a database.
     volume: Mutex<Option<Arc<Volume>>>,
+    /// What is counted of it.
+    pub(crate) figures: Figures,
     /// Its further processes.
     pub(crate) further: Further,
     /// The sessions in it, the first to come first.
@@ -78,6 +81,7 @@ impl Database {
             dropped: AtomicBool::new(false),
             slot: Arc::default(),
             volume: Mutex::new(None),
+            figures: Figures::default(),
             further: Further::default(),
             sessions: Mutex::default(),
             running: Running::default(),
@@ -197,6 +201,13 @@ impl Database {
         *record = change(record.clone())?;
         *self.name.lock() = name.clone();
         Ok(())
+    }
+
+    /// Bytes of its backend's address space; 0 when asleep or busy.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        let slot = self.slot.try_lock().ok();
+        let backend = slot.as_ref().and_then(|slot| slot.backend.as_ref());
+        backend.map_or(0, |backend| backend.memory_bytes() as u64)
     }
 
     /// Names that the catalog may have instead of [`name`](Self::name).

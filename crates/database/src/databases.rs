@@ -20,6 +20,7 @@ use crate::currency::Currency;
 use crate::dependencies::{Known, QueryKey};
 use crate::directory::Directory;
 use crate::disk_watch::DiskWatch;
+use crate::figures::{Counts, DatabaseFigures, NodeFigures};
 use crate::gate;
 use crate::images::Images;
 use crate::info::DatabaseInfo;
@@ -147,11 +148,11 @@ impl Databases {
             admission: Admission::new(&options.limits),
             versions: Versions::new(options.limits.etag_databases_max),
             known: Known::new(options.limits.etag_queries_max),
+            live: Live::new(options.limits.figures_max),
             options,
             engine,
             current,
             directory,
-            live: Live::default(),
             images,
             credentials: Remembered::default(),
             mock_secret,
@@ -322,7 +323,13 @@ impl Databases {
             }
             found => found?,
         };
-        Session::begin(Arc::clone(&self.node), database, options).await
+        let begun = Session::begin(Arc::clone(&self.node), database, options).await;
+        begun.inspect_err(|error| self.node.counters.errors.count(error.code().as_bytes()))
+    }
+
+    /// Errors that sessions were told since the data directory was opened, by the class of their SQLSTATE.
+    pub fn errors(&self) -> Vec<(&'static str, u64)> {
+        self.node.counters.errors.get()
     }
 
     /// As of which commit the answer to a query would be now, without waking anyone. It is known of a query that
@@ -338,6 +345,21 @@ impl Databases {
     /// What has been counted since the data directory was opened.
     pub fn metrics(&self) -> Metrics {
         Metrics::of(&self.node)
+    }
+
+    /// What was counted of all databases since the data directory was opened, and of the `top` of them whose
+    /// `key` is the greatest: those that are awake, and the last ones that were (`telemetry.figures_databases_max`).
+    pub fn figures(&self, top: usize, key: impl Fn(&Counts) -> u64) -> NodeFigures {
+        NodeFigures::of(&self.node, top, key)
+    }
+
+    /// The same of one database, with its size. Blocks for the disk.
+    ///
+    /// # Errors
+    ///
+    /// 3D000 if it is not there.
+    pub fn figures_of(&self, name: &DatabaseName) -> Result<DatabaseFigures, PgError> {
+        DatabaseFigures::find(&self.node, name)
     }
 
     /// Stops: ends what runs, shuts every backend down, and flushes every volume.

@@ -13,11 +13,12 @@ use bytes::BytesMut;
 use engine::{ClientIo, ClientIoError};
 use parking_lot::Mutex;
 use volume::{Owed, Volume};
-use wire::pg::{frames, frontend};
+use wire::pg::{Tally, frames, frontend};
 use wire::{PgError, sqlstate};
 
 use crate::database::volume_error;
 use crate::node::blocking;
+use crate::session::measure::Measure;
 
 /// Waits until everything is durable that the volume's syncs have asked for so far.
 ///
@@ -72,7 +73,6 @@ pub(crate) async fn give_back(volume: &Arc<Volume>) -> Result<bool, PgError> {
     blocking(giving).await
 }
 
-/// A connection that both sides of the gate can reach.
 /// Messages that the session has, and has not come to yet.
 pub(crate) type Ahead = Arc<Mutex<BytesMut>>;
 
@@ -88,7 +88,19 @@ fn take_copy(messages: &mut BytesMut) -> BytesMut {
     messages.split_to(taken)
 }
 
-type Connection = Arc<Mutex<Option<Box<dyn ClientIo>>>>;
+/// A connection that both sides of the gate can reach.
+type Connection = Arc<Mutex<Behind>>;
+
+/// What is behind the gate.
+#[derive(Default)]
+struct Behind {
+    io: Option<Box<dyn ClientIo>>,
+    /// What came and went in the middle of a statement.
+    bytes_in: u64,
+    tally: Tally,
+    /// Bytes at the front of the output that are in the tally.
+    counted: usize,
+}
 
 /// A wait for what is owed.
 type Settling = Pin<Box<dyn Future<Output = Result<(), PgError>> + Send>>;
@@ -113,7 +125,10 @@ impl Gated {
         volume: Arc<Volume>,
         has_told: Arc<AtomicBool>,
     ) -> (Self, Ungate) {
-        let io = Arc::new(Mutex::new(Some(io)));
+        let io = Arc::new(Mutex::new(Behind {
+            io: Some(io),
+            ..Behind::default()
+        }));
         let ungate = Ungate(Arc::clone(&io));
         let gated = Self {
             io,
@@ -127,8 +142,15 @@ impl Gated {
 }
 
 impl Ungate {
-    pub(crate) fn take(self) -> Option<Box<dyn ClientIo>> {
-        self.0.lock().take()
+    /// The connection; what was counted behind the gate goes to `measure`.
+    pub(crate) fn take(self, measure: &mut Measure) -> Option<Box<dyn ClientIo>> {
+        let mut behind = self.0.lock();
+        measure.bytes_in += behind.bytes_in;
+        if behind.tally.bytes > 0 {
+            measure.tally = std::mem::take(&mut behind.tally);
+            measure.counted = behind.counted;
+        }
+        behind.io.take()
     }
 }
 
@@ -143,10 +165,14 @@ impl ClientIo for Gated {
             input.unsplit(ahead);
             return Poll::Ready(Ok(()));
         }
-        match &mut *self.io.lock() {
-            Some(io) => io.poll_fill(context, input),
-            None => Poll::Ready(Err(ClientIoError)),
-        }
+        let behind = &mut *self.io.lock();
+        let Some(io) = &mut behind.io else {
+            return Poll::Ready(Err(ClientIoError));
+        };
+        let before = input.len();
+        let filled = io.poll_fill(context, input);
+        behind.bytes_in += input.len().saturating_sub(before) as u64;
+        filled
     }
 
     fn poll_drain(
@@ -167,9 +193,15 @@ impl ClientIo for Gated {
             }
         }
         self.has_told.store(true, Ordering::Release);
-        match &mut *self.io.lock() {
-            Some(io) => io.poll_drain(context, output),
-            None => Poll::Ready(Err(ClientIoError)),
-        }
+        let behind = &mut *self.io.lock();
+        let Some(io) = &mut behind.io else {
+            return Poll::Ready(Err(ClientIoError));
+        };
+        behind
+            .tally
+            .add(output.get(behind.counted..).unwrap_or_default());
+        let drained = io.poll_drain(context, output);
+        behind.counted = output.len();
+        drained
     }
 }

@@ -91,6 +91,7 @@ pub(crate) async fn hibernate(
     let Some(volume) = database.open_volume() else {
         return Ok(());
     };
+    database.figures.slept(volume.wal_end());
     tracing::trace!(database = %database.name(), image = saved.is_some(), "given up");
     if !database.is_dropped() {
         keep(node, &volume, saved).await?;

@@ -100,11 +100,6 @@ impl DatabaseInfo {
     }
 
     fn new(node: &Node, database: &Database, own_bytes: u64) -> Self {
-        let memory = database.slot.try_lock().ok().and_then(|slot| {
-            slot.backend
-                .as_ref()
-                .map(|backend| backend.memory_bytes() as u64)
-        });
         let record = database.record();
         Self {
             id: database.id,
@@ -113,7 +108,7 @@ impl DatabaseInfo {
             parent: record.parent,
             state: database.state(),
             own_bytes,
-            memory_bytes: memory.unwrap_or_default(),
+            memory_bytes: database.memory_bytes(),
             durability: database.durability(node),
             maintenance: database.is_maintained(node),
             settings: record.settings,

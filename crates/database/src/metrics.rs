@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::errors::Errors;
+use crate::figures::{Durations, Histogram};
 use crate::machine;
 use crate::node::Node;
 
@@ -60,6 +62,12 @@ pub(crate) struct Counters {
     pub(crate) preemptions: Counter,
     pub(crate) compactions: Timer,
     pub(crate) wal_flushes: Counter,
+    /// From the template, an image, by booting.
+    pub(crate) wake_durations: [Histogram; 3],
+    pub(crate) wake_waits: Histogram,
+    /// Waits for the disk before an answer left.
+    pub(crate) gate_waits: Histogram,
+    pub(crate) errors: Errors,
 }
 
 /// Times that something was done, and how long that took in all.
@@ -106,6 +114,16 @@ pub struct Metrics {
     pub compactions: Timed,
     /// Writes of WAL that its commits did not wait for, in silent sessions.
     pub wal_flushes: u64,
+    /// Sessions that there are now.
+    pub sessions: u64,
+    /// Sessions that there were.
+    pub sessions_begun: u64,
+    /// How long wakes took: from the template's image, from a hibernation image, by booting.
+    pub wake_durations: [Durations; 3],
+    /// How long databases waited for their turn to wake.
+    pub wake_waits: Durations,
+    /// How long answers waited for the disk.
+    pub gate_waits: Durations,
 }
 
 impl Metrics {
@@ -128,6 +146,11 @@ impl Metrics {
             preemptions: counters.preemptions.get(),
             compactions: counters.compactions.get(),
             wal_flushes: counters.wal_flushes.get(),
+            sessions: node.live.sessions(),
+            sessions_begun: node.sessions.load(Ordering::Relaxed),
+            wake_durations: counters.wake_durations.each_ref().map(Histogram::get),
+            wake_waits: counters.wake_waits.get(),
+            gate_waits: counters.gate_waits.get(),
         }
     }
 }

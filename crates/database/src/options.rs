@@ -28,6 +28,8 @@ pub struct Options {
     pub maintenance: bool,
     /// Limits, each with its name in the configuration.
     pub limits: Limits,
+    /// What is told of statements.
+    pub observe: Observe,
     /// Told about work that takes seconds, which happens once a machine.
     pub progress: Arc<dyn Progress>,
 }
@@ -42,6 +44,7 @@ impl Options {
             durability: Durability::default(),
             maintenance: true,
             limits: Limits::default(),
+            observe: Observe::default(),
             progress: Arc::new(Silent),
         }
     }
@@ -57,7 +60,32 @@ impl fmt::Debug for Options {
             .field("durability", &self.durability)
             .field("maintenance", &self.maintenance)
             .field("limits", &self.limits)
+            .field("observe", &self.observe)
             .finish_non_exhaustive()
+    }
+}
+
+/// What logs and traces tell of statements. Never their parameters, nor the values in their text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Observe {
+    /// `log.slow_query_ms`: messages that take as long are logged. Default: none.
+    pub slow_query: Option<Duration>,
+    /// `log.slow_query_plan`: with the plan of the statement, if it can be asked for.
+    pub slow_query_plan: bool,
+    /// `log.query_bytes_max`: bytes of a statement's text in logs and traces. Default 1,024.
+    pub query_bytes_max: usize,
+    /// `telemetry.query_text`: spans of statements have their text, without values.
+    pub query_text: bool,
+}
+
+impl Default for Observe {
+    fn default() -> Self {
+        Self {
+            slow_query: None,
+            slow_query_plan: false,
+            query_bytes_max: 1_024,
+            query_text: false,
+        }
     }
 }
 
@@ -152,6 +180,9 @@ pub struct Limits {
     /// `etags.queries_max`: most statements, in all databases, of which is known what they depend on, some 300 bytes
     /// each. 0: none are kept, and none has an ETag. Default 10,000.
     pub etag_queries_max: usize,
+    /// `telemetry.figures_databases_max`: databases whose figures are kept while they sleep, some 200 bytes each;
+    /// past it those of the ones that were used before the others are only kept as a sum. Default 10,000.
+    pub figures_max: usize,
     /// `directory.cache_bytes_max`: most memory that caches the directory of databases. Default 32 MiB.
     pub directory_cache_bytes_max: usize,
     /// `disk.reserve_bytes`: free bytes of the disk below which databases may not grow: statements that
@@ -216,6 +247,7 @@ impl Default for Limits {
             wal_bytes_max: 4 << 30,
             etag_databases_max: 1_000,
             etag_queries_max: 10_000,
+            figures_max: 10_000,
             directory_cache_bytes_max: 32 << 20,
             disk_reserve_bytes: 256 << 20,
             freeze_age: 150_000_000,

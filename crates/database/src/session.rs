@@ -8,10 +8,12 @@ mod cancel;
 mod currency;
 mod exchange;
 mod leaving;
+pub(crate) mod measure;
 mod newcomer;
 mod options;
 mod ours;
 mod patience;
+mod plan;
 mod providing;
 mod running;
 mod seating;
@@ -37,6 +39,7 @@ use crate::node::{Node, blocking};
 use crate::prepared::Absent;
 use crate::seat::Seat;
 use crate::session::cancel::Line;
+use crate::session::measure::{Carried, Seating};
 use crate::slot::Slot;
 use crate::statements::Statements;
 
@@ -86,6 +89,16 @@ pub struct Session {
     /// Its number among the sessions of the node.
     present: u64,
     has_left: bool,
+    /// The role that it began as, and what it is called, for logs.
+    came_as: String,
+    label: String,
+    /// What it took to get its process this time, and what is not counted yet.
+    seating: Seating,
+    carried: Carried,
+    /// What it does now is recorded.
+    is_traced: bool,
+    /// What is run now nobody has asked for: it is in no figures, no trace and no log.
+    is_unasked: bool,
     /// The name of its role, until that is found.
     role: Option<String>,
     /// Of the process that it has let go of, and may still have things in.
@@ -129,6 +142,11 @@ impl Session {
     /// What the session may do beyond its own database.
     pub(crate) fn authority(&self) -> Authority {
         self.authority
+    }
+
+    /// What logs call it.
+    pub fn label(&self) -> &str {
+        &self.label
     }
 
     /// The database that the session is in.

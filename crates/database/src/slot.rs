@@ -7,7 +7,7 @@ use engine::{Backend, BackendError, SessionIdentity, SessionState, SettingSource
 use tokio::runtime::Handle;
 use wire::pg::backend::DataRow;
 use wire::pg::frontend::{Bind, Execute, Parse};
-use wire::pg::{Target, backend, frames, frontend};
+use wire::pg::{Target, backend, frames, frontend, statement};
 use wire::{PgError, Severity, sqlstate};
 
 use crate::admission::Place;
@@ -314,28 +314,54 @@ impl Slot {
         self.ask_named(sql).await.map(drop)
     }
 
-    async fn ask_named(&mut self, sql: &str) -> Result<BytesMut, PgError> {
-        const NAME: &[u8] = b"dormouse upkeep";
+    /// The lines of a statement's plan, as the session that has the process would have it.
+    ///
+    /// # Errors
+    /// What Postgres says.
+    pub(crate) async fn explain(&mut self, sql: &str) -> Result<Vec<String>, PgError> {
+        let nulls = vec!["NULL"; statement::parameters(sql.as_bytes())].join(", ");
+        let arguments = if nulls.is_empty() {
+            nulls
+        } else {
+            format!("({nulls})")
+        };
+        // One transaction, and so the setting is of this one alone.
         let mut messages = BytesMut::new();
-        let parse = Parse {
-            statement: NAME,
-            sql: sql.as_bytes(),
-            param_oids: Vec::new(),
+        for part in [
+            "SELECT pg_catalog.set_config('plan_cache_mode', 'force_generic_plan', true)",
+            &format!("PREPARE {PLANNED} AS {sql}"),
+            &format!("EXPLAIN EXECUTE {PLANNED}{arguments}"),
+            &format!("DEALLOCATE {PLANNED}"),
+        ] {
+            encode_named(&mut messages, part)?;
+        }
+        frontend::sync(&mut messages);
+        let output = match self.ask(&messages).await {
+            Ok(output) => output,
+            Err(error) => {
+                // After an error something is still there, under one of the two names.
+                let mut messages = BytesMut::new();
+                frontend::close(&mut messages, Target::Statement, NAME)?;
+                frontend::close(&mut messages, Target::Statement, b"dormouse plan")?;
+                frontend::sync(&mut messages);
+                self.ask(&messages).await?;
+                return Err(error);
+            }
         };
-        parse.encode(&mut messages)?;
-        let bind = Bind {
-            portal: NAME,
-            statement: NAME,
-            params: Vec::new(),
-            result_formats: Vec::new(),
-        };
-        bind.encode(&mut messages)?;
-        let execute = Execute {
-            portal: NAME,
-            rows_max: 0,
-        };
-        execute.encode(&mut messages)?;
-        frontend::close(&mut messages, Target::Statement, NAME)?;
+        let rows = frames(&output).filter(|(kind, _)| *kind == backend::kind::DATA_ROW);
+        // The first is the setting's.
+        let rows = rows.skip(1);
+        let lines = rows.filter_map(|(_, body)| {
+            let mut values = DataRow::decode(body).ok()?;
+            let line = values.next()??;
+            Some(String::from_utf8_lossy(line).into_owned())
+        });
+        Ok(lines.collect())
+    }
+
+    async fn ask_named(&mut self, sql: &str) -> Result<BytesMut, PgError> {
+        let mut messages = BytesMut::new();
+        encode_named(&mut messages, sql)?;
         frontend::sync(&mut messages);
         self.ask(&messages).await
     }
@@ -417,6 +443,36 @@ impl Slot {
         self.lose(database);
     }
 }
+
+/// The messages that run one statement of our own under its name, and take that away again.
+fn encode_named(messages: &mut BytesMut, sql: &str) -> Result<(), PgError> {
+    let parse = Parse {
+        statement: NAME,
+        sql: sql.as_bytes(),
+        param_oids: Vec::new(),
+    };
+    parse.encode(messages)?;
+    let bind = Bind {
+        portal: NAME,
+        statement: NAME,
+        params: Vec::new(),
+        result_formats: Vec::new(),
+    };
+    bind.encode(messages)?;
+    let execute = Execute {
+        portal: NAME,
+        rows_max: 0,
+    };
+    execute.encode(messages)?;
+    // Another one may follow in the same transaction.
+    frontend::close(messages, Target::Portal, NAME)?;
+    frontend::close(messages, Target::Statement, NAME)
+}
+
+/// The statement whose plan is asked for.
+const PLANNED: &str = "\"dormouse plan\"";
+/// The prepared statement that ours are, beside those of sessions.
+const NAME: &[u8] = b"dormouse upkeep";
 
 /// Before statements of ours, which are not to fail for what a session or ALTER SYSTEM has set.
 const UNHURRIED: &str = "SET statement_timeout = 0; SET transaction_timeout = 0; \

@@ -8,6 +8,7 @@ use bytes::BytesMut;
 use engine::{Backend, BackendError, BackendLimits};
 use tokio::runtime::Handle;
 use tokio::sync::OwnedMutexGuard;
+use tracing::Instrument as _;
 use volume::{Ino, Volume};
 use wire::pg::startup::Startup;
 use wire::pg::{backend, frames};
@@ -21,6 +22,7 @@ use crate::node::{Node, blocking};
 use crate::session::set_parameter;
 use crate::slot::{Slot, no_backend, start_error};
 use crate::template::SUPERUSER;
+use crate::trace::TRACE;
 use crate::upkeep::Upkeep;
 
 /// The hibernation image that a backend was resumed from. It stays good for as long as nothing has
@@ -42,6 +44,16 @@ enum From {
     Image,
     /// Nothing: Postgres was booted.
     Boot,
+}
+
+impl From {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Template => "template",
+            Self::Image => "image",
+            Self::Boot => "boot",
+        }
+    }
 }
 
 /// A backend with what is known of it.
@@ -136,17 +148,24 @@ impl Slot {
             done: false,
         };
         let asked = Instant::now();
+        let wake = tracing::trace_span!(
+            target: TRACE,
+            "wake",
+            dormouse.wake.from = tracing::field::Empty,
+        );
         // Of a backend that has ended.
         self.place = None;
-        let (place, turn) = node.admission.enter().await?;
+        let queue = tracing::trace_span!(target: TRACE, parent: &wake, "wake queue");
+        let (place, turn) = node.admission.enter().instrument(queue).await?;
         let started = Instant::now();
         let woken = {
             let (node, database) = (Arc::clone(node), Arc::clone(database));
             let limit = node.options.limits.wake_max;
-            let starting = aside(async move {
+            let starting = async move {
                 let started = tokio::time::timeout(limit, start(&node, &database)).await;
                 started.unwrap_or_else(|_elapsed| Err(took_too_long(limit)))
-            });
+            };
+            let starting = aside(starting.instrument(wake.clone()));
             tokio::pin!(starting);
             match tokio::time::timeout(TURN, &mut starting).await {
                 Ok(woken) => woken?,
@@ -171,8 +190,10 @@ impl Slot {
         // A session that does not come to its end leaves the database quiet from now on.
         self.be_quiet();
         if name.as_deref() != Some(database.name().as_str()) {
-            self.set_name(database).await?;
+            let naming = tracing::trace_span!(target: TRACE, parent: &wake, "name");
+            self.set_name(database).instrument(naming).await?;
         }
+        wake.record("dormouse.wake.from", from.name());
         waking.done = true;
         database.set_state(State::Awake);
         let elapsed = started.elapsed();
@@ -182,6 +203,11 @@ impl Slot {
             From::Image => counters.wakes_resumed.took(elapsed),
             From::Boot => counters.wakes_booted.took(elapsed),
         }
+        counters.wake_durations[from as usize].took(elapsed);
+        counters.wake_waits.took(started - asked);
+        database
+            .figures
+            .woke(volume.wal_end(), node.live.since.at(started));
         tracing::debug!(
             database = %database.name(),
             ?from,
@@ -258,11 +284,11 @@ pub(crate) async fn to_its_end(
         return Ok(slot);
     }
     let (node, database) = (Arc::clone(node), Arc::clone(database));
-    let waking = tokio::spawn(async move {
+    let waking = async move {
         slot.wake(&node, &database).await?;
         Ok(slot)
-    });
-    waking
+    };
+    tokio::spawn(waking.in_current_span())
         .await
         .unwrap_or_else(|error| Err(PgError::fatal(sqlstate::INTERNAL_ERROR, error.to_string())))
 }
@@ -278,7 +304,11 @@ pub(crate) async fn aside<T: Send + 'static>(
 
 /// A backend from the cheapest source that there is.
 async fn start(node: &Node, database: &Database) -> Result<Woken, PgError> {
-    let volume = database.volume(node)?;
+    let volume = {
+        let claim = tracing::trace_span!(target: TRACE, "claim");
+        let _claiming = claim.enter();
+        database.volume(node)?
+    };
     let limits = BackendLimits {
         memory_bytes_max: node.options.limits.backend_memory_bytes_max,
     };
@@ -288,7 +318,8 @@ async fn start(node: &Node, database: &Database) -> Result<Woken, PgError> {
             node.versions.remove(database.id);
             let forking = node
                 .engine
-                .fork(&current.image, Arc::clone(&volume), limits);
+                .fork(&current.image, Arc::clone(&volume), limits)
+                .instrument(tracing::trace_span!(target: TRACE, "fork"));
             return Ok(Woken {
                 backend: forking.await.map_err(|error| start_error(&error))?,
                 parameters: current.parameters.clone(),
@@ -309,7 +340,13 @@ async fn start(node: &Node, database: &Database) -> Result<Woken, PgError> {
     let (backend, parameters) = {
         // Crash recovery must not meet a limit.
         let _recovering = Recovering::begin(&volume);
-        connect(boot_somehow(node, database, &volume, limits).await?).await?
+        // Postgres recovers as it boots, with nothing in between that could be seen from here.
+        let wal = volume.wal_bytes();
+        let boot = tracing::trace_span!(target: TRACE, "boot", dormouse.wal.bytes = wal);
+        let booted = boot_somehow(node, database, &volume, limits)
+            .instrument(boot)
+            .await?;
+        connect(booted).await?
     };
     Ok(Woken {
         backend,
@@ -356,7 +393,8 @@ async fn resume(
         .go_on(database, volume, image.particulars.wal_position);
     let resuming = node
         .engine
-        .resume(base, image.saved(), Arc::clone(volume), limits);
+        .resume(base, image.saved(), Arc::clone(volume), limits)
+        .instrument(tracing::trace_span!(target: TRACE, "resume"));
     match resuming.await {
         Ok(backend) => Some(Woken {
             backend,

@@ -5,6 +5,7 @@ mod config;
 mod databases;
 mod doctor;
 mod failure;
+mod logs;
 mod password;
 mod progress;
 mod remote;
@@ -13,7 +14,9 @@ mod settings;
 mod sql;
 mod table;
 mod target;
+mod telemetry;
 mod tokens;
+mod top;
 
 use std::process::ExitCode;
 
@@ -25,6 +28,8 @@ use failure::Failure;
 /// Runs the program.
 pub(crate) fn run() -> ExitCode {
     let args = Args::parse();
+    // The only one there is; whoever was first has installed the same.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let done = match args.command {
         Command::Serve(options) => config::load(&options).and_then(serve::run),
         Command::Config(options) => config::load(&options).map(|loaded| print(&loaded.to_toml())),
@@ -33,6 +38,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Db(args) => wait_for(databases::run(args)),
         Command::Doctor(args) => wait_for(doctor::run(args)),
         Command::Token(args) => wait_for(tokens::run(args)),
+        Command::Top(args) => wait_for(top::run(args)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -18,6 +18,7 @@ mod database_document;
 mod databases;
 pub(crate) mod error;
 mod etag;
+mod figures;
 mod guard;
 mod health;
 mod host;
@@ -54,16 +55,20 @@ use database::Databases;
 use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
+use parking_lot::Mutex;
 use tokio::net::TcpListener;
+use tracing::Instrument as _;
 use wire::PgError;
 
 use crate::accept::accept;
 use crate::connections::Connections;
+use crate::metrics::{Counted, Labelled};
 use crate::options::HttpOptions;
 use crate::pgwire::Pgwire;
 use crate::result_cache::ResultCache;
 use crate::security::Security;
 use crate::shutdown::Stopping;
+use crate::telemetry::Telemetry;
 use crate::tls::Tls;
 use upgraded::Upgraded;
 
@@ -76,6 +81,9 @@ pub(crate) use starting::answer as answer_while_starting;
 
 pub use cors::{Cors, CorsOptions};
 pub use database_document::DatabaseDocument;
+pub use figures::{
+    BucketDocument, By, CountsDocument, FiguresDocument, FiguresPage, LatencyDocument,
+};
 
 /// What all connections share.
 pub(crate) struct Http {
@@ -92,7 +100,14 @@ pub(crate) struct Http {
     request_ids: RequestIds,
     transactions: Transactions,
     results: ResultCache,
+    telemetry: Telemetry,
+    counted: Counted,
+    labelled: Mutex<Labelled>,
 }
+
+/// What a request is called in logs: an extension of it.
+#[derive(Debug, Clone)]
+pub(crate) struct RequestId(pub(crate) String);
 
 /// Numbers that name a request in answers and logs.
 struct RequestIds {
@@ -108,6 +123,7 @@ impl Http {
         tls: Option<Arc<Tls>>,
         security: Security,
         pgwire: Arc<Pgwire>,
+        telemetry: Telemetry,
         stopping: Stopping,
     ) -> Self {
         Self {
@@ -124,7 +140,45 @@ impl Http {
             stopping,
             started: Instant::now(),
             request_ids: RequestIds::new(),
+            telemetry,
+            counted: Counted::default(),
+            labelled: Mutex::default(),
         }
+    }
+
+    pub(crate) fn databases(&self) -> &Databases {
+        &self.databases
+    }
+
+    pub(crate) fn options(&self) -> &HttpOptions {
+        &self.options
+    }
+
+    /// Connections that are open.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.count()
+    }
+
+    /// The same of PostgreSQL's protocol.
+    pub(crate) fn pgwire_connections(&self) -> usize {
+        self.pgwire.sessions().count()
+    }
+
+    /// Those that are WebSockets by now.
+    pub(crate) fn websockets(&self) -> usize {
+        self.upgraded.count()
+    }
+
+    pub(crate) fn results(&self) -> &ResultCache {
+        &self.results
+    }
+
+    pub(crate) fn counted(&self) -> &Counted {
+        &self.counted
+    }
+
+    pub(crate) fn labelled(&self) -> &Mutex<Labelled> {
+        &self.labelled
     }
 
     /// Serves until the server stops, and all connections have ended.
@@ -157,15 +211,24 @@ impl Http {
     async fn request(
         &self,
         router: &TowerToHyperService<axum::Router>,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
     ) -> Result<Response<axum::body::Body>, std::convert::Infallible> {
         let id = self.request_ids.next();
         let started = Instant::now();
         let logged = tracing::enabled!(tracing::Level::DEBUG)
             .then(|| (request.method().clone(), request.uri().path().to_owned()));
-        let mut response = router.call(request).await?;
+        let path = request.uri().path();
+        let traced = self
+            .telemetry
+            .request(request.method(), path, request.headers());
+        request.extensions_mut().insert(RequestId(id.clone()));
+        let answering = router.call(request).instrument(traced.span.clone());
+        let mut response = answering.await?;
+        traced.answered(&mut response);
         let status = response.status();
-        let milliseconds = started.elapsed().as_secs_f64() * 1e3;
+        let elapsed = started.elapsed();
+        self.counted.answered(status, elapsed);
+        let milliseconds = elapsed.as_secs_f64() * 1e3;
         if let Some((method, path)) = logged {
             let status = status.as_u16();
             tracing::debug!(request = id, %method, path, status, milliseconds, "HTTP request");

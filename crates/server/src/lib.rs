@@ -16,11 +16,13 @@ mod accept;
 mod address;
 mod audit;
 mod auth;
+mod blocking;
 mod connections;
 mod http;
 mod identity;
 mod insist;
 mod linger;
+mod metrics;
 mod options;
 mod pgwire;
 mod reload;
@@ -30,21 +32,27 @@ mod secret_file;
 mod security;
 mod server;
 mod shutdown;
+mod telemetry;
 mod timestamp;
 mod tls;
 
 pub use address::{ListenError, Listeners};
 pub use audit::Audit;
 pub use auth::{Administrator, AdministratorError, Auth, verifier_of};
-pub use http::{Cors, CorsOptions, DatabaseDocument};
+pub use http::{
+    BucketDocument, By, Cors, CorsOptions, CountsDocument, DatabaseDocument, FiguresDocument,
+    FiguresPage, LatencyDocument,
+};
 pub use identity::{
     ClaimDatabase, ClaimOptions, CreatedToken, IdentityOptions, Introspection,
     IntrospectionOptions, Jwt, JwtOptions, KeySource, NewToken, TokenDocument, Tokens, TokensError,
     subject_database,
 };
+pub use metrics::{Family, Kind, Meter, Sample, Value};
 pub use options::{HttpOptions, Options, PgwireOptions, RoutingOptions, WebSocketOptions};
 pub use reload::Reload;
 pub use request_limits::RequestLimitOptions;
 pub use result_cache::{ResultCache, ResultCacheLimits, ResultCacheMetrics};
 pub use server::Server;
+pub use telemetry::{ROOTS, Telemetry};
 pub use tls::{HttpTls, Tls, TlsError, TlsFiles, TlsMode, client_config, client_config_of_nobody};

@@ -9,6 +9,7 @@ use crate::http::Cors;
 use crate::identity::IdentityOptions;
 use crate::request_limits::RequestLimitOptions;
 use crate::result_cache::ResultCacheLimits;
+use crate::telemetry::Telemetry;
 use crate::tls::{HttpTls, Tls, TlsMode};
 
 /// What a server is told. Names of limits in errors are those of the configuration file.
@@ -31,6 +32,8 @@ pub struct Options {
     /// `server.insecure_listen`: whether addresses that other machines reach are allowed
     /// though nobody is asked who they are, or TLS is not required.
     pub insecure_listen: bool,
+    /// `telemetry`: which requests are recorded.
+    pub telemetry: Telemetry,
     /// `server.drain_ms_max`: how long a stop waits for running statements before it cancels them.
     pub drain_max: Duration,
 }
@@ -90,6 +93,8 @@ pub struct HttpOptions {
     pub cors: Option<Cors>,
     /// `metrics.open`: whether everybody may read `/metrics`.
     pub metrics_open: bool,
+    /// `telemetry.metrics_databases_max`: databases with metrics of their own.
+    pub metrics_databases_max: usize,
 }
 
 /// How a request names its database; the path always does.
@@ -143,6 +148,7 @@ impl Default for Options {
             audit: Arc::default(),
             tls: None,
             insecure_listen: false,
+            telemetry: Telemetry::default(),
             drain_max: Duration::from_millis(5_000),
         }
     }
@@ -181,6 +187,7 @@ impl Default for HttpOptions {
             tls: HttpTls::default(),
             cors: None,
             metrics_open: false,
+            metrics_databases_max: 0,
         }
     }
 }

@@ -31,6 +31,7 @@ use crate::connections::Connections;
 use crate::linger::linger;
 use crate::options::PgwireOptions;
 use crate::shutdown::Stopping;
+use crate::telemetry::Telemetry;
 use crate::tls::{Tls, TlsMode};
 use cancel::CancelKeys;
 use password::Passwords;
@@ -46,6 +47,7 @@ pub(crate) struct Pgwire {
     options: PgwireOptions,
     auth: Auth,
     tls: Option<Arc<Tls>>,
+    telemetry: Telemetry,
     cancel_keys: CancelKeys,
     passwords: Passwords,
     sessions: Arc<Connections>,
@@ -61,6 +63,7 @@ impl Pgwire {
         options: PgwireOptions,
         auth: Auth,
         tls: Option<Arc<Tls>>,
+        telemetry: Telemetry,
         stopping: Stopping,
     ) -> Self {
         Self {
@@ -72,6 +75,7 @@ impl Pgwire {
             options,
             auth,
             tls,
+            telemetry,
             stopping,
             connection_number: AtomicU64::new(1),
         }
@@ -154,7 +158,14 @@ impl Pgwire {
                     user = startup.user,
                     "pgwire connection begins"
                 );
-                let ended = connection::run(&self, stream, peer, startup, authority, buffer);
+                let label = format!("connection {number}");
+                let client = connection::Newcomer {
+                    peer,
+                    startup,
+                    authority,
+                    label,
+                };
+                let ended = connection::run(&self, stream, client, buffer);
                 let ended = Box::pin(ended).await;
                 tracing::debug!(connection = number, reason = %ended, "pgwire connection ends");
             }

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use crate::address::Listeners;
 use crate::http::Http;
+use crate::metrics::Meter;
 use crate::options::Options;
 use crate::pgwire::Pgwire;
 use crate::reload::Reload;
@@ -39,6 +40,7 @@ impl Server {
             options.pgwire,
             options.auth,
             options.tls.clone(),
+            options.telemetry.clone(),
             shutdown.stopping(),
         ));
         let http = Arc::new(Http::new(
@@ -47,6 +49,7 @@ impl Server {
             options.tls,
             security,
             Arc::clone(&pgwire),
+            options.telemetry,
             shutdown.stopping(),
         ));
         Self {
@@ -57,6 +60,11 @@ impl Server {
             shutdown,
             drain_max: options.drain_max,
         }
+    }
+
+    /// Tells what is counted, also while it runs.
+    pub fn meter(&self) -> Meter {
+        Meter::new(Arc::clone(&self.http))
     }
 
     /// Serves until `stop` is ready. Then idle clients are sent away, running statements have

@@ -28,6 +28,7 @@ mod versions;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use parking_lot::{Mutex, RwLock};
 use store::{OpenHow, Position};
@@ -67,6 +68,8 @@ pub struct Volume {
     slots_held: Mutex<()>,
     /// Files of layers, and runs of slots in them whose room is to be given back.
     owed_room: Mutex<Vec<OwedRoom>>,
+    /// Pages that were read of its files.
+    pages_read: AtomicU64,
     /// Held by who compacts. Taken before `slots_held`.
     compaction: Mutex<Option<Plan>>,
 }
@@ -335,6 +338,7 @@ impl Volume {
             state: RwLock::new(state),
             slots_held: Mutex::new(()),
             owed_room: Mutex::new(Vec::new()),
+            pages_read: AtomicU64::new(0),
             compaction: Mutex::new(None),
         }
     }

@@ -12,6 +12,8 @@
 mod database_name;
 pub mod http;
 pub mod pg;
+mod trace_context;
 
 pub use database_name::{DatabaseName, InvalidDatabaseName};
 pub use pg::{PgError, Severity, sqlstate};
+pub use trace_context::{TraceContext, trace_state};

@@ -16,13 +16,17 @@ mod lexer;
 mod reader;
 pub mod sasl;
 pub mod scram;
+mod shape;
 pub mod startup;
 pub mod statement;
+mod tally;
 mod writer;
 
 pub use database_statement::DatabaseStatement;
 pub use error::{ErrorField, PgError, Severity, http_status, sqlstate};
 pub use frame::{Frame, frames};
+pub use shape::{command, shape};
+pub use tally::Tally;
 
 /// How a value is encoded in a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -26,6 +26,8 @@ pub(crate) struct Taken {
     /// Its slot: that of the session's own process, or one to be vacated, or the first one, as it is.
     pub(crate) slot: OwnedMutexGuard<Slot>,
     pub(crate) shelf: Shelf,
+    /// Whether others had all processes.
+    pub(crate) waited: bool,
     /// The session's turn, for as long as it has the process.
     pub(crate) permit: OwnedSemaphorePermit,
 }
@@ -141,6 +143,7 @@ pub(crate) async fn take(
             return Ok(Some(Taken {
                 slot,
                 shelf,
+                waited: waiting.is_some(),
                 permit,
             }));
         }
@@ -195,6 +198,7 @@ pub(crate) async fn take(
             return Ok(Some(Taken {
                 slot,
                 shelf,
+                waited: waiting.is_some(),
                 permit,
             }));
         }

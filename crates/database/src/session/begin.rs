@@ -15,9 +15,11 @@ use crate::node::Node;
 use crate::prepared::Absent;
 use crate::seat::Seat;
 use crate::session::cancel::Line;
+use crate::session::measure::{Carried, Seating};
 use crate::slot::{self, SUPERUSER_ID};
 use crate::statements::Statements;
 use crate::template::SUPERUSER;
+use crate::trace::is_traced;
 
 /// Session numbers below it are those of processes that no session has.
 const PROCESS_ID_MIN: u32 = 1 << 16;
@@ -35,6 +37,10 @@ impl Session {
         // The administrator is who it is, whatever the database calls it now.
         let is_superuser = options.user.is_empty()
             || options.user == SUPERUSER && options.authority != Authority::Role;
+        let came_as = match is_superuser {
+            true => SUPERUSER.to_owned(),
+            false => options.user.clone(),
+        };
         let role = (!is_superuser).then_some(options.user);
         let settings = options.settings.into_iter();
         let mut session = Self {
@@ -67,6 +73,12 @@ impl Session {
             runs: tokio::sync::watch::Sender::new(0),
             line: Arc::new(Line::default()),
             has_left: false,
+            came_as,
+            label: options.label,
+            seating: Seating::default(),
+            carried: Carried::default(),
+            is_traced: is_traced(),
+            is_unasked: false,
             role,
             parked: None,
         };
@@ -77,7 +89,13 @@ impl Session {
         });
         let remembered = &session.node.credentials;
         remembered.session_begins(&session.database, session.authority);
+        let began = Instant::now();
         session.take_seat(true).await.map_err(Unseated::error)?;
+        // The first statement counts what its session waited for.
+        session.carried = Carried {
+            seating: std::mem::take(&mut session.seating),
+            elapsed: began.elapsed(),
+        };
         session.greet()?;
         session.park().await;
         Ok(session)

@@ -29,6 +29,15 @@ impl Session {
     ///
     /// 57P02 if the backend ended, and what [`exchange`](Self::exchange) gives.
     pub async fn currency(&mut self, query: &QueryKey, sql: &str) -> Result<Currency, PgError> {
+        let was_traced = std::mem::replace(&mut self.is_traced, false);
+        self.is_unasked = true;
+        let currency = self.find_currency(query, sql).await;
+        self.is_unasked = false;
+        self.is_traced = was_traced;
+        currency
+    }
+
+    async fn find_currency(&mut self, query: &QueryKey, sql: &str) -> Result<Currency, PgError> {
         if self.status != TransactionStatus::Idle || !self.at_rest {
             return Ok(Currency::Never(Uncacheable::InTransaction));
         }

@@ -1,14 +1,20 @@
 //! Messages of a client: which are the backend's, and which the host answers itself.
 
+use std::time::{Duration, Instant};
+
 use bytes::{Bytes, BytesMut};
 use engine::ClientIo;
+use tracing::{Instrument as _, Span};
+use volume::Owed;
 use wire::pg::{Frame, TransactionStatus, backend, frontend, statement};
 use wire::{PgError, sqlstate};
 
+use super::measure::Measure;
 use super::{Session, SessionEnded, abandon_volume, as_error, sql};
-use crate::gate::{self, Ahead, Gated, Ungate};
+use crate::gate::{self, Ahead, Gated};
 use crate::session::seating::Unseated;
 use crate::statements::Handling;
+use crate::trace::{TRACE, is_traced};
 use crate::versions::Exchange;
 
 impl Session {
@@ -26,6 +32,17 @@ impl Session {
         messages: Bytes,
         io: Option<Box<dyn ClientIo>>,
     ) -> Result<(Bytes, Option<Box<dyn ClientIo>>), SessionEnded> {
+        self.is_traced = is_traced() && !self.is_unasked;
+        let mut measure = self.measure(&messages);
+        self.exchange_measured(messages, io, &mut measure).await
+    }
+
+    async fn exchange_measured(
+        &mut self,
+        messages: Bytes,
+        io: Option<Box<dyn ClientIo>>,
+        measure: &mut Measure,
+    ) -> Result<(Bytes, Option<Box<dyn ClientIo>>), SessionEnded> {
         if self.slot.is_none()
             && let Some(ended) = self.unusable()
         {
@@ -34,7 +51,10 @@ impl Session {
         match self.take_seat(false).await {
             Ok(()) => {}
             Err(Unseated::Busy(error) | Unseated::Broken(error)) => {
-                return Ok((self.refuse(messages, error), io));
+                let output = self.refuse(messages, error);
+                measure.tally.add(&output);
+                self.measured(measure, Duration::ZERO, None);
+                return Ok((output, io));
             }
             Err(Unseated::Ended(error)) => return Err(self.ended(error)),
         }
@@ -54,8 +74,11 @@ impl Session {
             backend.attach(io);
         }
         let mut output = BytesMut::new();
-        let result = self.handle(messages, &ahead, &mut output).await;
+        let span = measure.runs(self);
+        let handling = self.handle(messages, &ahead, &mut output);
+        let result = handling.instrument(span).await;
         self.end_exchange(exchange, result.is_ok()).await;
+        self.look_at_statement(measure).await;
         if let Some(backend) = self.slot.as_mut().and_then(|slot| slot.backend.as_mut()) {
             backend.attach(None);
         }
@@ -67,14 +90,32 @@ impl Session {
         // Others need not wait for the disk.
         self.park().await;
         // Also after an error: what comes before it may reveal a commit.
-        let settled = match volume {
-            Some(volume) => gate::settle(&volume).await,
-            None => Ok(()),
+        let mut gate = Duration::ZERO;
+        let settled = match &volume {
+            Some(volume) if volume.owed() != Owed::default() => {
+                let began = Instant::now();
+                let span = match self.is_traced {
+                    true => tracing::trace_span!(target: TRACE, "gate"),
+                    false => Span::none(),
+                };
+                let settled = gate::settle(volume).instrument(span).await;
+                gate = began.elapsed();
+                self.node.counters.gate_waits.took(gate);
+                settled
+            }
+            _ => Ok(()),
         };
+        let io = ungate.and_then(|ungate| ungate.take(measure));
+        let uncounted = output.get(measure.counted..).unwrap_or_default();
+        measure.tally.add(uncounted);
+        if let Err(ended) = &result {
+            measure.tally.add(&ended.output);
+        }
+        let wal_end = volume.map(|volume| volume.wal_end());
+        self.measured(measure, gate, wal_end);
         if let Err(error) = settled {
             return Err(self.not_durable(error).await);
         }
-        let io = ungate.and_then(Ungate::take);
         match result {
             Ok(()) => Ok((output.freeze(), io)),
             Err(ended) => {

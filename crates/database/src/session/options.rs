@@ -13,6 +13,8 @@ pub struct SessionOptions {
     pub settings: Vec<(String, String)>,
     /// Where the session comes from, for people: "psql at 127.0.0.1:50123".
     pub origin: String,
+    /// What logs call it, for programs: the number of a connection or of a request.
+    pub label: String,
     /// What it may do beyond its own database.
     pub authority: Authority,
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use engine::{Bond, PreparedStatement};
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
+use tracing::Instrument as _;
 use wire::pg::TransactionStatus;
 use wire::{PgError, sqlstate};
 
@@ -15,6 +16,7 @@ use super::Session;
 use super::newcomer::Newcomer;
 use crate::further::{self, Given, Taken};
 use crate::slot::Slot;
+use crate::trace::TRACE;
 use crate::wake;
 
 /// Why a session has no process.
@@ -68,9 +70,16 @@ impl Session {
             self.home.as_ref(),
             until,
         );
+        let began = Instant::now();
+        let span = match self.is_traced {
+            true => {
+                tracing::trace_span!(target: TRACE, "wait", dormouse.waited = tracing::field::Empty)
+            }
+            false => tracing::Span::none(),
+        };
         let taken = tokio::select! {
             biased;
-            taken = taking => taken.map_err(Unseated::Busy)?,
+            taken = taking.instrument(span.clone()) => taken.map_err(Unseated::Busy)?,
             () = line.cancelled() => {
                 return Err(Unseated::Busy(PgError::error(
                     sqlstate::QUERY_CANCELED,
@@ -81,11 +90,18 @@ impl Session {
         let Some(Taken {
             mut slot,
             shelf,
+            waited,
             permit,
         }) = taken
         else {
+            self.seating.wait += began.elapsed();
+            self.seating.waited = true;
             return Err(Unseated::Busy(self.database.busy(limit.as_millis())));
         };
+        span.record("dormouse.waited", waited);
+        drop(span);
+        self.seating.wait += began.elapsed();
+        self.seating.waited |= waited;
         if self.database.is_dropped() {
             return Err(Unseated::Ended(self.database.dropped_error()));
         }
@@ -119,7 +135,12 @@ impl Session {
         is_new: bool,
     ) -> Result<(OwnedMutexGuard<Slot>, Vec<PreparedStatement>), Unseated> {
         if !slot.is_further {
+            let began = Instant::now();
+            let asleep = !slot.works();
             let awake = wake::to_its_end(slot, &self.node, &self.database).await;
+            if asleep {
+                self.seating.wake += began.elapsed();
+            }
             slot = awake.map_err(Unseated::Busy)?;
         }
         let mut newcomer = Newcomer {
@@ -131,7 +152,7 @@ impl Session {
             is_new,
         };
         let mut given = Given::new(slot, &self.database);
-        let settling = tokio::spawn(async move {
+        let settling = async move {
             let sat = newcomer.sit(&mut given).await;
             let broken = given
                 .backend
@@ -141,7 +162,8 @@ impl Session {
                 given.lose(&newcomer.database);
             }
             (given, newcomer, sat)
-        });
+        };
+        let settling = tokio::spawn(settling.in_current_span());
         let (given, newcomer, sat) = settling.await.map_err(|error| {
             let error = PgError::fatal(sqlstate::INTERNAL_ERROR, error.to_string());
             Unseated::Ended(error)

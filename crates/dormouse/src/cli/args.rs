@@ -71,6 +71,13 @@ Examples:
   dormouse token list --server https://db.example.com --token-file admin-token
 ";
 
+const TOP_EXAMPLES: &str = "\
+Examples:
+  dormouse top
+  dormouse top --by time --top 5 --interval 10
+  dormouse top --once --json | jq -r '.databases[].name'
+";
+
 /// A Postgres for every tenant, asleep until asked.
 #[derive(Debug, Parser)]
 #[command(
@@ -106,6 +113,9 @@ pub(crate) enum Command {
     /// Make, list and revoke tokens for HTTP
     #[command(after_help = format!("{TOKEN_EXAMPLES}\n{EXIT_CODES}"))]
     Token(TokenArgs),
+    /// Show which databases of a server are used most, again and again
+    #[command(after_help = format!("{TOP_EXAMPLES}\n{EXIT_CODES}"))]
+    Top(TopArgs),
 }
 
 /// Flags win over `DORMOUSE_*` variables, these over the configuration file.
@@ -373,6 +383,48 @@ pub(crate) enum DbCommand {
         #[command(flatten)]
         target: TargetArgs,
     },
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct TopArgs {
+    /// The server to ask
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "DORMOUSE_SERVER",
+        default_value = "http://127.0.0.1:7433"
+    )]
+    pub(crate) server: String,
+    #[command(flatten)]
+    pub(crate) access: AccessArgs,
+    /// Those that have the most of what, since the server started
+    #[arg(long, value_enum, default_value_t = ByArg::Queries)]
+    pub(crate) by: ByArg,
+    /// How many databases
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub(crate) top: usize,
+    /// Seconds from one look to the next
+    #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) interval: u64,
+    /// Look once, and end
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Print what HTTP answers, a document a line; errors too, to standard error
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What databases are put in order by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ByArg {
+    Queries,
+    Time,
+    Errors,
+    Rows,
+    Bytes,
+    Wal,
+    Wakes,
+    Waits,
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod access;
 mod http;
+mod opentelemetry;
 mod sources;
 
 use http::{HttpSection, RoutingSection};
@@ -11,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use database::{Durability, Limits};
+use database::{Durability, Limits, Observe};
 use dormouse::default_cache_directory;
 use serde::{Deserialize, Serialize};
 use server::{Tls, TlsFiles};
@@ -21,12 +22,13 @@ use access::{AuditSection, AuthSection, LimitsSection, MetricsSection};
 use super::failure::Failure;
 
 /// The configuration as it is in the file; [`settings`] says what each is for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
     data: PathBuf,
     cache: Option<PathBuf>,
-    log: String,
+    log: LogSection,
+    telemetry: TelemetrySection,
     server: ServerSection,
     tls: TlsSection,
     auth: AuthSection,
@@ -49,6 +51,51 @@ pub(crate) struct Config {
     limits: LimitsSection,
     metrics: MetricsSection,
     audit: AuditSection,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LogSection {
+    filter: String,
+    format: LogFormat,
+    slow_query_ms: u64,
+    slow_query_plan: bool,
+    query_bytes_max: usize,
+}
+
+/// How lines of the log are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+/// What is told to a collector of telemetry.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TelemetrySection {
+    pub(crate) otlp_endpoint: String,
+    pub(crate) otlp_headers: Hidden,
+    pub(crate) service_name: String,
+    pub(crate) environment: String,
+    pub(crate) resource_attributes: String,
+    pub(crate) sample_ratio: f64,
+    query_text: bool,
+    pub(crate) metrics_interval_ms: u64,
+    metrics_databases_max: usize,
+    figures_databases_max: usize,
+}
+
+/// A value that is not shown.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Hidden(pub(crate) String);
+
+impl std::fmt::Debug for Hidden {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("...")
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -216,10 +263,29 @@ impl Default for Config {
     fn default() -> Self {
         let server = server::Options::default();
         let limits = Limits::default();
+        let observe = Observe::default();
         Self {
             data: PathBuf::from("./dormouse-data"),
             cache: None,
-            log: "info".to_owned(),
+            log: LogSection {
+                filter: "info".to_owned(),
+                format: LogFormat::Text,
+                slow_query_ms: 0,
+                slow_query_plan: observe.slow_query_plan,
+                query_bytes_max: observe.query_bytes_max,
+            },
+            telemetry: TelemetrySection {
+                otlp_endpoint: String::new(),
+                otlp_headers: Hidden(String::new()),
+                service_name: "dormouse".to_owned(),
+                environment: String::new(),
+                resource_attributes: String::new(),
+                sample_ratio: 0.01,
+                query_text: observe.query_text,
+                metrics_interval_ms: 60_000,
+                metrics_databases_max: server.http.metrics_databases_max,
+                figures_databases_max: limits.figures_max,
+            },
             server: ServerSection {
                 insecure_listen: server.insecure_listen,
                 drain_ms_max: ms(server.drain_max),
@@ -319,6 +385,14 @@ impl Config {
         (self.pgwire.connections_max + http + self.websocket.connections_max) as u64
     }
 
+    pub(crate) fn log_format(&self) -> LogFormat {
+        self.log.format
+    }
+
+    pub(crate) fn telemetry(&self) -> &TelemetrySection {
+        &self.telemetry
+    }
+
     /// Reads the files that it names: certificates, the administrator's password, tokens and keys.
     pub(crate) fn server_options(&self) -> Result<server::Options, Failure> {
         let tls = self.tls()?;
@@ -340,12 +414,23 @@ impl Config {
                 startup_timeout: Duration::from_millis(self.pgwire.startup_timeout_ms),
                 connections_max: self.pgwire.connections_max,
             },
-            http: self
-                .http
-                .options(&self.routing, &self.websocket, self.metrics.open)?,
+            http: self.http.options(
+                &self.routing,
+                &self.websocket,
+                self.metrics.open,
+                self.telemetry.metrics_databases_max,
+            )?,
+            telemetry: self.recorded(),
             insecure_listen: self.server.insecure_listen,
             drain_max: Duration::from_millis(self.server.drain_ms_max),
         })
+    }
+
+    fn recorded(&self) -> server::Telemetry {
+        match self.telemetry.otlp_endpoint.is_empty() {
+            true => server::Telemetry::default(),
+            false => server::Telemetry::on(self.telemetry.sample_ratio),
+        }
     }
 
     fn tls(&self) -> Result<Option<Arc<Tls>>, Failure> {
@@ -407,6 +492,14 @@ impl Config {
                 etag_queries_max: self.etags.queries_max,
                 disk_reserve_bytes: self.disk.reserve_bytes,
                 freeze_age: self.maintenance.freeze_age,
+                figures_max: self.telemetry.figures_databases_max,
+            },
+            observe: Observe {
+                slow_query: (self.log.slow_query_ms > 0)
+                    .then(|| Duration::from_millis(self.log.slow_query_ms)),
+                slow_query_plan: self.log.slow_query_plan,
+                query_bytes_max: self.log.query_bytes_max,
+                query_text: self.telemetry.query_text,
             },
             progress: super::progress::progress(),
             ..database::Options::new(&self.data, cache)

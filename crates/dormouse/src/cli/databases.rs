@@ -188,7 +188,7 @@ fn maintenance(document: &DatabaseDocument) -> &'static str {
 }
 
 /// A number of bytes for people: `12 B`, `1.5 MiB`.
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     let mut value = bytes as f64;
     let mut unit = 0;
     while value >= 1024.0 && unit + 1 < UNITS.len() {

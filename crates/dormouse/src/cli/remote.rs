@@ -7,7 +7,7 @@ use reqwest::{Client, Method, RequestBuilder};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use server::{CreatedToken, DatabaseDocument, NewToken, TokenDocument};
+use server::{CreatedToken, DatabaseDocument, FiguresPage, NewToken, TokenDocument};
 use wire::http::RowMode;
 use zeroize::Zeroizing;
 
@@ -183,6 +183,12 @@ impl Remote {
         self.send(self.request(Method::DELETE, &path))
             .await
             .map(drop)
+    }
+
+    /// What was counted of the `top` databases that have the most of `by`.
+    pub(crate) async fn figures(&self, top: usize, by: &str) -> Result<FiguresPage, Failure> {
+        let path = format!("/v1/figures?top={top}&by={by}");
+        self.document(self.at(Method::GET, &path)).await
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {

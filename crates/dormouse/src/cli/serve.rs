@@ -1,27 +1,35 @@
 //! `dormouse serve`.
 
-use std::io::IsTerminal as _;
-
 use database::Databases;
 use server::{HttpTls, Listeners, Reload, Server};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
-use tracing_subscriber::EnvFilter;
 
 use super::config::Loaded;
 use super::failure::Failure;
+use super::logs;
+use super::telemetry::Telemetry;
 
 /// Added to the number of a signal that ends the process at once, as shells do.
 const EXIT_BY_SIGNAL: i32 = 128;
 
 /// Serves until a signal says stop.
 pub(crate) fn run(loaded: Loaded) -> Result<(), Failure> {
-    log_to_standard_error(&loaded.log_filter())?;
+    let runtime = super::runtime()?;
+    let telemetry = Telemetry::start(loaded.config.telemetry(), runtime.handle())?;
+    let traces = telemetry.as_ref().map(Telemetry::layer);
+    logs::init(&loaded.log_filter(), loaded.config.log_format(), traces)?;
     raise_file_limit();
-    super::runtime()?.block_on(serve(loaded))
+    runtime.block_on(async {
+        let served = serve(loaded, telemetry.as_ref()).await;
+        if let Some(telemetry) = telemetry {
+            telemetry.stop().await;
+        }
+        served
+    })
 }
 
-async fn serve(loaded: Loaded) -> Result<(), Failure> {
+async fn serve(loaded: Loaded, telemetry: Option<&Telemetry>) -> Result<(), Failure> {
     let config = loaded.config;
     let stop = stop_signals()?;
     let options = config.server_options()?;
@@ -46,25 +54,16 @@ async fn serve(loaded: Loaded) -> Result<(), Failure> {
         listeners.pgwire_address(),
         listeners.http_address(),
     ));
-    Server::new(listeners, databases.clone(), options)
-        .run(stopped(stop))
-        .await;
+    let server = Server::new(listeners, databases.clone(), options);
+    if let Some(telemetry) = telemetry {
+        telemetry.send_metrics(server.meter());
+    }
+    server.run(stopped(stop)).await;
     databases
         .close()
         .await
         .map_err(|error| Failure::unavailable(error.to_string()))?;
     tracing::info!("stopped");
-    Ok(())
-}
-
-fn log_to_standard_error(filter: &str) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(filter)
-        .map_err(|error| Failure::Usage(format!("the log filter \"{filter}\": {error}")))?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
     Ok(())
 }
 

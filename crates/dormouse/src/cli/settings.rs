@@ -27,6 +27,10 @@ enum Kind {
     Switch,
     /// Texts; in a variable with commas between them.
     List,
+    /// From 0 to 1.
+    Fraction,
+    /// Text that is not shown.
+    Secret,
 }
 
 /// In the order of the file.
@@ -44,10 +48,77 @@ const SETTINGS: &[Setting] = &[
          Default: ${XDG_CACHE_HOME:-$HOME/.cache}/dormouse",
     ),
     Setting::text(
-        "log",
+        "log.filter",
         "DORMOUSE_LOG",
         "What is logged to standard error: error, warn, info, debug or trace, or a filter as in\n\
          RUST_LOG, which counts where neither the flag nor DORMOUSE_LOG is given. Flag: --log",
+    ),
+    Setting::text(
+        "log.format",
+        "DORMOUSE_LOG__FORMAT",
+        "How its lines are written: \"text\", for people; \"json\", an object a line.",
+    ),
+    Setting::number(
+        "log.slow_query_ms",
+        "Messages with statements that take as long are logged, with the statement's text but without\n\
+         any value in it: docs/observability.md. 0: none are.",
+    ),
+    Setting::switch(
+        "log.slow_query_plan",
+        "With the plan of the statement, which is planned again for that before the answer leaves.",
+    ),
+    Setting::number(
+        "log.query_bytes_max",
+        "Bytes of a statement's text in the log and in traces. What is longer is cut.",
+    ),
+    Setting::text(
+        "telemetry.otlp_endpoint",
+        "DORMOUSE_TELEMETRY__OTLP_ENDPOINT",
+        "The collector that gets traces and metrics, by OTLP over HTTP: http://127.0.0.1:4318. Empty:\n\
+         nothing is sent. Also OTEL_EXPORTER_OTLP_ENDPOINT.",
+    ),
+    Setting::secret(
+        "telemetry.otlp_headers",
+        "DORMOUSE_TELEMETRY__OTLP_HEADERS",
+        "Headers for it, such as \"authorization=Bearer%20...\", with commas between. Not shown, and not\n\
+         logged. Also OTEL_EXPORTER_OTLP_HEADERS.",
+    ),
+    Setting::text(
+        "telemetry.service_name",
+        "DORMOUSE_TELEMETRY__SERVICE_NAME",
+        "What we are called there. Also OTEL_SERVICE_NAME.",
+    ),
+    Setting::text(
+        "telemetry.environment",
+        "DORMOUSE_TELEMETRY__ENVIRONMENT",
+        "Where we run: production, staging.",
+    ),
+    Setting::text(
+        "telemetry.resource_attributes",
+        "DORMOUSE_TELEMETRY__RESOURCE_ATTRIBUTES",
+        "What else is said of us: \"region=eu,team=data\". Also OTEL_RESOURCE_ATTRIBUTES.",
+    ),
+    Setting::fraction(
+        "telemetry.sample_ratio",
+        "The share of requests that is recorded, from 0 to 1, where no caller says whether. Also\n\
+         OTEL_TRACES_SAMPLER and OTEL_TRACES_SAMPLER_ARG.",
+    ),
+    Setting::switch(
+        "telemetry.query_text",
+        "Traces have the text of statements, without any value in it.",
+    ),
+    Setting::number(
+        "telemetry.metrics_interval_ms",
+        "How often metrics are sent. 0: never. Also OTEL_METRIC_EXPORT_INTERVAL.",
+    ),
+    Setting::number(
+        "telemetry.metrics_databases_max",
+        "Databases with metrics of their own, also at /metrics; all others are told as one.",
+    ),
+    Setting::number(
+        "telemetry.figures_databases_max",
+        "Databases whose figures are kept while they sleep, some 200 bytes each. Past it those of the\n\
+         ones that were used before the others are only kept in the sum.",
     ),
     Setting::number(
         "server.drain_ms_max",
@@ -452,6 +523,24 @@ impl Setting {
         }
     }
 
+    const fn fraction(key: &'static str, about: &'static str) -> Self {
+        Self {
+            key,
+            variable: None,
+            kind: Kind::Fraction,
+            about,
+        }
+    }
+
+    const fn secret(key: &'static str, variable: &'static str, about: &'static str) -> Self {
+        Self {
+            key,
+            variable: Some(variable),
+            kind: Kind::Secret,
+            about,
+        }
+    }
+
     const fn switch(key: &'static str, about: &'static str) -> Self {
         Self {
             key,
@@ -475,7 +564,8 @@ impl Setting {
     fn parse(&self, value: &str) -> Value {
         let text = || Value::from(value);
         match self.kind {
-            Kind::Text => text(),
+            Kind::Text | Kind::Secret => text(),
+            Kind::Fraction => value.parse::<f64>().map_or_else(|_| text(), Value::from),
             Kind::Number => value.parse::<u64>().map_or_else(|_| text(), Value::from),
             Kind::Switch => value.parse::<bool>().map_or_else(|_| text(), Value::from),
             Kind::List => {
@@ -502,6 +592,7 @@ impl Setting {
         let about: String = about.lines().map(|line| format!("# {line}\n")).collect();
         let name = self.key.rsplit('.').next().unwrap_or(self.key);
         match value {
+            Some(_) if self.kind == Kind::Secret => format!("{about}# {name} = \"\"\n"),
             Some(value) => format!("{about}{name} = {}\n", toml(value)),
             None => format!("{about}# {name} = \"\"\n"),
         }
@@ -512,6 +603,10 @@ fn toml(value: &Value) -> String {
     if let Some(texts) = value.as_array() {
         let texts: Vec<String> = texts.iter().map(toml).collect();
         return format!("[{}]", texts.join(", "));
+    }
+    if let Some(number) = value.to_f64() {
+        // With a point, also where nothing is behind it.
+        return format!("{number:?}");
     }
     match (value.as_str(), value.to_bool(), value.to_u128()) {
         (Some(text), ..) => quoted(text),

@@ -1,6 +1,7 @@
 //! A server of one's own, and clients for it.
 
 mod authority;
+mod collector;
 pub(crate) mod extended;
 mod http;
 mod login;
@@ -9,6 +10,7 @@ mod program;
 pub(crate) mod provider;
 
 pub(crate) use authority::{Authority, Files};
+pub(crate) use collector::{Collector, attributes, hex};
 pub(crate) use http::{Http, Response};
 pub(crate) use login::{ADMIN, Login, SCRAM, has_psql};
 pub(crate) use pg::{Answer, Pg, startup};

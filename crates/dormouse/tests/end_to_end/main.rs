@@ -12,6 +12,7 @@ mod http_api;
 mod identity;
 mod isolation;
 mod login;
+mod observability;
 mod persistence;
 mod pg_restore;
 mod pgbench;

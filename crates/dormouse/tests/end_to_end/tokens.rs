@@ -81,6 +81,12 @@ fn tokens_are_made_used_and_revoked_while_the_server_runs() {
     assert_eq!(ask(&server, "GET", "/v1/tokens", &shop, None).status, 403);
     assert_eq!(ask(&server, "GET", "/metrics", &shop, None).status, 403);
     assert_eq!(ask(&server, "GET", "/metrics", &admin, None).status, 200);
+    assert_eq!(ask(&server, "GET", "/v1/figures", &shop, None).status, 403);
+    assert_eq!(ask(&server, "GET", "/v1/figures", &admin, None).status, 200);
+    for (database, status) in [("shop", 200), ("other", 403)] {
+        let figures = format!("/v1/databases/{database}/figures");
+        assert_eq!(ask(&server, "GET", &figures, &shop, None).status, status);
+    }
     let mut damaged = shop.clone();
     damaged.pop();
     assert_eq!(query(&server, "shop", &damaged), 401);

@@ -86,6 +86,15 @@ impl Backend {
         }
     }
 
+    /// The text of a statement that the session has prepared; without a name, of the unnamed one.
+    pub fn statement_sql(&self, name: &str) -> Option<String> {
+        let host = self.store.data();
+        let memory = host.guest().memory.data(&self.store);
+        let statements = statements::all(memory, &host.module.addresses);
+        let mut found = statements.into_iter().filter(|one| one.name == name);
+        found.next().map(|statement| statement.sql)
+    }
+
     /// Takes everything of the session that [`session_state`](Self::session_state) tells, but for its
     /// prepared statements, which are closed by messages. Between two transactions only.
     ///

@@ -7,7 +7,6 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use database::{Settings, Source};
 use serde::{Deserialize, Serialize};
-use wire::{PgError, sqlstate};
 
 use super::actor::Actor;
 use super::body;
@@ -17,6 +16,7 @@ use super::error::ApiError;
 use super::router::{App, Name, database_name};
 use super::tenant::By;
 use super::work::Work;
+use crate::blocking::blocking;
 
 /// The body of `POST /v1/databases`.
 #[derive(Deserialize)]
@@ -194,15 +194,4 @@ pub(super) async fn delete(
         .does(audit, "database.delete", object, detail, deleting)
         .await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// Runs what waits for the disk on a thread for that.
-pub(super) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, PgError> + Send + 'static,
-) -> Result<T, ApiError> {
-    let done = tokio::task::spawn_blocking(work).await;
-    let done = done
-        .map_err(|error| PgError::error(sqlstate::INTERNAL_ERROR, error.to_string()))
-        .flatten();
-    Ok(done?)
 }

@@ -9,10 +9,10 @@ use axum::response::{IntoResponse, Response};
 use database::{DatabaseInfo, Durability, Settings};
 use serde::Serialize;
 
-use super::databases::blocking;
 use super::error::ApiError;
 use super::router::App;
 use super::tenant::About;
+use crate::blocking::blocking;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -18,6 +18,7 @@ use hyper::body::Frame;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::PollSender;
+use tracing::Instrument as _;
 use wire::http::LineWriter;
 use wire::{PgError, sqlstate};
 
@@ -67,7 +68,7 @@ pub(super) async fn stream(
 ) -> Result<Response, ApiError> {
     let mut writer = LineWriter::new(streamed.rows.mode(), MESSAGE_BYTES_MAX);
     let (sender, mut pieces) = mpsc::channel::<Piece>(PIECES_MAX);
-    tokio::spawn(run(app, tenant, streamed, sender));
+    tokio::spawn(run(app, tenant, streamed, sender).in_current_span());
     let mut first = Vec::new();
     // Until there is a row, or the end, it can still fail as a whole.
     while let Some(piece) = pieces.recv().await {
@@ -119,7 +120,7 @@ async fn answer(
     slot: CancelSlot,
 ) -> Piece {
     let (wishes, statement) = (streamed.wishes, streamed.statement);
-    let mut visit = Visit::open(&app, &tenant.name, &tenant.caller, wishes, &slot).await?;
+    let mut visit = Visit::open(&app, &tenant, wishes, &slot).await?;
     let io = Box::new(Outlet(PollSender::new(sender)));
     let done = visit.stream(&statement, io).await;
     visit.close().await;

@@ -9,7 +9,6 @@ mod login;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use database::DatabaseName;
 use wire::http::{ResultWriter, RowMode, neon};
 use wire::{PgError, sqlstate};
 
@@ -19,8 +18,8 @@ use super::error::ApiError;
 use super::query::json;
 use super::router::App;
 use super::run::run_within;
+use super::tenant::{self, Tenant};
 use super::visit::{Visit, Wishes};
-use super::work::CancelSlot;
 use batch::{Body, Query, Style, Transaction};
 use login::Entrance;
 
@@ -36,6 +35,7 @@ impl IntoResponse for Failure {
 
 pub(super) async fn sql(State(app): State<App>, request: Request) -> Result<Response, ApiError> {
     let shown = request.extensions().get::<Caller>().cloned();
+    let label = tenant::label(request.extensions());
     let entrance = Entrance::of(request.headers());
     let style = Style::of(request.headers());
     let transaction = Transaction::of(request.headers());
@@ -47,7 +47,16 @@ pub(super) async fn sql(State(app): State<App>, request: Request) -> Result<Resp
     };
     let limit = app.options.request_timeout;
     let running = run_within(limit, move |slot| async move {
-        run(app, shown, entrance, style, transaction, body, slot).await
+        let tenant = admit(&app, shown, &entrance, label).await?;
+        let settings = entrance.settings.into_iter().collect();
+        let wishes = Wishes {
+            role: None,
+            settings,
+        };
+        let mut visit = Visit::open(&app, &tenant, wishes, &slot).await?;
+        let document = run(&app, &mut visit, style, &transaction, body).await;
+        visit.close().await;
+        Ok(document?)
     });
     Ok(match running.await {
         Ok(document) => json(document),
@@ -56,57 +65,49 @@ pub(super) async fn sql(State(app): State<App>, request: Request) -> Result<Resp
 }
 
 async fn run(
-    app: App,
-    shown: Option<Caller>,
-    entrance: Entrance,
+    app: &App,
+    visit: &mut Visit,
     style: Style,
-    transaction: Transaction,
+    transaction: &Transaction,
     body: Body,
-    slot: CancelSlot,
-) -> Result<Vec<u8>, ApiError> {
-    let name = entrance.database()?;
-    let caller = admit(&app, shown, &entrance, &name).await?;
-    let wishes = Wishes {
-        role: None,
-        settings: entrance.settings.into_iter().collect(),
-    };
-    let mut visit = Visit::open(&app, &name, &caller, wishes, &slot).await?;
+) -> Result<Vec<u8>, PgError> {
     let max = app.options.result_bytes_max;
-    let document = match &body.queries {
+    match &body.queries {
         Some(queries) if queries.len() > app.options.statements_max => {
             Err(too_many(queries.len(), app.options.statements_max))
         }
-        Some(queries) => many(&mut visit, queries, style, &transaction, max).await,
-        None => match body.into_query() {
-            Ok(query) => one(&mut visit, &query, style, max).await,
-            Err(error) => Err(error),
-        },
-    };
-    visit.close().await;
-    Ok(document?)
+        Some(queries) => many(visit, queries, style, transaction, max).await,
+        None => one(visit, &body.into_query()?, style, max).await,
+    }
 }
 
-/// Who asks: by a token of the request, or by user and password of the connection string.
+/// Who asks for which database: by a token of the request, or by user and password of the connection string.
 async fn admit(
     app: &App,
     shown: Option<Caller>,
     entrance: &Entrance,
-    name: &DatabaseName,
-) -> Result<Caller, ApiError> {
+    label: String,
+) -> Result<Tenant, ApiError> {
+    let name = entrance.database()?;
     let gatekeeper = &app.security.gatekeeper;
-    if let Some(caller) = shown.filter(|_| gatekeeper.asks()) {
-        caller.expect_database(name)?;
-        return Ok(caller);
-    }
-    let login = &entrance.login;
-    let admitted = gatekeeper
-        .admit_password(&login.user, &login.password)
-        .await?;
-    let caller = gatekeeper
-        .confirm(admitted, &app.databases, Some(name))
-        .await?;
-    caller.expect_database(name)?;
-    Ok(caller)
+    let caller = match shown.filter(|_| gatekeeper.asks()) {
+        Some(caller) => caller,
+        None => {
+            let login = &entrance.login;
+            let admitted = gatekeeper
+                .admit_password(&login.user, &login.password)
+                .await?;
+            gatekeeper
+                .confirm(admitted, &app.databases, Some(&name))
+                .await?
+        }
+    };
+    caller.expect_database(&name)?;
+    Ok(Tenant {
+        name,
+        caller,
+        label,
+    })
 }
 
 async fn one(
@@ -121,11 +122,7 @@ async fn one(
     };
     let params = query.params()?;
     let writer = ResultWriter::neon(mode, style.is_raw, bytes_max);
-    let is_own = visit.guard().await?;
-    let session = visit.session();
-    let document = session.query_document(&query.query, &params, writer).await;
-    visit.release(is_own, document.is_ok()).await?;
-    document
+    visit.write(&query.query, &params, writer).await
 }
 
 /// All or none: `{"results":[...]}`.

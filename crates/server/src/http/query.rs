@@ -67,7 +67,7 @@ pub(super) async fn query(
     }
     if let Some(once) = once {
         let done = run_within(limit, move |slot| async move {
-            let mut visit = Visit::open(&app, &tenant.name, &tenant.caller, wishes, &slot).await?;
+            let mut visit = Visit::open(&app, &tenant, wishes, &slot).await?;
             let done = run_with_key(&app, &tenant, &mut visit, &once, &statement, rows).await;
             visit.close().await;
             done
@@ -82,7 +82,7 @@ pub(super) async fn query(
         return Ok(known);
     }
     run_within(limit, move |slot| async move {
-        let mut visit = Visit::open(&app, &tenant.name, &tenant.caller, wishes, &slot).await?;
+        let mut visit = Visit::open(&app, &tenant, wishes, &slot).await?;
         let answered = answer(&app, &mut visit, &conditional, &statement, rows).await;
         visit.close().await;
         answered

@@ -7,7 +7,7 @@ use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
 use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::from_fn_with_state;
-use axum::routing::{any, delete, get, post, put};
+use axum::routing::{delete, get, post, put};
 use database::DatabaseName;
 use tower_http::compression::CompressionLayer;
 use wire::{PgError, sqlstate};
@@ -15,8 +15,8 @@ use wire::{PgError, sqlstate};
 use super::error::ApiError;
 use super::tenant::caller;
 use super::{
-    Http, databases, guard, health, metrics, neon, openapi, probe, query, schema, statements,
-    tokens, transactions, tunnel, websocket,
+    Http, databases, figures, guard, health, metrics, neon, openapi, probe, query, schema,
+    statements, tokens, transactions, tunnel, websocket,
 };
 
 /// What every handler gets.
@@ -43,7 +43,9 @@ pub(super) fn router(app: App) -> Router {
         .merge(about("/v1/databases/{name}"))
         .merge(about(""))
         .route("/sql", post(neon::sql))
-        .route("/v2", any(tunnel::tunnel))
+        .route("/v2", get(tunnel::tunnel).connect(tunnel::tunnel))
+        .route("/v1/databases/{name}/figures", get(figures::of_database))
+        .route("/v1/figures", get(figures::of_node))
         .route("/metrics", get(metrics::metrics))
         .route("/openapi.json", get(openapi::document))
         .route("/v1/tokens", get(tokens::list).post(tokens::create))
@@ -65,7 +67,11 @@ fn of_a_database(prefix: &str) -> Router<App> {
     let at = |path: &str| format!("{prefix}{path}");
     Router::new()
         .route(&at("/query"), post(query::query))
-        .route(&at("/ws"), any(websocket::websocket))
+        .route(
+            &at("/ws"),
+            // HTTP/2 opens a WebSocket by CONNECT.
+            get(websocket::websocket).connect(websocket::websocket),
+        )
         .route(&at("/batch"), post(statements::batch))
         .route(&at("/transaction"), post(statements::transaction))
         .route(&at("/transactions"), post(transactions::begin))

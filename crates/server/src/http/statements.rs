@@ -72,7 +72,7 @@ pub(super) async fn batch(
     };
     let once = app.once(&headers, &tenant, b"batch", &bytes).await?;
     let done = run_within(limit, move |slot| async move {
-        let mut visit = Visit::open(&app, &tenant.name, &tenant.caller, wishes, &slot).await?;
+        let mut visit = Visit::open(&app, &tenant, wishes, &slot).await?;
         let (statements, rows) = (&batch.statements, batch.row_mode);
         let done = match once {
             None => run_each(&app, &mut visit, statements, rows)
@@ -156,7 +156,7 @@ pub(super) async fn transaction(
     };
     let once = app.once(&headers, &tenant, b"transaction", &bytes).await?;
     let done = run_within(limit, move |slot| async move {
-        let mut visit = Visit::open(&app, &tenant.name, &tenant.caller, wishes, &slot).await?;
+        let mut visit = Visit::open(&app, &tenant, wishes, &slot).await?;
         let (statements, rows) = (&wanted.statements, wanted.row_mode);
         let work = async |visit: &mut Visit| run_all(&app, visit, statements, rows).await;
         let (databases, name) = (&app.databases, &tenant.name);

@@ -5,10 +5,11 @@
 
 use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::http::{Extensions, HeaderMap, StatusCode, Uri, header};
 use database::DatabaseName;
 use wire::{PgError, sqlstate};
 
+use super::RequestId;
 use super::caller::{Caller, Reach};
 use super::error::ApiError;
 use super::router::{App, database_name};
@@ -18,6 +19,8 @@ use crate::options::RoutingOptions;
 pub(super) struct Tenant {
     pub(super) name: DatabaseName,
     pub(super) caller: Caller,
+    /// What the request is called in logs, and so the sessions that are opened for it.
+    pub(super) label: String,
 }
 
 /// What a request is about: a database, or, if it names none, the node.
@@ -74,9 +77,19 @@ impl FromRequestParts<App> for About {
         };
         caller.expect_database(&name)?;
         Ok(Self {
-            tenant: Some(Tenant { name, caller }),
+            tenant: Some(Tenant {
+                name,
+                caller,
+                label: label(&parts.extensions),
+            }),
         })
     }
+}
+
+/// What a request is called in logs.
+pub(super) fn label(extensions: &Extensions) -> String {
+    let id = extensions.get::<RequestId>();
+    id.map_or_else(String::new, |RequestId(id)| id.clone())
 }
 
 /// Who asks.

@@ -33,7 +33,7 @@ use super::router::App;
 use super::run::run_within;
 use super::tenant::Tenant;
 use super::visit::{Rows, Statement, Visit, Wishes, time_limit};
-use held::{Command, Held};
+use held::{Asked, Command, Held};
 
 /// The transactions that are open.
 #[derive(Default)]
@@ -49,7 +49,7 @@ type Id = [u8; 16];
 struct Handle {
     caller: Caller,
     database: DatabaseName,
-    commands: mpsc::Sender<Command>,
+    commands: mpsc::Sender<Asked>,
 }
 
 /// The body of `POST transactions`.
@@ -111,7 +111,7 @@ pub(super) async fn begin(
             commands,
         };
         let place = app.transactions.enter(id, handle)?;
-        let mut visit = Visit::open(&app, &tenant.name, &tenant.caller, wishes, &slot).await?;
+        let mut visit = Visit::open(&app, &tenant, wishes, &slot).await?;
         if let Err(error) = visit.begin(&sql).await {
             visit.close().await;
             return Err(error);
@@ -217,7 +217,7 @@ impl Transactions {
         &self,
         parameters: &HashMap<String, String>,
         tenant: &Tenant,
-    ) -> Result<mpsc::Sender<Command>, ApiError> {
+    ) -> Result<mpsc::Sender<Asked>, ApiError> {
         let id = parameters.get("id").map_or("", String::as_str);
         let open = self.open.lock();
         let handle = parse_hex(id).and_then(|id| open.get(&id));

@@ -64,6 +64,10 @@ impl Upgraded {
         Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, error))
     }
 
+    pub(super) fn count(&self) -> usize {
+        *self.count.borrow()
+    }
+
     /// Waits until there is none.
     pub(super) async fn ended(&self) {
         let mut count = self.count.subscribe();

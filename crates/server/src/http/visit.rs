@@ -7,17 +7,20 @@ use std::collections::BTreeMap;
 
 use axum::http::StatusCode;
 use bytes::Bytes;
-use database::{Authority, ClientIo, Session, SessionOptions};
+use database::{Answer, Authority, ClientIo, Session, SessionOptions};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use wire::http::RowMode;
+use tracing::Instrument as _;
+use wire::http::{ResultWriter, RowMode};
 use wire::pg::TransactionStatus;
-use wire::{DatabaseName, PgError, Severity, sqlstate};
+use wire::{PgError, Severity, sqlstate};
 
 use super::caller::{Caller, Reach, Scope};
 use super::error::ApiError;
 use super::router::App;
+use super::tenant::Tenant;
 use super::work::CancelSlot;
+use crate::telemetry::Telemetry;
 
 /// Where a session finds its caller's claims, as in PostgREST.
 const CLAIMS: &str = "request.jwt.claims";
@@ -76,20 +79,21 @@ impl Rows {
 /// A session that is opened for one request.
 pub(super) struct Visit {
     session: Session,
+    telemetry: Telemetry,
     /// Every transaction of it is read-only.
     reads_only: bool,
     result_bytes_max: usize,
 }
 
 impl Visit {
-    /// Opens a session for a caller. `slot` gets what cancels it.
+    /// Opens a session for who asks. `slot` gets what cancels it.
     pub(super) async fn open(
         app: &App,
-        database: &DatabaseName,
-        caller: &Caller,
+        tenant: &Tenant,
         wishes: Wishes,
         slot: &CancelSlot,
     ) -> Result<Self, PgError> {
+        let caller = &tenant.caller;
         let settings = Self::settings(caller, &wishes)?;
         // Whoever is for one database does not reach others by SQL either.
         let is_admin = caller.scope == Scope::Admin && caller.reach == Reach::All;
@@ -97,6 +101,7 @@ impl Visit {
             user: caller.role().to_owned(),
             settings,
             origin: format!("http, {}", caller.name),
+            label: tenant.label.clone(),
             authority: match is_admin && caller.role.is_none() {
                 true => Authority::Node,
                 false => Authority::Role,
@@ -105,11 +110,12 @@ impl Visit {
         let may_create = caller.scope >= Scope::Write;
         let opening = app
             .databases
-            .session_of_scope(database, options, may_create);
+            .session_of_scope(&tenant.name, options, may_create);
         let session = opening.await?;
         slot.set(session.canceller());
         let mut visit = Self {
             session,
+            telemetry: app.telemetry.clone(),
             reads_only: caller.scope == Scope::Read,
             result_bytes_max: app.options.result_bytes_max,
         };
@@ -169,10 +175,11 @@ impl Visit {
     ) -> Result<Vec<u8>, PgError> {
         let is_own = self.guard().await?;
         let (sql, params) = (&statement.sql, &statement.params);
+        let span = self.telemetry.statement(sql, &self.session);
         let running = self
             .session
             .query_json(sql, params, rows.mode(), self.result_bytes_max);
-        let document = running.await;
+        let document = running.instrument(span).await;
         self.release(is_own, document.is_ok()).await?;
         document
     }
@@ -185,15 +192,47 @@ impl Visit {
     ) -> Result<Bytes, PgError> {
         let is_own = self.guard().await?;
         let (sql, params) = (&statement.sql, &statement.params);
-        let rest = self.session.query_stream(sql, params, io).await;
+        let span = self.telemetry.statement(sql, &self.session);
+        let running = self.session.query_stream(sql, params, io);
+        let rest = running.instrument(span).await;
         let is_done = rest.is_ok() && self.status() == TransactionStatus::InTransaction;
         self.release(is_own, is_done).await?;
         rest
     }
 
+    /// Runs one statement: the document that a writer makes of its result.
+    pub(super) async fn write(
+        &mut self,
+        sql: &str,
+        params: &[Option<Vec<u8>>],
+        writer: ResultWriter,
+    ) -> Result<Vec<u8>, PgError> {
+        let is_own = self.guard().await?;
+        let span = self.telemetry.statement(sql, &self.session);
+        let running = self.session.query_document(sql, params, writer);
+        let document = running.instrument(span).await;
+        self.release(is_own, document.is_ok()).await?;
+        document
+    }
+
+    /// Runs one statement that is a request by itself, not a part of one: what takes its result.
+    pub(super) async fn run_into<A: Answer>(
+        &mut self,
+        sql: &str,
+        params: &[Box<RawValue>],
+        answer: A,
+    ) -> Result<A, PgError> {
+        let is_own = self.guard().await?;
+        let span = self.telemetry.message(sql, &self.session);
+        let running = self.session.query_json_into(sql, params, answer);
+        let answered = running.instrument(span).await;
+        self.release(is_own, answered.is_ok()).await?;
+        answered
+    }
+
     /// Sees to it that what is run next can only read, if that is all it may: whether a transaction was begun
     /// for that.
-    pub(super) async fn guard(&mut self) -> Result<bool, PgError> {
+    async fn guard(&mut self) -> Result<bool, PgError> {
         if !self.reads_only {
             return Ok(false);
         }
@@ -212,7 +251,7 @@ impl Visit {
     }
 
     /// Ends the transaction that was begun for one statement.
-    pub(super) async fn release(&mut self, is_own: bool, is_done: bool) -> Result<(), PgError> {
+    async fn release(&mut self, is_own: bool, is_done: bool) -> Result<(), PgError> {
         if !is_own || self.status() == TransactionStatus::Idle {
             return Ok(());
         }

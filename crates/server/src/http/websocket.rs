@@ -68,11 +68,7 @@ pub(super) async fn websocket(
     }
     let registry = Arc::clone(&app.conversations);
     let stopping = app.stopping.clone();
-    let visitor = Visitor {
-        app,
-        database: tenant.name,
-        caller: tenant.caller,
-    };
+    let visitor = Visitor { app, tenant };
     let conversation = Conversation::new(visitor, options, stopping, place);
     Ok(upgrade.on_upgrade(|stream| socket::serve(stream, registry, conversation)))
 }

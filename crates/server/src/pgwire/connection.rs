@@ -12,6 +12,7 @@ use database::{
     Authority, Canceller, ClientIo, DatabaseName, Session, SessionEnded, SessionOptions,
 };
 use parking_lot::Mutex;
+use tracing::Instrument as _;
 use wire::pg::backend;
 use wire::pg::startup::Startup;
 use wire::{PgError, Severity, sqlstate};
@@ -59,13 +60,20 @@ impl From<End> for Ended {
     }
 }
 
+/// Who was let in.
+pub(super) struct Newcomer {
+    pub(super) peer: SocketAddr,
+    pub(super) startup: Startup,
+    pub(super) authority: Authority,
+    /// What logs call it.
+    pub(super) label: String,
+}
+
 /// Serves a client from its startup packet to its end. `buffer` is what came after the packet.
 pub(super) async fn run(
     pgwire: &Pgwire,
     stream: Stream,
-    peer: SocketAddr,
-    startup: Startup,
-    authority: Authority,
+    newcomer: Newcomer,
     buffer: BytesMut,
 ) -> Ended {
     let message_bytes_max = pgwire.options.message_bytes_max;
@@ -80,7 +88,7 @@ pub(super) async fn run(
         inbox,
         writer: Arc::new(write),
     };
-    let Err(ended) = Box::pin(socket.serve(pgwire, peer, &startup, authority)).await;
+    let Err(ended) = Box::pin(socket.serve(pgwire, newcomer)).await;
     let hears_why = match &ended {
         Ended::ByError(error) => {
             let mut out = BytesMut::new();
@@ -107,33 +115,25 @@ struct Socket {
 }
 
 impl Socket {
-    async fn serve(
-        &mut self,
-        pgwire: &Pgwire,
-        peer: SocketAddr,
-        startup: &Startup,
-        authority: Authority,
-    ) -> Result<Infallible, Ended> {
-        let session = Box::pin(self.open(pgwire, peer, startup, authority)).await?;
+    async fn serve(&mut self, pgwire: &Pgwire, newcomer: Newcomer) -> Result<Infallible, Ended> {
+        let database = &newcomer.startup.database;
+        let span = pgwire.telemetry.connect(database, &newcomer.label);
+        let opening = self.open(pgwire, &newcomer).instrument(span);
+        let session = Box::pin(opening).await?;
         let canceller = session.canceller();
         let mut served = Served {
             session,
             canceller,
             socket: self,
         };
-        let Err(ended) = served.greet_and_serve(pgwire, startup).await;
+        let Err(ended) = served.greet_and_serve(pgwire, &newcomer.startup).await;
         Box::pin(served.session.close()).await;
         Err(ended)
     }
 
     /// Waits for the session's turn, but not longer than the client does.
-    async fn open(
-        &mut self,
-        pgwire: &Pgwire,
-        peer: SocketAddr,
-        startup: &Startup,
-        authority: Authority,
-    ) -> Result<Session, Ended> {
+    async fn open(&mut self, pgwire: &Pgwire, newcomer: &Newcomer) -> Result<Session, Ended> {
+        let Newcomer { peer, startup, .. } = newcomer;
         let name = DatabaseName::parse(&startup.database).map_err(|rule| {
             Ended::ByError(
                 PgError::fatal(
@@ -152,7 +152,8 @@ impl Socket {
             user: startup.user.clone(),
             settings: startup.settings.clone(),
             origin: format!("{program} {peer}"),
-            authority,
+            label: newcomer.label.clone(),
+            authority: newcomer.authority,
         };
         tokio::select! {
             biased;
@@ -266,7 +267,8 @@ impl Served<'_> {
         io: Box<dyn ClientIo>,
     ) -> Result<(Bytes, Option<Box<dyn ClientIo>>), Ended> {
         // What is large in a connection is there only while it runs: idle ones are many.
-        let mut exchange = Box::pin(self.session.exchange(batch, Some(io)));
+        let span = pgwire.telemetry.batch(&batch, &self.session);
+        let mut exchange = Box::pin(self.session.exchange(batch, Some(io)).instrument(span));
         let canceller = &self.canceller;
         let mut gone = false;
         // The exchange is looked at first: if it is done at once, nothing else has been touched.

@@ -1,5 +1,7 @@
 //! What the engine's system calls ask of a volume: names, nodes, and the contents of files.
 
+use std::sync::atomic::Ordering;
+
 use parking_lot::RwLockWriteGuard;
 
 use super::{State, Volume};
@@ -231,11 +233,16 @@ impl Volume {
     /// [`VolumeError::Corrupt`] for a page that is not what was written; the buffer is then worthless.
     pub fn read(&self, ino: Ino, offset: u64, buffer: &mut [u8]) -> Result<usize> {
         let state = self.state.read();
-        state
-            .tree
-            .get(ino)?
-            .contents()?
-            .read(&state.pages, offset, buffer)
+        let contents = state.tree.get(ino)?.contents()?;
+        let read = contents.read(&state.pages, offset, buffer)?;
+        let pages = read.div_ceil(PAGE_BYTES) as u64;
+        self.pages_read.fetch_add(pages, Ordering::Relaxed);
+        Ok(read)
+    }
+
+    /// Pages that were read of its files since it was opened: what Postgres did not have in its own memory.
+    pub fn pages_read(&self) -> u64 {
+        self.pages_read.load(Ordering::Relaxed)
     }
 
     /// Writes `data` at `offset`, growing the file if need be; returns the bytes written, fewer than

@@ -57,6 +57,20 @@ pub fn database_statement(text: &[u8]) -> Result<Option<DatabaseStatement>, PgEr
     Ok(None)
 }
 
+/// How many parameters a statement has: the greatest number of `$1`, `$2`, ..., at most `u16::MAX`.
+pub fn parameters(text: &[u8]) -> usize {
+    let mut lexer = Lexer::new(text);
+    let mut most = 0;
+    while let Ok(Some(token)) = lexer.next() {
+        if token.kind == TokenKind::Parameter {
+            let number = str::from_utf8(&token.raw[1..]).ok();
+            let number = number.and_then(|digits| digits.parse::<u16>().ok());
+            most = most.max(number.unwrap_or(0));
+        }
+    }
+    most.into()
+}
+
 /// Whether an identifier of the text, quoted or not, is this name, which is given in lower case.
 /// True as well if it contains the name and cannot be read to its end.
 pub fn mentions(text: &[u8], name: &str) -> bool {

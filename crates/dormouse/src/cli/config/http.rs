@@ -81,6 +81,7 @@ impl HttpSection {
         routing: &RoutingSection,
         websocket: &WebSocketSection,
         metrics_open: bool,
+        metrics_databases_max: usize,
     ) -> Result<HttpOptions, Failure> {
         Ok(HttpOptions {
             listen: self.listen.clone(),
@@ -107,6 +108,7 @@ impl HttpSection {
             },
             cors: self.cors.options()?,
             metrics_open,
+            metrics_databases_max,
         })
     }
 }

@@ -9,7 +9,7 @@ use figment::providers::{Format as _, Serialized, Toml};
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 
-use super::Config;
+use super::{Config, opentelemetry};
 use crate::cli::args::ServeArgs;
 use crate::cli::failure::Failure;
 use crate::cli::settings::{self, Variable};
@@ -43,12 +43,12 @@ impl Loaded {
 
     /// What is logged. `RUST_LOG` stands between our own variable and the file.
     pub(crate) fn log_filter(&self) -> String {
-        let source = self.figment.find_metadata("log");
+        let source = self.figment.find_metadata("log.filter");
         let own = source.is_some_and(|source| matches!(&*source.name, "--log" | "DORMOUSE_LOG"));
         let common = env::var("RUST_LOG").ok();
         match common.filter(|filter| !own && !filter.is_empty()) {
             Some(filter) => filter,
-            None => self.config.log.clone(),
+            None => self.config.log.filter.clone(),
         }
     }
 }
@@ -71,6 +71,11 @@ fn load_from(
     if let Some(file) = file(args.config.as_deref())? {
         figment = figment.merge(Toml::file_exact(file));
     }
+    let variables: Vec<_> = variables.collect();
+    for (name, key, value) in opentelemetry::settings(&variables)? {
+        let values = Serialized::default(key, value);
+        figment = figment.merge(Named { name, values });
+    }
     for (name, value) in variables {
         match settings::variable(&name, &value) {
             Variable::Setting(key, value) => {
@@ -90,7 +95,7 @@ fn load_from(
         ("--data", "data", &args.data),
         ("--pg", "pgwire.listen", &args.pg),
         ("--http", "http.listen", &args.http),
-        ("--log", "log", &args.log),
+        ("--log", "log.filter", &args.log),
     ];
     for (name, key, value) in flags {
         if let Some(value) = value {
@@ -100,6 +105,12 @@ fn load_from(
         }
     }
     let config: Config = figment.extract().map_err(|error| refused(&error))?;
+    let ratio = config.telemetry.sample_ratio;
+    if !(0.0..=1.0).contains(&ratio) {
+        return Err(Failure::Usage(format!(
+            "telemetry.sample_ratio is {ratio}: it must be from 0 to 1"
+        )));
+    }
     let processes = config.databases.processes_max;
     if !(1..=database::PROCESSES_MAX).contains(&processes) {
         return Err(Failure::Usage(format!(

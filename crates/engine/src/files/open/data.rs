@@ -210,11 +210,35 @@ fn copy_from(contents: &[u8], offset: u64, buffer: &mut [u8]) -> usize {
 /// Longest line that is gathered before it is logged unfinished.
 const LOG_LINE_BYTES_MAX: usize = 8192;
 
+/// Whether a line of Postgres' log is about the server itself. All others are about statements, and may have
+/// passwords and other values in them: the client that they belong to has been told.
+fn is_told(line: &str) -> bool {
+    let Some((_prefix, text)) = line.split_once("] ") else {
+        return false;
+    };
+    let Some((severity, text)) = text.split_once(":  ") else {
+        return false;
+    };
+    let of_statements = [
+        "statement: ",
+        "execute ",
+        "duration: ",
+        "parse ",
+        "bind ",
+        "fastpath ",
+    ];
+    match severity {
+        "LOG" => !of_statements.iter().any(|begin| text.starts_with(begin)),
+        "FATAL" | "PANIC" => true,
+        _ => false,
+    }
+}
+
 fn log_lines(line: &mut Vec<u8>, bytes: &[u8]) {
     for byte in bytes {
         if *byte == b'\n' || line.len() >= LOG_LINE_BYTES_MAX {
             let text = String::from_utf8_lossy(line);
-            if !text.trim().is_empty() {
+            if is_told(&text) {
                 tracing::debug!(target: "postgres", "{}", text.trim_end());
             }
             line.clear();
@@ -222,5 +246,33 @@ fn log_lines(line: &mut Vec<u8>, bytes: &[u8]) {
         if *byte != b'\n' {
             line.push(*byte);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_told;
+
+    #[test]
+    fn what_may_have_values_in_it_is_not_told() {
+        let line = |text: &str| format!("2026-11-21 21:51:12.716 UTC [42] {text}");
+        for told in [
+            "LOG:  redo starts at 0/14F8A28",
+            "FATAL:  could not write lock file",
+            "PANIC:  could not locate a valid checkpoint record",
+        ] {
+            assert!(is_told(&line(told)), "{told}");
+        }
+        for kept in [
+            "ERROR:  unterminated quoted string at or near \"'secret\" at character 25",
+            "STATEMENT:  alter role joe password 'secret'",
+            "LOG:  statement: alter role joe password 'secret'",
+            "LOG:  duration: 12.3 ms  plan:",
+            "DETAIL:  Key (name)=(secret) already exists.",
+            "\tQuery Text: select 'secret'",
+        ] {
+            assert!(!is_told(&line(kept)), "{kept}");
+        }
+        assert!(!is_told("\t password 'secret'"));
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use database::Canceller;
 use tokio::sync::{mpsc, oneshot};
+use tracing::{Instrument as _, Span};
 use wire::pg::TransactionStatus;
 use wire::{PgError, sqlstate};
 
@@ -29,6 +30,12 @@ pub(super) enum Command {
     },
 }
 
+/// A command, and the request that it is of as traces have it.
+pub(super) struct Asked {
+    command: Command,
+    span: Span,
+}
+
 /// A transaction between its requests.
 pub(super) struct Held {
     visit: Visit,
@@ -46,11 +53,15 @@ enum Next {
 
 /// Asks a transaction for something.
 pub(super) async fn ask<T>(
-    commands: &mpsc::Sender<Command>,
+    commands: &mpsc::Sender<Asked>,
     command: impl FnOnce(oneshot::Sender<Result<T, PgError>>) -> Command,
 ) -> Result<T, PgError> {
     let (answer, answered) = oneshot::channel();
-    if commands.send(command(answer)).await.is_err() {
+    let asked = Asked {
+        command: command(answer),
+        span: Span::current(),
+    };
+    if commands.send(asked).await.is_err() {
         return Err(over());
     }
     answered.await.unwrap_or_else(|_| Err(over()))
@@ -83,9 +94,9 @@ impl Held {
     }
 
     /// Does what comes, until the transaction ends, or nothing comes for too long.
-    pub(super) async fn serve(mut self, mut commands: mpsc::Receiver<Command>) {
-        while let Some(command) = self.next(&mut commands).await {
-            match self.obey(command).await {
+    pub(super) async fn serve(mut self, mut commands: mpsc::Receiver<Asked>) {
+        while let Some(Asked { command, span }) = self.next(&mut commands).await {
+            match self.obey(command).instrument(span).await {
                 Next::Waits => {}
                 Next::Ends => break,
             }
@@ -95,7 +106,7 @@ impl Held {
     }
 
     /// Waits for a command; nothing if the transaction is to end without one.
-    async fn next(&mut self, commands: &mut mpsc::Receiver<Command>) -> Option<Command> {
+    async fn next(&mut self, commands: &mut mpsc::Receiver<Asked>) -> Option<Asked> {
         let mut patience = pin!(tokio::time::sleep(self.idle));
         loop {
             let session = self.visit.session();

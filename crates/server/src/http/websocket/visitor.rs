@@ -4,21 +4,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use database::{Answer, Canceller, DatabaseName};
+use database::{Answer, Canceller};
 use serde_json::value::RawValue;
 use wire::pg::TransactionStatus;
 use wire::{PgError, sqlstate};
 
 use crate::http::Http;
-use crate::http::caller::Caller;
+use crate::http::tenant::Tenant;
 use crate::http::visit::{self, Wishes};
 use crate::http::work::CancelSlot;
 
 /// Who has a conversation, and with which database.
 pub(super) struct Visitor {
     pub(super) app: Arc<Http>,
-    pub(super) database: DatabaseName,
-    pub(super) caller: Caller,
+    pub(super) tenant: Tenant,
 }
 
 /// A session of a conversation.
@@ -29,7 +28,8 @@ pub(super) struct Visit {
 impl Visitor {
     /// Whether another one is the same.
     pub(super) fn is(&self, other: &Self) -> bool {
-        self.database == other.database && self.caller == other.caller
+        let (one, other) = (&self.tenant, &other.tenant);
+        one.name == other.name && one.caller == other.caller
     }
 
     pub(super) async fn open(
@@ -37,10 +37,9 @@ impl Visitor {
         role: Option<String>,
         settings: BTreeMap<String, String>,
     ) -> Result<Visit, PgError> {
-        let (database, caller) = (&self.database, &self.caller);
         let wishes = Wishes { role, settings };
         let slot = CancelSlot::default();
-        let visit = visit::Visit::open(&self.app, database, caller, wishes, &slot).await?;
+        let visit = visit::Visit::open(&self.app, &self.tenant, wishes, &slot).await?;
         Ok(Visit { visit })
     }
 
@@ -82,11 +81,7 @@ impl Visit {
         params: &[Box<RawValue>],
         answer: A,
     ) -> Result<A, PgError> {
-        let is_own = self.visit.guard().await?;
-        let session = self.visit.session();
-        let answered = session.query_json_into(sql, params, answer).await;
-        self.visit.release(is_own, answered.is_ok()).await?;
-        answered
+        self.visit.run_into(sql, params, answer).await
     }
 
     pub(super) async fn begin(&mut self, sql: &str) -> Result<(), PgError> {

@@ -1,0 +1,7 @@
+//! What the server tells of itself: metrics, figures, logs, traces.
+
+mod figures;
+mod logs;
+mod metrics;
+mod statements;
+mod traces;

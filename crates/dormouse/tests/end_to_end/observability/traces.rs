@@ -1,0 +1,294 @@
+//! Traces, as a collector gets them.
+
+use std::collections::BTreeMap;
+
+use opentelemetry_proto::tonic::trace::v1::Span;
+use serde_json::json;
+
+use crate::harness::{Collector, Http, Server, attributes, hex, until};
+
+const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+const CALLER: &str = "b7ad6b7169203331";
+
+/// A query with headers of a caller.
+fn query(http: &mut Http, database: &str, sql: &str, headers: &str) -> crate::harness::Response {
+    let body = json!({ "sql": sql }).to_string();
+    http.send(&format!(
+        "POST /v1/databases/{database}/query HTTP/1.1\r\nhost: localhost\r\n{headers}\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    ));
+    http.response()
+}
+
+fn traced(collector: &Collector, ratio: &str) -> Server {
+    Server::start_with(&[
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint()),
+        ("OTEL_RESOURCE_ATTRIBUTES", "region=eu"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "50"),
+        ("DORMOUSE_TELEMETRY__SAMPLE_RATIO", ratio),
+        ("DORMOUSE_TELEMETRY__METRICS_INTERVAL_MS", "200"),
+        ("DORMOUSE_TELEMETRY__QUERY_TEXT", "true"),
+        ("DORMOUSE_DATABASES__IDLE_MS", "100"),
+    ])
+}
+
+/// The spans as a tree, a line each, those that began first before others.
+fn tree(spans: &[Span], parent: &str, depth: usize, lines: &mut Vec<String>) {
+    let mut below: Vec<&Span> = spans
+        .iter()
+        .filter(|span| hex(&span.parent_span_id) == parent)
+        .collect();
+    below.sort_by_key(|span| span.start_time_unix_nano);
+    for span in below {
+        lines.push(format!("{}{}", "  ".repeat(depth), span.name));
+        tree(spans, &hex(&span.span_id), depth + 1, lines);
+    }
+}
+
+fn shown(spans: &[Span]) -> Vec<String> {
+    let mut lines = Vec::new();
+    tree(spans, CALLER, 0, &mut lines);
+    lines
+}
+
+#[test]
+fn a_request_that_wakes_a_database_is_one_trace() {
+    let collector = Collector::start();
+    let server = traced(&collector, "0.0");
+    server.sql("shop", "create table t (n int)");
+    server.until_awake(0);
+    let headers = format!("traceparent: 00-{TRACE}-{CALLER}-01\r\ntracestate: vendor=x\r\n");
+    let answer = query(
+        &mut server.http(),
+        "shop",
+        "insert into t values (42)",
+        &headers,
+    );
+    assert_eq!(answer.status, 200, "{}", answer.text());
+
+    let names = [
+        "POST /v1/databases/{name}/query",
+        "  wait",
+        "  wake",
+        "    wake queue",
+        "    claim",
+        "    resume",
+        "  INSERT shop",
+        "  gate",
+    ];
+    let spans = until(
+        || collector.trace(TRACE),
+        |spans| spans.len() >= names.len(),
+    );
+    let lines = shown(&spans);
+    print(&spans, CALLER, 0);
+    // The exchange finds the session's process free: a wait that is none.
+    let lines: Vec<_> = lines.iter().map(String::as_str).collect();
+    let mut expected = names.to_vec();
+    expected.insert(6, "  wait");
+    assert_eq!(lines, expected);
+
+    let find = |name: &str| spans.iter().find(|span| span.name == name).unwrap();
+    let root = find(names[0]);
+    let told = answer.header("traceresponse").unwrap();
+    assert_eq!(told, format!("00-{TRACE}-{}-01", hex(&root.span_id)));
+    assert_eq!(answer.header("traceparent"), Some(told));
+    assert_eq!(root.trace_state, "vendor=x");
+    assert_eq!(
+        attributes(&root.attributes)["http.response.status_code"],
+        "200"
+    );
+    let insert = attributes(&find("INSERT shop").attributes);
+    assert_eq!(insert["db.system.name"], "postgresql");
+    assert_eq!(insert["db.namespace"], "shop");
+    assert_eq!(insert["db.operation.name"], "INSERT");
+    assert_eq!(insert["db.query.text"], "insert into t values (?)");
+    assert_eq!(insert["db.response.returned_rows"], "1");
+    assert!(
+        insert["dormouse.pages.read"].parse::<u64>().is_ok(),
+        "{insert:?}"
+    );
+    assert_eq!(
+        attributes(&find("wake").attributes)["dormouse.wake.from"],
+        "image"
+    );
+    let resource = collector.resource();
+    assert_eq!(resource["service.name"], "dormouse");
+    assert_eq!(resource["region"], "eu");
+    // Nothing else was to be recorded.
+    assert_eq!(collector.spans().len(), spans.len());
+
+    let names = until(|| collector.metrics(), |names| !names.is_empty());
+    for name in [
+        "dormouse_statements_total",
+        "dormouse_query_duration_seconds",
+    ] {
+        assert!(names.iter().any(|known| known == name), "{names:?}");
+    }
+}
+
+#[test]
+fn a_comment_tells_the_trace_over_both_protocols() {
+    let collector = Collector::start();
+    let server = traced(&collector, "0.0");
+    let mut session = server.connect("shop");
+    let commented = |trace: &str, flags: &str| {
+        format!("select 1/0 /*action='x',traceparent='00-{trace}-{CALLER}-{flags}'*/")
+    };
+    session.query(&commented(TRACE, "01")).unwrap_err();
+    let spans = until(|| collector.trace(TRACE), |spans| spans.len() >= 3);
+    assert_eq!(shown(&spans), ["batch", "  wait", "  SELECT shop"]);
+    let select = spans
+        .iter()
+        .find(|span| span.name == "SELECT shop")
+        .unwrap();
+    assert_eq!(
+        attributes(&select.attributes)["db.response.status_code"],
+        "22012"
+    );
+    assert_eq!(select.status.as_ref().unwrap().code, 2);
+
+    // What is not in Postgres' memory is read from the volume.
+    let read = TRACE.replace("0af7", "eef7");
+    let parent = format!("/*traceparent='00-{read}-{CALLER}-01'*/");
+    session
+        .query(&format!("select sum(length(prosrc)) from pg_proc {parent}"))
+        .unwrap();
+    let spans = until(|| collector.trace(&read), |spans| spans.len() >= 3);
+    let select = spans
+        .iter()
+        .find(|span| span.name == "SELECT shop")
+        .unwrap();
+    let pages = attributes(&select.attributes)["dormouse.pages.read"].clone();
+    assert!(pages.parse::<u64>().unwrap() > 10, "{pages}");
+
+    let second = TRACE.replace("0af7", "1bf7");
+    server
+        .http()
+        .query("shop", &commented(&second, "01"))
+        .error(400);
+    let spans = until(|| collector.trace(&second), |spans| spans.len() >= 3);
+    assert_eq!(shown(&spans), ["batch", "  wait", "  SELECT shop"]);
+
+    // Who says no is not recorded, but passed on.
+    let third = TRACE.replace("0af7", "2cf7");
+    session.query(&commented(&third, "00")).unwrap_err();
+    let headers = format!("traceparent: 00-{third}-{CALLER}-00\r\n");
+    let answer = query(&mut server.http(), "shop", "select 1", &headers);
+    let told = answer.header("traceresponse").unwrap();
+    assert!(
+        told.starts_with(&format!("00-{third}-")) && told.ends_with("-00"),
+        "{told}"
+    );
+    let fourth = TRACE.replace("0af7", "3df7");
+    session.query(&commented(&fourth, "01")).unwrap_err();
+    until(|| collector.trace(&fourth), |spans| spans.len() >= 3);
+    assert!(collector.trace(&third).is_empty());
+}
+
+#[test]
+fn every_way_to_run_statements_is_traced() {
+    let collector = Collector::start();
+    let server = traced(&collector, "0.0");
+    let mut http = server.http();
+    let begun = http.post("/v1/databases/shop/transactions", &json!({}));
+    let id = begun.json()["id"].as_str().unwrap().to_owned();
+    let one = json!({ "sql": "select 1" });
+    let all = json!({ "statements": [one] });
+    let neon = (
+        "neon-connection-string",
+        "postgresql://postgres@localhost/shop",
+    );
+    let plain = ("accept", "application/json");
+    let held = format!("transactions/{id}/query");
+    let ways = [
+        ("query", &one, plain),
+        ("query", &one, ("accept", "application/x-ndjson")),
+        ("batch", &all, plain),
+        ("transaction", &all, plain),
+        (&*held, &one, plain),
+        ("/sql", &json!({ "query": "select 1" }), neon),
+    ];
+    for (number, (path, body, header)) in (1..).zip(ways) {
+        let path = match path.starts_with('/') {
+            true => path.to_owned(),
+            false => format!("/v1/databases/shop/{path}"),
+        };
+        let trace = TRACE.replace("0af7", &format!("{number:04x}"));
+        let parent = format!("00-{trace}-{CALLER}-01");
+        let headers = [("traceparent", &*parent), header];
+        let answer = http.request_with("POST", &path, &headers, Some(&body.to_string()));
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+        let is_whole = |spans: &Vec<Span>| {
+            let has = |name: &str| spans.iter().any(|span| span.name.starts_with(name));
+            has("POST ") && has("SELECT shop")
+        };
+        let spans = until(|| collector.trace(&trace), is_whole);
+        let lines = shown(&spans);
+        assert!(lines.contains(&"  SELECT shop".to_owned()), "{lines:?}");
+    }
+
+    // In a WebSocket each statement is a request by itself.
+    let trace = TRACE.replace("0af7", "eeee");
+    let address = format!("ws://{}/v1/databases/shop/ws", server.http);
+    let (mut socket, _) = tungstenite::connect(address).unwrap();
+    let sql = format!("select 1 /*traceparent='00-{trace}-{CALLER}-01'*/");
+    let message = json!({ "id": 1, "sql": sql }).to_string();
+    socket.send(tungstenite::Message::text(message)).unwrap();
+    let spans = until(|| collector.trace(&trace), |spans| spans.len() >= 3);
+    assert_eq!(shown(&spans), ["batch", "  wait", "  SELECT shop"]);
+    let batch = spans.iter().find(|span| span.name == "batch").unwrap();
+    let session = attributes(&batch.attributes)["dormouse.session"].clone();
+    assert!(session.contains('-'), "{session}");
+}
+
+#[test]
+fn a_collector_that_is_away_stops_nothing() {
+    // A port that nobody listens on.
+    let server = Server::start_with(&[
+        ("DORMOUSE_TELEMETRY__OTLP_ENDPOINT", "http://127.0.0.1:1"),
+        ("DORMOUSE_TELEMETRY__SAMPLE_RATIO", "1.0"),
+        ("DORMOUSE_TELEMETRY__METRICS_INTERVAL_MS", "10"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "10"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "64"),
+        ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "32"),
+    ]);
+    let mut session = server.connect("shop");
+    for _ in 0..2_000 {
+        session.query("select 1").unwrap();
+    }
+    until(
+        || server.log(),
+        |log| log.contains("the collector of telemetry does not take it"),
+    );
+    let told = server.log().matches("the collector of telemetry").count();
+    assert_eq!(told, 1, "{}", server.log());
+    drop(session);
+    assert!(server.stop().success());
+}
+
+/// For docs/observability.md.
+fn print(spans: &[Span], parent: &str, depth: usize) {
+    let first = spans
+        .iter()
+        .map(|span| span.start_time_unix_nano)
+        .min()
+        .unwrap();
+    let mut below: Vec<&Span> = spans
+        .iter()
+        .filter(|span| hex(&span.parent_span_id) == parent)
+        .collect();
+    below.sort_by_key(|span| span.start_time_unix_nano);
+    for span in below {
+        let at = (span.start_time_unix_nano - first) as f64 / 1e6;
+        let took = (span.end_time_unix_nano - span.start_time_unix_nano) as f64 / 1e6;
+        let all: BTreeMap<String, String> = attributes(&span.attributes);
+        println!(
+            "{at:8.3} {took:8.3} {}{} {all:?}",
+            "  ".repeat(depth),
+            span.name
+        );
+        print(spans, &hex(&span.span_id), depth + 1);
+    }
+}

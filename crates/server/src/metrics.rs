@@ -1,0 +1,130 @@
+//! What is counted, as families of samples: for Prometheus' page, and for whoever exports them otherwise.
+
+mod collect;
+mod labelled;
+mod page;
+mod process;
+
+pub(crate) use collect::{Counted, collect};
+pub(crate) use labelled::Labelled;
+pub(crate) use page::render;
+
+use std::fmt;
+use std::sync::Arc;
+
+use database::Durations;
+
+use crate::http::Http;
+
+/// What a family's samples mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows, but for a new start.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Durations in seconds, by how long they were.
+    Histogram,
+}
+
+/// Samples of one name.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Family {
+    /// Its name, with its unit at the end and, of a counter, `_total` after that.
+    pub name: &'static str,
+    /// What it says, in one line.
+    pub help: &'static str,
+    /// What its samples mean.
+    pub kind: Kind,
+    /// One for each set of labels.
+    pub samples: Vec<Sample>,
+}
+
+/// One value.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    /// Names and values; no two samples of a family have the same.
+    pub labels: Vec<(&'static str, String)>,
+    /// What it is now.
+    pub value: Value,
+}
+
+/// A number, or many.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// A count.
+    Integer(u64),
+    /// Seconds.
+    Float(f64),
+    /// Of a histogram.
+    Durations(Box<Durations>),
+}
+
+impl From<u64> for Value {
+    fn from(value: u64) -> Self {
+        Self::Integer(value)
+    }
+}
+
+impl From<f64> for Value {
+    fn from(value: f64) -> Self {
+        Self::Float(value)
+    }
+}
+
+impl From<Durations> for Value {
+    fn from(value: Durations) -> Self {
+        Self::Durations(Box::new(value))
+    }
+}
+
+impl Family {
+    /// One with a sample without labels.
+    fn one(kind: Kind, name: &'static str, help: &'static str, value: impl Into<Value>) -> Self {
+        Self::labelled(kind, name, help, "", [(String::new(), value)])
+    }
+
+    /// One with a sample for each value of a label; without a name of the label, of no label.
+    fn labelled<V: Into<Value>>(
+        kind: Kind,
+        name: &'static str,
+        help: &'static str,
+        label: &'static str,
+        values: impl IntoIterator<Item = (String, V)>,
+    ) -> Self {
+        let samples = values.into_iter().map(|(of, value)| Sample {
+            labels: match label {
+                "" => Vec::new(),
+                label => vec![(label, of)],
+            },
+            value: value.into(),
+        });
+        Self {
+            name,
+            help,
+            kind,
+            samples: samples.collect(),
+        }
+    }
+}
+
+/// Tells what a server has counted. Cheap to clone.
+#[derive(Clone)]
+pub struct Meter(Arc<Http>);
+
+impl Meter {
+    pub(crate) fn new(http: Arc<Http>) -> Self {
+        Self(http)
+    }
+
+    /// All of it, as it is now. Blocks for a moment: files of the system are read.
+    pub fn read(&self) -> Vec<Family> {
+        collect(&self.0)
+    }
+}
+
+impl fmt::Debug for Meter {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Meter").finish_non_exhaustive()
+    }
+}

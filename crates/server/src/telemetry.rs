@@ -1,0 +1,340 @@
+//! Traces: which requests are recorded, and how they belong to those of others.
+//!
+//! A span here is the root of what is recorded in this process. It is made only for what is to be recorded: the
+//! caller's decision counts, and without one, a share of all requests. Everything below makes spans only under
+//! such a one, so what is not recorded costs next to nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::http::{HeaderMap, HeaderValue, Method, Response};
+use bytes::Bytes;
+use database::{Session, TRACE};
+use opentelemetry::Context;
+use opentelemetry::trace::{SpanContext, TraceContextExt as _, TraceFlags, TraceState};
+use tracing::Span;
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+use wire::pg::{frames, frontend};
+use wire::{TraceContext, trace_state};
+
+/// Names of spans that may be roots: a subscriber takes the others only below one of these.
+pub const ROOTS: [&str; 3] = ["request", "batch", "connect"];
+
+/// Messages of a batch in which a comment with a context is looked for.
+const MESSAGES_LOOKED_AT: usize = 16;
+
+/// Whether and how much is recorded.
+#[derive(Debug, Clone, Default)]
+pub struct Telemetry(Option<Arc<Sampling>>);
+
+#[derive(Debug)]
+struct Sampling {
+    /// Below it a random number means yes.
+    threshold: u64,
+    random: AtomicU64,
+}
+
+impl Telemetry {
+    /// Records this share of the requests of which no caller has decided, from 0 to 1. A subscriber that makes
+    /// something of the spans must be there.
+    pub fn on(sample_ratio: f64) -> Self {
+        let mut seed = [0; 8];
+        // Without random bytes other requests are recorded, but as many.
+        let _ = getrandom::fill(&mut seed);
+        Self(Some(Arc::new(Sampling {
+            threshold: (sample_ratio.clamp(0.0, 1.0) * u64::MAX as f64) as u64,
+            random: AtomicU64::new(u64::from_ne_bytes(seed)),
+        })))
+    }
+
+    /// The span of an HTTP request.
+    pub(crate) fn request(&self, method: &Method, path: &str, headers: &HeaderMap) -> Traced {
+        let Some(sampling) = &self.0 else {
+            return Traced::default();
+        };
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let parent = text("traceparent").and_then(TraceContext::parse);
+        if !sampling.wants(parent.as_ref()) {
+            let unrecorded = parent.map(|parent| TraceContext {
+                span_id: sampling.random().max(1),
+                sampled: false,
+                ..parent
+            });
+            return Traced {
+                span: Span::none(),
+                unrecorded,
+            };
+        }
+        let span = tracing::trace_span!(
+            target: TRACE,
+            parent: None,
+            "request",
+            otel.name = format!("{method} {}", route(path)),
+            otel.kind = "server",
+            otel.status_code = tracing::field::Empty,
+            http.request.method = method.as_str(),
+            url.path = path,
+            http.response.status_code = tracing::field::Empty,
+        );
+        adopt(&span, parent, text("tracestate").and_then(trace_state));
+        Traced {
+            span,
+            unrecorded: None,
+        }
+    }
+
+    /// The span of a statement over HTTP whose request is not recorded, if a comment in it says that it is to
+    /// be.
+    pub(crate) fn statement(&self, sql: &str, session: &Session) -> Span {
+        if self.0.is_none() || !Span::current().is_disabled() {
+            return Span::none();
+        }
+        match TraceContext::in_comment(sql.as_bytes()) {
+            Some(parent) if parent.sampled => batch(Some(parent), session),
+            _ => Span::none(),
+        }
+    }
+
+    /// The span of messages over PostgreSQL's protocol.
+    pub(crate) fn batch(&self, messages: &Bytes, session: &Session) -> Span {
+        let Some(sampling) = &self.0 else {
+            return Span::none();
+        };
+        sampling.begin(in_messages(messages), session)
+    }
+
+    /// The span of a statement that came in a WebSocket, where it is a request by itself.
+    pub(crate) fn message(&self, sql: &str, session: &Session) -> Span {
+        let Some(sampling) = &self.0 else {
+            return Span::none();
+        };
+        let parent = TraceContext::in_comment(sql.as_bytes());
+        sampling.begin(parent, session)
+    }
+
+    /// The span of a session's beginning over PostgreSQL's protocol.
+    pub(crate) fn connect(&self, database: &str, label: &str) -> Span {
+        let wanted = self.0.as_ref().is_some_and(|sampling| sampling.wants(None));
+        if !wanted {
+            return Span::none();
+        }
+        tracing::trace_span!(
+            target: TRACE,
+            parent: None,
+            "connect",
+            otel.name = format!("connect {database}"),
+            otel.kind = "server",
+            db.system.name = "postgresql",
+            db.namespace = database,
+            dormouse.session = label,
+        )
+    }
+}
+
+fn batch(parent: Option<TraceContext>, session: &Session) -> Span {
+    let database = session.database();
+    let span = tracing::trace_span!(
+        target: TRACE,
+        parent: None,
+        "batch",
+        otel.kind = "server",
+        db.system.name = "postgresql",
+        db.namespace = database.as_str(),
+        dormouse.session = session.label(),
+    );
+    adopt(&span, parent, None);
+    span
+}
+
+impl Sampling {
+    /// Whether to record: as the caller has decided, or else by chance.
+    fn wants(&self, parent: Option<&TraceContext>) -> bool {
+        match parent {
+            Some(parent) => parent.sampled,
+            None => self.threshold > 0 && self.random() <= self.threshold,
+        }
+    }
+
+    /// The span of what a session is asked, if it is to be recorded.
+    fn begin(&self, parent: Option<TraceContext>, session: &Session) -> Span {
+        match self.wants(parent.as_ref()) {
+            true => batch(parent, session),
+            false => Span::none(),
+        }
+    }
+
+    /// SplitMix64: enough for chance, and one addition that threads share.
+    fn random(&self) -> u64 {
+        const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+        let mut z = self.random.fetch_add(STEP, Ordering::Relaxed);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+/// A request's span, or what stands for it in the answer.
+#[derive(Debug)]
+pub(crate) struct Traced {
+    pub(crate) span: Span,
+    unrecorded: Option<TraceContext>,
+}
+
+impl Default for Traced {
+    fn default() -> Self {
+        Self {
+            span: Span::none(),
+            unrecorded: None,
+        }
+    }
+}
+
+impl Traced {
+    /// The request was answered: the answer tells its place in the trace.
+    pub(crate) fn answered<B>(&self, response: &mut Response<B>) {
+        let status = response.status();
+        let context = if self.span.is_disabled() {
+            self.unrecorded
+        } else {
+            self.span
+                .record("http.response.status_code", status.as_u16());
+            if status.is_server_error() {
+                self.span.record("otel.status_code", "ERROR");
+            }
+            own(&self.span)
+        };
+        let value = context.and_then(|context| HeaderValue::try_from(context.to_string()).ok());
+        if let Some(value) = value {
+            let headers = response.headers_mut();
+            headers.insert("traceresponse", value.clone());
+            headers.insert("traceparent", value);
+        }
+    }
+}
+
+/// A path with names left out, so that spans of the same kind have the same name.
+fn route(path: &str) -> String {
+    let mut parts: Vec<&str> = path.split('/').take(7).collect();
+    let rest = match &mut parts[..] {
+        [_, "v1", "databases", name, rest @ ..] => {
+            *name = "{name}";
+            rest
+        }
+        [_, "v1", rest @ ..] | [_, rest @ ..] => rest,
+        [] => &mut [],
+    };
+    if let ["transactions" | "tokens", id, ..] = rest {
+        *id = "{id}";
+    }
+    parts.join("/")
+}
+
+/// Makes a span the child of a caller's.
+fn adopt(span: &Span, parent: Option<TraceContext>, state: Option<&str>) {
+    let Some(parent) = parent.filter(|_| !span.is_disabled()) else {
+        return;
+    };
+    let state = state.and_then(|state| state.parse::<TraceState>().ok());
+    let remote = SpanContext::new(
+        parent.trace_id.into(),
+        parent.span_id.into(),
+        TraceFlags::SAMPLED,
+        true,
+        state.unwrap_or_default(),
+    );
+    let adopted = span.set_parent(Context::new().with_remote_span_context(remote));
+    if let Err(error) = adopted {
+        tracing::debug!(?error, "a span has no parent");
+    }
+}
+
+/// A span's own place in its trace.
+fn own(span: &Span) -> Option<TraceContext> {
+    let context = span.context();
+    let context = context.span().span_context().clone();
+    context.is_valid().then(|| TraceContext {
+        trace_id: u128::from_be_bytes(context.trace_id().to_bytes()),
+        span_id: u64::from_be_bytes(context.span_id().to_bytes()),
+        sampled: context.is_sampled(),
+    })
+}
+
+/// The context in a comment of the first statement that has one.
+fn in_messages(messages: &Bytes) -> Option<TraceContext> {
+    frames(messages)
+        .take(MESSAGES_LOOKED_AT)
+        .find_map(|(kind, body)| match kind {
+            frontend::kind::QUERY | frontend::kind::PARSE => TraceContext::in_comment(body),
+            _ => None,
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_recorded() {
+        let Telemetry(Some(sampling)) = Telemetry::on(0.25) else {
+            panic!("it is off");
+        };
+        let recorded = (0..10_000).filter(|_| sampling.wants(None)).count();
+        assert!((2_000..3_000).contains(&recorded), "{recorded}");
+        let parent = |sampled| TraceContext {
+            trace_id: 1,
+            span_id: 1,
+            sampled,
+        };
+        assert!(sampling.wants(Some(&parent(true))));
+        assert!(!sampling.wants(Some(&parent(false))));
+    }
+
+    #[test]
+    fn none_and_all() {
+        for (ratio, expected) in [(0.0, 0), (1.0, 1_000), (f64::NAN, 0)] {
+            let Telemetry(Some(sampling)) = Telemetry::on(ratio) else {
+                panic!("it is off");
+            };
+            let recorded = (0..1_000).filter(|_| sampling.wants(None)).count();
+            assert_eq!(recorded, expected, "{ratio}");
+        }
+    }
+
+    #[test]
+    fn names_are_left_out_of_routes() {
+        for (path, expected) in [
+            ("/v1/databases/shop/query", "/v1/databases/{name}/query"),
+            (
+                "/v1/databases/shop/transactions/42b3/query",
+                "/v1/databases/{name}/transactions/{id}/query",
+            ),
+            ("/transactions/42b3/commit", "/transactions/{id}/commit"),
+            ("/v1/tokens/ci", "/v1/tokens/{id}"),
+            ("/ping", "/ping"),
+            ("", ""),
+        ] {
+            assert_eq!(route(path), expected);
+        }
+    }
+
+    #[test]
+    fn an_unrecorded_request_is_passed_on() {
+        let mut headers = HeaderMap::new();
+        let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
+        headers.insert("traceparent", HeaderValue::from_static(parent));
+        let answer = |telemetry: Telemetry| {
+            let mut response = Response::new(());
+            telemetry
+                .request(&Method::GET, "/", &headers)
+                .answered(&mut response);
+            let value = response.headers().get("traceresponse").cloned();
+            value.map(|value| value.to_str().unwrap().to_owned())
+        };
+        let told = answer(Telemetry::on(1.0)).unwrap();
+        let told = TraceContext::parse(&told).unwrap();
+        let parent = TraceContext::parse(parent).unwrap();
+        assert_eq!((told.trace_id, told.sampled), (parent.trace_id, false));
+        assert_ne!(told.span_id, parent.span_id);
+        assert_eq!(answer(Telemetry::default()), None);
+    }
+}
