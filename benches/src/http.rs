@@ -32,6 +32,13 @@ impl Client {
         })
     }
 
+    /// Asks another database from now on.
+    pub(crate) fn turn_to(&mut self, database: &str) {
+        if self.database != database {
+            self.database = database.to_owned();
+        }
+    }
+
     /// Creates a database.
     pub(crate) fn create(&mut self, name: &str) -> Result<()> {
         let request = self.post("/v1/databases", &json!({ "name": name }).to_string());

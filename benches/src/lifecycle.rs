@@ -17,6 +17,7 @@ mod table;
 mod telemetry;
 mod usage;
 mod wake;
+mod web;
 mod websockets;
 
 use crate::{
@@ -56,6 +57,8 @@ const PARTS_HELP: &str = "\
   websockets  10,000 WebSockets that do nothing, their databases asleep: memory of each
   telemetry Queries with traces off, of a share and of all requests; 40 turns. With the variable
             DORMOUSE_BENCH_BEFORE another build of the server takes turns too
+  web       Queries over HTTP of 1, 16 and 256 clients, of 1 and 1,000 databases, over connections
+            that are kept and over new ones
 ";
 
 /// A part, and what runs it: it gives the text of its section.
@@ -71,6 +74,7 @@ const PARTS: &[Part] = &[
     ("large", large::run),
     ("websockets", websockets::run),
     ("telemetry", telemetry::run),
+    ("web", web::run),
 ];
 
 /// A command: parts that are run by name, all of them without one.

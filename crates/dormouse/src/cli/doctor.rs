@@ -99,7 +99,7 @@ fn existing(path: &Path) -> PathBuf {
 
 fn room(data: &Path, reserve: u64) -> Finding {
     let what = "disk";
-    let stat = match rustix::fs::statvfs(&existing(data)) {
+    let stat = match rustix::fs::statvfs(existing(data)) {
         Ok(stat) => stat,
         Err(error) => return fail(what, format!("its free room cannot be found out: {error}")),
     };
