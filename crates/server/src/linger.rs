@@ -6,7 +6,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::time::timeout;
 
 /// How long a client is listened to after it was told the last word.
-const LINGER_MAX: Duration = Duration::from_millis(1_000);
+pub(crate) const LINGER_MAX: Duration = Duration::from_millis(1_000);
 
 /// Reads and forgets what a client still sends. The caller has shut down the other direction.
 ///

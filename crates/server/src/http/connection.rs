@@ -18,7 +18,7 @@ use super::error;
 use super::stream::{HttpStream, Version};
 use crate::tls::HttpTls;
 
-/// Requests of one HTTP/2 connection at once (`http.streams_max`): what browsers and proxies expect at least.
+/// Requests of one HTTP/2 connection at once: what browsers and proxies expect at least. No setting; the client is told.
 const STREAMS_MAX: u32 = 100;
 
 /// Where a connection comes from; in the extensions of its requests.

@@ -3,11 +3,14 @@
 use serde::Deserialize;
 
 /// The isolation level of a transaction, by SQL's names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Isolation {
+    #[serde(alias = "read uncommitted")]
     ReadUncommitted,
+    #[serde(alias = "read committed")]
     ReadCommitted,
+    #[serde(alias = "repeatable read")]
     RepeatableRead,
     Serializable,
 }

@@ -9,11 +9,10 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, timeout};
 
+use crate::linger::LINGER_MAX;
+
 /// What a client of HTTP/2 begins with (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-/// How long a client is listened to after it was told the last word.
-const LINGER_MAX: Duration = Duration::from_millis(1_000);
 
 /// Bytes read at once of what nobody wants.
 const DRAINED_BYTES: usize = 4_096;

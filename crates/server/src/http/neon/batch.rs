@@ -6,6 +6,8 @@ use serde_json::value::RawValue;
 use wire::http::neon;
 use wire::{PgError, sqlstate};
 
+use crate::http::isolation::Isolation;
+
 /// The body: one query, or several that are all or none.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -77,7 +79,7 @@ impl Style {
 /// The transaction of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Transaction {
-    isolation: Option<&'static str>,
+    isolation: Option<Isolation>,
     is_read_only: bool,
     is_deferrable: bool,
 }
@@ -96,27 +98,16 @@ impl Transaction {
 
     /// The statement that begins it.
     pub(super) fn begin(&self) -> String {
-        let mut statement = "BEGIN".to_owned();
-        if let Some(level) = self.isolation {
-            statement.push_str(" ISOLATION LEVEL ");
-            statement.push_str(level);
-        }
-        if self.is_read_only {
-            statement.push_str(" READ ONLY");
-        }
-        if self.is_deferrable {
-            statement.push_str(" DEFERRABLE");
-        }
-        statement
+        Isolation::begin(self.isolation, self.is_read_only, self.is_deferrable)
     }
 }
 
-fn isolation(level: &[u8]) -> Result<&'static str, PgError> {
+fn isolation(level: &[u8]) -> Result<Isolation, PgError> {
     Ok(match level {
-        b"ReadUncommitted" => "READ UNCOMMITTED",
-        b"ReadCommitted" => "READ COMMITTED",
-        b"RepeatableRead" => "REPEATABLE READ",
-        b"Serializable" => "SERIALIZABLE",
+        b"ReadUncommitted" => Isolation::ReadUncommitted,
+        b"ReadCommitted" => Isolation::ReadCommitted,
+        b"RepeatableRead" => Isolation::RepeatableRead,
+        b"Serializable" => Isolation::Serializable,
         _ => {
             return Err(PgError::error(
                 sqlstate::INVALID_PARAMETER_VALUE,

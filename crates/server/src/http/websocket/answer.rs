@@ -6,12 +6,13 @@ use std::task::{Context, Poll, ready};
 
 use database::Answer;
 use tokio::sync::Notify;
-use wire::http::{ResultWriter, RowMode, no_more_arrays};
+use wire::http::{ResultWriter, no_more_arrays};
 use wire::pg::backend::kind;
 use wire::{PgError, sqlstate};
 
 use super::outbox::Outbox;
-use super::request::{Id, Rows};
+use super::request::Id;
+use crate::http::visit::Rows;
 
 /// Rows of one message. A row that is larger has one of its own.
 const PART_BYTES: usize = 16 * 1024;
@@ -53,10 +54,7 @@ pub(super) struct Result {
 
 impl Result {
     pub(super) fn new(id: Id, rows: Rows, outbox: Arc<Outbox>, given: Given) -> Self {
-        let mode = match rows {
-            Rows::Object => RowMode::Objects,
-            Rows::Array => RowMode::Arrays,
-        };
+        let mode = rows.mode();
         let writer = ResultWriter::in_parts(mode, &format!("\"id\":{id}"), ROW_BYTES_MAX);
         Self {
             writer: Some(writer),

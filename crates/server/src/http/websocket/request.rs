@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::http::isolation::Isolation;
+use crate::http::visit::Rows;
+
 /// The number by which a client calls a request.
 pub(super) type Id = u64;
 
@@ -59,15 +62,6 @@ pub(super) enum Source {
     Prepared(String),
 }
 
-/// How rows are written.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Rows {
-    #[default]
-    Object,
-    Array,
-}
-
 /// The modes of a transaction.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
@@ -75,18 +69,6 @@ pub(super) struct Modes {
     isolation: Option<Isolation>,
     read_only: bool,
     deferrable: bool,
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-enum Isolation {
-    #[serde(rename = "read uncommitted")]
-    ReadUncommitted,
-    #[serde(rename = "read committed")]
-    ReadCommitted,
-    #[serde(rename = "repeatable read")]
-    RepeatableRead,
-    #[serde(rename = "serializable")]
-    Serializable,
 }
 
 /// What holds for the requests behind it; what is null is as at the beginning again.
@@ -215,23 +197,7 @@ impl Message {
 impl Modes {
     /// The statement that begins such a transaction.
     pub(super) fn begin(&self) -> String {
-        let mut statement = "BEGIN".to_owned();
-        if let Some(isolation) = self.isolation {
-            statement.push_str(" ISOLATION LEVEL ");
-            statement.push_str(match isolation {
-                Isolation::ReadUncommitted => "READ UNCOMMITTED",
-                Isolation::ReadCommitted => "READ COMMITTED",
-                Isolation::RepeatableRead => "REPEATABLE READ",
-                Isolation::Serializable => "SERIALIZABLE",
-            });
-        }
-        if self.read_only {
-            statement.push_str(" READ ONLY");
-        }
-        if self.deferrable {
-            statement.push_str(" DEFERRABLE");
-        }
-        statement
+        Isolation::begin(self.isolation, self.read_only, self.deferrable)
     }
 }
 
