@@ -1,17 +1,19 @@
 //! Messages of a client: which are the backend's, and which the host answers itself.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use engine::ClientIo;
 use tracing::{Instrument as _, Span};
-use volume::Owed;
+use volume::{Owed, Volume};
 use wire::pg::{Frame, TransactionStatus, backend, frontend, statement};
 use wire::{PgError, sqlstate};
 
 use super::measure::Measure;
 use super::{Session, SessionEnded, abandon_volume, as_error, sql};
 use crate::gate::{self, Ahead, Gated};
+use crate::node::Node;
 use crate::session::seating::Unseated;
 use crate::statements::Handling;
 use crate::trace::{TRACE, is_traced};
@@ -75,6 +77,7 @@ impl Session {
         }
         let mut output = BytesMut::new();
         let span = measure.runs(self);
+        let wal_began = self.is_traced.then(|| self.wal_end()).flatten();
         let handling = self.handle(messages, &ahead, &mut output);
         let result = handling.instrument(span).await;
         self.end_exchange(exchange, result.is_ok()).await;
@@ -92,18 +95,19 @@ impl Session {
         // Also after an error: what comes before it may reveal a commit.
         let mut gate = Duration::ZERO;
         let settled = match &volume {
-            Some(volume) if volume.owed() != Owed::default() => {
-                let began = Instant::now();
-                let span = match self.is_traced {
-                    true => tracing::trace_span!(target: TRACE, "gate"),
-                    false => Span::none(),
+            Some(volume) => {
+                let span = match wal_began {
+                    // A write has its gate in the trace also where the disk was the faster one.
+                    Some(began) if volume.wal_end() > began || volume.owed() != Owed::default() => {
+                        tracing::trace_span!(target: TRACE, "gate")
+                    }
+                    _ => Span::none(),
                 };
-                let settled = gate::settle(volume).instrument(span).await;
-                gate = began.elapsed();
-                self.node.counters.gate_waits.took(gate);
-                settled
+                wait_for_disk(&self.node, volume, &mut gate)
+                    .instrument(span)
+                    .await
             }
-            _ => Ok(()),
+            None => Ok(()),
         };
         let io = ungate.and_then(|ungate| ungate.take(measure));
         let uncounted = output.get(measure.counted..).unwrap_or_default();
@@ -126,6 +130,12 @@ impl Session {
                 })
             }
         }
+    }
+
+    /// LSN past the last WAL that was written, if a volume is open.
+    fn wal_end(&self) -> Option<u64> {
+        let volume = self.database.open_volume()?;
+        Some(volume.wal_end())
     }
 
     /// Why nothing can be asked of the session any more.
@@ -322,4 +332,20 @@ fn put_back(frame: &Frame, messages: &mut BytesMut) {
     let mut all = BytesMut::from(&frame.bytes()[..]);
     all.unsplit(std::mem::take(messages));
     *messages = all;
+}
+
+/// Waits for the disk if something is owed, and counts how long in `waited`.
+async fn wait_for_disk(
+    node: &Node,
+    volume: &Arc<Volume>,
+    waited: &mut Duration,
+) -> Result<(), PgError> {
+    if volume.owed() == Owed::default() {
+        return Ok(());
+    }
+    let began = Instant::now();
+    let settled = gate::settle(volume).await;
+    *waited = began.elapsed();
+    node.counters.gate_waits.took(*waited);
+    settled
 }
