@@ -1,7 +1,11 @@
 //! Queries over HTTP: 1, 16 and 256 clients, of one database and of a thousand, over connections that are kept and
 //! over new ones.
 
-use super::{Run, server::Server, table::Table};
+use super::{
+    Run,
+    server::{IDLE_MS, IDLE_NEVER, Server},
+    table::{Table, p50_p99},
+};
 use crate::{
     args::beside_this_program,
     echo::Echo,
@@ -33,7 +37,7 @@ struct Outcome {
 
 pub(super) fn run(run: &Run) -> Result<String> {
     let many = run.count(1_000, 20);
-    let server = Server::start_with(run, Vec::new())?;
+    let server = Server::start(run, &[(IDLE_MS, IDLE_NEVER)])?;
     let mut first = server.http("web0")?;
     let budget = Budget {
         warmup: 0,
@@ -56,6 +60,7 @@ pub(super) fn run(run: &Run) -> Result<String> {
         "p99",
         "p50 in echoes",
     ]);
+    let firsts = first_uses(server.http, many)?;
     for databases in [1, many] {
         for clients in [1, 16, 256] {
             for is_kept in [true, false] {
@@ -75,10 +80,29 @@ pub(super) fn run(run: &Run) -> Result<String> {
             }
         }
     }
-    server.stop()?;
+    // Nobody needs what is in them: no time is spent on putting them to sleep.
+    server.kill();
+    let [p50, p99] = p50_p99(&firsts);
     Ok(format!(
-        "`{SQL}` with a random parameter, `POST /v1/databases/NAME/query`, {ROWS} rows a database:\n\n{table}"
+        "`{SQL}` with a random parameter, `POST /v1/databases/NAME/query`, {ROWS} rows a database, all of them awake:\n\n{table}\n\
+         The first query of each of the {many}, forked from one, one after the other: p50 {p50} ms, p99 {p99} ms.\n"
     ))
+}
+
+/// Asks each database once, and so wakes it; the times, in microseconds.
+fn first_uses(address: SocketAddr, databases: usize) -> Result<Vec<f64>> {
+    let once = Budget {
+        warmup: 0,
+        iterations: 1,
+        limit_ms: 60_000,
+    };
+    let mut client = http::Client::connect(address, "web0")?;
+    let mut times = Vec::new();
+    for number in 0..databases {
+        client.turn_to(&format!("web{number}"));
+        times.extend(client.prepared(SQL, &[vec![json!(1)]], once)?);
+    }
+    Ok(times)
 }
 
 impl Load {
