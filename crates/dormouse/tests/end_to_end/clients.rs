@@ -37,11 +37,16 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// The suite passes, or what it said is the failure's text.
+/// The suite passes with this server, or what it said is the failure's text.
 fn pass(command: &mut Command, server: &Server) {
     let address = format!("postgres://postgres@{}", server.pg);
     command.env("DORMOUSE_TEST_URL", address);
     command.env("DORMOUSE_TEST_HTTP", server.http.to_string());
+    pass_alone(command);
+}
+
+/// The suite passes; it starts what it needs.
+fn pass_alone(command: &mut Command) {
     for name in ["PGDATABASE", "PGOPTIONS", "PGPASSWORD"] {
         command.env_remove(name);
     }
@@ -52,6 +57,18 @@ fn pass(command: &mut Command, server: &Server) {
 
 /// The tests of a folder of `clients/node`.
 fn node(suite: &str) {
+    with_node(suite, |command| pass(command, &Server::start()));
+}
+
+/// The tests of a folder of `clients/node` that start servers by themselves.
+fn node_alone(suite: &str) {
+    let program = env!("CARGO_BIN_EXE_dormouse");
+    with_node(suite, |command| {
+        pass_alone(command.env("DORMOUSE_TEST_PROGRAM", program));
+    });
+}
+
+fn with_node(suite: &str, run: impl FnOnce(&mut Command)) {
     let Some(clients) = brought("DORMOUSE_TEST_CLIENTS") else {
         return;
     };
@@ -66,10 +83,9 @@ fn node(suite: &str) {
         .filter(|file| file.to_string_lossy().ends_with(".test.mjs"))
         .collect();
     assert!(!tests.is_empty());
-    let server = Server::start();
     let mut command = Command::new("node");
     command.args(["--test", "--test-reporter=spec", MILLISECONDS_MAX]);
-    pass(command.args(tests).current_dir(folder.path()), &server);
+    run(command.args(tests).current_dir(folder.path()));
 }
 
 /// The tests of a folder of `clients/python`.
@@ -128,6 +144,16 @@ fn neon() {
 #[test]
 fn websocket() {
     node("websocket");
+}
+
+#[test]
+fn browser() {
+    node_alone("browser");
+}
+
+#[test]
+fn openid() {
+    node_alone("oidc");
 }
 
 #[test]

@@ -2,9 +2,44 @@
 
 use std::time::Duration;
 
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RETRY_AFTER};
+use axum::http::header::{
+    ALLOW, AUTHORIZATION, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LOCATION, RETRY_AFTER,
+    WWW_AUTHENTICATE,
+};
 use axum::http::{HeaderName, HeaderValue, Method};
 use tower_http::cors::{AllowOrigin, CorsLayer};
+
+/// What requests may have beyond what browsers always allow: all that this server reads.
+const OF_REQUESTS: [HeaderName; 13] = [
+    AUTHORIZATION,
+    CONTENT_TYPE,
+    IF_NONE_MATCH,
+    HeaderName::from_static("idempotency-key"),
+    HeaderName::from_static("traceparent"),
+    HeaderName::from_static("tracestate"),
+    HeaderName::from_static("neon-connection-string"),
+    HeaderName::from_static("neon-raw-text-output"),
+    HeaderName::from_static("neon-array-mode"),
+    HeaderName::from_static("neon-batch-isolation-level"),
+    HeaderName::from_static("neon-batch-read-only"),
+    HeaderName::from_static("neon-batch-deferrable"),
+    HeaderName::from_static("neon-pool-opt-in"),
+];
+
+/// What pages see of answers beyond what browsers always show.
+const OF_ANSWERS: [HeaderName; 11] = [
+    ALLOW,
+    ETAG,
+    LOCATION,
+    RETRY_AFTER,
+    WWW_AUTHENTICATE,
+    HeaderName::from_static("x-request-id"),
+    HeaderName::from_static("idempotency-replayed"),
+    HeaderName::from_static("x-dormouse-cache"),
+    HeaderName::from_static("ratelimit"),
+    HeaderName::from_static("ratelimit-policy"),
+    HeaderName::from_static("traceresponse"),
+];
 
 /// Which pages of other origins may read answers (`http.cors`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,14 +100,7 @@ fn layer(options: &CorsOptions) -> Result<Option<CorsLayer>, String> {
             options.origins.iter().map(|text| origin(text)).collect();
         AllowOrigin::list(origins?)
     };
-    let mut headers = vec![
-        AUTHORIZATION,
-        CONTENT_TYPE,
-        IF_NONE_MATCH,
-        HeaderName::from_static("idempotency-key"),
-        HeaderName::from_static("traceparent"),
-        HeaderName::from_static("tracestate"),
-    ];
+    let mut headers = OF_REQUESTS.to_vec();
     for name in &options.headers {
         headers.push(name.parse().map_err(|_| {
             format!("http.cors.headers has \"{name}\", which is no name of a header")
@@ -89,7 +117,7 @@ fn layer(options: &CorsOptions) -> Result<Option<CorsLayer>, String> {
                 Method::DELETE,
             ])
             .allow_headers(headers)
-            .expose_headers([ETAG, RETRY_AFTER, HeaderName::from_static("x-request-id")])
+            .expose_headers(OF_ANSWERS)
             .allow_credentials(options.credentials)
             .max_age(options.max_age),
     ))

@@ -184,10 +184,12 @@ impl Default for CorsSection {
 }
 
 impl CorsSection {
-    pub(super) fn options(&self) -> Result<Option<Cors>, Failure> {
+    /// `routed_by` is the header that names a database, if one does.
+    pub(super) fn options(&self, routed_by: Option<&str>) -> Result<Option<Cors>, Failure> {
+        let routed_by = routed_by.map(str::to_owned);
         Cors::new(&CorsOptions {
             origins: self.origins.clone(),
-            headers: self.headers.clone(),
+            headers: self.headers.iter().cloned().chain(routed_by).collect(),
             credentials: self.credentials,
             max_age: Duration::from_secs(self.max_age_s),
         })

@@ -83,6 +83,7 @@ impl HttpSection {
         metrics_open: bool,
         metrics_databases_max: usize,
     ) -> Result<HttpOptions, Failure> {
+        let routing = routing.options()?;
         Ok(HttpOptions {
             listen: self.listen.clone(),
             body_bytes_max: self.body_bytes_max,
@@ -100,13 +101,13 @@ impl HttpSection {
                 bytes_max: self.result_cache_bytes_max,
                 ttl: Duration::from_millis(self.result_cache_ttl_ms),
             },
-            routing: routing.options()?,
             websocket: websocket.options(),
             tls: match self.tls {
                 HttpTls::Off => server::HttpTls::Off,
                 HttpTls::Require => server::HttpTls::Require,
             },
-            cors: self.cors.options()?,
+            cors: self.cors.options(routing.header.as_deref())?,
+            routing,
             metrics_open,
             metrics_databases_max,
         })
