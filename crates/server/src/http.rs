@@ -29,6 +29,7 @@ mod neon;
 mod once;
 mod openapi;
 mod origin;
+mod permitted;
 mod probe;
 mod query;
 mod router;

@@ -88,7 +88,7 @@ impl RequestLimits {
         })
     }
 
-    /// Lets a request begin.
+    /// Lets a request begin; there is no permit where nothing is limited.
     ///
     /// # Errors
     /// 429 if it is one too many, saying which limit, and when to come again.
@@ -96,7 +96,7 @@ impl RequestLimits {
         self: &Arc<Self>,
         caller: &Caller,
         database: Option<&DatabaseName>,
-    ) -> Result<Permit, ApiError> {
+    ) -> Result<Option<Permit>, ApiError> {
         self.enter_at(caller, database, Instant::now())
     }
 
@@ -105,7 +105,7 @@ impl RequestLimits {
         caller: &Caller,
         database: Option<&DatabaseName>,
         now: Instant,
-    ) -> Result<Permit, ApiError> {
+    ) -> Result<Option<Permit>, ApiError> {
         let mut permit = Permit {
             limits: Arc::clone(self),
             held: Vec::new(),
@@ -122,7 +122,7 @@ impl RequestLimits {
             self.begin(&key, &allowed, now)?;
             permit.held.push(key);
         }
-        Ok(permit)
+        Ok((!permit.held.is_empty()).then_some(permit))
     }
 
     fn begin(&self, key: &Key, allowed: &Allowed, now: Instant) -> Result<(), ApiError> {
@@ -205,9 +205,6 @@ impl RequestLimits {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if self.held.is_empty() {
-            return;
-        }
         let mut entries = self.limits.entries.lock();
         for key in &self.held {
             if let Some(entry) = entries.get_mut(key) {
@@ -320,7 +317,7 @@ mod tests {
     #[test]
     fn without_limits_nothing_is_kept() {
         let limits = limits(|_| {});
-        let _permit = limits.enter(&caller("a"), None).unwrap();
+        assert!(limits.enter(&caller("a"), None).unwrap().is_none());
         assert!(limits.entries.lock().is_empty());
     }
 }

@@ -11,6 +11,7 @@ mod harness;
 mod http_api;
 mod identity;
 mod isolation;
+mod limits;
 mod login;
 mod observability;
 mod persistence;

@@ -6,6 +6,7 @@ use super::Http;
 use super::caller::{Caller, Scope};
 use super::error::ApiError;
 use super::host;
+use super::permitted;
 use super::router::App;
 use crate::identity::Admitted;
 use crate::request_limits::Permit;
@@ -32,14 +33,17 @@ pub(super) async fn guard(State(app): State<App>, mut request: Request, next: Ne
     match enter(&app, &mut head, in_path.as_deref()).await {
         Ok(permit) => {
             let response = next.run(Request::from_parts(head, body)).await;
-            drop(permit);
-            response
+            match permit {
+                Some(permit) => permitted::hold(response, permit),
+                None => response,
+            }
         }
         Err(error) => error.into_response(),
     }
 }
 
-/// The caller is put into the head's extensions; none for who shows nothing and asks what everybody may.
+/// The caller is put into the head's extensions; none for who shows nothing and asks what everybody may. The permit is none
+/// where there is no limit.
 async fn enter(
     app: &Arc<Http>,
     head: &mut Parts,
@@ -72,7 +76,7 @@ async fn enter(
     }
     let permit = security.limits.enter(&caller, database.as_ref())?;
     head.extensions.insert(caller);
-    Ok(Some(permit))
+    Ok(permit)
 }
 
 fn is_open(path: &str, metrics_open: bool) -> bool {
