@@ -11,7 +11,7 @@ mod cancel;
 mod client_io;
 mod connection;
 mod inbox;
-mod password;
+mod login;
 mod startup;
 mod stream;
 
@@ -28,17 +28,17 @@ use wire::{PgError, sqlstate};
 use crate::accept::accept;
 use crate::auth::Auth;
 use crate::connections::Connections;
+use crate::identity::Passwords;
 use crate::linger::linger;
 use crate::options::PgwireOptions;
 use crate::shutdown::Stopping;
 use crate::telemetry::Telemetry;
 use crate::tls::{Tls, TlsMode};
 use cancel::CancelKeys;
-use password::Passwords;
 use startup::Encryption;
 use stream::Stream;
 
-pub(crate) use password::Login;
+pub(crate) use login::Login;
 pub(crate) use stream::Tunnel;
 
 /// What all connections share.
@@ -49,7 +49,7 @@ pub(crate) struct Pgwire {
     tls: Option<Arc<Tls>>,
     telemetry: Telemetry,
     cancel_keys: CancelKeys,
-    passwords: Passwords,
+    passwords: Arc<Passwords>,
     sessions: Arc<Connections>,
     /// Sessions, and who has not said yet whether they want one.
     sockets: Arc<Connections>,
@@ -62,6 +62,7 @@ impl Pgwire {
         databases: Databases,
         options: PgwireOptions,
         auth: Auth,
+        passwords: Arc<Passwords>,
         tls: Option<Arc<Tls>>,
         telemetry: Telemetry,
         stopping: Stopping,
@@ -69,11 +70,11 @@ impl Pgwire {
         Self {
             databases,
             cancel_keys: CancelKeys::default(),
-            passwords: Passwords::new(),
             sessions: Connections::new(options.connections_max),
             sockets: Connections::new(options.connections_max.saturating_mul(2)),
             options,
             auth,
+            passwords,
             tls,
             telemetry,
             stopping,

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use crate::address::Listeners;
 use crate::http::Http;
+use crate::identity::Passwords;
 use crate::metrics::Meter;
 use crate::options::Options;
 use crate::pgwire::Pgwire;
@@ -34,11 +35,14 @@ impl Server {
     pub fn new(listeners: Listeners, databases: Databases, options: Options) -> Self {
         let shutdown = Shutdown::new();
         let reload = Reload::of(&options);
-        let security = Security::new(&options);
+        let iterations_max = options.identity.scram_iterations_max;
+        let passwords = Arc::new(Passwords::new(databases.clone(), iterations_max));
+        let security = Security::new(&options, Arc::clone(&passwords));
         let pgwire = Arc::new(Pgwire::new(
             databases.clone(),
             options.pgwire,
             options.auth,
+            passwords,
             options.tls.clone(),
             options.telemetry.clone(),
             shutdown.stopping(),

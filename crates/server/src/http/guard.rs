@@ -69,7 +69,7 @@ async fn enter(
     };
     let caller = security
         .gatekeeper
-        .confirm(admitted, &app.databases, database.as_ref())
+        .confirm(admitted, database.as_ref())
         .await?;
     if head.uri.path() == "/metrics" && !app.options.metrics_open {
         caller.expect_node(Scope::Admin)?;
