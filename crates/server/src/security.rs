@@ -23,7 +23,7 @@ impl Security {
         let (auth, identity) = (options.auth.clone(), options.identity.clone());
         Self {
             gatekeeper: Gatekeeper::new(auth, identity, passwords),
-            limits: RequestLimits::new(options.limits.clone()),
+            limits: Arc::default(),
             audit: Arc::clone(&options.audit),
             tokens: options.identity.tokens.clone(),
             own_hosts_only: !options.insecure_listen,

@@ -22,6 +22,7 @@ mod pipelines;
 mod psql;
 mod queue;
 mod reach;
+mod reload;
 mod scopes;
 mod shutdown;
 mod tenants;

@@ -1,8 +1,5 @@
 //! What stands before every handler: who asks is found out, and whether it may ask so often.
 
-use std::sync::Arc;
-
-use super::Http;
 use super::caller::{Caller, Scope};
 use super::error::ApiError;
 use super::host;
@@ -45,7 +42,7 @@ pub(super) async fn guard(State(app): State<App>, mut request: Request, next: Ne
 /// The caller is put into the head's extensions; none for who shows nothing and asks what everybody may. The permit is none
 /// where there is no limit.
 async fn enter(
-    app: &Arc<Http>,
+    app: &App,
     head: &mut Parts,
     in_path: Option<&str>,
 ) -> Result<Option<Permit>, ApiError> {
@@ -74,7 +71,9 @@ async fn enter(
     if head.uri.path() == "/metrics" && !app.options.metrics_open {
         caller.expect_node(Scope::Admin)?;
     }
-    let permit = security.limits.enter(&caller, database.as_ref())?;
+    let permit = security
+        .limits
+        .enter(&app.limits, &caller, database.as_ref())?;
     head.extensions.insert(caller);
     Ok(permit)
 }

@@ -49,7 +49,7 @@ pub(super) async fn authenticate(
     let asked = Asked {
         stream,
         buffer,
-        patience: pgwire.options.auth_timeout,
+        patience: pgwire.options().auth_timeout,
     };
     let conversation = async {
         match in_tunnel {

@@ -1,7 +1,6 @@
 //! Sessions of a conversation: of which database, and as who asks.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use database::{Answer, Canceller};
@@ -9,14 +8,14 @@ use serde_json::value::RawValue;
 use wire::pg::TransactionStatus;
 use wire::{PgError, sqlstate};
 
-use crate::http::Http;
+use crate::http::router::App;
 use crate::http::tenant::Tenant;
 use crate::http::visit::{self, Wishes};
 use crate::http::work::CancelSlot;
 
 /// Who has a conversation, and with which database.
 pub(super) struct Visitor {
-    pub(super) app: Arc<Http>,
+    pub(super) app: App,
     pub(super) tenant: Tenant,
 }
 
