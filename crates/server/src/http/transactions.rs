@@ -30,9 +30,9 @@ use super::error::ApiError;
 use super::isolation::Isolation;
 use super::query::json;
 use super::router::App;
-use super::run::run_within;
+use super::run::{run_within, time_limit};
 use super::tenant::Tenant;
-use super::visit::{Rows, Statement, Visit, Wishes, time_limit};
+use super::visit::{Rows, Statement, Visit, Wishes};
 use held::{Asked, Command, Held};
 
 /// The transactions that are open.
