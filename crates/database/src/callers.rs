@@ -68,7 +68,7 @@ impl Databases {
     pub async fn ensure(&self, name: &DatabaseName) -> Result<DatabaseId, PgError> {
         let found = match self.node.find(name) {
             Err(error)
-                if self.node.options.auto_create
+                if self.node.adjustable.auto_create.get()
                     && error.code() == sqlstate::INVALID_CATALOG_NAME =>
             {
                 self.node.find_or_create(name).await?

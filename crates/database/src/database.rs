@@ -233,30 +233,38 @@ impl Database {
         *record = new;
         drop(record);
         if let Some(volume) = self.open_volume() {
-            volume.set_relaxed(self.durability(node) == Durability::Relaxed);
-            volume.set_bytes_max(self.bytes_max(node));
+            self.limit(node, &volume);
         }
         Ok(())
+    }
+
+    /// Tells the volume what holds for it.
+    pub(crate) fn limit(&self, node: &Node, volume: &Volume) {
+        volume.set_bytes_max(self.bytes_max(node));
+        // In the background versions are written from half of that on.
+        let dirty_bytes_max = node.adjustable.dirty_bytes_max.get();
+        volume.set_dirty_bytes_max(dirty_bytes_max.saturating_mul(2));
+        volume.set_relaxed(self.durability(node) == Durability::Relaxed);
     }
 
     /// Bytes past which it does not grow.
     pub(crate) fn bytes_max(&self, node: &Node) -> u64 {
         let own = self.settings().bytes_max;
-        own.unwrap_or(node.options.limits.volume_bytes_max)
+        own.unwrap_or_else(|| node.adjustable.volume_bytes_max.get())
     }
 
     /// What its acknowledged commits have reached.
     pub(crate) fn durability(&self, node: &Node) -> Durability {
         self.settings()
             .durability
-            .unwrap_or(node.options.durability)
+            .unwrap_or_else(|| node.adjustable.durability.get())
     }
 
     /// Whether the host maintains it.
     pub(crate) fn is_maintained(&self, node: &Node) -> bool {
         self.settings()
             .maintenance
-            .unwrap_or(node.options.maintenance)
+            .unwrap_or_else(|| node.adjustable.maintenance.get())
     }
 
     pub(crate) fn set_state(&self, state: State) {
@@ -300,10 +308,7 @@ impl Database {
             }
             volume_error(&error)
         })?;
-        opened.set_bytes_max(self.bytes_max(node));
-        // In the background versions are written from half of that on.
-        opened.set_dirty_bytes_max(node.options.limits.dirty_bytes_max.saturating_mul(2));
-        opened.set_relaxed(self.durability(node) == Durability::Relaxed);
+        self.limit(node, &opened);
         let opened = Arc::new(opened);
         self.settle_base(node, &opened)?;
         *volume = Some(Arc::clone(&opened));

@@ -13,6 +13,7 @@ use store::{DirectoryLock, Journal, JournalError, JournalOptions, LockError, Rea
 use volume::{FindTemplate, Template, TemplateId, VolumeError, Volumes};
 use wire::{DatabaseName, PgError};
 
+use crate::adjustable::Adjustable;
 use crate::admission::Admission;
 use crate::authority::Authority;
 use crate::credentials::Remembered;
@@ -149,6 +150,7 @@ impl Databases {
             versions: Versions::new(options.limits.etag_databases_max),
             known: Known::new(options.limits.etag_queries_max),
             live: Live::new(options.limits.figures_max),
+            adjustable: Adjustable::new(&options),
             options,
             engine,
             current,
@@ -288,6 +290,18 @@ impl Databases {
         .await
     }
 
+    /// Takes over what of these options can change while the directory is open, all at once: `auto_create`, `durability`,
+    /// `maintenance`, `observe`, and of the limits those of sessions, backends, volumes, the journal's length, sleep and
+    /// upkeep. Backends have the memory that they began with until the next one. The rest is ignored. Blocks for locks.
+    pub fn adjust(&self, options: &Options) {
+        self.node.adjustable.adjust(options);
+        for database in self.node.live.all() {
+            if let Some(volume) = database.open_volume() {
+                database.limit(&self.node, &volume);
+            }
+        }
+    }
+
     /// Makes everything durable that a database has acknowledged so far, whatever its durability; with
     /// durability `relaxed` this is how to wait for the disk.
     ///
@@ -315,7 +329,7 @@ impl Databases {
     ) -> Result<Session, PgError> {
         let database = match self.node.find(name) {
             Err(error)
-                if self.node.options.auto_create
+                if self.node.adjustable.auto_create.get()
                     && options.authority == Authority::Node
                     && error.code() == wire::sqlstate::INVALID_CATALOG_NAME =>
             {

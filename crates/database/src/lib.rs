@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod adjustable;
 mod admission;
 mod authority;
 mod callers;

@@ -11,6 +11,7 @@ use tokio::sync::{OwnedMutexGuard, watch};
 use volume::{BaseId, DatabaseId, LayerId, Volume, Volumes};
 use wire::{DatabaseName, PgError, sqlstate};
 
+use crate::adjustable::Adjustable;
 use crate::admission::Admission;
 use crate::credentials::Remembered;
 use crate::database::{Database, layers, volume_error};
@@ -35,7 +36,9 @@ const IDLE_WAIT: Duration = Duration::from_secs(2);
 
 /// What the databases share.
 pub(crate) struct Node {
+    /// As it was opened; what of it may change is in `adjustable`.
     pub(crate) options: Options,
+    pub(crate) adjustable: Adjustable,
     pub(crate) engine: Engine,
     pub(crate) current: CurrentTemplate,
     pub(crate) directory: Directory,

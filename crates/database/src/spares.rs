@@ -24,7 +24,7 @@ pub(crate) async fn run(node: Weak<Node>, mut closing: watch::Receiver<bool>) {
 async fn stock(node: &Arc<Node>) -> Result<(), PgError> {
     let wanted = match node.admission.is_over() {
         true => 0,
-        false => node.options.limits.spares_max,
+        false => node.adjustable.spares_max.get(),
     };
     loop {
         let there = node.current.image.spares();

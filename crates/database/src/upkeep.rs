@@ -114,12 +114,12 @@ pub(crate) fn is_due(node: &Node, database: &Database, slot: &Slot) -> bool {
     let tried = slot.frozen_at.is_some_and(|at| at.elapsed() < FREEZE_PAUSE);
     let old = !tried && is_old(node, backend);
     let checkpoint =
-        database.wal_since_checkpoint(&volume) > node.options.limits.checkpoint_wal_bytes;
+        database.wal_since_checkpoint(&volume) > node.adjustable.checkpoint_wal_bytes.get();
     checkpoint || (database.is_maintained(node) && (old || slot.upkeep.has_churn(&volume)))
 }
 
 fn is_old(node: &Node, backend: &Backend) -> bool {
-    backend.transaction_age() > node.options.limits.freeze_age
+    backend.transaction_age() > node.adjustable.freeze_age.get()
 }
 
 /// Does what is due, until a session wants the database.
@@ -165,13 +165,13 @@ fn with_limit(node: &Node, error: PgError) -> PgError {
     if error.code() != sqlstate::QUERY_CANCELED {
         return error;
     }
-    let limit = node.options.limits.upkeep_statement_max.as_millis();
+    let limit = node.adjustable.upkeep_statement_max.get().as_millis();
     error.detail(format!("limit maintenance.statement_ms_max = {limit}"))
 }
 
 /// Does the work under a limit of ours on each statement.
 async fn limited(node: &Node, database: &Database, slot: &mut Slot) -> Result<Ended, PgError> {
-    let limit = node.options.limits.upkeep_statement_max.as_millis();
+    let limit = node.adjustable.upkeep_statement_max.get().as_millis();
     slot.run(&format!("SET statement_timeout = {limit}"))
         .await?;
     let outcome = work(node, database, slot).await;
@@ -200,7 +200,7 @@ async fn work(node: &Node, database: &Database, slot: &mut Slot) -> Result<Ended
         // What tending wrote itself is no churn.
         slot.upkeep.looked_at = volume.wal_end();
     }
-    if database.wal_since_checkpoint(&volume) > node.options.limits.checkpoint_wal_bytes {
+    if database.wal_since_checkpoint(&volume) > node.adjustable.checkpoint_wal_bytes.get() {
         checkpoint(node, database, slot).await?;
     }
     Ok(Ended::Done)
@@ -296,7 +296,7 @@ impl Slot {
             return Ok(());
         };
         let volume = backend.volume();
-        if database.wal_since_checkpoint(&volume) <= node.options.limits.checkpoint_wal_bytes {
+        if database.wal_since_checkpoint(&volume) <= node.adjustable.checkpoint_wal_bytes.get() {
             return Ok(());
         }
         let started = Instant::now();

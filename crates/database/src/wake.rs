@@ -160,7 +160,7 @@ impl Slot {
         let started = Instant::now();
         let woken = {
             let (node, database) = (Arc::clone(node), Arc::clone(database));
-            let limit = node.options.limits.wake_max;
+            let limit = node.adjustable.wake_max.get();
             let starting = async move {
                 let started = tokio::time::timeout(limit, start(&node, &database)).await;
                 started.unwrap_or_else(|_elapsed| Err(took_too_long(limit)))
@@ -310,7 +310,7 @@ async fn start(node: &Node, database: &Database) -> Result<Woken, PgError> {
         database.volume(node)?
     };
     let limits = BackendLimits {
-        memory_bytes_max: node.options.limits.backend_memory_bytes_max,
+        memory_bytes_max: node.adjustable.backend_memory_bytes_max.get(),
     };
     let current = &node.current;
     if volume.template().id() == current.template.id() {

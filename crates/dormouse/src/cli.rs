@@ -8,6 +8,8 @@ mod failure;
 mod logs;
 mod password;
 mod progress;
+mod reload;
+mod reloader;
 mod remote;
 mod serve;
 mod settings;
@@ -31,12 +33,13 @@ pub(crate) fn run() -> ExitCode {
     // The only one there is; whoever was first has installed the same.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let done = match args.command {
-        Command::Serve(options) => config::load(&options).and_then(serve::run),
+        Command::Serve(args) => serve::run(args),
         Command::Config(options) => config::load(&options).map(|loaded| print(&loaded.to_toml())),
         Command::Password => password::run(),
         Command::Sql(args) => wait_for(sql::run(args)),
         Command::Db(args) => wait_for(databases::run(args)),
         Command::Doctor(args) => wait_for(doctor::run(args)),
+        Command::Reload(args) => wait_for(reload::run(args)),
         Command::Token(args) => wait_for(tokens::run(args)),
         Command::Top(args) => wait_for(top::run(args)),
     };

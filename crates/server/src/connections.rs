@@ -1,13 +1,12 @@
-//! Counting connections against a limit.
+//! Counting connections against a limit, which may change.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// How many there are, and may be.
+/// How many there are.
 #[derive(Debug)]
 pub(crate) struct Connections {
     count: AtomicUsize,
-    max: usize,
 }
 
 /// One of them, as long as it lives.
@@ -15,26 +14,21 @@ pub(crate) struct Connections {
 pub(crate) struct Place(Arc<Connections>);
 
 impl Connections {
-    pub(crate) fn new(max: usize) -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
             count: AtomicUsize::new(0),
-            max,
         })
     }
 
-    /// Takes a place, if one is left.
-    pub(crate) fn enter(self: &Arc<Self>) -> Option<Place> {
+    /// Takes a place, if one of so many is left.
+    pub(crate) fn enter(self: &Arc<Self>, max: usize) -> Option<Place> {
         let place = Place(Arc::clone(self));
         let before = self.count.fetch_add(1, Ordering::Relaxed);
-        (before < self.max).then_some(place)
+        (before < max).then_some(place)
     }
 
     pub(crate) fn count(&self) -> usize {
         self.count.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn max(&self) -> usize {
-        self.max
     }
 }
 
@@ -50,11 +44,11 @@ mod tests {
 
     #[test]
     fn places_come_back() {
-        let connections = Connections::new(1);
-        let first = connections.enter().unwrap();
-        assert!(connections.enter().is_none());
+        let connections = Connections::new();
+        let first = connections.enter(1).unwrap();
+        assert!(connections.enter(1).is_none());
         assert_eq!(connections.count(), 1);
         drop(first);
-        assert!(connections.enter().is_some());
+        assert!(connections.enter(1).is_some());
     }
 }

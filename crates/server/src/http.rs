@@ -29,11 +29,14 @@ mod neon;
 mod once;
 mod openapi;
 mod origin;
+mod permitted;
 mod probe;
 mod query;
+mod reload;
 mod router;
 mod run;
 mod schema;
+mod site;
 mod starting;
 mod statements;
 mod stream;
@@ -46,21 +49,20 @@ mod visit;
 mod websocket;
 mod work;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
-use axum::http::{HeaderMap, HeaderValue, Request, Response};
+use axum::http::{HeaderValue, Request, Response};
 use database::Databases;
 use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use parking_lot::Mutex;
-use tokio::net::TcpListener;
 use tracing::Instrument as _;
 use wire::PgError;
 
-use crate::accept::accept;
+use crate::adjust::Reconfigure;
 use crate::connections::Connections;
 use crate::metrics::{Counted, Labelled};
 use crate::options::HttpOptions;
@@ -72,11 +74,9 @@ use crate::telemetry::Telemetry;
 use crate::tls::Tls;
 use upgraded::Upgraded;
 
-use error::ApiError;
-use once::Once;
-use tenant::Tenant;
 use transactions::Transactions;
 
+pub(crate) use site::{Configured, Site};
 pub(crate) use starting::answer as answer_while_starting;
 
 pub use cors::{Cors, CorsOptions};
@@ -88,7 +88,6 @@ pub use figures::{
 /// What all connections share.
 pub(crate) struct Http {
     databases: Databases,
-    options: HttpOptions,
     tls: Option<Arc<Tls>>,
     security: Security,
     pgwire: Arc<Pgwire>,
@@ -103,6 +102,8 @@ pub(crate) struct Http {
     telemetry: Telemetry,
     counted: Counted,
     labelled: Mutex<Labelled>,
+    /// Who reads the configuration again.
+    configuration: OnceLock<Weak<dyn Reconfigure>>,
 }
 
 /// What a request is called in logs: an extension of it.
@@ -119,7 +120,7 @@ struct RequestIds {
 impl Http {
     pub(crate) fn new(
         databases: Databases,
-        options: HttpOptions,
+        options: &HttpOptions,
         tls: Option<Arc<Tls>>,
         security: Security,
         pgwire: Arc<Pgwire>,
@@ -128,12 +129,11 @@ impl Http {
     ) -> Self {
         Self {
             databases,
-            connections: Connections::new(options.connections_max),
-            transactions: Transactions::new(options.transactions_max),
+            connections: Connections::new(),
+            transactions: Transactions::default(),
             results: ResultCache::new(options.result_cache),
-            upgraded: Upgraded::new(options.websocket.connections_max),
+            upgraded: Upgraded::new(),
             conversations: Arc::default(),
-            options,
             tls,
             security,
             pgwire,
@@ -143,6 +143,7 @@ impl Http {
             telemetry,
             counted: Counted::default(),
             labelled: Mutex::default(),
+            configuration: OnceLock::new(),
         }
     }
 
@@ -150,8 +151,10 @@ impl Http {
         &self.databases
     }
 
-    pub(crate) fn options(&self) -> &HttpOptions {
-        &self.options
+    /// From now on this reads the configuration again, as long as it is there.
+    pub(crate) fn reloads_by(&self, configuration: Weak<dyn Reconfigure>) {
+        // There is one configuration; the first that says so has it.
+        let _ = self.configuration.set(configuration);
     }
 
     /// Connections that are open.
@@ -179,32 +182,6 @@ impl Http {
 
     pub(crate) fn labelled(&self) -> &Mutex<Labelled> {
         &self.labelled
-    }
-
-    /// Serves until the server stops, and all connections have ended.
-    pub(crate) async fn serve(self: Arc<Self>, listener: TcpListener) {
-        let router = router::router(Arc::clone(&self));
-        accept(
-            listener,
-            &self.stopping,
-            "an HTTP connection",
-            |stream, peer| Arc::clone(&self).connection(stream, peer, router.clone()),
-        )
-        .await;
-        self.upgraded.ended().await;
-    }
-
-    /// The key of a request that is to be done once, if it has one.
-    async fn once(
-        &self,
-        headers: &HeaderMap,
-        tenant: &Tenant,
-        kind: &[u8],
-        body: &[u8],
-    ) -> Result<Option<Once>, ApiError> {
-        let hours = self.options.idempotency_hours;
-        let (name, caller) = (&tenant.name, &tenant.caller);
-        Once::of(headers, &self.databases, name, caller, &[kind, body], hours).await
     }
 
     /// Names a request, has it answered, and logs it.

@@ -26,9 +26,9 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::http::request::Parts;
-use database::{DatabaseName, Databases};
+use database::DatabaseName;
 
-use crate::auth::Auth;
+use crate::auth::{Administrator, Auth};
 use crate::http::caller::{Caller, Reach, Scope};
 use crate::http::error::ApiError;
 
@@ -38,9 +38,10 @@ pub use jwt::{Jwt, JwtOptions};
 pub use keys::KeySource;
 pub use tokens::{CreatedToken, NewToken, TokenDocument, Tokens, TokensError};
 
+pub(crate) use passwords::{Passwords, Wrong};
 pub(crate) use presented::Password;
 
-use passwords::{ADMINISTRATOR, Passwords, Wrong};
+use passwords::ADMINISTRATOR;
 use presented::{Presented, Unreadable};
 
 /// Who is known, besides those with passwords (`auth`).
@@ -54,13 +55,15 @@ pub struct IdentityOptions {
     pub introspection: Option<Arc<Introspection>>,
     /// `auth.token_bytes_max`: the longest token that is looked at.
     pub token_bytes_max: usize,
+    /// `auth.scram_iterations_max`: the most rounds of a role's password that are done here, for one that comes as it is.
+    pub scram_iterations_max: u32,
 }
 
 /// Finds out who makes a request.
 pub(crate) struct Gatekeeper {
     auth: Auth,
     options: IdentityOptions,
-    passwords: Passwords,
+    passwords: Arc<Passwords>,
 }
 
 /// What the head of a request says of who makes it.
@@ -80,6 +83,7 @@ impl Default for IdentityOptions {
             jwt: None,
             introspection: None,
             token_bytes_max: 16_384,
+            scram_iterations_max: 100_000,
         }
     }
 }
@@ -92,11 +96,11 @@ impl IdentityOptions {
 }
 
 impl Gatekeeper {
-    pub(crate) fn new(auth: Auth, options: IdentityOptions) -> Self {
+    pub(crate) fn new(auth: Auth, options: IdentityOptions, passwords: Arc<Passwords>) -> Self {
         Self {
             auth,
             options,
-            passwords: Passwords::new(),
+            passwords,
         }
     }
 
@@ -148,7 +152,6 @@ impl Gatekeeper {
     pub(crate) async fn confirm(
         &self,
         admitted: Admitted,
-        databases: &Databases,
         database: Option<&DatabaseName>,
     ) -> Result<Caller, ApiError> {
         let password = match admitted {
@@ -159,14 +162,10 @@ impl Gatekeeper {
         let Some(database) = database else {
             return Err(wrong(
                 &password.user,
-                Wrong::Refused("a role is one database's, and none is named"),
+                Wrong::Refused("a role is one database's, and none is named".into()),
             ));
         };
-        let checked = self
-            .passwords
-            .role(databases, database, &password, now())
-            .await;
-        checked.map_err(|why| wrong(&password.user, why))?;
+        self.check(database.as_str(), &password).await?;
         Ok(Caller {
             name: format!("the role {} of {database}", password.user.escape_debug()).into(),
             // What a role may do its privileges say.
@@ -206,20 +205,31 @@ impl Gatekeeper {
         })
     }
 
-    async fn password(&self, password: Password) -> Result<Admitted, ApiError> {
-        let Auth::Scram(administrator) = &self.auth else {
-            return Err(refused(
+    fn administrator(&self) -> Result<&Administrator, ApiError> {
+        match &self.auth {
+            Auth::Scram(administrator) => Ok(administrator),
+            Auth::Trust => Err(refused(
                 "no passwords are known here: auth.method is not scram",
-            ));
-        };
+            )),
+        }
+    }
+
+    async fn check(&self, database: &str, shown: &Password) -> Result<(), ApiError> {
+        let (user, password) = (&*shown.user, &shown.password);
+        let administrator = self.administrator()?;
+        let checked = self
+            .passwords
+            .check(administrator, database, user, password);
+        checked.await.map(drop).map_err(|why| wrong(user, why))
+    }
+
+    async fn password(&self, password: Password) -> Result<Admitted, ApiError> {
+        self.administrator()?;
         if password.user != ADMINISTRATOR {
             return Ok(Admitted::Role(password));
         }
-        let checked = self
-            .passwords
-            .administrator(administrator, &password, now())
-            .await;
-        checked.map_err(|why| wrong(ADMINISTRATOR, why))?;
+        // It is the same in every database.
+        self.check("", &password).await?;
         Ok(Admitted::Caller(Caller {
             name: "the administrator".into(),
             ..Caller::anyone()
@@ -235,7 +245,7 @@ fn refused(why: &'static str) -> ApiError {
 fn wrong(user: &str, why: Wrong) -> ApiError {
     match why {
         Wrong::Refused(reason) => {
-            tracing::info!(user, reason, "password authentication failed over HTTP");
+            tracing::info!(user, %reason, "password authentication failed over HTTP");
             refusal::wrong_password(user)
         }
         Wrong::Role(error) => ApiError::new(axum::http::StatusCode::FORBIDDEN, error),

@@ -14,6 +14,7 @@
 
 mod accept;
 mod address;
+mod adjust;
 mod audit;
 mod auth;
 mod blocking;
@@ -37,6 +38,7 @@ mod timestamp;
 mod tls;
 
 pub use address::{ListenError, Listeners};
+pub use adjust::{Adjuster, Adjustment, Reconfigure, ReloadDocument};
 pub use audit::Audit;
 pub use auth::{Administrator, AdministratorError, Auth, verifier_of};
 pub use http::{

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use database::Durations;
 
-use crate::http::Http;
+use crate::http::Site;
 
 /// What a family's samples mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,16 +110,16 @@ impl Family {
 
 /// Tells what a server has counted. Cheap to clone.
 #[derive(Clone)]
-pub struct Meter(Arc<Http>);
+pub struct Meter(Arc<Site>);
 
 impl Meter {
-    pub(crate) fn new(http: Arc<Http>) -> Self {
-        Self(http)
+    pub(crate) fn new(site: Arc<Site>) -> Self {
+        Self(site)
     }
 
     /// All of it, as it is now. Blocks for a moment: files of the system are read.
     pub fn read(&self) -> Vec<Family> {
-        collect(&self.0)
+        collect(&self.0.app())
     }
 }
 

@@ -11,7 +11,7 @@ mod cancel;
 mod client_io;
 mod connection;
 mod inbox;
-mod password;
+mod login;
 mod startup;
 mod stream;
 
@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::BytesMut;
 use database::Databases;
+use parking_lot::RwLock;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use wire::{PgError, sqlstate};
@@ -28,28 +29,28 @@ use wire::{PgError, sqlstate};
 use crate::accept::accept;
 use crate::auth::Auth;
 use crate::connections::Connections;
+use crate::identity::Passwords;
 use crate::linger::linger;
 use crate::options::PgwireOptions;
 use crate::shutdown::Stopping;
 use crate::telemetry::Telemetry;
 use crate::tls::{Tls, TlsMode};
 use cancel::CancelKeys;
-use password::Passwords;
 use startup::Encryption;
 use stream::Stream;
 
-pub(crate) use password::Login;
+pub(crate) use login::Login;
 pub(crate) use stream::Tunnel;
 
 /// What all connections share.
 pub(crate) struct Pgwire {
     databases: Databases,
-    options: PgwireOptions,
+    options: RwLock<Arc<PgwireOptions>>,
     auth: Auth,
     tls: Option<Arc<Tls>>,
     telemetry: Telemetry,
     cancel_keys: CancelKeys,
-    passwords: Passwords,
+    passwords: Arc<Passwords>,
     sessions: Arc<Connections>,
     /// Sessions, and who has not said yet whether they want one.
     sockets: Arc<Connections>,
@@ -62,6 +63,7 @@ impl Pgwire {
         databases: Databases,
         options: PgwireOptions,
         auth: Auth,
+        passwords: Arc<Passwords>,
         tls: Option<Arc<Tls>>,
         telemetry: Telemetry,
         stopping: Stopping,
@@ -69,16 +71,26 @@ impl Pgwire {
         Self {
             databases,
             cancel_keys: CancelKeys::default(),
-            passwords: Passwords::new(),
-            sessions: Connections::new(options.connections_max),
-            sockets: Connections::new(options.connections_max.saturating_mul(2)),
-            options,
+            sessions: Connections::new(),
+            sockets: Connections::new(),
+            options: RwLock::new(Arc::new(options)),
             auth,
+            passwords,
             tls,
             telemetry,
             stopping,
             connection_number: AtomicU64::new(1),
         }
+    }
+
+    /// What holds for connections that begin now.
+    pub(crate) fn options(&self) -> Arc<PgwireOptions> {
+        Arc::clone(&self.options.read())
+    }
+
+    /// Connections that begin from now on have these. Where it listens stays.
+    pub(crate) fn adjust(&self, options: PgwireOptions) {
+        *self.options.write() = Arc::new(options);
     }
 
     /// How many sessions there are.
@@ -110,14 +122,15 @@ impl Pgwire {
     }
 
     async fn serve_stream(self: Arc<Self>, stream: Stream, peer: SocketAddr) {
-        let Some(_socket) = self.sockets.enter() else {
-            refuse(stream, &self.too_many()).await;
+        let connections_max = self.options().connections_max;
+        let Some(_socket) = self.sockets.enter(connections_max.saturating_mul(2)) else {
+            refuse(stream, &too_many(connections_max)).await;
             return;
         };
         let encryption = self.encryption();
         let mut stream = Some(stream);
         // What is over when a session begins takes no room in its connection.
-        let limit = self.options.startup_timeout;
+        let limit = self.options().startup_timeout;
         let starting = Box::pin(startup::startup(&mut stream, &encryption, limit));
         let started = tokio::select! {
             started = starting => started,
@@ -146,8 +159,8 @@ impl Pgwire {
                         return;
                     }
                 };
-                let Some(_session) = self.sessions.enter() else {
-                    Box::pin(refuse(stream, &self.too_many())).await;
+                let Some(_session) = self.sessions.enter(connections_max) else {
+                    Box::pin(refuse(stream, &too_many(connections_max))).await;
                     return;
                 };
                 let number = self.connection_number.fetch_add(1, Ordering::Relaxed);
@@ -185,22 +198,21 @@ impl Pgwire {
 
     /// How encryption is dealt with in a connection that begins now.
     fn encryption(&self) -> Encryption {
-        let mode = self.options.tls;
+        let mode = self.options().tls;
         let tls = self.tls.as_ref().filter(|_| mode != TlsMode::Off);
         Encryption {
             mode,
             identity: tls.map(|tls| tls.current()),
         }
     }
+}
 
-    fn too_many(&self) -> PgError {
-        let max = self.options.connections_max;
-        PgError::fatal(
-            sqlstate::TOO_MANY_CONNECTIONS,
-            format!("sorry, too many clients already: pgwire.connections_max is {max}"),
-        )
-        .hint("Close connections, or raise pgwire.connections_max in Dormouse's configuration.")
-    }
+fn too_many(max: usize) -> PgError {
+    PgError::fatal(
+        sqlstate::TOO_MANY_CONNECTIONS,
+        format!("sorry, too many clients already: pgwire.connections_max is {max}"),
+    )
+    .hint("Close connections, or raise pgwire.connections_max in Dormouse's configuration.")
 }
 
 fn shutting_down() -> PgError {

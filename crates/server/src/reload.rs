@@ -38,7 +38,7 @@ impl Reload {
     }
 
     /// Whether there is nothing to read again.
-    pub fn is_empty(&self) -> bool {
+    fn is_empty(&self) -> bool {
         self.tls.is_none()
             && self.administrator.is_none()
             && self.tokens.is_none()
@@ -46,20 +46,23 @@ impl Reload {
     }
 
     /// Reads again what has changed. What cannot be used is logged, and what was before stays.
-    pub async fn now(&self) {
+    /// Blocks for the disk.
+    pub fn read(&self) {
+        if let Some(tls) = &self.tls {
+            tls.reload();
+        }
+        if let Some(administrator) = &self.administrator {
+            administrator.reload();
+        }
+        if let Some(tokens) = &self.tokens {
+            tokens.reload();
+        }
+        self.audit.reopen();
+    }
+
+    async fn look(&self) {
         let this = self.clone();
-        let reading = tokio::task::spawn_blocking(move || {
-            if let Some(tls) = &this.tls {
-                tls.reload();
-            }
-            if let Some(administrator) = &this.administrator {
-                administrator.reload();
-            }
-            if let Some(tokens) = &this.tokens {
-                tokens.reload();
-            }
-            this.audit.reopen();
-        });
+        let reading = tokio::task::spawn_blocking(move || this.read());
         if let Err(error) = reading.await {
             tracing::error!(%error, "BUG: reading files again panicked");
         }
@@ -74,7 +77,7 @@ impl Reload {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            self.now().await;
+            self.look().await;
         }
     }
 }

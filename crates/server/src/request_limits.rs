@@ -33,8 +33,8 @@ pub struct RequestLimitOptions {
 }
 
 /// Counts requests.
+#[derive(Default)]
 pub(crate) struct RequestLimits {
-    options: RequestLimitOptions,
     entries: Mutex<HashMap<Key, Entry>>,
 }
 
@@ -81,31 +81,26 @@ impl Default for RequestLimitOptions {
 }
 
 impl RequestLimits {
-    pub(crate) fn new(options: RequestLimitOptions) -> Arc<Self> {
-        Arc::new(Self {
-            options,
-            entries: Mutex::default(),
-        })
-    }
-
-    /// Lets a request begin.
+    /// Lets a request begin; there is no permit where nothing is limited.
     ///
     /// # Errors
     /// 429 if it is one too many, saying which limit, and when to come again.
     pub(crate) fn enter(
         self: &Arc<Self>,
+        options: &RequestLimitOptions,
         caller: &Caller,
         database: Option<&DatabaseName>,
-    ) -> Result<Permit, ApiError> {
-        self.enter_at(caller, database, Instant::now())
+    ) -> Result<Option<Permit>, ApiError> {
+        self.enter_at(options, caller, database, Instant::now())
     }
 
     fn enter_at(
         self: &Arc<Self>,
+        options: &RequestLimitOptions,
         caller: &Caller,
         database: Option<&DatabaseName>,
         now: Instant,
-    ) -> Result<Permit, ApiError> {
+    ) -> Result<Option<Permit>, ApiError> {
         let mut permit = Permit {
             limits: Arc::clone(self),
             held: Vec::new(),
@@ -115,26 +110,32 @@ impl RequestLimits {
             database.cloned().map(Key::Database),
         ];
         for key in keys.into_iter().flatten() {
-            let allowed = self.allowed(&key);
+            let allowed = options.allowed(&key);
             if allowed.per_second == 0 && allowed.concurrency == 0 {
                 continue;
             }
-            self.begin(&key, &allowed, now)?;
+            self.begin(options, &key, &allowed, now)?;
             permit.held.push(key);
         }
-        Ok(permit)
+        Ok((!permit.held.is_empty()).then_some(permit))
     }
 
-    fn begin(&self, key: &Key, allowed: &Allowed, now: Instant) -> Result<(), ApiError> {
+    fn begin(
+        &self,
+        options: &RequestLimitOptions,
+        key: &Key,
+        allowed: &Allowed,
+        now: Instant,
+    ) -> Result<(), ApiError> {
         let mut entries = self.entries.lock();
         if !entries.contains_key(key) {
-            if entries.len() >= self.options.entries_max {
+            if entries.len() >= options.entries_max {
                 entries.retain(|_, entry| entry.running > 0 || entry.even > now);
             }
-            if entries.len() >= self.options.entries_max {
+            if entries.len() >= options.entries_max {
                 return Err(too_many(
                     "limits.entries_max",
-                    self.options.entries_max as u64,
+                    options.entries_max as u64,
                     "tokens and databases",
                     Duration::from_secs(1),
                 ));
@@ -154,7 +155,7 @@ impl RequestLimits {
         }
         if allowed.per_second > 0 {
             let step = Duration::from_secs(1) / allowed.per_second;
-            let burst = match self.options.requests_burst {
+            let burst = match options.requests_burst {
                 0 => allowed.per_second,
                 burst => burst,
             };
@@ -182,20 +183,22 @@ impl RequestLimits {
         entry.running += 1;
         Ok(())
     }
+}
 
+impl RequestLimitOptions {
     fn allowed(&self, key: &Key) -> Allowed {
         match key {
             Key::Token(_) => Allowed {
                 what: "this token's requests",
-                per_second: self.options.token_requests_per_second,
-                concurrency: self.options.token_concurrency_max,
+                per_second: self.token_requests_per_second,
+                concurrency: self.token_concurrency_max,
                 rate_setting: "limits.token_requests_per_second",
                 concurrency_setting: "limits.token_concurrency_max",
             },
             Key::Database(_) => Allowed {
                 what: "this database's requests",
-                per_second: self.options.database_requests_per_second,
-                concurrency: self.options.database_concurrency_max,
+                per_second: self.database_requests_per_second,
+                concurrency: self.database_concurrency_max,
                 rate_setting: "limits.database_requests_per_second",
                 concurrency_setting: "limits.database_concurrency_max",
             },
@@ -205,9 +208,6 @@ impl RequestLimits {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if self.held.is_empty() {
-            return;
-        }
         let mut entries = self.limits.entries.lock();
         for key in &self.held {
             if let Some(entry) = entries.get_mut(key) {
@@ -246,10 +246,32 @@ mod tests {
         }
     }
 
-    fn limits(change: impl FnOnce(&mut RequestLimitOptions)) -> Arc<RequestLimits> {
+    /// Limits with options of their own.
+    struct Limited(Arc<RequestLimits>, RequestLimitOptions);
+
+    impl Limited {
+        fn enter(
+            &self,
+            caller: &Caller,
+            database: Option<&DatabaseName>,
+        ) -> Result<Option<Permit>, ApiError> {
+            self.enter_at(caller, database, Instant::now())
+        }
+
+        fn enter_at(
+            &self,
+            caller: &Caller,
+            database: Option<&DatabaseName>,
+            now: Instant,
+        ) -> Result<Option<Permit>, ApiError> {
+            self.0.enter_at(&self.1, caller, database, now)
+        }
+    }
+
+    fn limits(change: impl FnOnce(&mut RequestLimitOptions)) -> Limited {
         let mut options = RequestLimitOptions::default();
         change(&mut options);
-        RequestLimits::new(options)
+        Limited(Arc::default(), options)
     }
 
     #[test]
@@ -303,6 +325,20 @@ mod tests {
     }
 
     #[test]
+    fn what_runs_counts_under_other_limits_too() {
+        let mut limits = limits(|options| options.token_concurrency_max = 2);
+        let enter = |limits: &Limited| limits.enter(&caller("a"), None);
+        let first = enter(&limits).unwrap();
+        limits.1.token_concurrency_max = 1;
+        assert!(enter(&limits).is_err());
+        limits.1.token_concurrency_max = 0;
+        assert!(enter(&limits).unwrap().is_none());
+        drop(first);
+        limits.1.token_concurrency_max = 1;
+        assert!(enter(&limits).is_ok());
+    }
+
+    #[test]
     fn what_is_kept_is_bounded() {
         let limits = limits(|options| {
             options.token_requests_per_second = 1_000;
@@ -314,13 +350,13 @@ mod tests {
         drop(enter("b", Duration::ZERO).unwrap());
         assert!(enter("c", Duration::ZERO).is_err());
         assert!(enter("c", Duration::from_secs(1)).is_ok());
-        assert_eq!(limits.entries.lock().len(), 1);
+        assert_eq!(limits.0.entries.lock().len(), 1);
     }
 
     #[test]
     fn without_limits_nothing_is_kept() {
         let limits = limits(|_| {});
-        let _permit = limits.enter(&caller("a"), None).unwrap();
-        assert!(limits.entries.lock().is_empty());
+        assert!(limits.enter(&caller("a"), None).unwrap().is_none());
+        assert!(limits.0.entries.lock().is_empty());
     }
 }

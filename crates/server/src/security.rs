@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::audit::Audit;
-use crate::identity::{Gatekeeper, Tokens};
+use crate::identity::{Gatekeeper, Passwords, Tokens};
 use crate::options::Options;
 use crate::request_limits::RequestLimits;
 
@@ -19,10 +19,11 @@ pub(crate) struct Security {
 }
 
 impl Security {
-    pub(crate) fn new(options: &Options) -> Self {
+    pub(crate) fn new(options: &Options, passwords: Arc<Passwords>) -> Self {
+        let (auth, identity) = (options.auth.clone(), options.identity.clone());
         Self {
-            gatekeeper: Gatekeeper::new(options.auth.clone(), options.identity.clone()),
-            limits: RequestLimits::new(options.limits.clone()),
+            gatekeeper: Gatekeeper::new(auth, identity, passwords),
+            limits: Arc::default(),
             audit: Arc::clone(&options.audit),
             tokens: options.identity.tokens.clone(),
             own_hosts_only: !options.insecure_listen,

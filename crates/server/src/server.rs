@@ -1,14 +1,16 @@
 //! The server as a whole: both listeners, and how they stop.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use database::Databases;
 use tokio::time::timeout;
 
 use crate::address::Listeners;
-use crate::http::Http;
+use crate::adjust::{Adjuster, Reconfigure};
+use crate::http::{Http, Site};
+use crate::identity::Passwords;
 use crate::metrics::Meter;
 use crate::options::Options;
 use crate::pgwire::Pgwire;
@@ -23,10 +25,10 @@ const CANCEL_MAX: Duration = Duration::from_millis(2_000);
 pub struct Server {
     listeners: Listeners,
     pgwire: Arc<Pgwire>,
-    http: Arc<Http>,
+    site: Arc<Site>,
+    adjuster: Adjuster,
     reload: Reload,
     shutdown: Shutdown,
-    drain_max: Duration,
 }
 
 impl Server {
@@ -34,37 +36,57 @@ impl Server {
     pub fn new(listeners: Listeners, databases: Databases, options: Options) -> Self {
         let shutdown = Shutdown::new();
         let reload = Reload::of(&options);
-        let security = Security::new(&options);
+        let iterations_max = options.identity.scram_iterations_max;
+        let passwords = Arc::new(Passwords::new(databases.clone(), iterations_max));
+        let security = Security::new(&options, Arc::clone(&passwords));
         let pgwire = Arc::new(Pgwire::new(
             databases.clone(),
             options.pgwire,
             options.auth,
+            passwords,
             options.tls.clone(),
             options.telemetry.clone(),
             shutdown.stopping(),
         ));
-        let http = Arc::new(Http::new(
+        let http = Http::new(
             databases,
-            options.http,
+            &options.http,
             options.tls,
             security,
             Arc::clone(&pgwire),
-            options.telemetry,
+            options.telemetry.clone(),
             shutdown.stopping(),
-        ));
+        );
+        let site = Site::new(http, options.http, options.limits);
+        let adjuster = Adjuster::new(
+            Arc::clone(&site),
+            Arc::clone(&pgwire),
+            options.telemetry,
+            options.drain_max,
+        );
         Self {
             listeners,
             pgwire,
-            http,
+            site,
+            adjuster,
             reload,
             shutdown,
-            drain_max: options.drain_max,
         }
     }
 
     /// Tells what is counted, also while it runs.
     pub fn meter(&self) -> Meter {
-        Meter::new(Arc::clone(&self.http))
+        Meter::new(Arc::clone(&self.site))
+    }
+
+    /// Changes what it is told, also while it runs.
+    pub fn adjuster(&self) -> Adjuster {
+        self.adjuster.clone()
+    }
+
+    /// Whoever asks over HTTP has this read the configuration again, as long as it is there.
+    pub fn reloads_by(&self, configuration: Weak<dyn Reconfigure>) {
+        self.site.app().reloads_by(configuration);
     }
 
     /// Serves until `stop` is ready. Then idle clients are sent away, running statements have
@@ -72,7 +94,7 @@ impl Server {
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let Listeners { pgwire, http, .. } = self.listeners;
         let mut pgwire = tokio::spawn(self.pgwire.serve(pgwire));
-        let mut http = tokio::spawn(self.http.serve(http));
+        let mut http = tokio::spawn(self.site.serve(http));
         tokio::select! {
             () = stop => {}
             () = self.reload.watch() => {}
@@ -84,10 +106,11 @@ impl Server {
             let _ = (&mut http).await;
         });
         self.shutdown.drain();
-        if timeout(self.drain_max, &mut ended).await.is_ok() {
+        let drain_max = self.adjuster.drain_max();
+        if timeout(drain_max, &mut ended).await.is_ok() {
             return;
         }
-        let drain_ms_max = self.drain_max.as_millis();
+        let drain_ms_max = drain_max.as_millis();
         tracing::warn!(
             drain_ms_max,
             "statements still run after server.drain_ms_max: cancelling them"

@@ -30,7 +30,7 @@ pub struct Telemetry(Option<Arc<Sampling>>);
 #[derive(Debug)]
 struct Sampling {
     /// Below it a random number means yes.
-    threshold: u64,
+    threshold: AtomicU64,
     random: AtomicU64,
 }
 
@@ -42,9 +42,17 @@ impl Telemetry {
         // Without random bytes other requests are recorded, but as many.
         let _ = getrandom::fill(&mut seed);
         Self(Some(Arc::new(Sampling {
-            threshold: (sample_ratio.clamp(0.0, 1.0) * u64::MAX as f64) as u64,
+            threshold: AtomicU64::new(threshold(sample_ratio)),
             random: AtomicU64::new(u64::from_ne_bytes(seed)),
         })))
+    }
+
+    /// Records this share from now on, if anything is recorded.
+    pub(crate) fn set_sample_ratio(&self, sample_ratio: f64) {
+        if let Some(sampling) = &self.0 {
+            let threshold = threshold(sample_ratio);
+            sampling.threshold.store(threshold, Ordering::Relaxed);
+        }
     }
 
     /// The span of an HTTP request.
@@ -131,6 +139,11 @@ impl Telemetry {
     }
 }
 
+/// The part of all random numbers that means yes.
+fn threshold(sample_ratio: f64) -> u64 {
+    (sample_ratio.clamp(0.0, 1.0) * u64::MAX as f64) as u64
+}
+
 fn batch(parent: Option<TraceContext>, session: &Session) -> Span {
     let database = session.database();
     let span = tracing::trace_span!(
@@ -151,7 +164,10 @@ impl Sampling {
     fn wants(&self, parent: Option<&TraceContext>) -> bool {
         match parent {
             Some(parent) => parent.sampled,
-            None => self.threshold > 0 && self.random() <= self.threshold,
+            None => {
+                let threshold = self.threshold.load(Ordering::Relaxed);
+                threshold > 0 && self.random() <= threshold
+            }
         }
     }
 

@@ -275,7 +275,7 @@ pub(crate) async fn process(
 ) -> Result<Backend, PgError> {
     let volume = database.volume(node)?;
     let limits = BackendLimits {
-        memory_bytes_max: node.options.limits.backend_memory_bytes_max,
+        memory_bytes_max: node.adjustable.backend_memory_bytes_max.get(),
     };
     let image = &node.current.image;
     let joining = node.engine.join(image, &shared, volume, limits);

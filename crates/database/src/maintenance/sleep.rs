@@ -40,7 +40,7 @@ pub(super) async fn put_to_sleep(node: Weak<Node>, mut closing: watch::Receiver<
         watch_memory(&strong);
         processes::look_after(&strong).await;
         let quiet = quiet(&strong);
-        let idle = strong.options.limits.idle;
+        let idle = strong.adjustable.idle.get();
         let over = if strong.admission.is_over() {
             RELIEF
         } else {

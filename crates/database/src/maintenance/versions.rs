@@ -33,7 +33,7 @@ async fn flush_if_due(node: &Node, database: &Database) -> Result<(), PgError> {
     let Some(volume) = database.volume_now() else {
         return Ok(());
     };
-    let much = volume.dirty_bytes() > node.options.limits.dirty_bytes_max;
+    let much = volume.dirty_bytes() > node.adjustable.dirty_bytes_max.get();
     if database.is_dropped() || !(much || volume.version_is_due()) {
         return Ok(());
     }
@@ -56,7 +56,7 @@ fn warn_of_size(database: &Database, own_bytes: u64) {
 
 /// Cancels a statement that writes more WAL than may be kept: no checkpoint can be made beside it.
 fn stop_if_too_much_wal(node: &Node, database: &Database) {
-    let max = node.options.limits.wal_bytes_max;
+    let max = node.adjustable.wal_bytes_max.get();
     let Some(volume) = database.volume_now() else {
         return;
     };
@@ -76,7 +76,7 @@ async fn shrink_journal(node: &Arc<Node>) {
     };
     let started = Instant::now();
     let mut before = None;
-    while journal.bytes() > node.options.limits.journal_bytes_max && started.elapsed() < TICK {
+    while journal.bytes() > node.adjustable.journal_bytes_max.get() && started.elapsed() < TICK {
         let owner = journal.oldest_owner();
         let Some(number) = owner.filter(|_| owner != before) else {
             return;
@@ -110,7 +110,7 @@ async fn flush_owner(node: &Arc<Node>, owner: u64) -> Result<(), PgError> {
             Err(error) => error,
         };
         // Others are not to wait until somebody has repaired it.
-        if !database.carry_log(&node, node.options.limits.journal_bytes_max / 2)? {
+        if !database.carry_log(&node, node.adjustable.journal_bytes_max.get() / 2)? {
             return Err(failed);
         }
         tracing::warn!(

@@ -11,7 +11,7 @@ impl Session {
     /// Whether [`rest`](Self::rest) has anything to do.
     pub fn wants_rest(&self) -> bool {
         let volume = self.database.volume_now();
-        let max = self.node.options.limits.checkpoint_wal_bytes;
+        let max = self.node.adjustable.checkpoint_wal_bytes.get();
         self.status == TransactionStatus::Idle
             && self.at_rest
             && volume.is_some_and(|volume| self.database.wal_since_checkpoint(&volume) > max)

@@ -94,7 +94,7 @@ impl Measure {
 impl Session {
     /// An exchange begins.
     pub(super) fn measure(&self, messages: &Bytes) -> Measure {
-        let observe = &self.node.options.observe;
+        let observe = self.node.adjustable.observe();
         let wanted = !self.is_unasked && (observe.slow_query.is_some() || self.is_traced);
         Measure {
             began: Instant::now(),
@@ -122,7 +122,7 @@ impl Session {
         let Some(messages) = &measure.messages else {
             return;
         };
-        let observe = self.node.options.observe;
+        let observe = self.node.adjustable.observe();
         let is_traced = !measure.span.is_disabled();
         let is_slow = observe
             .slow_query
@@ -202,7 +202,7 @@ impl Session {
             self.node.counters.errors.count(&code);
         }
         self.tell_span(measure);
-        let limit = self.node.options.observe.slow_query;
+        let limit = self.node.adjustable.observe().slow_query;
         if is_statement && limit.is_some_and(|limit| elapsed >= limit) {
             self.log_slow(measure, elapsed, &seating, gate);
         }

@@ -40,7 +40,7 @@ impl Session {
             }));
         }
         let first = ends.into_iter().min_by_key(|(at, _)| *at);
-        let patience = self.node.options.limits.idle_holder;
+        let patience = self.node.adjustable.idle_holder.get();
         let holds = self.slot.is_some();
         let database = Arc::clone(&self.database);
         async move {

@@ -60,7 +60,7 @@ impl Session {
     }
 
     async fn try_take_seat(&mut self, is_new: bool) -> Result<(), Unseated> {
-        let limit = self.node.options.limits.session_wait_max;
+        let limit = self.node.adjustable.session_wait_max.get();
         let until = Instant::now() + limit;
         let line = Arc::clone(&self.line);
         let taking = further::take(

@@ -110,6 +110,9 @@ pub(crate) enum Command {
     /// Look for what would keep a server from doing its work: configuration, files, disk, limits, the server itself
     #[command(after_help = EXIT_CODES)]
     Doctor(DoctorArgs),
+    /// Have a server read its configuration again, as SIGHUP does
+    #[command(after_help = EXIT_CODES)]
+    Reload(ReloadArgs),
     /// Make, list and revoke tokens for HTTP
     #[command(after_help = format!("{TOKEN_EXAMPLES}\n{EXIT_CODES}"))]
     Token(TokenArgs),
@@ -383,6 +386,23 @@ pub(crate) enum DbCommand {
         #[command(flatten)]
         target: TargetArgs,
     },
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ReloadArgs {
+    /// The server to ask
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "DORMOUSE_SERVER",
+        default_value = "http://127.0.0.1:7433"
+    )]
+    pub(crate) server: String,
+    #[command(flatten)]
+    pub(crate) access: AccessArgs,
+    /// Print what HTTP answers; errors too, to standard error
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -396,12 +396,24 @@ impl Config {
     /// Reads the files that it names: certificates, the administrator's password, tokens and keys.
     pub(crate) fn server_options(&self) -> Result<server::Options, Failure> {
         let tls = self.tls()?;
+        let adjustable = self.adjustment()?;
         Ok(server::Options {
             auth: self.auth()?,
             identity: self.identity()?,
-            limits: self.request_limits(),
+            limits: adjustable.limits,
             audit: self.audit()?,
             tls,
+            pgwire: adjustable.pgwire,
+            http: adjustable.http,
+            telemetry: self.recorded(),
+            insecure_listen: self.server.insecure_listen,
+            drain_max: adjustable.drain_max,
+        })
+    }
+
+    /// What of that can change while the server runs. No file is read.
+    pub(crate) fn adjustment(&self) -> Result<server::Adjustment, Failure> {
+        Ok(server::Adjustment {
             pgwire: server::PgwireOptions {
                 listen: self.pgwire.listen.clone(),
                 tls: match self.pgwire.tls {
@@ -420,9 +432,9 @@ impl Config {
                 self.metrics.open,
                 self.telemetry.metrics_databases_max,
             )?,
-            telemetry: self.recorded(),
-            insecure_listen: self.server.insecure_listen,
+            limits: self.request_limits(),
             drain_max: Duration::from_millis(self.server.drain_ms_max),
+            sample_ratio: self.telemetry.sample_ratio,
         })
     }
 

@@ -7,7 +7,9 @@ use reqwest::{Client, Method, RequestBuilder};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use server::{CreatedToken, DatabaseDocument, FiguresPage, NewToken, TokenDocument};
+use server::{
+    CreatedToken, DatabaseDocument, FiguresPage, NewToken, ReloadDocument, TokenDocument,
+};
 use wire::http::RowMode;
 use zeroize::Zeroizing;
 
@@ -92,6 +94,11 @@ impl Remote {
             Ok(readiness) => readiness.reason,
             Err(_) => format!("it answers {status}"),
         }))
+    }
+
+    /// Has it read its configuration again: what came of it.
+    pub(crate) async fn reload(&self) -> Result<ReloadDocument, Failure> {
+        self.document(self.at(Method::POST, "/v1/reload")).await
     }
 
     pub(crate) async fn create_token(&self, new: &NewToken) -> Result<CreatedToken, Failure> {

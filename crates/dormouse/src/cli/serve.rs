@@ -1,27 +1,32 @@
 //! `dormouse serve`.
 
+use std::sync::{Arc, Weak};
+
 use database::Databases;
 use server::{HttpTls, Listeners, Reload, Server};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-use super::config::Loaded;
+use super::args::ServeArgs;
+use super::config::{self, Loaded};
 use super::failure::Failure;
-use super::logs;
+use super::logs::{self, LogFilter};
+use super::reloader::Reloader;
 use super::telemetry::Telemetry;
 
 /// Added to the number of a signal that ends the process at once, as shells do.
 const EXIT_BY_SIGNAL: i32 = 128;
 
 /// Serves until a signal says stop.
-pub(crate) fn run(loaded: Loaded) -> Result<(), Failure> {
+pub(crate) fn run(args: ServeArgs) -> Result<(), Failure> {
+    let loaded = config::load(&args)?;
     let runtime = super::runtime()?;
     let telemetry = Telemetry::start(loaded.config.telemetry(), runtime.handle())?;
     let traces = telemetry.as_ref().map(Telemetry::layer);
-    logs::init(&loaded.log_filter(), loaded.config.log_format(), traces)?;
+    let log = logs::init(&loaded.log_filter(), loaded.config.log_format(), traces)?;
     raise_file_limit();
     runtime.block_on(async {
-        let served = serve(loaded, telemetry.as_ref()).await;
+        let served = serve((args, loaded), log, telemetry.as_ref()).await;
         if let Some(telemetry) = telemetry {
             telemetry.stop().await;
         }
@@ -29,11 +34,17 @@ pub(crate) fn run(loaded: Loaded) -> Result<(), Failure> {
     })
 }
 
-async fn serve(loaded: Loaded, telemetry: Option<&Telemetry>) -> Result<(), Failure> {
-    let config = loaded.config;
+async fn serve(
+    given: (ServeArgs, Loaded),
+    log: LogFilter,
+    telemetry: Option<&Telemetry>,
+) -> Result<(), Failure> {
+    let config = &given.1.config;
     let stop = stop_signals()?;
+    // One that comes before we serve waits until then; without this it would end the process.
+    let hangup = signal(SignalKind::hangup()).map_err(no_signals)?;
     let options = config.server_options()?;
-    reload_on_signal(Reload::of(&options))?;
+    let files = Reload::of(&options);
     // Addresses first: a mistake there should not wait for the compiler.
     let listeners = Listeners::bind(&options)
         .await
@@ -58,7 +69,14 @@ async fn serve(loaded: Loaded, telemetry: Option<&Telemetry>) -> Result<(), Fail
     if let Some(telemetry) = telemetry {
         telemetry.send_metrics(server.meter());
     }
+    let reloader = Reloader::new(given, log, files, databases.clone(), server.adjuster());
+    let reloader = Arc::new(reloader);
+    // As long as it is there, HTTP asks it too.
+    let configuration: Weak<Reloader> = Arc::downgrade(&reloader);
+    server.reloads_by(configuration);
+    let reloading = tokio::spawn(reloader.on(hangup));
     server.run(stopped(stop)).await;
+    reloading.abort();
     databases
         .close()
         .await
@@ -83,9 +101,8 @@ fn raise_file_limit() {
 
 /// Becomes true with the first SIGTERM or SIGINT. The second ends the process, whatever it does.
 fn stop_signals() -> Result<watch::Receiver<bool>, Failure> {
-    let failed = |error| Failure::unavailable(format!("cannot wait for signals: {error}"));
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
     let (stop, stopping) = watch::channel(false);
     tokio::spawn(async move {
         next(&mut terminate, &mut interrupt).await;
@@ -98,23 +115,8 @@ fn stop_signals() -> Result<watch::Receiver<bool>, Failure> {
     Ok(stopping)
 }
 
-/// Reads certificates, the administrator's password and tokens again with every SIGHUP, and opens the audit file anew. Without any of them that
-/// signal ends the process, as it does others.
-fn reload_on_signal(reload: Reload) -> Result<(), Failure> {
-    if reload.is_empty() {
-        return Ok(());
-    }
-    let failed = |error| Failure::unavailable(format!("cannot wait for signals: {error}"));
-    let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
-    tokio::spawn(async move {
-        while hangup.recv().await.is_some() {
-            tracing::info!(
-                "SIGHUP: reading certificates, the administrator's password and tokens again"
-            );
-            reload.now().await;
-        }
-    });
-    Ok(())
+fn no_signals(error: std::io::Error) -> Failure {
+    Failure::unavailable(format!("cannot wait for signals: {error}"))
 }
 
 async fn next(terminate: &mut Signal, interrupt: &mut Signal) -> SignalKind {

@@ -2,6 +2,7 @@
 //! `dormouse config` all go by this table.
 
 mod access;
+mod live;
 
 use access::ACCESS;
 use figment::value::Value;
@@ -458,6 +459,21 @@ fn all() -> impl Iterator<Item = &'static Setting> {
     SETTINGS.iter().chain(ACCESS)
 }
 
+/// The names of all settings, in the order of the file.
+pub(crate) fn keys() -> impl Iterator<Item = &'static str> {
+    all().map(|setting| setting.key)
+}
+
+/// Whether a setting holds as soon as the configuration is read again.
+pub(crate) fn is_live(key: &str) -> bool {
+    live::is_live(key)
+}
+
+/// A value as it is written in the file.
+pub(crate) fn written(value: &Value) -> String {
+    toml(value)
+}
+
 /// Reads a variable of the environment.
 pub(crate) fn variable(name: &str, value: &str) -> Variable {
     let Some(rest) = name.strip_prefix("DORMOUSE_") else {
@@ -585,7 +601,11 @@ impl Setting {
             },
             str::to_owned,
         );
-        let mut about = format!("{}\nVariable: {variable}", self.about);
+        let when = match is_live(self.key) {
+            true => "live",
+            false => "restart",
+        };
+        let mut about = format!("{}\nVariable: {variable} ({when})", self.about);
         if let Some(source) = source {
             about.push_str(&format!("\nSet by {source}"));
         }

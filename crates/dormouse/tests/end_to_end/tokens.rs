@@ -186,9 +186,12 @@ fn passwords_come_in_over_http_too() {
     if !has_psql() {
         return;
     }
-    let server = Server::start_with(&SCRAM);
+    let rounds = [("DORMOUSE_AUTH__SCRAM_ITERATIONS_MAX", "5000")];
+    let server = Server::start_with(&[&SCRAM[..], &rounds].concat());
     Login::admin(&server)
         .gives("create role app login password 'first'; create role shut nologin password 'first'");
+    Login::admin(&server)
+        .gives("set scram_iterations = 5001; create role slow login password 'first'");
     let status = |database: &str, user: &str, password: &str| {
         let basic = STANDARD.encode(format!("{user}:{password}"));
         let headers = [("authorization", &*format!("Basic {basic}"))];
@@ -212,6 +215,8 @@ fn passwords_come_in_over_http_too() {
     assert_eq!(status("new", "app", "first"), 401);
     assert_eq!(status("nowhere", "app", "first"), 401);
     assert_eq!(status("shop", "shut", "first"), 403);
+    assert_eq!(status("shop", "slow", "first"), 401);
+    assert!(server.log().contains("auth.scram_iterations_max, 5000"));
     Login::admin(&server).gives("alter role app password 'second'");
     assert_eq!(status("shop", "app", "first"), 401);
     assert_eq!(status("shop", "app", "second"), 200);

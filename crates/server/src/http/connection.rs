@@ -8,13 +8,13 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::Http;
+use super::Configured;
 use super::error;
+use super::site::Current;
 use super::stream::{HttpStream, Version};
 use crate::tls::HttpTls;
 
@@ -25,15 +25,15 @@ const STREAMS_MAX: u32 = 100;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer(pub(crate) std::net::SocketAddr);
 
-impl Http {
+impl Configured {
     /// Serves a connection to its end.
     pub(super) async fn connection(
         self: Arc<Self>,
         stream: TcpStream,
         peer: std::net::SocketAddr,
-        router: axum::Router,
+        current: Current,
     ) {
-        let Some(_place) = self.connections.enter() else {
+        let Some(_place) = self.connections.enter(self.options.connections_max) else {
             let answer = error::too_many_connections(self.options.connections_max);
             let mut stream = HttpStream::new(stream);
             // It may be gone already; there is nobody else to tell.
@@ -47,12 +47,12 @@ impl Http {
             return;
         }
         match (self.options.tls, &self.tls) {
-            (HttpTls::Off, _) => self.detect(stream, peer, router).await,
+            (HttpTls::Off, _) => self.detect(stream, peer, current).await,
             (HttpTls::Require, Some(tls)) => {
                 let identity = tls.current();
                 let accepting = identity.http().accept(stream);
                 match timeout(self.options.header_timeout, accepting).await {
-                    Ok(Ok(stream)) => self.detect(stream, peer, router).await,
+                    Ok(Ok(stream)) => self.detect(stream, peer, current).await,
                     Ok(Err(error)) => {
                         tracing::debug!(%error, "an HTTP connection's TLS handshake failed");
                     }
@@ -65,12 +65,8 @@ impl Http {
         }
     }
 
-    async fn detect<S>(
-        self: &Arc<Self>,
-        stream: S,
-        peer: std::net::SocketAddr,
-        router: axum::Router,
-    ) where
+    async fn detect<S>(self: &Arc<Self>, stream: S, peer: std::net::SocketAddr, current: Current)
+    where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let detecting = HttpStream::detect(stream, self.options.header_timeout);
@@ -81,7 +77,7 @@ impl Http {
         };
         if let Some((stream, version)) = detected {
             Arc::clone(self)
-                .serve_stream(stream, version, Peer(peer), router)
+                .serve_stream(stream, version, Peer(peer), current)
                 .await;
         }
     }
@@ -91,15 +87,14 @@ impl Http {
         stream: S,
         version: Version,
         peer: Peer,
-        router: axum::Router,
+        current: Current,
     ) where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let router = TowerToHyperService::new(router);
         let service = service_fn(|mut request: Request<Incoming>| {
             request.extensions_mut().insert(peer);
             let this = Arc::clone(&self);
-            let router = router.clone();
+            let router = current.router();
             async move { this.request(&router, request).await }
         });
         let builder = self.builder(version);

@@ -1,11 +1,9 @@
 //! What stands before every handler: who asks is found out, and whether it may ask so often.
 
-use std::sync::Arc;
-
-use super::Http;
 use super::caller::{Caller, Scope};
 use super::error::ApiError;
 use super::host;
+use super::permitted;
 use super::router::App;
 use crate::identity::Admitted;
 use crate::request_limits::Permit;
@@ -32,16 +30,19 @@ pub(super) async fn guard(State(app): State<App>, mut request: Request, next: Ne
     match enter(&app, &mut head, in_path.as_deref()).await {
         Ok(permit) => {
             let response = next.run(Request::from_parts(head, body)).await;
-            drop(permit);
-            response
+            match permit {
+                Some(permit) => permitted::hold(response, permit),
+                None => response,
+            }
         }
         Err(error) => error.into_response(),
     }
 }
 
-/// The caller is put into the head's extensions; none for who shows nothing and asks what everybody may.
+/// The caller is put into the head's extensions; none for who shows nothing and asks what everybody may. The permit is none
+/// where there is no limit.
 async fn enter(
-    app: &Arc<Http>,
+    app: &App,
     head: &mut Parts,
     in_path: Option<&str>,
 ) -> Result<Option<Permit>, ApiError> {
@@ -65,14 +66,16 @@ async fn enter(
     };
     let caller = security
         .gatekeeper
-        .confirm(admitted, &app.databases, database.as_ref())
+        .confirm(admitted, database.as_ref())
         .await?;
     if head.uri.path() == "/metrics" && !app.options.metrics_open {
         caller.expect_node(Scope::Admin)?;
     }
-    let permit = security.limits.enter(&caller, database.as_ref())?;
+    let permit = security
+        .limits
+        .enter(&app.limits, &caller, database.as_ref())?;
     head.extensions.insert(caller);
-    Ok(Some(permit))
+    Ok(permit)
 }
 
 fn is_open(path: &str, metrics_open: bool) -> bool {

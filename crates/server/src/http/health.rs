@@ -122,10 +122,6 @@ pub(super) async fn health(State(app): State<App>, about: About) -> Result<Respo
 fn node_health(app: &App, started: Instant) -> Result<Response, ApiError> {
     // Counting them in the directory wakes none.
     let (total, awake) = app.databases.count()?;
-    let count = |connections: &crate::connections::Connections| Count {
-        open: connections.count(),
-        max: connections.max(),
-    };
     let health = NodeHealth {
         status: if app.stopping.is_draining() {
             "draining"
@@ -137,8 +133,14 @@ fn node_health(app: &App, started: Instant) -> Result<Response, ApiError> {
         uptime_seconds: app.started.elapsed().as_secs(),
         databases: DatabaseCounts { total, awake },
         connections: ConnectionCounts {
-            pgwire: count(app.pgwire.sessions()),
-            http: count(&app.connections),
+            pgwire: Count {
+                open: app.pgwire_connections(),
+                max: app.pgwire.options().connections_max,
+            },
+            http: Count {
+                open: app.connections(),
+                max: app.options.connections_max,
+            },
         },
         latency_ms: milliseconds(started.elapsed()),
     };

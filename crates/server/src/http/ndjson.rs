@@ -93,7 +93,7 @@ async fn run(app: App, tenant: Tenant, streamed: Streamed, sender: mpsc::Sender<
     let limit = streamed.limit;
     let mut work = Box::pin(answer(app, tenant, streamed, sender.clone(), slot.clone()));
     let done = tokio::select! {
-        done = timeout(limit, &mut work) => done.map_err(|_| timed_out(limit.as_millis())),
+        done = timeout(limit, &mut work) => done.map_err(|_| timed_out(limit)),
         () = sender.closed() => Err(PgError::error(sqlstate::QUERY_CANCELED, "nobody listens")),
     };
     let last = match done {

@@ -97,9 +97,7 @@ async fn admit(
             let admitted = gatekeeper
                 .admit_password(&login.user, &login.password)
                 .await?;
-            gatekeeper
-                .confirm(admitted, &app.databases, Some(&name))
-                .await?
+            gatekeeper.confirm(admitted, Some(&name)).await?
         }
     };
     caller.expect_database(&name)?;

@@ -11,9 +11,11 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
 use wire::{DatabaseName, PgError, sqlstate};
 
+use super::Configured;
 use super::caller::{Caller, Scope};
 use super::error::ApiError;
 use super::query::json;
+use super::tenant::Tenant;
 use super::visit::Visit;
 
 /// The header that names a request.
@@ -71,12 +73,35 @@ pub(super) enum Done {
     Before(Vec<u8>),
 }
 
+impl Configured {
+    /// The key of a request that is to be done once, if it has one.
+    pub(super) async fn once(
+        &self,
+        headers: &HeaderMap,
+        tenant: &Tenant,
+        kind: &[u8],
+        body: &[u8],
+    ) -> Result<Option<Once>, ApiError> {
+        let hours = self.options.idempotency_hours;
+        let (name, caller) = (&tenant.name, &tenant.caller);
+        Once::of(
+            headers,
+            self.databases(),
+            name,
+            caller,
+            &[kind, body],
+            hours,
+        )
+        .await
+    }
+}
+
 impl Once {
     /// The key of a request, if it has one. Who may only read has nothing to do twice.
     ///
     /// # Errors
     /// 400 for a header that is no key.
-    pub(super) async fn of(
+    async fn of(
         headers: &HeaderMap,
         databases: &Databases,
         database: &DatabaseName,

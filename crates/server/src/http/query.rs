@@ -17,10 +17,10 @@ use super::error::ApiError;
 use super::ndjson::{self, Streamed};
 use super::once::{Done, Once, run_once};
 use super::router::App;
-use super::run::run_within;
+use super::run::{run_within, time_limit};
 use super::statements::ended_amid;
 use super::tenant::Tenant;
-use super::visit::{Rows, Statement, Visit, Wishes, time_limit};
+use super::visit::{Rows, Statement, Visit, Wishes};
 
 /// The body of `POST query`.
 #[derive(Debug, Deserialize)]

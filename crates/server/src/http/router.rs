@@ -15,12 +15,12 @@ use wire::{PgError, sqlstate};
 use super::error::ApiError;
 use super::tenant::caller;
 use super::{
-    Http, databases, figures, guard, health, metrics, neon, openapi, probe, query, schema,
-    statements, tokens, transactions, tunnel, websocket,
+    Configured, databases, figures, guard, health, metrics, neon, openapi, probe, query, reload,
+    schema, statements, tokens, transactions, tunnel, websocket,
 };
 
 /// What every handler gets.
-pub(super) type App = Arc<Http>;
+pub(crate) type App = Arc<Configured>;
 
 pub(super) fn router(app: App) -> Router {
     let cors = app.options.cors.clone();
@@ -48,6 +48,7 @@ pub(super) fn router(app: App) -> Router {
         .route("/v1/figures", get(figures::of_node))
         .route("/metrics", get(metrics::metrics))
         .route("/openapi.json", get(openapi::document))
+        .route("/v1/reload", post(reload::reload))
         .route("/v1/tokens", get(tokens::list).post(tokens::create))
         .route("/v1/tokens/{id}", delete(tokens::revoke))
         .fallback(no_route)

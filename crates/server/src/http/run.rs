@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 use wire::{PgError, sqlstate};
 
+use super::router::App;
 use super::work::{CancelSlot, Work};
 
 /// Does work for so long. Past it, or when the client goes, it is cancelled and comes to its end in the
@@ -27,12 +28,35 @@ where
     match timeout(limit, &mut work).await {
         Ok(done) => done,
         // Dropping the work cancels it.
-        Err(_) => Err(timed_out(limit.as_millis()).into()),
+        Err(_) => Err(timed_out(limit).into()),
     }
 }
 
+/// How long a request may take that wants so many milliseconds.
+///
+/// # Errors
+/// 22023 if that is nothing, or more than the configuration allows.
+pub(super) fn time_limit(app: &App, wanted: Option<u64>) -> Result<Duration, PgError> {
+    let max = app.options.request_timeout;
+    let Some(wanted) = wanted else {
+        return Ok(max);
+    };
+    let limit = Duration::from_millis(wanted);
+    if wanted > 0 && limit <= max {
+        return Ok(limit);
+    }
+    Err(PgError::error(
+        sqlstate::INVALID_PARAMETER_VALUE,
+        format!(
+            "\"timeoutMs\" is {wanted}; it must be from 1 to http.request_timeout_ms, {}",
+            max.as_millis()
+        ),
+    ))
+}
+
 /// The error of what took too long.
-pub(super) fn timed_out(milliseconds: u128) -> PgError {
+pub(super) fn timed_out(limit: Duration) -> PgError {
+    let milliseconds = limit.as_millis();
     PgError::error(
         sqlstate::QUERY_CANCELED,
         format!("canceling statement: the request exceeded its time, {milliseconds} ms"),

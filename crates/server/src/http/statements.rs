@@ -15,9 +15,9 @@ use super::error::ApiError;
 use super::isolation::Isolation;
 use super::once::{Done, run_once};
 use super::router::App;
-use super::run::run_within;
+use super::run::{run_within, time_limit};
 use super::tenant::Tenant;
-use super::visit::{Rows, Statement, Visit, Wishes, time_limit};
+use super::visit::{Rows, Statement, Visit, Wishes};
 
 /// The body of `POST batch`.
 #[derive(Debug, Deserialize)]

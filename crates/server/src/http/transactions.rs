@@ -30,16 +30,15 @@ use super::error::ApiError;
 use super::isolation::Isolation;
 use super::query::json;
 use super::router::App;
-use super::run::run_within;
+use super::run::{run_within, time_limit};
 use super::tenant::Tenant;
-use super::visit::{Rows, Statement, Visit, Wishes, time_limit};
+use super::visit::{Rows, Statement, Visit, Wishes};
 use held::{Asked, Command, Held};
 
 /// The transactions that are open.
 #[derive(Default)]
 pub(super) struct Transactions {
     open: Arc<Mutex<HashMap<Id, Handle>>>,
-    max: usize,
 }
 
 /// Names a transaction; nobody guesses it.
@@ -100,6 +99,7 @@ pub(super) async fn begin(
     };
     let idle = app.options.transaction_idle;
     let limit = app.options.request_timeout;
+    let max = app.options.transactions_max;
     let begun = run_within(limit, move |slot| async move {
         let mut id = Id::default();
         getrandom::fill(&mut id)
@@ -110,7 +110,7 @@ pub(super) async fn begin(
             database: tenant.name.clone(),
             commands,
         };
-        let place = app.transactions.enter(id, handle)?;
+        let place = app.transactions.enter(max, id, handle)?;
         let mut visit = Visit::open(&app, &tenant, wishes, &slot).await?;
         if let Err(error) = visit.begin(&sql).await {
             visit.close().await;
@@ -188,16 +188,8 @@ impl Drop for Place {
 }
 
 impl Transactions {
-    pub(super) fn new(max: usize) -> Self {
-        Self {
-            open: Arc::default(),
-            max,
-        }
-    }
-
-    fn enter(&self, id: Id, handle: Handle) -> Result<Place, PgError> {
+    fn enter(&self, max: usize, id: Id, handle: Handle) -> Result<Place, PgError> {
         let mut open = self.open.lock();
-        let max = self.max;
         if open.len() >= max {
             return Err(PgError::error(
                 sqlstate::TOO_MANY_CONNECTIONS,

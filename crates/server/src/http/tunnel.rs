@@ -51,7 +51,7 @@ pub(super) async fn tunnel(
     let peer = request.extensions().get::<Peer>().copied();
     let nowhere = std::net::SocketAddr::from(([0; 4], 0));
     let Peer(peer) = peer.unwrap_or(Peer(nowhere));
-    let place = app.upgraded.enter()?;
+    let place = app.upgraded.enter(app.options.websocket.connections_max)?;
     let message_bytes_max = app.options.websocket.message_bytes_max;
     let upgrade = upgrade
         .read_buffer_size(READ_BYTES)

@@ -11,10 +11,9 @@ use wire::{PgError, sqlstate};
 
 use super::error::ApiError;
 
-/// How many WebSockets there are, and may be.
+/// How many WebSockets there are.
 pub(crate) struct Upgraded {
     count: watch::Sender<usize>,
-    max: usize,
 }
 
 /// One of them, as long as it lives.
@@ -38,24 +37,22 @@ impl<S: Send + Sync> FromRequestParts<S> for Upgrade {
 }
 
 impl Upgraded {
-    pub(super) fn new(max: usize) -> Arc<Self> {
+    pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
             count: watch::Sender::new(0),
-            max,
         })
     }
 
-    /// Takes a place.
+    /// Takes a place, of so many.
     ///
     /// # Errors
     /// 503 if there is none left.
-    pub(super) fn enter(self: &Arc<Self>) -> Result<Place, ApiError> {
+    pub(super) fn enter(self: &Arc<Self>, max: usize) -> Result<Place, ApiError> {
         let place = Place(Arc::clone(self));
         self.count.send_modify(|count| *count += 1);
-        if *self.count.borrow() <= self.max {
+        if *self.count.borrow() <= max {
             return Ok(place);
         }
-        let max = self.max;
         let error = PgError::error(
             sqlstate::TOO_MANY_CONNECTIONS,
             format!("too many WebSockets: websocket.connections_max is {max}"),
@@ -88,12 +85,12 @@ mod tests {
 
     #[tokio::test]
     async fn places_come_back() {
-        let sockets = Upgraded::new(1);
-        let first = sockets.enter().ok();
+        let sockets = Upgraded::new();
+        let first = sockets.enter(1).ok();
         assert!(first.is_some());
-        assert!(sockets.enter().is_err());
+        assert!(sockets.enter(1).is_err());
         drop(first);
         sockets.ended().await;
-        assert!(sockets.enter().is_ok());
+        assert!(sockets.enter(1).is_ok());
     }
 }

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 
-use axum::http::StatusCode;
 use bytes::Bytes;
 use database::{Answer, Authority, ClientIo, Session, SessionOptions};
 use serde::Deserialize;
@@ -16,7 +15,6 @@ use wire::pg::TransactionStatus;
 use wire::{PgError, Severity, sqlstate};
 
 use super::caller::{Caller, Reach, Scope};
-use super::error::ApiError;
 use super::router::App;
 use super::tenant::Tenant;
 use super::work::CancelSlot;
@@ -311,24 +309,4 @@ impl Visit {
     pub(super) async fn close(self) {
         self.session.close().await;
     }
-}
-
-/// What a request's own time limit is, in milliseconds.
-///
-/// # Errors
-/// 400 if it is none, or longer than what the configuration allows.
-pub(super) fn time_limit(app: &App, wanted: Option<u64>) -> Result<std::time::Duration, ApiError> {
-    let max = app.options.request_timeout;
-    let Some(wanted) = wanted else {
-        return Ok(max);
-    };
-    let wanted_time = std::time::Duration::from_millis(wanted);
-    if wanted > 0 && wanted_time <= max {
-        return Ok(wanted_time);
-    }
-    let message = format!(
-        "\"timeoutMs\" is {wanted}; it must be from 1 to http.request_timeout_ms, {}",
-        max.as_millis()
-    );
-    Err(ApiError::request(StatusCode::BAD_REQUEST, message))
 }

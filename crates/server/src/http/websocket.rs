@@ -52,7 +52,7 @@ pub(super) async fn websocket(
     Upgrade(upgrade): Upgrade,
 ) -> Result<Response, ApiError> {
     origin::check(&headers, &app.options.websocket.origins)?;
-    let place = app.upgraded.enter()?;
+    let place = app.upgraded.enter(app.options.websocket.connections_max)?;
     let options = app.options.websocket.clone();
     let upgrade = upgrade
         .protocols([PROTOCOL])

@@ -1,6 +1,12 @@
-//! Users and passwords, in clear from the client: they are hashed here.
+//! Users and passwords. One that comes as it is, over HTTP or in a tunnel, is hashed here; over PostgreSQL's protocol the
+//! client does that.
+//!
+//! 1. A role or a database that is not there has a verifier too, which no password is of: who has not proved who they
+//!    are learns nothing, also not from the time that it takes.
+//! 2. Hashing takes a millisecond and more, by design. What was right is remembered for a while, by a hash that is worth
+//!    nothing outside this process; another password of the role makes it void.
 
-use std::sync::Arc;
+use std::borrow::Cow;
 use std::time::SystemTime;
 
 use database::{Credentials, DatabaseName, Databases};
@@ -9,15 +15,15 @@ use wire::PgError;
 use wire::pg::scram::Verifier;
 use zeroize::Zeroizing;
 
-use super::presented::Password;
+use super::now;
 use super::verdicts::Verdicts;
 use crate::auth::Administrator;
 
 /// The role whose password the node keeps.
-pub(super) const ADMINISTRATOR: &str = "postgres";
+pub(crate) const ADMINISTRATOR: &str = "postgres";
 
-/// The most rounds of a verifier that are done: a role chooses those of its own.
-const ITERATIONS_MAX: u32 = 100_000;
+/// The longest password, in bytes.
+const PASSWORD_BYTES_MAX: usize = 1_024;
 
 /// Passwords that are hashed at once; each takes a processor.
 const TURNS: usize = 2;
@@ -27,106 +33,200 @@ const ENTRIES_MAX: usize = 10_000;
 const REMEMBERED: u64 = 60;
 
 /// Checks passwords.
-pub(super) struct Passwords {
-    turns: Arc<Semaphore>,
-    /// Those that were right, so that not every request is hashed a few thousand times.
-    right: Verdicts<()>,
+pub(crate) struct Passwords {
+    databases: Databases,
+    /// `auth.scram_iterations_max`.
+    iterations_max: u32,
+    hashing: Hashing,
+}
+
+/// What is known of who wants to come in.
+pub(crate) struct Known {
+    pub(crate) verifier: Verifier,
+    /// Of a role of the database; the administrator has none.
+    pub(crate) credentials: Option<Credentials>,
+    /// Why nobody can come in as it.
+    pub(crate) reason: Option<Cow<'static, str>>,
 }
 
 /// Why nobody comes in with a password.
-pub(super) enum Wrong {
+pub(crate) enum Wrong {
     /// For the log; the client learns only that it is wrong.
-    Refused(&'static str),
+    Refused(Cow<'static, str>),
     /// After the right password.
     Role(PgError),
     /// It cannot be checked.
     Failed(PgError),
 }
 
+/// Whether passwords are right, and which were.
+struct Hashing {
+    turns: Semaphore,
+    right: Verdicts<()>,
+}
+
 impl Passwords {
-    pub(super) fn new() -> Self {
+    /// A role chooses its own number of rounds: of more than `iterations_max` no password is hashed here.
+    pub(crate) fn new(databases: Databases, iterations_max: u32) -> Self {
         Self {
-            turns: Arc::new(Semaphore::new(TURNS)),
+            databases,
+            iterations_max,
+            hashing: Hashing::new(),
+        }
+    }
+
+    /// What is known of a role of the database, or of the administrator.
+    ///
+    /// # Errors
+    /// What the database says if it cannot be read.
+    pub(crate) async fn look_up(
+        &self,
+        administrator: &Administrator,
+        database: &str,
+        role: &str,
+    ) -> Result<Known, PgError> {
+        if role == ADMINISTRATOR {
+            return Ok(Known {
+                verifier: administrator.verifier(),
+                credentials: None,
+                reason: None,
+            });
+        }
+        let credentials = match DatabaseName::parse(database) {
+            Ok(name) => self.databases.credentials(&name, role).await?,
+            Err(_) => None,
+        };
+        let verifier = match &credentials {
+            Some(credentials) => credentials.verifier(SystemTime::now()).cloned(),
+            None => Err("there is no such role, or no such database"),
+        };
+        Ok(match verifier {
+            Ok(verifier) => Known {
+                verifier,
+                credentials,
+                reason: None,
+            },
+            Err(reason) => Known {
+                verifier: Verifier::mock(self.databases.mock_secret(), database, role),
+                credentials: None,
+                reason: Some(reason.into()),
+            },
+        })
+    }
+
+    /// Checks a password that came as it is: what is known of the role, which may come in. The administrator's is none
+    /// of a database.
+    pub(crate) async fn check(
+        &self,
+        administrator: &Administrator,
+        database: &str,
+        role: &str,
+        password: &Zeroizing<String>,
+    ) -> Result<Option<Credentials>, Wrong> {
+        let known = self.look_up(administrator, database, role).await;
+        let mut known = known.map_err(Wrong::Failed)?;
+        if let Some(reason) = too_slow(&known.verifier, self.iterations_max) {
+            known.reason = Some(reason.into());
+            known.verifier = Verifier::mock(self.databases.mock_secret(), database, role);
+        }
+        let is_right = self.hashing.is_of(known.verifier, password).await?;
+        match known.reason {
+            Some(reason) => Err(Wrong::Refused(reason)),
+            None if !is_right => Err(Wrong::Refused("the password is wrong".into())),
+            None => {
+                let admitted = known.credentials.as_ref().map(Credentials::admit);
+                admitted.transpose().map_err(Wrong::Role)?;
+                Ok(known.credentials)
+            }
+        }
+    }
+}
+
+/// Why no password is hashed as this verifier wants.
+fn too_slow(verifier: &Verifier, iterations_max: u32) -> Option<String> {
+    let iterations = verifier.iterations();
+    (iterations > iterations_max).then(|| {
+        format!(
+            "the password was made with scram_iterations = {iterations}, more than auth.scram_iterations_max, \
+             {iterations_max}: set it anew with fewer, or raise that"
+        )
+    })
+}
+
+impl Hashing {
+    fn new() -> Self {
+        Self {
+            turns: Semaphore::new(TURNS),
             right: Verdicts::new(ENTRIES_MAX),
         }
     }
 
-    /// Whether it is the administrator's.
-    pub(super) async fn administrator(
-        &self,
-        administrator: &Administrator,
-        password: &Password,
-        now: u64,
-    ) -> Result<(), Wrong> {
-        self.check(administrator.verifier(), &password.password, now)
-            .await
-    }
-
-    /// Whether it is that of a role of the database, which may come in.
-    pub(super) async fn role(
-        &self,
-        databases: &Databases,
-        database: &DatabaseName,
-        password: &Password,
-        now: u64,
-    ) -> Result<(), Wrong> {
-        let user = &*password.user;
-        let found: Option<Credentials> = databases
-            .credentials(database, user)
-            .await
-            .map_err(Wrong::Failed)?;
-        let verifier = match &found {
-            Some(found) => found.verifier(SystemTime::now()).cloned(),
-            None => Err("there is no such role, or no such database"),
-        };
-        let (verifier, reason) = match verifier {
-            Ok(verifier) if verifier.iterations() > ITERATIONS_MAX => (
-                None,
-                Some("the role's scram_iterations are more than 100,000, the most over HTTP"),
-            ),
-            Ok(verifier) => (Some(verifier), None),
-            Err(reason) => (None, Some(reason)),
-        };
-        // Who is not there takes as long as who is.
-        let verifier = verifier
-            .unwrap_or_else(|| Verifier::mock(databases.mock_secret(), database.as_str(), user));
-        self.check(verifier, &password.password, now).await?;
-        match (reason, found) {
-            (None, Some(found)) => found.admit().map_err(Wrong::Role),
-            (reason, _) => Err(Wrong::Refused(reason.unwrap_or("there is no such role"))),
+    async fn is_of(&self, verifier: Verifier, password: &Zeroizing<String>) -> Result<bool, Wrong> {
+        if password.len() > PASSWORD_BYTES_MAX {
+            return Ok(false);
         }
-    }
-
-    async fn check(
-        &self,
-        verifier: Verifier,
-        password: &Zeroizing<String>,
-        now: u64,
-    ) -> Result<(), Wrong> {
-        let name = self
-            .right
-            .name(&[verifier.to_text().as_bytes(), password.as_bytes()]);
+        let (name, now) = (self.name(&verifier, password), now());
         if self.right.get(&name, now).is_some() {
-            return Ok(());
+            return Ok(true);
         }
         let failed =
             |what: String| Wrong::Failed(PgError::error(wire::sqlstate::INTERNAL_ERROR, what));
-        let turn = Arc::clone(&self.turns).acquire_owned().await;
-        let turn = turn.map_err(|error| failed(error.to_string()))?;
+        let turn = self.turns.acquire().await;
+        let _turn = turn.map_err(|error| failed(error.to_string()))?;
         let password = password.clone();
-        let checked = tokio::task::spawn_blocking(move || {
-            let right = verifier.is_of(&password);
-            drop(turn);
-            right
-        });
-        match checked.await {
-            Ok(true) => {
-                self.right
-                    .keep(name, (), now, now.saturating_add(REMEMBERED));
-                Ok(())
-            }
-            Ok(false) => Err(Wrong::Refused("the password is wrong")),
-            Err(error) => Err(failed(error.to_string())),
+        let checked = tokio::task::spawn_blocking(move || verifier.is_of(&password));
+        let is_right = checked.await.map_err(|error| failed(error.to_string()))?;
+        if is_right {
+            self.right
+                .keep(name, (), now, now.saturating_add(REMEMBERED));
         }
+        Ok(is_right)
+    }
+
+    fn name(&self, verifier: &Verifier, password: &str) -> super::verdicts::Name {
+        self.right
+            .name(&[verifier.to_text().as_bytes(), password.as_bytes()])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_right_is_remembered_for_its_verifier_alone() {
+        let hashing = Hashing::new();
+        let is_of = async |verifier: &Verifier, password: &str| {
+            let password = Zeroizing::new(password.to_owned());
+            hashing
+                .is_of(verifier.clone(), &password)
+                .await
+                .ok()
+                .unwrap()
+        };
+        let is_remembered = |verifier: &Verifier, password| {
+            let name = hashing.name(verifier, password);
+            hashing.right.get(&name, now()).is_some()
+        };
+        let verifier = Verifier::of_password("secret", b"salt", 2);
+        assert!(!is_of(&verifier, "other").await);
+        assert!(!is_remembered(&verifier, "other"));
+        for _ in 0..2 {
+            assert!(is_of(&verifier, "secret").await);
+            assert!(is_remembered(&verifier, "secret"));
+        }
+        let changed = Verifier::of_password("other", b"salt", 2);
+        assert!(!is_of(&changed, "secret").await);
+        let long = "x".repeat(PASSWORD_BYTES_MAX + 1);
+        let of_long = Verifier::of_password(&long, b"salt", 2);
+        assert!(!is_of(&of_long, &long).await);
+    }
+
+    #[test]
+    fn what_takes_too_long_is_named() {
+        let verifier = Verifier::of_password("secret", b"salt", 11);
+        assert!(too_slow(&verifier, 11).is_none());
+        let reason = too_slow(&verifier, 10).unwrap();
+        assert!(reason.contains("auth.scram_iterations_max, 10"), "{reason}");
     }
 }

@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use database::{Counts, Durations, Histogram, Metrics, Timed};
 
 use super::{Family, Kind, process};
-use crate::http::Http;
+use crate::http::{Configured, Http};
 use crate::result_cache::ResultCacheMetrics;
 
 /// Statuses of HTTP are from 100 to 599.
@@ -50,7 +50,7 @@ impl Counted {
 }
 
 /// All families. Reads files of the system, and looks at each database that has figures.
-pub(crate) fn collect(http: &Http) -> Vec<Family> {
+pub(crate) fn collect(http: &Configured) -> Vec<Family> {
     let metrics = http.databases().metrics();
     let mut families = node(&metrics);
     families.extend(lives(&metrics));

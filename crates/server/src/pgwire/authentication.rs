@@ -7,25 +7,22 @@
 //!    either.
 
 use std::net::SocketAddr;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::BytesMut;
-use database::{Authority, Credentials, DatabaseName};
+use database::Authority;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
-use wire::pg::scram::{Exchange, NONCE_BYTES, Refused, Verifier};
+use wire::pg::scram::{Exchange, NONCE_BYTES, Refused};
 use wire::pg::startup::Startup;
 use wire::pg::{Frame, backend, frontend, sasl};
 use wire::{PgError, sqlstate};
 use zeroize::Zeroizing;
 
-use super::password::{Login, wrong_password};
+use super::login::{Login, unreadable, wrong_password};
 use super::stream::Stream;
 use super::{Pgwire, shutting_down};
 use crate::auth::{Administrator, Auth};
-
-/// The role whose password the node keeps.
-pub(super) const ADMINISTRATOR: &str = "postgres";
 
 /// A client that was asked.
 struct Asked<'a> {
@@ -33,15 +30,6 @@ struct Asked<'a> {
     /// What has come and was not read.
     buffer: &'a mut BytesMut,
     patience: Duration,
-}
-
-/// What is known of who wants to come in.
-pub(super) struct Known {
-    pub(super) verifier: Verifier,
-    /// Of a role of the database.
-    pub(super) credentials: Option<Credentials>,
-    /// Why nobody can come in as it.
-    pub(super) reason: Option<String>,
 }
 
 /// Asks for a password, if one is asked for: what the session may do. Nothing if the client went.
@@ -61,7 +49,7 @@ pub(super) async fn authenticate(
     let asked = Asked {
         stream,
         buffer,
-        patience: pgwire.options.auth_timeout,
+        patience: pgwire.options().auth_timeout,
     };
     let conversation = async {
         match in_tunnel {
@@ -124,7 +112,12 @@ async fn converse(
     };
     let first = sasl::InitialResponse::decode(first.body())?;
 
-    let known = look_up(pgwire, administrator, &startup.database, &startup.user).await?;
+    let (database, user) = (&*startup.database, &*startup.user);
+    let known = pgwire
+        .passwords
+        .look_up(administrator, database, user)
+        .await;
+    let known = known.map_err(|error| unreadable(database, user, &error))?;
     let mut nonce = [0; NONCE_BYTES];
     getrandom::fill(&mut nonce).map_err(|error| {
         PgError::fatal(
@@ -166,49 +159,6 @@ async fn converse(
         Some(_) => Authority::Role,
         None => Authority::Node,
     }))
-}
-
-/// What is known of a role of a database. A role or a database that is not there has a verifier too, which no
-/// password is of.
-pub(super) async fn look_up(
-    pgwire: &Pgwire,
-    administrator: &Administrator,
-    database: &str,
-    role: &str,
-) -> Result<Known, PgError> {
-    if role == ADMINISTRATOR {
-        return Ok(Known {
-            verifier: administrator.verifier(),
-            credentials: None,
-            reason: None,
-        });
-    }
-    let found = match DatabaseName::parse(database) {
-        Ok(name) => pgwire.databases.credentials(&name, role).await,
-        Err(_) => Ok(None),
-    };
-    let credentials = found.map_err(|error| {
-        tracing::warn!(database, user = role, %error, "a role's password cannot be read");
-        PgError::fatal(error.code(), "the role's password cannot be read now")
-            .hint("Try again later; the server's log says why.")
-    })?;
-    let unknown = "there is no such role, or no such database";
-    let verifier = match &credentials {
-        Some(credentials) => credentials.verifier(SystemTime::now()).cloned(),
-        None => Err(unknown),
-    };
-    Ok(match verifier {
-        Ok(verifier) => Known {
-            verifier,
-            credentials,
-            reason: None,
-        },
-        Err(reason) => Known {
-            verifier: Verifier::mock(pgwire.databases.mock_secret(), database, role),
-            credentials: None,
-            reason: Some(reason.to_owned()),
-        },
-    })
 }
 
 impl Asked<'_> {

@@ -76,7 +76,7 @@ pub(super) async fn run(
     newcomer: Newcomer,
     buffer: BytesMut,
 ) -> Ended {
-    let message_bytes_max = pgwire.options.message_bytes_max;
+    let message_bytes_max = pgwire.options().message_bytes_max;
     let inbox = match stream.is_tunnel() && !pgwire.asks_for_passwords() {
         true => Inbox::with_password(buffer, message_bytes_max),
         false => Inbox::new(buffer, message_bytes_max),

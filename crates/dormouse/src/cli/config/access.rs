@@ -27,6 +27,7 @@ pub(super) struct AuthSection {
     pub(super) timeout_ms: u64,
     tokens_file: Option<PathBuf>,
     token_bytes_max: usize,
+    scram_iterations_max: u32,
     cache_ms_max: u64,
     cache_entries_max: usize,
     provider_ca: Option<PathBuf>,
@@ -134,6 +135,7 @@ impl Default for AuthSection {
             timeout_ms: ms(server::PgwireOptions::default().auth_timeout),
             tokens_file: None,
             token_bytes_max: IdentityOptions::default().token_bytes_max,
+            scram_iterations_max: IdentityOptions::default().scram_iterations_max,
             cache_ms_max: 60_000,
             cache_entries_max: 10_000,
             provider_ca: None,
@@ -243,6 +245,7 @@ impl Config {
             jwt: self.jwt()?.map(Arc::new),
             introspection: self.introspection()?.map(Arc::new),
             token_bytes_max: self.auth.token_bytes_max,
+            scram_iterations_max: self.auth.scram_iterations_max,
         })
     }
 

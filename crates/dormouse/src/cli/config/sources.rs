@@ -8,6 +8,7 @@ use figment::error::Kind;
 use figment::providers::{Format as _, Serialized, Toml};
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
+use server::ReloadDocument;
 
 use super::{Config, opentelemetry};
 use crate::cli::args::ServeArgs;
@@ -39,6 +40,35 @@ impl Loaded {
             let source = source.filter(|source| source.name != DEFAULTS);
             (value, source.map(describe))
         })
+    }
+
+    /// What it becomes when the configuration is like `new`, and what of that changes: live settings are taken over, all
+    /// others stay as they are.
+    pub(crate) fn become_like(&self, new: &Self) -> Result<(Self, ReloadDocument), Failure> {
+        let mut changes = ReloadDocument::default();
+        let mut figment = new.figment.clone();
+        for key in settings::keys() {
+            let value = |figment: &Figment| {
+                let value = figment.find_value(key).ok();
+                value.filter(|value| !is_nothing(value))
+            };
+            let (before, after) = (value(&self.figment), value(&new.figment));
+            if before.as_ref().map(settings::written) == after.as_ref().map(settings::written) {
+                continue;
+            }
+            if settings::is_live(key) {
+                changes.applied.push(key.to_owned());
+                continue;
+            }
+            changes.need_restart.push(key.to_owned());
+            let source = self.figment.find_metadata(key).map(describe);
+            figment = figment.merge(Named {
+                name: source.unwrap_or_else(|| DEFAULTS.to_owned()),
+                values: Serialized::default(key, before),
+            });
+        }
+        let config = figment.extract().map_err(|error| refused(&error))?;
+        Ok((Self { config, figment }, changes))
     }
 
     /// What is logged. `RUST_LOG` stands between our own variable and the file.
@@ -290,6 +320,126 @@ mod tests {
         );
         let again = load(&printed, &[], None).ok().unwrap();
         assert_eq!(again.config, first.config);
+    }
+
+    /// Another value than the default, as the file has it.
+    fn another(key: &str, default: Option<&Value>) -> String {
+        match key {
+            "log.format" => return "\"json\"".to_owned(),
+            "pgwire.tls" => return "\"off\"".to_owned(),
+            "http.tls" => return "\"require\"".to_owned(),
+            "auth.method" => return "\"scram\"".to_owned(),
+            "durability.level" => return "\"relaxed\"".to_owned(),
+            "auth.claims.database" => return "\"all\"".to_owned(),
+            "http.cors.origins" => return "[\"https://b.example\"]".to_owned(),
+            _ => {}
+        }
+        let Some(default) = default else {
+            return "\"another\"".to_owned();
+        };
+        match settings::written(default) {
+            text if text.starts_with('"') => "\"another\"".to_owned(),
+            list if list.starts_with('[') => "[\"another\"]".to_owned(),
+            switch if switch == "true" => "false".to_owned(),
+            switch if switch == "false" => "true".to_owned(),
+            fraction if fraction.contains('.') => "0.5".to_owned(),
+            _number => "77".to_owned(),
+        }
+    }
+
+    fn file_with(settings: &[(&str, &str)]) -> String {
+        let line = |(key, value): &(&str, &str)| format!("{key} = {value}\n");
+        settings.iter().map(line).collect()
+    }
+
+    /// What of a server that runs can be changed by this configuration.
+    fn adjustable(loaded: &Loaded) -> String {
+        let config = &loaded.config;
+        let database = config.database_options();
+        let database = (database.limits, database.observe, database.auto_create);
+        let others = (
+            config.database_options().durability,
+            config.database_options().maintenance,
+        );
+        let server = config.adjustment().ok().unwrap();
+        format!(
+            "{database:?} {others:?} {server:?} {}",
+            loaded.config.log.filter
+        )
+    }
+
+    #[test]
+    fn every_changed_setting_is_applied_or_named() {
+        // Without an origin the rest of CORS counts for nothing.
+        let origins = ("http.cors.origins", "[\"https://a.example\"]");
+        let before = load(&file_with(&[origins]), &[], None).ok().unwrap();
+        let mut live = 0;
+        for key in settings::keys() {
+            let value = another(
+                key,
+                before
+                    .figment
+                    .find_value(key)
+                    .ok()
+                    .filter(|value| !is_nothing(value))
+                    .as_ref(),
+            );
+            let mut changed = vec![(key, &*value)];
+            if key != origins.0 {
+                changed.push(origins);
+            }
+            let new = load(&file_with(&changed), &[], None).ok().unwrap();
+            assert_ne!(
+                new.config, before.config,
+                "{key} is not in the configuration"
+            );
+            let (next, changes) = before.become_like(&new).ok().unwrap();
+            let both = [&changes.applied[..], &changes.need_restart].concat();
+            assert_eq!(both, [key]);
+            if settings::is_live(key) {
+                live += 1;
+                assert_eq!(changes.applied, [key]);
+                assert_eq!(next.config, new.config);
+                assert_ne!(
+                    adjustable(&next),
+                    adjustable(&before),
+                    "{key} changes nothing"
+                );
+            } else {
+                assert_eq!(next.config, before.config);
+                // It is named until the server has it, and no more when it is as it was.
+                let (still, changes) = next.become_like(&new).ok().unwrap();
+                assert_eq!(changes.need_restart, [key]);
+                let (_, changes) = still.become_like(&before).ok().unwrap();
+                assert_eq!(changes, ReloadDocument::default());
+            }
+        }
+        assert!(live > 50, "{live}");
+    }
+
+    #[test]
+    fn every_setting_is_in_the_table() {
+        fn walk(at: &str, value: &serde_json::Value, found: &mut Vec<String>) {
+            match value.as_object() {
+                Some(section) => {
+                    for (name, value) in section {
+                        let dot = if at.is_empty() { "" } else { "." };
+                        walk(&format!("{at}{dot}{name}"), value, found);
+                    }
+                }
+                None => found.push(at.to_owned()),
+            }
+        }
+        let mut found = Vec::new();
+        walk(
+            "",
+            &serde_json::to_value(Config::default()).unwrap(),
+            &mut found,
+        );
+        found.sort_unstable();
+        let mut keys: Vec<_> = settings::keys().collect();
+        keys.sort_unstable();
+        assert_eq!(found, keys);
     }
 
     #[test]

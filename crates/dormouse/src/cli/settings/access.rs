@@ -20,6 +20,11 @@ pub(super) const ACCESS: &[Setting] = &[
         "auth.timeout_ms",
         "How long a client may take for each answer to a request for its password.",
     ),
+    Setting::number(
+        "auth.scram_iterations_max",
+        "The most rounds of a role's password (scram_iterations when it was set) where the password\n\
+         comes as it is, over HTTP and in a tunnel, and is hashed here. Past it nobody comes in that way.",
+    ),
     Setting::string(
         "auth.tokens_file",
         "Static tokens for HTTP: the file in which `dormouse token` keeps their hashes. With it HTTP\n\

@@ -104,6 +104,22 @@ impl Http {
 
     #[track_caller]
     pub(crate) fn response(&mut self) -> Response {
+        let mut response = self.head();
+        if response.header("transfer-encoding") == Some("chunked") {
+            response.body = self.chunks();
+            return response;
+        }
+        let length = response
+            .header("content-length")
+            .map_or(0, |length| length.parse().unwrap());
+        response.body.resize(length, 0);
+        self.stream.read_exact(&mut response.body).unwrap();
+        response
+    }
+
+    /// What comes before the body.
+    #[track_caller]
+    pub(crate) fn head(&mut self) -> Response {
         let mut line = || {
             let mut line = String::new();
             self.stream.read_line(&mut line).unwrap();
@@ -120,21 +136,11 @@ impl Http {
             };
             headers.push((name.to_ascii_lowercase(), value.to_owned()));
         }
-        let mut response = Response {
+        Response {
             status,
             headers,
             body: Vec::new(),
-        };
-        if response.header("transfer-encoding") == Some("chunked") {
-            response.body = self.chunks();
-            return response;
         }
-        let length = response
-            .header("content-length")
-            .map_or(0, |length| length.parse().unwrap());
-        response.body.resize(length, 0);
-        self.stream.read_exact(&mut response.body).unwrap();
-        response
     }
 
     fn chunks(&mut self) -> Vec<u8> {

@@ -16,6 +16,7 @@ use super::conversation::{Conversation, End, shutting_down};
 use super::lane::{Task, Ticket};
 use super::request::{Id, Job, Source, Statement};
 use super::visitor::Visit;
+use crate::http::run::{time_limit, timed_out};
 use crate::insist::insist;
 
 /// Does the requests that are in no transaction, until none waits.
@@ -101,7 +102,7 @@ async fn begin_transaction(
 ) -> Result<Visit, PgError> {
     let mut visit = open(conversation, begin).await?;
     let canceller = visit.canceller();
-    let limit = conversation.visitor.time_limit(None)?;
+    let limit = conversation.visitor.app.options.request_timeout;
     let begun = within(conversation, begin, &canceller, limit, visit.begin(sql)).await;
     match begun {
         Ok(()) => Ok(visit),
@@ -161,7 +162,7 @@ async fn statement_job(
     statement: Statement,
     visit: &mut Visit,
 ) -> Result<Vec<u8>, PgError> {
-    let limit = conversation.visitor.time_limit(statement.timeout_ms)?;
+    let limit = time_limit(&conversation.visitor.app, statement.timeout_ms)?;
     let sql = match statement.source {
         Source::Sql(sql) => sql,
         Source::Prepared(name) => conversation.state.lock().statement(&name)?,
@@ -193,7 +194,7 @@ async fn open(conversation: &Conversation, ticket: &Ticket) -> Result<Visit, PgE
         let state = conversation.state.lock();
         (state.role.clone(), state.settings.clone())
     };
-    let limit = conversation.visitor.time_limit(None)?;
+    let limit = conversation.visitor.app.options.request_timeout;
     tokio::select! {
         biased;
         visit = conversation.visitor.open(role, settings) => visit,
@@ -238,20 +239,6 @@ async fn close(visit: Option<Visit>) {
     if let Some(visit) = visit {
         visit.close().await;
     }
-}
-
-fn timed_out(limit: Duration) -> PgError {
-    PgError::error(
-        sqlstate::QUERY_CANCELED,
-        format!(
-            "canceling statement: the request exceeded its time, {} ms",
-            limit.as_millis()
-        ),
-    )
-    .hint(
-        "Ask for less at once, or for more time: \"timeoutMs\" of the request, and \
-         http.request_timeout_ms in Dormouse's configuration, which is the most.",
-    )
 }
 
 fn idle_too_long(idle: Duration) -> PgError {

@@ -1,22 +1,20 @@
 //! Sessions of a conversation: of which database, and as who asks.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
 
 use database::{Answer, Canceller};
 use serde_json::value::RawValue;
 use wire::pg::TransactionStatus;
 use wire::{PgError, sqlstate};
 
-use crate::http::Http;
+use crate::http::router::App;
 use crate::http::tenant::Tenant;
 use crate::http::visit::{self, Wishes};
 use crate::http::work::CancelSlot;
 
 /// Who has a conversation, and with which database.
 pub(super) struct Visitor {
-    pub(super) app: Arc<Http>,
+    pub(super) app: App,
     pub(super) tenant: Tenant,
 }
 
@@ -41,28 +39,6 @@ impl Visitor {
         let slot = CancelSlot::default();
         let visit = visit::Visit::open(&self.app, &self.tenant, wishes, &slot).await?;
         Ok(Visit { visit })
-    }
-
-    /// How long a request may take.
-    ///
-    /// # Errors
-    /// 22023 if it wants more than it may have.
-    pub(super) fn time_limit(&self, wanted: Option<u64>) -> Result<Duration, PgError> {
-        let max = self.app.options.request_timeout;
-        let Some(wanted) = wanted else {
-            return Ok(max);
-        };
-        let limit = Duration::from_millis(wanted);
-        if wanted > 0 && limit <= max {
-            return Ok(limit);
-        }
-        Err(PgError::error(
-            sqlstate::INVALID_PARAMETER_VALUE,
-            format!(
-                "\"timeoutMs\" is {wanted}; it must be from 1 to http.request_timeout_ms, {}",
-                max.as_millis()
-            ),
-        ))
     }
 }
 
