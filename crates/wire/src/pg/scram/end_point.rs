@@ -1,4 +1,4 @@
-//! The channel binding `tls-server-end-point` of RFC 5929: the hash of our certificate.
+//! The channel binding `tls-server-end-point` of RFC 5929: the hash of a server's certificate.
 
 use sha2::{Digest as _, Sha224, Sha256, Sha384, Sha512};
 
@@ -46,7 +46,7 @@ enum Hash {
 
 /// The hash of a certificate with the function of its signature. None where that has no such function,
 /// as Ed25519: then there is no channel binding, in PostgreSQL too.
-pub(super) fn hash(certificate: &[u8]) -> Option<Vec<u8>> {
+pub fn end_point(certificate: &[u8]) -> Option<Vec<u8>> {
     Some(match of_signature(certificate)? {
         Hash::Sha224 => Sha224::digest(certificate).to_vec(),
         Hash::Sha256 => Sha256::digest(certificate).to_vec(),
