@@ -141,6 +141,12 @@ impl Account {
         self.copies_in = None;
     }
 
+    /// Whether the server is about to learn of a statement.
+    pub(crate) fn will_prepare(&self, id: StatementId) -> bool {
+        let of_it = |message: &Awaited| matches!(message, Awaited::Parse { named, .. } if *named == Some(id));
+        self.awaited.iter().any(of_it)
+    }
+
     /// Answers of the pool's own whose turn it is.
     pub(crate) fn told(&mut self) -> Option<Bytes> {
         match self.awaited.front() {

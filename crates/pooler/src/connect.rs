@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -388,7 +387,7 @@ pub(crate) async fn query(link: &mut Link, sql: &str) -> Result<Vec<String>, Fai
             }
             backend::kind::DATA_ROW => {
                 let mut row = backend::DataRow::decode(frame.body()).map_err(Failure::said)?;
-                let value = row.next().transpose().map_err(Failure::said)?.flatten();
+                let value = row.next().flatten();
                 let value = value.map(|value| String::from_utf8_lossy(value).into_owned());
                 rows.push(value.unwrap_or_default());
             }

@@ -74,10 +74,7 @@ impl Facts {
         let parsed = pg_query::parse(sql, 0).ok();
         let tree = parsed.and_then(|parsed| serde_json::to_value(parsed.protobuf.stmts).ok());
         let Some(Value::Array(statements)) = tree else {
-            return Self {
-                is_opaque: true,
-                ..Self::default()
-            };
+            return Self::unknown();
         };
         let mut facts = Self {
             statements: statements.len(),
@@ -87,6 +84,29 @@ impl Facts {
             .iter()
             .for_each(|statement| facts.look(statement));
         facts
+    }
+
+    /// Of a text that nobody can read.
+    pub(crate) fn unknown() -> Self {
+        Self {
+            is_opaque: true,
+            ..Self::default()
+        }
+    }
+
+    /// Texts of one shape have the same facts: a shape is all but the values. Where these matter it is the text.
+    pub(crate) fn shape(sql: &[u8]) -> String {
+        let shape = wire::pg::shape(sql, usize::MAX);
+        match shape.ends_with("...") {
+            // Nobody has read the rest of it.
+            true => String::from_utf8_lossy(sql).into_owned(),
+            false => shape,
+        }
+    }
+
+    /// Whether texts of the same shape have the same facts.
+    pub(crate) fn are_of_the_shape(&self) -> bool {
+        !self.functions.contains("set_config")
     }
 
     fn look(&mut self, value: &Value) {

@@ -10,10 +10,10 @@ use zeroize::Zeroizing;
 pub use url::UrlError;
 
 /// The port of a Postgres for which none is named.
-pub const PORT: u16 = 5432;
+pub(crate) const PORT: u16 = 5432;
 
 /// PostgreSQL's `NAMEDATALEN - 1`: what is longer is no name of a role or a database.
-pub const NAME_BYTES_MAX: usize = 63;
+pub(crate) const NAME_BYTES_MAX: usize = 63;
 
 /// An external Postgres.
 #[derive(Debug, Clone, PartialEq, Eq)]

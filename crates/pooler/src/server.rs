@@ -283,10 +283,6 @@ impl Server {
 
 fn row(body: &[u8]) -> Result<Vec<Option<String>>, PgError> {
     let values = backend::DataRow::decode(body)?;
-    values
-        .map(|value| {
-            let value = value?;
-            Ok(value.map(|value| String::from_utf8_lossy(value).into_owned()))
-        })
-        .collect()
+    let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+    Ok(values.map(|value| value.map(text)).collect())
 }

@@ -36,15 +36,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Side<S> {
         }
     }
 
-    pub(crate) fn stream(&self) -> &S {
-        &self.stream
-    }
-
-    /// The socket again, with what has arrived.
-    pub(crate) fn into_parts(self) -> (S, BytesMut) {
-        (self.stream, self.inbox)
-    }
-
     /// Reads once: how many bytes, 0 at the end.
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if self.is_ended {
