@@ -56,7 +56,7 @@ pub struct Client<S> {
     /// Its prepared statements by its names for them.
     statements: HashMap<Bytes, Arc<Statement>>,
     /// Names that exist once their `ParseComplete` has come.
-    unconfirmed: VecDeque<Bytes>,
+    unconfirmed: VecDeque<(Bytes, Arc<Statement>)>,
     unnamed: Option<Arc<Statement>>,
     lease: Option<Lease>,
     /// The unnamed statement that the server has, if it is of this client.
@@ -178,11 +178,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 self.skip(&frame);
                 continue;
             }
-            if self.lease.is_none() && !self.lease_for(&frame).await? {
-                return Ok(false);
-            }
             if self.lease.is_none() {
-                continue;
+                if self.needs_no_server(&frame)? {
+                    continue;
+                }
+                if !self.lease_for(&frame).await? {
+                    return Ok(false);
+                }
+                if self.lease.is_none() {
+                    continue;
+                }
             }
             let is_simple = matches!(
                 frame.kind(),

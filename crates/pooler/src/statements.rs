@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use lru::LruCache;
@@ -20,6 +21,8 @@ pub(crate) struct Statement {
     pub(crate) sql: Bytes,
     pub(crate) oids: Vec<u32>,
     pub(crate) facts: Arc<Facts>,
+    /// A server has taken it once.
+    is_valid: AtomicBool,
 }
 
 /// Statements are the same whose text, types of parameters and session are: what a text means depends on settings.
@@ -83,6 +86,7 @@ impl Registry {
             sql: key.sql.clone(),
             oids: key.oids.clone(),
             facts,
+            is_valid: AtomicBool::new(false),
         });
         known.statements.put(key, Arc::clone(&statement));
         statement
@@ -95,6 +99,16 @@ pub(crate) fn name(id: StatementId) -> String {
 }
 
 impl Statement {
+    /// Whether a server has taken it once. Another is then asked no sooner than when the statement is to run.
+    pub(crate) fn is_valid(&self) -> bool {
+        self.is_valid.load(Ordering::Relaxed)
+    }
+
+    /// A server has taken it.
+    pub(crate) fn was_taken(&self) {
+        self.is_valid.store(true, Ordering::Relaxed);
+    }
+
     /// Writes the message that makes it known to a server, by its name or as the unnamed one.
     ///
     /// # Errors

@@ -74,28 +74,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
 
     fn parse(&mut self, frame: &Frame) -> Result<(), PgError> {
         let parse = Parse::decode(frame.body())?;
-        let pool = Arc::clone(&self.pool);
-        let facts = || pool.facts(parse.sql);
-        let registry = &self.pool.statements;
-        let statement = registry.get(parse.sql, &parse.param_oids, &self.settings, facts);
+        let statement = self.statement_of(&parse);
         if parse.statement.is_empty() {
             self.unnamed_there = Some(statement.id);
-            self.unnamed = Some(statement);
-            self.unconfirmed.push_back(Bytes::new());
+            self.unnamed = Some(Arc::clone(&statement));
+            self.unconfirmed.push_back((Bytes::new(), statement));
             let awaited = Awaited::Parse {
                 named: None,
                 whose: CLIENT,
             };
             return self.pass(frame, Some(awaited));
         }
-        let name = Bytes::copy_from_slice(parse.statement);
-        if self.statements.contains_key(&name) {
-            let name = String::from_utf8_lossy(&name).into_owned();
-            return Err(PgError::error(
-                "42P05",
-                format!("prepared statement \"{name}\" already exists"),
-            ));
-        }
+        let name = self.new_name(&parse)?;
         let lease = self.leased()?;
         if lease.prepared.get(&statement.id).is_some() {
             let mut told = BytesMut::new();
@@ -104,9 +94,66 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         } else {
             prepare(lease, &statement, CLIENT)?;
         }
-        self.unconfirmed.push_back(name.clone());
+        self.unconfirmed.push_back((name.clone(), Arc::clone(&statement)));
         self.statements.insert(name, statement);
         Ok(())
+    }
+
+    fn statement_of(&self, parse: &Parse<'_>) -> Arc<Statement> {
+        let facts = || self.pool.facts(parse.sql);
+        let registry = &self.pool.statements;
+        registry.get(parse.sql, &parse.param_oids, &self.settings, facts)
+    }
+
+    /// The name that a statement gets.
+    fn new_name(&self, parse: &Parse<'_>) -> Result<Bytes, PgError> {
+        if self.statements.contains_key(parse.statement) {
+            let name = String::from_utf8_lossy(parse.statement).into_owned();
+            return Err(PgError::error(
+                "42P05",
+                format!("prepared statement \"{name}\" already exists"),
+            ));
+        }
+        Ok(Bytes::copy_from_slice(parse.statement))
+    }
+
+    /// Answers what needs no server, of a client that has none: statements that servers have taken before, and what is
+    /// about names alone. Drivers prepare and describe in a round trip of its own; who only prepares waits for nobody.
+    pub(super) fn needs_no_server(&mut self, frame: &Frame) -> Result<bool, PgError> {
+        match frame.kind() {
+            kind::PARSE => {
+                let Ok(parse) = Parse::decode(frame.body()) else {
+                    return Ok(false);
+                };
+                let statement = self.statement_of(&parse);
+                if !statement.is_valid() || self.statements.contains_key(parse.statement) {
+                    return Ok(false);
+                }
+                match parse.statement.is_empty() {
+                    true => self.unnamed = Some(statement),
+                    false => {
+                        let name = Bytes::copy_from_slice(parse.statement);
+                        self.statements.insert(name, statement);
+                    }
+                }
+                backend::parse_complete(&mut self.side.outbox);
+            }
+            kind::CLOSE => {
+                let Ok((Target::Statement, name)) = frontend::decode_target(frame.body()) else {
+                    return Ok(false);
+                };
+                match name.is_empty() {
+                    true => self.unnamed = None,
+                    false => drop(self.statements.remove(name)),
+                }
+                backend::close_complete(&mut self.side.outbox);
+            }
+            kind::SYNC => backend::ready_for_query(&mut self.side.outbox, TransactionStatus::Idle),
+            // Nothing is to be flushed; and what is left of a `COPY` that has failed.
+            kind::FLUSH | kind::COPY_DATA | kind::COPY_DONE | kind::COPY_FAIL => {}
+            _ => return Ok(false),
+        }
+        Ok(true)
     }
 
     fn bind(&mut self, frame: &Frame) -> Result<(), PgError> {
@@ -232,15 +279,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// Gets a server for a message: false if the client has left meanwhile. Without one the message is answered, or
     /// has failed.
     pub(super) async fn lease_for(&mut self, frame: &Frame) -> Result<bool, PgError> {
-        match frame.kind() {
-            kind::SYNC => {
-                backend::ready_for_query(&mut self.side.outbox, TransactionStatus::Idle);
-                return Ok(true);
-            }
-            // What is left of a `COPY` that has failed, and nothing to flush.
-            kind::FLUSH | kind::COPY_DATA | kind::COPY_DONE | kind::COPY_FAIL => return Ok(true),
-            _ => {}
-        }
         let taken = match self.take_lease().await {
             Some(taken) => taken,
             None => return Ok(false),

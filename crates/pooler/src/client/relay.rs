@@ -73,7 +73,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         {
             while let Some(answer) = lease.account.told() {
                 match answer.first() {
-                    Some(&kind::PARSE_COMPLETE) => drop(self.unconfirmed.pop_front()),
+                    Some(&kind::PARSE_COMPLETE) => {
+                        self.unconfirmed.pop_front();
+                    }
                     Some(&kind::ERROR_RESPONSE) => self.due.has_failed = true,
                     _ => {}
                 }
@@ -109,14 +111,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 for id in std::mem::take(&mut lease.account.prepared) {
                     lease.prepared.put(id, ());
                 }
-                if fate == Fate::Forward {
-                    self.unconfirmed.pop_front();
+                if fate == Fate::Forward
+                    && let Some((_, statement)) = self.unconfirmed.pop_front()
+                {
+                    statement.was_taken();
                 }
             }
             kind::ERROR_RESPONSE => {
                 self.due.has_failed = true;
-                for name in self.unconfirmed.drain(..) {
-                    self.statements.remove(&name);
+                for (name, _) in self.unconfirmed.drain(..) {
+                    match name.is_empty() {
+                        true => self.unnamed = None,
+                        false => drop(self.statements.remove(&name)),
+                    }
                 }
                 let severity = PgError::decode(body).map(|error| error.severity());
                 lease.is_broken |= severity.is_ok_and(|severity| severity != Severity::Error);
