@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::BytesMut;
-use parking_lot::Mutex;
 use dormouse_pooler::{Canceller, Client, ClientIdentity, Origin, Pool, PoolOptions};
+use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use wire::pg::startup::FirstPacket;

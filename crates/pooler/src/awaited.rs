@@ -7,8 +7,8 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use wire::pg::backend::kind;
 use wire::pg::TransactionStatus;
+use wire::pg::backend::kind;
 
 /// A statement's number in its pool.
 pub(crate) type StatementId = u64;

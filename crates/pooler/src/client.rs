@@ -13,9 +13,9 @@ use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite};
+use wire::PgError;
 use wire::pg::startup::Startup;
 use wire::pg::{Frame, Severity, TransactionStatus, backend, frontend};
-use wire::PgError;
 
 use crate::awaited::StatementId;
 use crate::cancel::Canceller;
@@ -270,7 +270,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         }
         match &mut self.lease {
             Some(lease) if !lease.account.is_quiet() => {
-                lease.account.sent(crate::awaited::Awaited::Told(told.freeze()));
+                lease
+                    .account
+                    .sent(crate::awaited::Awaited::Told(told.freeze()));
                 self.skips = true;
             }
             _ => {

@@ -111,10 +111,8 @@ async fn open(host: &Host) -> Result<Stream, Failure> {
                     Failure::new(FailureKind::Dns, reason)
                 })?
                 .collect();
-            let mut last = Failure::new(
-                FailureKind::Dns,
-                format!("the host {name} has no address"),
-            );
+            let mut last =
+                Failure::new(FailureKind::Dns, format!("the host {name} has no address"));
             for address in addresses {
                 match TcpStream::connect(address).await {
                     Ok(stream) => {
@@ -207,9 +205,9 @@ impl Login<'_> {
             .get_ref()
             .and_then(|inner| inner.downcast_ref::<rustls::Error>());
         let kind = match cause {
-            Some(
-                rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented,
-            ) => FailureKind::Certificate,
+            Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented) => {
+                FailureKind::Certificate
+            }
             _ => FailureKind::Tls,
         };
         Failure::new(kind, format!("TLS with {} failed: {error}", self.host))
@@ -243,8 +241,7 @@ impl Login<'_> {
                 }
                 Request::Md5 { salt } => {
                     self.needs_password()?;
-                    let answer =
-                        authentication::md5_response(&self.origin.user, password, salt);
+                    let answer = authentication::md5_response(&self.origin.user, password, salt);
                     authentication::password(&mut side.outbox, answer.as_bytes())
                         .map_err(Failure::said)?;
                 }
@@ -433,10 +430,7 @@ fn unexpected(kind: u8) -> Failure {
     )
 }
 
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "it is what map_err gives"
-)]
+#[expect(clippy::needless_pass_by_value, reason = "it is what map_err gives")]
 fn distrust(reason: scram::Distrust) -> Failure {
     Failure::new(FailureKind::Protocol, reason.to_string())
 }

@@ -229,8 +229,12 @@ impl Facts {
             | "pg_try_advisory_lock"
             | "pg_try_advisory_lock_shared" => self.pin(Pin::AdvisoryLock),
             // They run what a text says.
-            "query_to_xml" | "query_to_xmlschema" | "query_to_xml_and_xmlschema"
-            | "cursor_to_xml" | "ts_stat" | "ts_rewrite" => self.is_opaque = true,
+            "query_to_xml"
+            | "query_to_xmlschema"
+            | "query_to_xml_and_xmlschema"
+            | "cursor_to_xml"
+            | "ts_stat"
+            | "ts_rewrite" => self.is_opaque = true,
             _ => {}
         }
         self.functions.insert(name.to_owned());
@@ -305,10 +309,7 @@ mod tests {
             sets("set session authorization joe"),
             ["role", "session_authorization"]
         );
-        assert_eq!(
-            sets("select set_config('a.b', $1, false), 1"),
-            ["a.b"]
-        );
+        assert_eq!(sets("select set_config('a.b', $1, false), 1"), ["a.b"]);
         assert_eq!(
             sets("set session characteristics as transaction read only").len(),
             3

@@ -94,11 +94,9 @@ impl FailureKind {
             Self::Credentials => 2013,
             Self::Database => 2014,
             Self::Query => 2016,
-            Self::Certificate
-            | Self::Tls
-            | Self::Unavailable
-            | Self::ReadOnly
-            | Self::Protocol => 2015,
+            Self::Certificate | Self::Tls | Self::Unavailable | Self::ReadOnly | Self::Protocol => {
+                2015
+            }
         }
     }
 

@@ -429,8 +429,9 @@ impl Pool {
                 let (old, is_done) = {
                     let mut state = me.state.lock();
                     let all = std::mem::take(&mut state.idle);
-                    let (old, young): (Vec<_>, Vec<_>) =
-                        all.into_iter().partition(|(since, _)| since.elapsed() >= idle);
+                    let (old, young): (Vec<_>, Vec<_>) = all
+                        .into_iter()
+                        .partition(|(since, _)| since.elapsed() >= idle);
                     state.idle = young;
                     state.total -= old.len();
                     (old, state.idle.is_empty())
@@ -476,7 +477,11 @@ impl Pool {
                 state.holders.len(),
                 holder.label,
                 holder.since.elapsed().as_secs_f64(),
-                if holder.is_pinned { ", which keeps it for its session" } else { "" },
+                if holder.is_pinned {
+                    ", which keeps it for its session"
+                } else {
+                    ""
+                },
             ),
             None => "Connections to the origin are being made, and it does not answer.".to_owned(),
         };

@@ -9,8 +9,8 @@ use std::time::Duration;
 use bytes::BytesMut;
 use lru::LruCache;
 use tokio::time::{Instant, timeout};
-use wire::pg::{Frame, backend, frontend};
 use wire::PgError;
+use wire::pg::{Frame, backend, frontend};
 
 use crate::awaited::{Account, Awaited, Fate, StatementId, Whose};
 use crate::connect::{self, CancelKey, Link};
@@ -230,9 +230,8 @@ impl Server {
 
     /// Reads and forgets answers until none is awaited.
     async fn skim(&mut self) -> Result<(), PgError> {
-        let broke = |error: std::io::Error| {
-            PgError::error(wire::sqlstate::SYSTEM_ERROR, error.to_string())
-        };
+        let broke =
+            |error: std::io::Error| PgError::error(wire::sqlstate::SYSTEM_ERROR, error.to_string());
         loop {
             while let Some(frame) = Frame::split(&mut self.side.inbox, usize::MAX)? {
                 let status = match frame.kind() {

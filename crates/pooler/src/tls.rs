@@ -112,13 +112,8 @@ impl ServerCertVerifier for Checking {
         let Some(believed) = &self.believed else {
             return Ok(ServerCertVerified::assertion());
         };
-        let verified = believed.verify_server_cert(
-            end_entity,
-            intermediates,
-            server_name,
-            ocsp_response,
-            now,
-        );
+        let verified =
+            believed.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         match verified {
             // The chain was good: the name is looked at last.
             Err(Error::InvalidCertificate(

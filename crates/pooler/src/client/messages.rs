@@ -94,7 +94,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         } else {
             prepare(lease, &statement, CLIENT)?;
         }
-        self.unconfirmed.push_back((name.clone(), Arc::clone(&statement)));
+        self.unconfirmed
+            .push_back((name.clone(), Arc::clone(&statement)));
         self.statements.insert(name, statement);
         Ok(())
     }
@@ -181,11 +182,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let statement = self.statement(name)?;
         let there = self.known_there(&statement, name.is_empty())?;
         let lease = self.leased()?;
-        frontend::describe(
-            &mut lease.side.outbox,
-            Target::Statement,
-            there.as_bytes(),
-        )?;
+        frontend::describe(&mut lease.side.outbox, Target::Statement, there.as_bytes())?;
         lease.account.sent(Awaited::Describe);
         Ok(())
     }
@@ -226,7 +223,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     /// Makes a statement known to the server, if it is not: its name there.
-    fn known_there(&mut self, statement: &Arc<Statement>, unnamed: bool) -> Result<String, PgError> {
+    fn known_there(
+        &mut self,
+        statement: &Arc<Statement>,
+        unnamed: bool,
+    ) -> Result<String, PgError> {
         if unnamed {
             if self.unnamed_there != Some(statement.id) {
                 let lease = self.leased()?;
@@ -240,8 +241,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             return Ok(String::new());
         }
         let lease = self.leased()?;
-        if lease.prepared.get(&statement.id).is_none()
-            && !lease.account.will_prepare(statement.id)
+        if lease.prepared.get(&statement.id).is_none() && !lease.account.will_prepare(statement.id)
         {
             prepare(lease, statement, Whose::Pool)?;
         }
@@ -291,10 +291,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             Err(error) => {
                 super::as_error(error).encode(&mut self.side.outbox);
                 match frame.kind() {
-                    kind::QUERY | kind::FUNCTION_CALL => backend::ready_for_query(
-                        &mut self.side.outbox,
-                        TransactionStatus::Idle,
-                    ),
+                    kind::QUERY | kind::FUNCTION_CALL => {
+                        backend::ready_for_query(&mut self.side.outbox, TransactionStatus::Idle)
+                    }
                     _ => self.skips = true,
                 }
             }
@@ -310,8 +309,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             let became = lease.become_of(self.number, &self.settings).await;
             if let Err(failure) = became {
                 let error = failure.to_error();
-                return Err(PgError::error(error.code(), error.message())
-                    .detail("The settings of this session could not be restored on another connection."));
+                return Err(PgError::error(error.code(), error.message()).detail(
+                    "The settings of this session could not be restored on another connection.",
+                ));
             }
             Ok((lease, is_continued))
         };

@@ -2,8 +2,8 @@
 
 use bytes::Buf as _;
 use tokio::io::{AsyncRead, AsyncWrite};
-use wire::pg::backend::{self, kind};
 use wire::pg::Severity;
+use wire::pg::backend::{self, kind};
 use wire::{PgError, sqlstate};
 
 use super::Client;

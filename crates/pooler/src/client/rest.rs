@@ -74,7 +74,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let Some(lease) = &mut self.lease else {
             return Ok(());
         };
-        let rows = lease.ask(&sql).await.map_err(|failure| failure.to_error())?;
+        let rows = lease
+            .ask(&sql)
+            .await
+            .map_err(|failure| failure.to_error())?;
         for row in rows {
             let [Some(name), value, is_default] = row.as_slice() else {
                 continue;
@@ -98,7 +101,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let is_pinned = self.is_pinned();
         if is_pinned {
             let reasons: Vec<_> = self.pins().map(|pin| pin.reason()).collect();
-            tracing::debug!(client = self.identity.label, ?reasons, "a pinned session ends");
+            tracing::debug!(
+                client = self.identity.label,
+                ?reasons,
+                "a pinned session ends"
+            );
         }
         if let Some(mut lease) = self.lease.take() {
             self.identity.canceller.has_none().await;

@@ -34,9 +34,12 @@ impl Origin {
             .ok_or_else(|| wrong("scheme", "must be postgres:// or postgresql://"))?;
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let (identity, hosts) = authority
-            .rsplit_once('@')
-            .ok_or_else(|| wrong("user", "is missing: it stands before the host, as user@host"))?;
+        let (identity, hosts) = authority.rsplit_once('@').ok_or_else(|| {
+            wrong(
+                "user",
+                "is missing: it stands before the host, as user@host",
+            )
+        })?;
         let (user, password) = identity.split_once(':').unwrap_or((identity, ""));
         let mut origin = Self {
             hosts: hosts.split(',').map(host).collect::<Result<_, _>>()?,

@@ -15,8 +15,8 @@ mod end_point;
 mod exchange;
 mod verifier;
 
-pub use end_point::end_point;
 pub use client::{Client, Distrust, Proof, ROUNDS_MAX};
+pub use end_point::end_point;
 pub use exchange::{Challenge, Channel, Exchange, Refused};
 pub use verifier::{ITERATIONS, InvalidVerifier, SALT_BYTES, Verifier};
 

@@ -217,10 +217,7 @@ mod tests {
         let plain = Channel::Plain;
         assert_eq!(talk("pencil", (&plain, Channel::Plain), b"s"), Ok(Ok(())));
         assert_eq!(talk("pencil", (&bound(), bound()), b"s"), Ok(Ok(())));
-        assert_eq!(
-            talk("pencil", (&bound(), Channel::Plain), b"s"),
-            Ok(Ok(()))
-        );
+        assert_eq!(talk("pencil", (&bound(), Channel::Plain), b"s"), Ok(Ok(())));
         let wrong = talk("pen", (&plain, Channel::Plain), b"s");
         assert_eq!(wrong, Err(Refused::Password));
     }
