@@ -78,7 +78,7 @@ async fn serve(
     let identity = ClientIdentity {
         pid,
         key: vec![0; 4],
-        label: from.to_string(),
+        label: from.to_string().into(),
         canceller: Canceller::default(),
     };
     cancellers.lock().insert(pid, identity.canceller.clone());

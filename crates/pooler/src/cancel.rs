@@ -54,12 +54,17 @@ impl Canceller {
 
     /// The client has none any more: waits until no request is on its way there, that would hit the next client.
     pub(crate) async fn has_none(&self) {
+        {
+            let mut state = self.0.state.lock();
+            state.key = None;
+            if state.under_way == 0 {
+                return;
+            }
+        }
         loop {
             let done = self.0.done.notified();
             {
-                let mut state = self.0.state.lock();
-                state.key = None;
-                if state.under_way == 0 {
+                if self.0.state.lock().under_way == 0 {
                     return;
                 }
             }

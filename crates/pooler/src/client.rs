@@ -5,7 +5,7 @@ mod messages;
 mod relay;
 mod rest;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
@@ -21,6 +21,7 @@ use crate::awaited::StatementId;
 use crate::cancel::Canceller;
 use crate::facts::Pin;
 use crate::pool::{Lease, Pool};
+use crate::server::Parameters;
 use crate::settings::Settings;
 use crate::side::Side;
 use crate::statements::Statement;
@@ -38,7 +39,7 @@ pub struct ClientIdentity {
     /// The key that cancels its statements.
     pub key: Vec<u8>,
     /// For people: in hints that say who has a connection.
-    pub label: String,
+    pub label: Arc<str>,
     /// By which others cancel its statements.
     pub canceller: Canceller,
 }
@@ -52,7 +53,7 @@ pub struct Client<S> {
     /// What its session has set.
     settings: Settings,
     /// What it has been told with `ParameterStatus`.
-    told: BTreeMap<String, String>,
+    told: Parameters,
     /// Its prepared statements by its names for them.
     statements: HashMap<Bytes, Arc<Statement>>,
     /// Names that exist once their `ParseComplete` has come.
@@ -104,7 +105,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             pool,
             identity,
             settings: Settings::default(),
-            told: BTreeMap::new(),
+            told: Parameters::default(),
             statements: HashMap::new(),
             unconfirmed: VecDeque::new(),
             unnamed: None,

@@ -1,6 +1,6 @@
 //! Connections to one origin, and who may have them when.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Weak};
 
@@ -15,7 +15,7 @@ use crate::facts::Facts;
 use crate::failure::Failure;
 use crate::options::PoolOptions;
 use crate::origin::Origin;
-use crate::server::Server;
+use crate::server::{Parameters, Server};
 use crate::statements::Registry;
 
 /// After a failure nobody tries again for this long, unless a connection has come about meanwhile.
@@ -40,7 +40,7 @@ pub struct Pool {
     /// Functions of which there are none but those that Postgres has brought along.
     builtin: RwLock<Option<HashSet<String>>>,
     /// What the servers tell of themselves.
-    parameters: RwLock<Option<BTreeMap<String, String>>>,
+    parameters: RwLock<Option<Parameters>>,
     state: Mutex<State>,
     me: Weak<Self>,
 }
@@ -56,9 +56,11 @@ struct State {
     total: usize,
     connecting: usize,
     pinned: usize,
-    waiting: VecDeque<oneshot::Sender<Result<Handed, Failure>>>,
+    waiting: VecDeque<Waiting>,
     failed: Option<(Instant, Failure)>,
-    holders: BTreeMap<u64, Holder>,
+    /// Who has which connection, by the connection's number; free numbers have nobody.
+    holders: Vec<Option<Holder>>,
+    free_numbers: Vec<usize>,
     next_client: u64,
     counts: Counts,
     is_closed: bool,
@@ -66,10 +68,27 @@ struct State {
 
 /// Who has a connection.
 #[derive(Debug, Clone)]
-pub(crate) struct Holder {
-    pub(crate) since: Instant,
-    pub(crate) label: String,
-    pub(crate) is_pinned: bool,
+struct Holder {
+    since: Instant,
+    label: Arc<str>,
+    is_pinned: bool,
+}
+
+impl Holder {
+    fn new(label: &Arc<str>) -> Self {
+        Self {
+            since: Instant::now(),
+            label: Arc::clone(label),
+            is_pinned: false,
+        }
+    }
+}
+
+/// Who waits for a connection.
+#[derive(Debug)]
+struct Waiting {
+    turn: oneshot::Sender<Result<Handed, Failure>>,
+    label: Arc<str>,
 }
 
 /// How a pool stands.
@@ -109,7 +128,6 @@ pub struct Counts {
 pub(crate) struct Lease {
     server: Option<Server>,
     pool: Arc<Pool>,
-    client: u64,
     is_pinned: bool,
 }
 
@@ -132,7 +150,8 @@ impl Pool {
                 pinned: 0,
                 waiting: VecDeque::new(),
                 failed: None,
-                holders: BTreeMap::new(),
+                holders: Vec::new(),
+                free_numbers: Vec::new(),
                 next_client: 1,
                 counts: Counts::default(),
                 is_closed: false,
@@ -192,11 +211,13 @@ impl Pool {
 
     fn take_idle(&self, state: &mut State) -> Vec<Server> {
         let idle = std::mem::take(&mut state.idle);
-        state.total -= idle.len();
-        for _ in 0..idle.len() {
-            self.connect_if_wanted(state);
-        }
-        idle.into_iter().map(|(_, server)| server).collect()
+        idle.into_iter()
+            .map(|(_, server)| {
+                state.is_gone(server.number);
+                self.connect_if_wanted(state);
+                server
+            })
+            .collect()
     }
 
     /// A number for a client.
@@ -231,14 +252,18 @@ impl Pool {
     /// # Errors
     ///
     /// 53300 after `wait_ms_max` or for more than `waiting_max`; the origin's failure if there is no connection to it.
-    pub(crate) async fn lease(&self, client: u64, label: &str) -> Result<Lease, PgError> {
-        let until = Instant::now() + self.options.wait_max;
-        let mut has_waited = false;
+    pub(crate) async fn lease(&self, label: &Arc<str>) -> Result<Lease, PgError> {
+        let mut until = None;
         loop {
-            let taken = self.take(&mut has_waited)?;
+            let taken = self.take(label)?;
             let server = match taken {
                 Taken::Server(server) => server,
-                Taken::Turn(turn) => match timeout_at(until, turn).await {
+                Taken::Turn(turn) => match timeout_at(
+                    *until.get_or_insert_with(|| Instant::now() + self.options.wait_max),
+                    turn,
+                )
+                .await
+                {
                     Ok(Ok(Ok(handed))) => match handed.take() {
                         Some(server) => server,
                         None => return Err(closed()),
@@ -248,7 +273,7 @@ impl Pool {
                     Err(_) => return Err(self.refused(self.waited_too_long())),
                 },
             };
-            let mut lease = self.leased(server, client, label)?;
+            let mut lease = self.leased(server)?;
             let idle_for = lease.since.elapsed();
             if lease.is_gone().await {
                 drop(lease);
@@ -258,20 +283,18 @@ impl Pool {
                 drop(lease);
                 continue;
             }
-            let mut state = self.state.lock();
-            state.counts.given += 1;
-            state.counts.waited += u64::from(has_waited);
-            drop(state);
             return Ok(lease);
         }
     }
 
-    fn take(&self, has_waited: &mut bool) -> Result<Taken, PgError> {
+    fn take(&self, label: &Arc<str>) -> Result<Taken, PgError> {
         let mut state = self.state.lock();
         if state.is_closed {
             return Err(closed());
         }
         if let Some((_, server)) = state.idle.pop() {
+            state.counts.given += 1;
+            state.has(server.number, label);
             return Ok(Taken::Server(server));
         }
         if let Some((at, failure)) = &state.failed
@@ -293,16 +316,19 @@ impl Pool {
                 state.waiting.len()
             )));
         }
-        let (sender, receiver) = oneshot::channel();
-        state.waiting.push_back(sender);
-        *has_waited |= state.total >= self.options.connections_max;
+        let (turn, receiver) = oneshot::channel();
+        state.waiting.push_back(Waiting {
+            turn,
+            label: Arc::clone(label),
+        });
+        state.counts.waited += u64::from(state.total >= self.options.connections_max);
         self.connect_if_wanted(&mut state);
         Ok(Taken::Turn(receiver))
     }
 
     /// Begins a connection if somebody waits whom none that is being made will serve.
     fn connect_if_wanted(&self, state: &mut State) {
-        state.waiting.retain(|waiting| !waiting.is_closed());
+        state.waiting.retain(|waiting| !waiting.turn.is_closed());
         if state.connecting >= state.waiting.len()
             || state.total >= self.options.connections_max
             || state.is_closed
@@ -335,13 +361,13 @@ impl Pool {
             *self.builtin.write() = Some(names.into_iter().collect());
         }
         if self.parameters.read().is_none() {
-            *self.parameters.write() = Some(link.parameters.clone());
+            *self.parameters.write() = Some(Arc::new(link.parameters.clone()));
         }
         Ok(())
     }
 
     /// What servers tell of themselves, if one has been there.
-    pub(crate) fn parameters(&self) -> Option<BTreeMap<String, String>> {
+    pub(crate) fn parameters(&self) -> Option<Parameters> {
         self.parameters.read().clone()
     }
 
@@ -359,8 +385,18 @@ impl Pool {
             Ok(link) => {
                 state.counts.connected += 1;
                 state.failed = None;
+                let number = state.free_numbers.pop().unwrap_or(state.holders.len());
+                if number == state.holders.len() {
+                    state.holders.push(None);
+                }
                 drop(state);
-                let server = Server::new(link, self.options.statements_max, epoch);
+                let mut server = Server::new(link, self.options.statements_max, epoch);
+                server.number = number;
+                if let Some(known) = self.parameters()
+                    && known == server.parameters
+                {
+                    server.parameters = known;
+                }
                 self.give(server);
             }
             Err(failure) => {
@@ -376,7 +412,7 @@ impl Pool {
                 drop(state);
                 for waiting in waiting {
                     // Who has left does not hear it.
-                    let _ = waiting.send(Err(failure.clone()));
+                    let _ = waiting.turn.send(Err(failure.clone()));
                 }
             }
         }
@@ -386,21 +422,28 @@ impl Pool {
     fn give(&self, mut server: Server) {
         let mut state = self.state.lock();
         if server.epoch != state.epoch || server.is_broken {
-            state.total -= 1;
+            state.is_gone(server.number);
             self.connect_if_wanted(&mut state);
             drop(state);
             close_all([server]);
             return;
         }
-        server.side.rest();
         server.since = Instant::now();
+        if let Some(holder) = state.holders.get_mut(server.number) {
+            *holder = None;
+        }
         while let Some(waiting) = state.waiting.pop_front() {
+            let number = server.number;
             let handed = Handed {
                 server: Some(Box::new(server)),
                 pool: Weak::clone(&self.me),
             };
-            match waiting.send(Ok(handed)) {
-                Ok(()) => return,
+            match waiting.turn.send(Ok(handed)) {
+                Ok(()) => {
+                    state.counts.given += 1;
+                    state.has(number, &waiting.label);
+                    return;
+                }
                 Err(Ok(back)) => match back.take() {
                     Some(back) => server = back,
                     None => return,
@@ -433,7 +476,8 @@ impl Pool {
                         .into_iter()
                         .partition(|(since, _)| since.elapsed() >= idle);
                     state.idle = young;
-                    state.total -= old.len();
+                    old.iter()
+                        .for_each(|(_, server)| state.is_gone(server.number));
                     (old, state.idle.is_empty())
                 };
                 close_all(old.into_iter().map(|(_, server)| server));
@@ -444,20 +488,13 @@ impl Pool {
         });
     }
 
-    fn leased(&self, server: Server, client: u64, label: &str) -> Result<Lease, PgError> {
+    fn leased(&self, server: Server) -> Result<Lease, PgError> {
         let Some(pool) = self.me.upgrade() else {
             return Err(closed());
         };
-        let holder = Holder {
-            since: Instant::now(),
-            label: label.to_owned(),
-            is_pinned: false,
-        };
-        self.state.lock().holders.insert(client, holder);
         Ok(Lease {
             server: Some(server),
             pool,
-            client,
             is_pinned: false,
         })
     }
@@ -469,12 +506,13 @@ impl Pool {
 
     fn waited_too_long(&self) -> PgError {
         let state = self.state.lock();
-        let longest = state.holders.values().min_by_key(|holder| holder.since);
+        let holders = || state.holders.iter().flatten();
+        let longest = holders().min_by_key(|holder| holder.since);
         let hint = match longest {
             Some(holder) => format!(
                 "The longest of the {} in use is with {} for {:.1} s{}. Raise connections_max or wait_ms_max, or \
                  shorten transactions.",
-                state.holders.len(),
+                holders().count(),
                 holder.label,
                 holder.since.elapsed().as_secs_f64(),
                 if holder.is_pinned {
@@ -498,10 +536,28 @@ impl Pool {
     }
 
     /// A connection is no more.
-    fn lost(&self) {
+    fn lost(&self, number: usize) {
         let mut state = self.state.lock();
-        state.total -= 1;
+        state.is_gone(number);
         self.connect_if_wanted(&mut state);
+    }
+}
+
+impl State {
+    /// A connection is somebody's.
+    fn has(&mut self, number: usize, label: &Arc<str>) {
+        if let Some(holder) = self.holders.get_mut(number) {
+            *holder = Some(Holder::new(label));
+        }
+    }
+
+    /// A connection is no more.
+    fn is_gone(&mut self, number: usize) {
+        self.total -= 1;
+        if let Some(holder) = self.holders.get_mut(number) {
+            *holder = None;
+            self.free_numbers.push(number);
+        }
     }
 }
 
@@ -537,7 +593,7 @@ impl Lease {
     /// Gives it back.
     pub(crate) fn give_back(mut self) {
         if let Some(server) = self.server.take() {
-            self.let_go();
+            self.unpin();
             self.pool.give(server);
         }
     }
@@ -553,7 +609,7 @@ impl Lease {
             pool.state.lock().counts.abandoned += 1;
         }
         if !was_busy && !is_pinned && !server.is_broken {
-            self.let_go();
+            self.unpin();
             pool.give(server);
             return;
         }
@@ -563,11 +619,11 @@ impl Lease {
             if works && is_pinned {
                 works = server.discard_all().await.is_ok();
             }
-            self.let_go();
+            self.unpin();
             match works {
                 true => pool.give(server),
                 false => {
-                    pool.lost();
+                    pool.lost(server.number);
                     close_all([server]);
                 }
             }
@@ -596,7 +652,9 @@ impl Lease {
         }
         state.pinned += 1;
         self.is_pinned = true;
-        if let Some(holder) = state.holders.get_mut(&self.client) {
+        let number = self.server.as_ref().map(|server| server.number);
+        let holder = number.and_then(|number| state.holders.get_mut(number)?.as_mut());
+        if let Some(holder) = holder {
             holder.is_pinned = true;
         }
         Ok(())
@@ -608,11 +666,6 @@ impl Lease {
             self.is_pinned = false;
             self.pool.state.lock().pinned -= 1;
         }
-    }
-
-    fn let_go(&mut self) {
-        self.unpin();
-        self.pool.state.lock().holders.remove(&self.client);
     }
 }
 
@@ -637,8 +690,8 @@ impl std::ops::DerefMut for Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         if let Some(server) = self.server.take() {
-            self.let_go();
-            self.pool.lost();
+            self.unpin();
+            self.pool.lost(server.number);
             close_all([server]);
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -33,7 +34,7 @@ pub(crate) struct Server {
     pub(crate) account: Account,
     pub(crate) key: CancelKey,
     /// What it has told with `ParameterStatus`.
-    pub(crate) parameters: BTreeMap<String, String>,
+    pub(crate) parameters: Parameters,
     /// What its session has set.
     pub(crate) settings: Settings,
     /// Statements that it knows by name.
@@ -47,7 +48,12 @@ pub(crate) struct Server {
     /// Which version of the origin it was made for.
     pub(crate) epoch: u64,
     pub(crate) since: Instant,
+    /// Its number in the pool.
+    pub(crate) number: usize,
 }
+
+/// What a server tells of itself; servers and clients for which it is the same share it.
+pub(crate) type Parameters = Arc<BTreeMap<String, String>>;
 
 /// Rows of a statement of ours: texts or NULLs.
 pub(crate) type Rows = Vec<Vec<Option<String>>>;
@@ -58,7 +64,7 @@ impl Server {
             side: link.side,
             account: Account::idle(),
             key: link.key,
-            parameters: link.parameters,
+            parameters: Arc::new(link.parameters),
             settings: Settings::default(),
             prepared: LruCache::new(statements_max),
             last_client: 0,
@@ -66,6 +72,7 @@ impl Server {
             is_broken: false,
             epoch,
             since: Instant::now(),
+            number: 0,
         }
     }
 
@@ -98,7 +105,7 @@ impl Server {
     pub(crate) fn parameter(&mut self, body: &[u8]) {
         if let Ok((name, value)) = backend::decode_parameter_status(body) {
             let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-            self.parameters.insert(text(name), text(value));
+            Arc::make_mut(&mut self.parameters).insert(text(name), text(value));
         }
     }
 

@@ -1,5 +1,7 @@
 //! Prepared statements: one of the pool for all clients that prepare the same text.
 
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,34 +16,30 @@ use crate::awaited::StatementId;
 use crate::facts::Facts;
 use crate::settings::Settings;
 
-/// A statement as servers of a pool know it.
+/// A statement as servers of a pool know it: of one text, with these types of parameters, in sessions with these
+/// settings, for what a text means depends on them.
 #[derive(Debug)]
 pub(crate) struct Statement {
     pub(crate) id: StatementId,
     pub(crate) sql: Bytes,
     pub(crate) oids: Vec<u32>,
+    settings: Settings,
     pub(crate) facts: Arc<Facts>,
     /// A server has taken it once.
     is_valid: AtomicBool,
 }
 
-/// Statements are the same whose text, types of parameters and session are: what a text means depends on settings.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Key {
-    sql: Bytes,
-    oids: Vec<u32>,
-    settings: Vec<(String, String)>,
-}
-
 /// The statements of a pool.
 #[derive(Debug)]
 pub(crate) struct Registry {
+    hasher: RandomState,
     known: Mutex<Known>,
 }
 
 #[derive(Debug)]
 struct Known {
-    statements: LruCache<Key, Arc<Statement>>,
+    /// By a hash of all that makes statements different.
+    statements: LruCache<u64, Arc<Statement>>,
     next: StatementId,
 }
 
@@ -49,6 +47,7 @@ impl Registry {
     /// Forgets the least used of more than `max`; who uses them keeps them.
     pub(crate) fn new(max: NonZeroUsize) -> Self {
         Self {
+            hasher: RandomState::new(),
             known: Mutex::new(Known {
                 statements: LruCache::new(max),
                 next: 1,
@@ -64,16 +63,10 @@ impl Registry {
         settings: &Settings,
         facts: impl FnOnce() -> Arc<Facts>,
     ) -> Arc<Statement> {
-        let key = Key {
-            sql: Bytes::copy_from_slice(sql),
-            oids: oids.to_vec(),
-            settings: settings
-                .names()
-                .filter(|name| *name != "application_name")
-                .filter_map(|name| Some((name.to_owned(), settings.get(name)?.to_owned())))
-                .collect(),
-        };
-        if let Some(known) = self.known.lock().statements.get(&key) {
+        let hash = self.hash(sql, oids, settings);
+        if let Some(known) = self.known.lock().statements.get(&hash)
+            && known.is(sql, oids, settings)
+        {
             return Arc::clone(known);
         }
         // Outside of the lock: the parser takes its time.
@@ -83,14 +76,29 @@ impl Registry {
         known.next += 1;
         let statement = Arc::new(Statement {
             id,
-            sql: key.sql.clone(),
-            oids: key.oids.clone(),
+            sql: Bytes::copy_from_slice(sql),
+            oids: oids.to_vec(),
+            settings: settings.clone(),
             facts,
             is_valid: AtomicBool::new(false),
         });
-        known.statements.put(key, Arc::clone(&statement));
+        known.statements.put(hash, Arc::clone(&statement));
         statement
     }
+
+    fn hash(&self, sql: &[u8], oids: &[u32], settings: &Settings) -> u64 {
+        let mut hasher = self.hasher.build_hasher();
+        sql.hash(&mut hasher);
+        oids.hash(&mut hasher);
+        meaningful(settings).for_each(|setting| setting.hash(&mut hasher));
+        hasher.finish()
+    }
+}
+
+/// Settings on which it may depend what a text means.
+fn meaningful(settings: &Settings) -> impl Iterator<Item = (&str, Option<&str>)> {
+    let names = settings.names().filter(|name| *name != "application_name");
+    names.map(|name| (name, settings.get(name)))
 }
 
 /// What a statement is called on its servers.
@@ -99,6 +107,10 @@ pub(crate) fn name(id: StatementId) -> String {
 }
 
 impl Statement {
+    fn is(&self, sql: &[u8], oids: &[u32], settings: &Settings) -> bool {
+        self.sql == sql && self.oids == oids && meaningful(&self.settings).eq(meaningful(settings))
+    }
+
     /// Whether a server has taken it once. Another is then asked no sooner than when the statement is to run.
     pub(crate) fn is_valid(&self) -> bool {
         self.is_valid.load(Ordering::Relaxed)

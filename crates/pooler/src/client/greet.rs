@@ -1,11 +1,14 @@
 //! The beginning of a session.
 
+use std::sync::Arc;
+
 use tokio::io::{AsyncRead, AsyncWrite};
 use wire::PgError;
 use wire::pg::startup::Startup;
 use wire::pg::{TransactionStatus, backend};
 
 use super::Client;
+use crate::server::Parameters;
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// Everything from `AuthenticationOk` to `ReadyForQuery`. A server is asked only where a setting may be refused,
@@ -22,8 +25,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             _ => self.parameters_of_a_server().await?,
         };
         if let Some(program) = self.settings.get("application_name") {
-            self.told
-                .insert("application_name".to_owned(), program.to_owned());
+            Arc::make_mut(&mut self.told).insert("application_name".to_owned(), program.to_owned());
         }
         let out = &mut self.side.outbox;
         backend::authentication_ok(out);
@@ -34,7 +36,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 &startup.unknown_protocol_options,
             );
         }
-        for (name, value) in &self.told {
+        for (name, value) in self.told.iter() {
             backend::parameter_status(out, name, value);
         }
         backend::backend_key_data(out, self.identity.pid, &self.identity.key);
@@ -42,10 +44,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         Ok(())
     }
 
-    async fn parameters_of_a_server(
-        &mut self,
-    ) -> Result<std::collections::BTreeMap<String, String>, PgError> {
-        let mut lease = self.pool.lease(self.number, &self.identity.label).await?;
+    async fn parameters_of_a_server(&self) -> Result<Parameters, PgError> {
+        let mut lease = self.pool.lease(&self.identity.label).await?;
         if let Err(failure) = lease.become_of(self.number, &self.settings).await {
             return Err(failure.to_error());
         }

@@ -304,7 +304,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// A server whose session is this client's; nothing if the client leaves while it waits.
     async fn take_lease(&mut self) -> Option<Result<Lease, PgError>> {
         let taking = async {
-            let mut lease = self.pool.lease(self.number, &self.identity.label).await?;
+            let mut lease = self.pool.lease(&self.identity.label).await?;
             let is_continued = lease.last_client == self.number;
             let became = lease.become_of(self.number, &self.settings).await;
             if let Err(failure) = became {
@@ -328,11 +328,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         };
         self.is_continued = is_continued;
         self.unnamed_there = None;
-        for (name, value) in &lease.parameters {
-            if self.told.get(name) != Some(value) {
-                backend::parameter_status(&mut self.side.outbox, name, value);
-                self.told.insert(name.clone(), value.clone());
+        if !Arc::ptr_eq(&self.told, &lease.parameters) {
+            for (name, value) in lease.parameters.iter() {
+                if self.told.get(name) != Some(value) {
+                    backend::parameter_status(&mut self.side.outbox, name, value);
+                }
             }
+            self.told = Arc::clone(&lease.parameters);
         }
         Some(Ok(lease))
     }

@@ -1,5 +1,7 @@
 //! From the server to the client.
 
+use std::sync::Arc;
+
 use bytes::Buf as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 use wire::pg::Severity;
@@ -102,9 +104,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 let (name, value) = backend::decode_parameter_status(body)?;
                 let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
                 let (name, value) = (text(name), text(value));
-                lease.parameters.insert(name.clone(), value.clone());
+                Arc::make_mut(&mut lease.parameters).insert(name.clone(), value.clone());
                 if fate == Fate::Forward {
-                    self.told.insert(name, value);
+                    Arc::make_mut(&mut self.told).insert(name, value);
                 }
             }
             kind::PARSE_COMPLETE => {

@@ -102,7 +102,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         if is_pinned {
             let reasons: Vec<_> = self.pins().map(|pin| pin.reason()).collect();
             tracing::debug!(
-                client = self.identity.label,
+                client = &*self.identity.label,
                 ?reasons,
                 "a pinned session ends"
             );

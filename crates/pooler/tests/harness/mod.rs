@@ -144,7 +144,7 @@ async fn serve(
     let identity = ClientIdentity {
         pid,
         key: vec![7; 4],
-        label: format!("client {pid}"),
+        label: format!("client {pid}").into(),
         canceller: Canceller::default(),
     };
     cancellers.lock().insert(pid, identity.canceller.clone());
