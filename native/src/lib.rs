@@ -159,6 +159,10 @@ impl Native {
             if Instant::now() > until {
                 return Err(format!("postgres does not get ready: {}", self.log()));
             }
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "another process gets ready, and tells nobody when"
+            )]
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(())

@@ -133,11 +133,9 @@ impl Facts {
             "VariableSetStmt" => self.set(node),
             "FuncCall" => self.call(node),
             "ListenStmt" => self.pin(Pin::Listen),
-            "UnlistenStmt" => {
-                // Without a name it is all of them.
-                if text(node, "conditionname").is_none_or(str::is_empty) {
-                    self.unpins.insert(Pin::Listen);
-                }
+            // Without a name it is all of them.
+            "UnlistenStmt" if text(node, "conditionname").is_none_or(str::is_empty) => {
+                self.unpins.insert(Pin::Listen);
             }
             "PrepareStmt" => self.pin(Pin::Prepare),
             "DeallocateStmt" => {

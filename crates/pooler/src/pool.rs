@@ -51,7 +51,7 @@ struct State {
     /// Which version of the origin it is; servers of another go when they are free.
     epoch: u64,
     /// The last that was used comes first.
-    idle: Vec<(Instant, Server)>,
+    idle: Vec<(Instant, Box<Server>)>,
     /// Connections that there are or that are being made.
     total: usize,
     connecting: usize,
@@ -126,7 +126,7 @@ pub struct Counts {
 /// A connection that somebody has. Dropped without a word it is closed.
 #[derive(Debug)]
 pub(crate) struct Lease {
-    server: Option<Server>,
+    server: Option<Box<Server>>,
     pool: Arc<Pool>,
     is_pinned: bool,
 }
@@ -209,15 +209,14 @@ impl Pool {
         close_all(idle);
     }
 
-    fn take_idle(&self, state: &mut State) -> Vec<Server> {
+    /// Takes those that nobody has out of the account, to be closed.
+    fn take_idle(&self, state: &mut State) -> impl Iterator<Item = Box<Server>> + use<> {
         let idle = std::mem::take(&mut state.idle);
-        idle.into_iter()
-            .map(|(_, server)| {
-                state.is_gone(server.number);
-                self.connect_if_wanted(state);
-                server
-            })
-            .collect()
+        for (_, server) in &idle {
+            state.is_gone(server.number);
+            self.connect_if_wanted(state);
+        }
+        idle.into_iter().map(|(_, server)| server)
     }
 
     /// A number for a client.
@@ -390,7 +389,7 @@ impl Pool {
                     state.holders.push(None);
                 }
                 drop(state);
-                let mut server = Server::new(link, self.options.statements_max, epoch);
+                let mut server = Box::new(Server::new(link, self.options.statements_max, epoch));
                 server.number = number;
                 if let Some(known) = self.parameters()
                     && known == server.parameters
@@ -419,7 +418,7 @@ impl Pool {
     }
 
     /// Gives a connection to who waits for the longest, or keeps it.
-    fn give(&self, mut server: Server) {
+    fn give(&self, mut server: Box<Server>) {
         let mut state = self.state.lock();
         if server.epoch != state.epoch || server.is_broken {
             state.is_gone(server.number);
@@ -435,7 +434,7 @@ impl Pool {
         while let Some(waiting) = state.waiting.pop_front() {
             let number = server.number;
             let handed = Handed {
-                server: Some(Box::new(server)),
+                server: Some(server),
                 pool: Weak::clone(&self.me),
             };
             match waiting.turn.send(Ok(handed)) {
@@ -488,7 +487,7 @@ impl Pool {
         });
     }
 
-    fn leased(&self, server: Server) -> Result<Lease, PgError> {
+    fn leased(&self, server: Box<Server>) -> Result<Lease, PgError> {
         let Some(pool) = self.me.upgrade() else {
             return Err(closed());
         };
@@ -562,7 +561,7 @@ impl State {
 }
 
 enum Taken {
-    Server(Server),
+    Server(Box<Server>),
     Turn(oneshot::Receiver<Result<Handed, Failure>>),
 }
 
@@ -574,8 +573,8 @@ struct Handed {
 }
 
 impl Handed {
-    fn take(mut self) -> Option<Server> {
-        self.server.take().map(|server| *server)
+    fn take(mut self) -> Option<Box<Server>> {
+        self.server.take()
     }
 }
 
@@ -584,7 +583,7 @@ impl Drop for Handed {
         if let Some(server) = self.server.take()
             && let Some(pool) = self.pool.upgrade()
         {
-            pool.give(*server);
+            pool.give(server);
         }
     }
 }
@@ -674,7 +673,7 @@ impl std::ops::Deref for Lease {
 
     fn deref(&self) -> &Server {
         self.server
-            .as_ref()
+            .as_deref()
             .expect("BUG: a lease that was given back is used")
     }
 }
@@ -682,7 +681,7 @@ impl std::ops::Deref for Lease {
 impl std::ops::DerefMut for Lease {
     fn deref_mut(&mut self) -> &mut Server {
         self.server
-            .as_mut()
+            .as_deref_mut()
             .expect("BUG: a lease that was given back is used")
     }
 }
@@ -697,7 +696,7 @@ impl Drop for Lease {
     }
 }
 
-fn close_all(servers: impl IntoIterator<Item = Server>) {
+fn close_all(servers: impl IntoIterator<Item = Box<Server>>) {
     for server in servers {
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn(server.close())),

@@ -223,6 +223,8 @@ async fn who_vanishes_leaves_nothing() {
         .batch_execute("create table t (n int); insert into t values (1)")
         .await
         .unwrap();
+    // What the pool asks of its first server is over.
+    assert_eq!(one(&pooled.session().await, "select 1").await, "1");
     // Amid a transaction, amid a statement, amid an extended query, amid a COPY.
     let begin = query("begin; update t set n = 2");
     let sleep = query("begin; update t set n = 2; select pg_sleep(60)");
