@@ -2,7 +2,6 @@
 
 pub mod answer;
 pub mod grammar;
-pub mod native;
 pub mod op;
 pub mod options;
 pub mod program;

@@ -1,7 +1,6 @@
 //! TLS: the certificate that we show, and how it is replaced while we run.
 
 mod client;
-mod end_point;
 mod identity;
 
 use std::fmt;

@@ -5,6 +5,7 @@
 //! send, [`PgError`] the one that both know. [`sasl`] and [`scram`] ask a client for its password. [`statement`] reads just enough SQL to find the
 //! statements that no single PostgreSQL can execute, because they are about databases as a whole.
 
+pub mod authentication;
 pub mod backend;
 mod database_option;
 mod database_parser;

@@ -3,12 +3,12 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use super::native::Native;
 use super::options::Options;
 use super::program::Program;
 use super::shrink::Sides;
 use super::side::Side;
 use crate::server::Server;
+use native::Native;
 
 /// How long a database without work stays awake, and how long a pause is: some of them end in a sleep.
 const IDLE_MS: u64 = 20;
@@ -50,7 +50,11 @@ pub async fn run(options: &Options, mut tell: impl FnMut(&str)) -> Result<Summar
     let folder = options.folder.join("dormouse");
     fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
     let mut server = Server::start(&options.dormouse, &folder, settings, 0).await?;
-    let native = Native::start(&options.postgres, &options.folder.join("native"))?;
+    let native = Native::start(
+        &options.postgres,
+        &options.folder.join("native"),
+        &native::Options::default(),
+    )?;
     let side = |address| Side {
         address,
         patience: PATIENCE,

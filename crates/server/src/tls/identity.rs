@@ -13,7 +13,7 @@ use tokio_rustls::TlsAcceptor;
 use wire::pg::scram::Channel;
 use zeroize::Zeroizing;
 
-use super::{TlsError, TlsFiles, end_point};
+use super::{TlsError, TlsFiles};
 use crate::secret_file;
 
 /// The name of PostgreSQL's protocol in ALPN.
@@ -86,7 +86,9 @@ impl Identity {
         let certificate = |reason| wrong("tls.certificate", &files.certificate, reason);
         let key = |reason| wrong("tls.key", &files.key, reason);
         let chain = certificates(&contents.certificate).map_err(certificate)?;
-        let end_point = chain.first().and_then(|first| end_point::hash(first));
+        let end_point = chain
+            .first()
+            .and_then(|first| wire::pg::scram::end_point(first));
         let private = PrivateKeyDer::from_pem_slice(&contents.key).map_err(|_| {
             // What the parser met could be part of the key.
             key("there is no private key in PEM in it".to_owned())

@@ -352,6 +352,7 @@ pub mod sqlstate {
     pub const DATABASE_DROPPED: &str = "57P04";
     pub const IDLE_SESSION_TIMEOUT: &str = "57P05";
     pub const IO_ERROR: &str = "58030";
+    pub const SYSTEM_ERROR: &str = "58000";
     pub const INTERNAL_ERROR: &str = "XX000";
     pub const DATA_CORRUPTED: &str = "XX001";
 }

@@ -1,17 +1,22 @@
-//! SCRAM-SHA-256 (RFC 5802 and 7677) as PostgreSQL speaks it, on the server's side.
+//! SCRAM-SHA-256 (RFC 5802 and 7677) as PostgreSQL speaks it, on both sides.
 //!
 //! A server keeps a [`Verifier`] of a password, in the form of `pg_authid`. An [`Exchange`] begins with
 //! one, [answers](Exchange::challenge) the client's first message, and [judges](Challenge::judge) its
-//! last. What holds in every file:
+//! last. A [`Client`] knows the password, [proves](Client::prove) that, and [judges](Proof::judge) whether the server
+//! knows the verifier. What holds in every file:
 //!
 //! 1. A role that does not exist goes the same way as one with another password, with
 //!    [`Verifier::mock`].
 //! 2. Secrets are compared in constant time, are wiped when they are dropped, and are in no `Debug`.
 //! 3. Randomness is an argument.
 
+mod client;
+mod end_point;
 mod exchange;
 mod verifier;
 
+pub use client::{Client, Distrust, Proof, ROUNDS_MAX};
+pub use end_point::end_point;
 pub use exchange::{Challenge, Channel, Exchange, Refused};
 pub use verifier::{ITERATIONS, InvalidVerifier, SALT_BYTES, Verifier};
 

@@ -21,6 +21,9 @@ const CANCEL_REQUEST: u32 = 80_877_102;
 const SSL_REQUEST: u32 = 80_877_103;
 const GSS_ENC_REQUEST: u32 = 80_877_104;
 
+/// The packet with which a client asks for TLS.
+pub const SSL_REQUEST_PACKET: [u8; 8] = *b"\0\0\0\x08\x04\xd2\x16\x2f";
+
 /// What a client may begin with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FirstPacket {
@@ -124,6 +127,15 @@ impl FirstPacket {
             }
         }
     }
+}
+
+/// Writes the packet that cancels what the session with this `BackendKeyData` does.
+pub fn cancel_request(out: &mut BytesMut, pid: u32, key: &[u8]) {
+    let length = 12 + key.len().min(CANCEL_KEY_BYTES_MAX);
+    out.put_u32(length as u32);
+    out.put_u32(CANCEL_REQUEST);
+    out.put_u32(pid);
+    out.put_slice(&key[..length - 12]);
 }
 
 impl Startup {
@@ -547,6 +559,17 @@ mod tests {
         }
         assert!(Replication::parse("").is_err());
         assert!(Replication::parse("o").is_err());
+    }
+
+    #[test]
+    fn requests_of_ours_are_read() {
+        let mut buffer = BytesMut::from(&SSL_REQUEST_PACKET[..]);
+        let read = FirstPacket::split(&mut buffer);
+        assert_eq!(read, Ok(Some(FirstPacket::SslRequest)));
+        cancel_request(&mut buffer, 7, b"key!");
+        let key = Bytes::from_static(b"key!");
+        let read = FirstPacket::split(&mut buffer);
+        assert_eq!(read, Ok(Some(FirstPacket::CancelRequest { pid: 7, key })));
     }
 
     proptest! {

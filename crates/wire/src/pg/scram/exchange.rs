@@ -10,7 +10,7 @@ use super::{NONCE_BYTES, SHA_256, SHA_256_PLUS, Verifier, hmac, xor};
 use crate::pg::{PgError, sqlstate};
 
 /// The channel binding that there is (RFC 5929).
-const END_POINT: &str = "tls-server-end-point";
+pub(super) const END_POINT: &str = "tls-server-end-point";
 
 /// What a conversation runs in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +33,7 @@ impl Channel {
         }
     }
 
-    fn end_point(&self) -> Option<&[u8]> {
+    pub(super) fn end_point(&self) -> Option<&[u8]> {
         match self {
             Self::Tls { end_point } => end_point.as_deref(),
             Self::Plain => None,

@@ -34,17 +34,12 @@ impl Verifier {
     /// Of a password. It is normalized with SASLprep, or, as in PostgreSQL, taken as it is where that
     /// does not allow it.
     pub fn of_password(password: &str, salt: &[u8], iterations: u32) -> Self {
-        let prepared = match stringprep::saslprep(password) {
-            Ok(prepared) => Zeroizing::new(prepared.into_owned()),
-            Err(_) => Zeroizing::new(password.to_owned()),
-        };
-        let salted = Zeroizing::new(salted_password(prepared.as_bytes(), salt, iterations));
-        let client_key = Zeroizing::new(hmac(&*salted, &[b"Client Key"]));
+        let (client_key, server_key) = client_keys(password, salt, iterations);
         Self {
             iterations,
             salt: salt.to_vec(),
             stored_key: Zeroizing::new(Sha256::digest(*client_key).into()),
-            server_key: Zeroizing::new(hmac(&*salted, &[b"Server Key"])),
+            server_key,
         }
     }
 
@@ -117,6 +112,23 @@ impl fmt::Debug for Verifier {
             .field("iterations", &self.iterations)
             .finish_non_exhaustive()
     }
+}
+
+/// The client's key and the server's, of a password.
+pub(super) fn client_keys(
+    password: &str,
+    salt: &[u8],
+    iterations: u32,
+) -> (Zeroizing<[u8; 32]>, Zeroizing<[u8; 32]>) {
+    let prepared = match stringprep::saslprep(password) {
+        Ok(prepared) => Zeroizing::new(prepared.into_owned()),
+        Err(_) => Zeroizing::new(password.to_owned()),
+    };
+    let salted = Zeroizing::new(salted_password(prepared.as_bytes(), salt, iterations));
+    (
+        Zeroizing::new(hmac(&*salted, &[b"Client Key"])),
+        Zeroizing::new(hmac(&*salted, &[b"Server Key"])),
+    )
 }
 
 /// `Hi` of RFC 5802, which is PBKDF2 with one block.

@@ -1,4 +1,4 @@
-//! The channel binding `tls-server-end-point` of RFC 5929: the hash of our certificate.
+//! The channel binding `tls-server-end-point` of RFC 5929: the hash of a server's certificate.
 
 use sha2::{Digest as _, Sha224, Sha256, Sha384, Sha512};
 
@@ -46,7 +46,7 @@ enum Hash {
 
 /// The hash of a certificate with the function of its signature. None where that has no such function,
 /// as Ed25519: then there is no channel binding, in PostgreSQL too.
-pub(super) fn hash(certificate: &[u8]) -> Option<Vec<u8>> {
+pub fn end_point(certificate: &[u8]) -> Option<Vec<u8>> {
     Some(match of_signature(certificate)? {
         Hash::Sha224 => Sha224::digest(certificate).to_vec(),
         Hash::Sha256 => Sha256::digest(certificate).to_vec(),
@@ -129,7 +129,7 @@ mod tests {
             assert_eq!(of_signature(&certificate), Some(expected));
         }
         let ed25519 = certificate(&[&der(OBJECT_IDENTIFIER, &[b"\x2b\x65\x70"])]);
-        assert_eq!(hash(&ed25519), None);
+        assert_eq!(end_point(&ed25519), None);
     }
 
     #[test]
@@ -148,9 +148,9 @@ mod tests {
     #[test]
     fn what_is_cut_short_has_none() {
         let whole = certificate(&[&der(OBJECT_IDENTIFIER, &[SIGNATURES[3].0])]);
-        assert!(hash(&whole).is_some());
+        assert!(end_point(&whole).is_some());
         for end in 0..whole.len() {
-            assert_eq!(hash(&whole[..end]), None);
+            assert_eq!(end_point(&whole[..end]), None);
         }
     }
 }

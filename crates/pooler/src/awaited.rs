@@ -1,0 +1,408 @@
+//! What a server still has to answer, in order, and for whom.
+//!
+//! Messages of the client and of the pool itself go to a server in one stream. Postgres answers them in order, leaves
+//! out what comes between an error and the next `Sync`, and ignores `Sync` amid a `COPY`: whoever keeps the same
+//! account knows of each answer whose it is, and when the server is free.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use wire::pg::TransactionStatus;
+use wire::pg::backend::kind;
+
+/// A statement's number in its pool.
+pub(crate) type StatementId = u64;
+
+/// A message that awaits its answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Awaited {
+    Parse {
+        /// The statement of the pool that the server knows by name afterwards.
+        named: Option<StatementId>,
+        whose: Whose,
+    },
+    Bind,
+    Describe,
+    Close(Whose),
+    Execute,
+    Query(Whose),
+    FunctionCall,
+    Sync(Whose),
+    /// An answer of the pool's own, to be told when it is its turn.
+    Told(Bytes),
+}
+
+/// Who wants the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Whose {
+    Client,
+    /// Nobody but the pool.
+    Pool,
+}
+
+/// What becomes of a message of the server.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It is the client's.
+    Forward,
+    /// It is the pool's.
+    Swallow,
+    /// It is the pool's, and an error.
+    Failed,
+    /// Nobody has asked for it: the account is wrong, or the server.
+    Unexpected,
+}
+
+/// The account.
+#[derive(Debug, Default)]
+pub(crate) struct Account {
+    awaited: VecDeque<Awaited>,
+    /// Messages up to the next `Sync` are left out by the server.
+    skips: bool,
+    /// The server takes the data of a `COPY`.
+    copies_in: Option<Copying>,
+    /// Messages have been sent that no `Sync` has ended.
+    is_open: bool,
+    status: Option<TransactionStatus>,
+    /// Statements that the server has come to know by name.
+    pub(crate) prepared: Vec<StatementId>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Copying {
+    BySimpleQuery,
+    ByExecute,
+}
+
+impl Account {
+    /// Of a server that is idle.
+    pub(crate) fn idle() -> Self {
+        Self {
+            status: Some(TransactionStatus::Idle),
+            ..Self::default()
+        }
+    }
+
+    /// Where the server's session stands, as far as it has been told.
+    pub(crate) fn status(&self) -> TransactionStatus {
+        self.status.unwrap_or(TransactionStatus::Idle)
+    }
+
+    /// Whether nothing is under way and no transaction is open.
+    pub(crate) fn is_free(&self) -> bool {
+        self.is_quiet() && self.status() == TransactionStatus::Idle
+    }
+
+    /// Whether nothing is under way.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.awaited.is_empty() && !self.is_open && self.copies_in.is_none()
+    }
+
+    /// Whether the server waits for the data of a `COPY`.
+    pub(crate) fn copies_in(&self) -> bool {
+        self.copies_in.is_some()
+    }
+
+    /// Whether an answer is outstanding that somebody waits for: not so between `Flush` and the next message.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.awaited.is_empty()
+    }
+
+    /// A message goes to the server, or would have.
+    pub(crate) fn sent(&mut self, message: Awaited) {
+        match message {
+            Awaited::Sync(_) => {
+                if self.copies_in == Some(Copying::ByExecute) {
+                    // Postgres ignores it.
+                    return;
+                }
+                self.skips = false;
+                self.is_open = false;
+            }
+            Awaited::Query(_) | Awaited::FunctionCall => {
+                // After an error these, too, are left out up to the next `Sync`.
+                if self.skips {
+                    return;
+                }
+                self.is_open = false;
+            }
+            _ => {
+                self.is_open = true;
+                if self.skips {
+                    return;
+                }
+            }
+        }
+        self.awaited.push_back(message);
+    }
+
+    /// `CopyDone` or `CopyFail` goes to the server.
+    pub(crate) fn copy_ends(&mut self) {
+        self.copies_in = None;
+    }
+
+    /// Whether the server is about to learn of a statement.
+    pub(crate) fn will_prepare(&self, id: StatementId) -> bool {
+        let of_it = |message: &Awaited| matches!(message, Awaited::Parse { named, .. } if *named == Some(id));
+        self.awaited.iter().any(of_it)
+    }
+
+    /// Answers of the pool's own whose turn it is.
+    pub(crate) fn told(&mut self) -> Option<Bytes> {
+        match self.awaited.front() {
+            Some(Awaited::Told(_)) => match self.awaited.pop_front() {
+                Some(Awaited::Told(answer)) => Some(answer),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// A message of the server has come; for `ReadyForQuery` with the status that it tells.
+    pub(crate) fn received(&mut self, kind: u8, status: Option<TransactionStatus>) -> Fate {
+        match kind {
+            // They come at any time.
+            kind::NOTICE_RESPONSE | kind::PARAMETER_STATUS | kind::NOTIFICATION_RESPONSE => {
+                self.whose_now()
+            }
+            kind::PARSE_COMPLETE => match self.awaited.pop_front() {
+                Some(Awaited::Parse { named, whose }) => {
+                    self.prepared.extend(named);
+                    fate(whose)
+                }
+                _ => Fate::Unexpected,
+            },
+            kind::BIND_COMPLETE => self.pop(|front| *front == Awaited::Bind),
+            kind::CLOSE_COMPLETE => match self.awaited.pop_front() {
+                Some(Awaited::Close(whose)) => fate(whose),
+                _ => Fate::Unexpected,
+            },
+            kind::ROW_DESCRIPTION | kind::NO_DATA
+                if self.awaited.front() == Some(&Awaited::Describe) =>
+            {
+                self.pop(|_| true)
+            }
+            kind::COMMAND_COMPLETE | kind::EMPTY_QUERY_RESPONSE | kind::PORTAL_SUSPENDED
+                if self.awaited.front() == Some(&Awaited::Execute) =>
+            {
+                self.copies_in = None;
+                self.pop(|_| true)
+            }
+            kind::COPY_IN_RESPONSE => self.copy_begins(),
+            kind::ERROR_RESPONSE => self.failed(),
+            kind::READY_FOR_QUERY => self.ready(status),
+            _ => match self.awaited.front() {
+                Some(Awaited::Query(whose)) => fate(*whose),
+                Some(Awaited::Execute | Awaited::Describe | Awaited::FunctionCall) => Fate::Forward,
+                _ => Fate::Unexpected,
+            },
+        }
+    }
+
+    /// Who would hear of what happens now.
+    fn whose_now(&self) -> Fate {
+        match self.awaited.front() {
+            Some(
+                Awaited::Query(Whose::Pool)
+                | Awaited::Parse {
+                    whose: Whose::Pool, ..
+                }
+                | Awaited::Close(Whose::Pool)
+                | Awaited::Sync(Whose::Pool),
+            ) => Fate::Swallow,
+            _ => Fate::Forward,
+        }
+    }
+
+    fn pop(&mut self, is_right: impl Fn(&Awaited) -> bool) -> Fate {
+        match self.awaited.pop_front() {
+            Some(front) if is_right(&front) => Fate::Forward,
+            _ => Fate::Unexpected,
+        }
+    }
+
+    fn copy_begins(&mut self) -> Fate {
+        match self.awaited.front() {
+            Some(Awaited::Execute) => {
+                self.copies_in = Some(Copying::ByExecute);
+                // Those that a client has sent along already are ignored as well.
+                self.awaited
+                    .retain(|message| !matches!(message, Awaited::Sync(Whose::Client)));
+                self.is_open = true;
+                Fate::Forward
+            }
+            Some(Awaited::Query(whose)) => {
+                self.copies_in = Some(Copying::BySimpleQuery);
+                fate(*whose)
+            }
+            _ => Fate::Unexpected,
+        }
+    }
+
+    fn failed(&mut self) -> Fate {
+        self.copies_in = None;
+        match self.awaited.front() {
+            Some(Awaited::Query(whose)) => return failure(*whose),
+            Some(Awaited::FunctionCall) => return Fate::Forward,
+            _ => {}
+        }
+        let failed = match self.awaited.front() {
+            Some(Awaited::Parse { whose, .. } | Awaited::Close(whose) | Awaited::Sync(whose)) => {
+                failure(*whose)
+            }
+            _ => Fate::Forward,
+        };
+        while let Some(front) = self.awaited.front() {
+            if matches!(front, Awaited::Sync(_)) {
+                return failed;
+            }
+            self.awaited.pop_front();
+        }
+        self.skips = true;
+        failed
+    }
+
+    fn ready(&mut self, status: Option<TransactionStatus>) -> Fate {
+        self.status = status.or(self.status);
+        self.copies_in = None;
+        match self.awaited.pop_front() {
+            Some(Awaited::Query(whose) | Awaited::Sync(whose)) => fate(whose),
+            Some(Awaited::FunctionCall) => Fate::Forward,
+            _ => Fate::Unexpected,
+        }
+    }
+}
+
+fn fate(whose: Whose) -> Fate {
+    match whose {
+        Whose::Client => Fate::Forward,
+        Whose::Pool => Fate::Swallow,
+    }
+}
+
+fn failure(whose: Whose) -> Fate {
+    match whose {
+        Whose::Client => Fate::Forward,
+        Whose::Pool => Fate::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLIENT: Whose = Whose::Client;
+
+    fn parse(named: Option<StatementId>, whose: Whose) -> Awaited {
+        Awaited::Parse { named, whose }
+    }
+
+    fn idle(account: &mut Account) -> Fate {
+        account.received(b'Z', Some(TransactionStatus::Idle))
+    }
+
+    #[test]
+    fn a_simple_query() {
+        let mut account = Account::idle();
+        account.sent(Awaited::Query(CLIENT));
+        assert!(!account.is_free());
+        for kind in *b"TDDC" {
+            assert_eq!(account.received(kind, None), Fate::Forward);
+        }
+        let status = Some(TransactionStatus::InTransaction);
+        assert_eq!(account.received(b'Z', status), Fate::Forward);
+        assert!(account.is_quiet() && !account.is_free());
+    }
+
+    #[test]
+    fn what_the_pool_puts_in_is_the_pools() {
+        let mut account = Account::idle();
+        account.sent(parse(Some(7), Whose::Pool));
+        account.sent(Awaited::Bind);
+        account.sent(Awaited::Execute);
+        account.sent(Awaited::Sync(CLIENT));
+        assert_eq!(account.received(b'1', None), Fate::Swallow);
+        assert_eq!(account.prepared, [7]);
+        assert_eq!(account.received(b'2', None), Fate::Forward);
+        assert_eq!(account.received(b'D', None), Fate::Forward);
+        assert_eq!(account.received(b'C', None), Fate::Forward);
+        assert_eq!(idle(&mut account), Fate::Forward);
+        assert!(account.is_free());
+    }
+
+    #[test]
+    fn after_an_error_the_rest_is_left_out() {
+        let mut account = Account::idle();
+        for message in [parse(Some(1), CLIENT), Awaited::Bind, Awaited::Execute] {
+            account.sent(message);
+        }
+        assert_eq!(account.received(b'E', None), Fate::Forward);
+        // What still comes is left out as well.
+        account.sent(parse(Some(2), CLIENT));
+        account.sent(Awaited::Told(Bytes::new()));
+        assert_eq!(account.told(), None);
+        account.sent(Awaited::Sync(CLIENT));
+        assert_eq!(idle(&mut account), Fate::Forward);
+        assert!(account.is_free() && account.prepared.is_empty());
+    }
+
+    #[test]
+    fn flush_without_sync_keeps_the_server() {
+        let mut account = Account::idle();
+        account.sent(parse(None, CLIENT));
+        account.sent(Awaited::Describe);
+        for kind in *b"1tn" {
+            assert_eq!(account.received(kind, None), Fate::Forward);
+        }
+        assert!(!account.is_waiting() && !account.is_free());
+        account.sent(Awaited::Sync(CLIENT));
+        idle(&mut account);
+        assert!(account.is_free());
+    }
+
+    #[test]
+    fn own_answers_keep_their_place() {
+        let mut account = Account::idle();
+        account.sent(Awaited::Told(Bytes::from_static(b"a")));
+        account.sent(Awaited::Bind);
+        account.sent(Awaited::Told(Bytes::from_static(b"b")));
+        assert_eq!(account.told().as_deref(), Some(&b"a"[..]));
+        assert_eq!(account.told(), None);
+        account.received(b'2', None);
+        assert_eq!(account.told().as_deref(), Some(&b"b"[..]));
+    }
+
+    #[test]
+    fn copy_ignores_syncs() {
+        let mut account = Account::idle();
+        account.sent(Awaited::Execute);
+        account.sent(Awaited::Sync(CLIENT));
+        assert_eq!(account.received(b'G', None), Fate::Forward);
+        account.sent(Awaited::Sync(CLIENT));
+        account.copy_ends();
+        account.sent(Awaited::Sync(CLIENT));
+        assert_eq!(account.received(b'C', None), Fate::Forward);
+        assert_eq!(idle(&mut account), Fate::Forward);
+        assert!(account.is_free());
+    }
+
+    #[test]
+    fn what_nobody_asked_for_is_noticed() {
+        let mut account = Account::idle();
+        assert_eq!(account.received(b'N', None), Fate::Forward);
+        assert_eq!(account.received(b'D', None), Fate::Unexpected);
+        assert_eq!(idle(&mut account), Fate::Unexpected);
+        account.sent(Awaited::Query(CLIENT));
+        assert_eq!(account.received(b'2', None), Fate::Unexpected);
+    }
+
+    #[test]
+    fn errors_of_the_pools_own_are_no_clients() {
+        let mut account = Account::idle();
+        account.sent(Awaited::Query(Whose::Pool));
+        account.sent(Awaited::Query(CLIENT));
+        assert_eq!(account.received(b'E', None), Fate::Failed);
+        assert_eq!(idle(&mut account), Fate::Swallow);
+        assert_eq!(account.received(b'C', None), Fate::Forward);
+    }
+}

@@ -1,0 +1,320 @@
+//! One client of a pool: its session, whose transactions run on whatever connection is free.
+
+mod greet;
+mod messages;
+mod relay;
+mod rest;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::future::poll_fn;
+use std::io;
+use std::sync::Arc;
+use std::task::Poll;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite};
+use wire::PgError;
+use wire::pg::startup::Startup;
+use wire::pg::{Frame, Severity, TransactionStatus, backend, frontend};
+
+use crate::awaited::StatementId;
+use crate::cancel::Canceller;
+use crate::facts::Pin;
+use crate::pool::{Lease, Pool};
+use crate::server::Parameters;
+use crate::settings::Settings;
+use crate::side::Side;
+use crate::statements::Statement;
+
+use relay::Relay;
+
+/// Bytes that wait in one direction before no more are taken from the other end.
+const WAITING_BYTES_MAX: usize = 256 << 10;
+
+/// Who a client is to itself and to others.
+#[derive(Debug, Clone)]
+pub struct ClientIdentity {
+    /// For `BackendKeyData`.
+    pub pid: u32,
+    /// The key that cancels its statements.
+    pub key: Vec<u8>,
+    /// For people: in hints that say who has a connection.
+    pub label: Arc<str>,
+    /// By which others cancel its statements.
+    pub canceller: Canceller,
+}
+
+/// A client that has been let in.
+pub struct Client<S> {
+    side: Side<S>,
+    pool: Arc<Pool>,
+    identity: ClientIdentity,
+    number: u64,
+    /// What its session has set.
+    settings: Settings,
+    /// What it has been told with `ParameterStatus`.
+    told: Parameters,
+    /// Its prepared statements by its names for them.
+    statements: HashMap<Bytes, Arc<Statement>>,
+    /// Names that exist once their `ParseComplete` has come.
+    unconfirmed: VecDeque<(Bytes, Arc<Statement>)>,
+    unnamed: Option<Arc<Statement>>,
+    lease: Option<Lease>,
+    /// The unnamed statement that the server has, if it is of this client.
+    unnamed_there: Option<StatementId>,
+    /// Nobody but this client has used the server since it last did.
+    is_continued: bool,
+    relay: Relay,
+    /// What binds it to its server.
+    pins: BTreeSet<Pin>,
+    /// What happens if nothing fails before the next `ReadyForQuery`.
+    due: Due,
+    /// Settings that may have changed in this transaction.
+    touched: BTreeSet<String>,
+    /// Messages up to the next `Sync` are left out, for an error of ours.
+    skips: bool,
+}
+
+/// Consequences of statements that succeed.
+#[derive(Debug, Default)]
+struct Due {
+    unpins: BTreeSet<Pin>,
+    discards_all: bool,
+    deallocates: bool,
+    has_failed: bool,
+}
+
+/// What a client waits for when nothing can be done.
+enum Next {
+    /// Something has arrived, or has left.
+    Progress,
+    /// The client is gone.
+    Left,
+    /// The server is gone.
+    Lost(io::Error),
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
+    /// A client whose login is done, with what has arrived behind it.
+    pub fn new(pool: Arc<Pool>, stream: S, arrived: BytesMut, identity: ClientIdentity) -> Self {
+        let mut side = Side::new(stream);
+        side.inbox = arrived;
+        Self {
+            side,
+            number: pool.new_client(),
+            pool,
+            identity,
+            settings: Settings::default(),
+            told: Parameters::default(),
+            statements: HashMap::new(),
+            unconfirmed: VecDeque::new(),
+            unnamed: None,
+            lease: None,
+            unnamed_there: None,
+            is_continued: false,
+            relay: Relay::default(),
+            pins: BTreeSet::new(),
+            due: Due::default(),
+            touched: BTreeSet::new(),
+            skips: false,
+        }
+    }
+
+    /// Serves it until it leaves. What it leaves open is rolled back at once.
+    ///
+    /// # Errors
+    ///
+    /// If its connection breaks.
+    pub async fn serve(mut self, startup: &Startup) -> io::Result<()> {
+        let served = self.session(startup).await;
+        self.leave().await;
+        served
+    }
+
+    async fn session(&mut self, startup: &Startup) -> io::Result<()> {
+        if let Err(error) = self.greet(startup).await {
+            return self.farewell(&error).await;
+        }
+        loop {
+            match self.work().await {
+                Ok(true) => {}
+                Ok(false) => return self.side.drain().await,
+                Err(error) => return self.farewell(&error).await,
+            }
+            match self.wait().await? {
+                Next::Progress => {}
+                Next::Left => return Ok(()),
+                Next::Lost(error) => {
+                    if self.lost() {
+                        // It has said why.
+                        return self.side.drain().await;
+                    }
+                    let error = PgError::fatal(
+                        wire::sqlstate::CONNECTION_FAILURE,
+                        "the connection to the origin was lost",
+                    )
+                    .detail(error.to_string());
+                    return self.farewell(&error).await;
+                }
+            }
+        }
+    }
+
+    /// Does all that can be done with what has arrived: whether the client stays.
+    async fn work(&mut self) -> Result<bool, PgError> {
+        loop {
+            self.relay_all()?;
+            self.settle().await?;
+            if self.is_full() {
+                return Ok(true);
+            }
+            let max = self.pool.options.message_bytes_max;
+            let Some(frame) = Frame::split(&mut self.side.inbox, max)? else {
+                return Ok(true);
+            };
+            if frame.kind() == frontend::kind::TERMINATE {
+                return Ok(false);
+            }
+            if self.skips {
+                self.skip(&frame);
+                continue;
+            }
+            if self.lease.is_none() {
+                if self.needs_no_server(&frame)? {
+                    continue;
+                }
+                if !self.lease_for(&frame).await? {
+                    return Ok(false);
+                }
+                if self.lease.is_none() {
+                    continue;
+                }
+            }
+            let is_simple = matches!(
+                frame.kind(),
+                frontend::kind::QUERY | frontend::kind::FUNCTION_CALL
+            );
+            if let Err(error) = self.message(frame) {
+                if error.severity() == Severity::Fatal {
+                    return Err(error);
+                }
+                self.fail(error, is_simple);
+            }
+        }
+    }
+
+    /// Whether so much waits for the server that no more is taken from the client.
+    fn is_full(&self) -> bool {
+        let lease = self.lease.as_ref();
+        lease.is_some_and(|lease| lease.side.outbox.len() > WAITING_BYTES_MAX)
+    }
+
+    /// Waits until something can be done.
+    async fn wait(&mut self) -> io::Result<Next> {
+        let is_full = self.is_full();
+        let side = &mut self.side;
+        let mut server = self.lease.as_deref_mut();
+        poll_fn(|cx| {
+            let mut moved = false;
+            let waited = side.outbox.len();
+            match side.poll_drain(cx) {
+                Poll::Ready(Err(_)) => return Poll::Ready(Ok(Next::Left)),
+                Poll::Ready(Ok(())) | Poll::Pending => {}
+            }
+            moved |= waited > WAITING_BYTES_MAX && side.outbox.len() <= WAITING_BYTES_MAX;
+            if let Some(server) = &mut server {
+                let waited = server.side.outbox.len();
+                if let Poll::Ready(Err(error)) = server.side.poll_drain(cx) {
+                    return Poll::Ready(Ok(Next::Lost(error)));
+                }
+                moved |= is_full && server.side.outbox.len() < waited;
+                if side.outbox.len() <= WAITING_BYTES_MAX {
+                    match server.side.poll_fill(cx) {
+                        Poll::Ready(Ok(0)) => {
+                            let error = io::ErrorKind::UnexpectedEof.into();
+                            return Poll::Ready(Ok(Next::Lost(error)));
+                        }
+                        Poll::Ready(Ok(_)) => moved = true,
+                        Poll::Ready(Err(error)) => return Poll::Ready(Ok(Next::Lost(error))),
+                        Poll::Pending => {}
+                    }
+                }
+            }
+            if !is_full {
+                match side.poll_fill(cx) {
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Ok(Next::Left)),
+                    Poll::Ready(Ok(_)) => moved = true,
+                    Poll::Pending => {}
+                }
+            }
+            match moved {
+                true => Poll::Ready(Ok(Next::Progress)),
+                false => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    /// Tells an error of ours, as Postgres does: what was asked fails, and of an extended query the rest is left out.
+    fn fail(&mut self, error: PgError, is_simple: bool) {
+        let mut told = BytesMut::new();
+        as_error(error).encode(&mut told);
+        self.due.has_failed = true;
+        if let Some(lease) = &self.lease
+            && is_simple
+            && lease.account.is_quiet()
+        {
+            // It has no `Sync` behind it.
+            backend::ready_for_query(&mut told, lease.account.status());
+            self.side.outbox.extend_from_slice(&told);
+            return;
+        }
+        match &mut self.lease {
+            Some(lease) if !lease.account.is_quiet() => {
+                lease
+                    .account
+                    .sent(crate::awaited::Awaited::Told(told.freeze()));
+                self.skips = true;
+            }
+            _ => {
+                self.side.outbox.extend_from_slice(&told);
+                self.skips = true;
+            }
+        }
+    }
+
+    /// A message behind an error of ours.
+    fn skip(&mut self, frame: &Frame) {
+        if frame.kind() != frontend::kind::SYNC {
+            return;
+        }
+        self.skips = false;
+        match &mut self.lease {
+            Some(lease) => {
+                lease.side.outbox.extend_from_slice(frame.bytes());
+                lease
+                    .account
+                    .sent(crate::awaited::Awaited::Sync(crate::awaited::Whose::Client));
+            }
+            None => backend::ready_for_query(&mut self.side.outbox, TransactionStatus::Idle),
+        }
+    }
+
+    async fn farewell(&mut self, error: &PgError) -> io::Result<()> {
+        error.encode(&mut self.side.outbox);
+        self.side.drain().await
+    }
+}
+
+/// An error after which the session goes on.
+fn as_error(error: PgError) -> PgError {
+    let mut milder = PgError::error(error.code(), error.message());
+    for (field, text) in error.fields() {
+        match field {
+            b'D' => milder = milder.detail(text),
+            b'H' => milder = milder.hint(text),
+            _ => {}
+        }
+    }
+    milder
+}

@@ -1,0 +1,389 @@
+//! What becomes of a client's message.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite};
+use wire::pg::frontend::{self, Bind, Parse, kind};
+use wire::pg::{Frame, Target, TransactionStatus, backend};
+use wire::{PgError, sqlstate};
+
+use super::Client;
+use crate::awaited::{Awaited, Whose};
+use crate::facts::{Facts, Pin};
+use crate::pool::Lease;
+use crate::statements::{self, Statement};
+
+const CLIENT: Whose = Whose::Client;
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
+    /// Passes a message on, or answers it.
+    pub(super) fn message(&mut self, frame: Frame) -> Result<(), PgError> {
+        match frame.kind() {
+            kind::QUERY => self.query(&frame),
+            kind::PARSE => self.parse(&frame),
+            kind::BIND => self.bind(&frame),
+            kind::DESCRIBE => self.describe(&frame),
+            kind::CLOSE => self.close(&frame),
+            kind::EXECUTE => self.pass(&frame, Some(Awaited::Execute)),
+            kind::SYNC => self.pass(&frame, Some(Awaited::Sync(CLIENT))),
+            kind::FLUSH | kind::COPY_DATA => self.pass(&frame, None),
+            kind::COPY_DONE | kind::COPY_FAIL => {
+                self.pass(&frame, None)?;
+                self.leased()?.account.copy_ends();
+                Ok(())
+            }
+            kind::FUNCTION_CALL => {
+                self.leased()?.is_tainted = true;
+                self.pass(&frame, Some(Awaited::FunctionCall))
+            }
+            other => Err(PgError::fatal(
+                sqlstate::PROTOCOL_VIOLATION,
+                format!("invalid frontend message type {other}"),
+            )),
+        }
+    }
+
+    pub(super) fn leased(&mut self) -> Result<&mut Lease, PgError> {
+        self.lease.as_mut().ok_or_else(|| {
+            PgError::fatal(
+                sqlstate::INTERNAL_ERROR,
+                "BUG: a message of a client without a connection",
+            )
+        })
+    }
+
+    fn pass(&mut self, frame: &Frame, awaited: Option<Awaited>) -> Result<(), PgError> {
+        let lease = self.leased()?;
+        lease.side.outbox.extend_from_slice(frame.bytes());
+        if let Some(awaited) = awaited {
+            lease.account.sent(awaited);
+        }
+        Ok(())
+    }
+
+    fn query(&mut self, frame: &Frame) -> Result<(), PgError> {
+        let sql = frontend::decode_query(frame.body())?;
+        let facts = self.pool.facts(sql);
+        self.before(&facts)?;
+        // As in Postgres, it takes the unnamed statement along.
+        self.unnamed = None;
+        self.unnamed_there = None;
+        self.pass(frame, Some(Awaited::Query(CLIENT)))
+    }
+
+    fn parse(&mut self, frame: &Frame) -> Result<(), PgError> {
+        let parse = Parse::decode(frame.body())?;
+        let statement = self.statement_of(&parse);
+        if parse.statement.is_empty() {
+            self.unnamed_there = Some(statement.id);
+            self.unnamed = Some(Arc::clone(&statement));
+            self.unconfirmed.push_back((Bytes::new(), statement));
+            let awaited = Awaited::Parse {
+                named: None,
+                whose: CLIENT,
+            };
+            return self.pass(frame, Some(awaited));
+        }
+        let name = self.new_name(&parse)?;
+        let lease = self.leased()?;
+        if lease.prepared.get(&statement.id).is_some() {
+            let mut told = BytesMut::new();
+            backend::parse_complete(&mut told);
+            lease.account.sent(Awaited::Told(told.freeze()));
+        } else {
+            prepare(lease, &statement, CLIENT)?;
+        }
+        self.unconfirmed
+            .push_back((name.clone(), Arc::clone(&statement)));
+        self.statements.insert(name, statement);
+        Ok(())
+    }
+
+    fn statement_of(&self, parse: &Parse<'_>) -> Arc<Statement> {
+        let facts = || self.pool.facts(parse.sql);
+        let registry = &self.pool.statements;
+        registry.get(parse.sql, &parse.param_oids, &self.settings, facts)
+    }
+
+    /// The name that a statement gets.
+    fn new_name(&self, parse: &Parse<'_>) -> Result<Bytes, PgError> {
+        if self.statements.contains_key(parse.statement) {
+            let name = String::from_utf8_lossy(parse.statement).into_owned();
+            return Err(PgError::error(
+                "42P05",
+                format!("prepared statement \"{name}\" already exists"),
+            ));
+        }
+        Ok(Bytes::copy_from_slice(parse.statement))
+    }
+
+    /// Answers what needs no server, of a client that has none: statements that servers have taken before, and what is
+    /// about names alone. Drivers prepare and describe in a round trip of its own; who only prepares waits for nobody.
+    pub(super) fn needs_no_server(&mut self, frame: &Frame) -> Result<bool, PgError> {
+        match frame.kind() {
+            kind::PARSE => {
+                let Ok(parse) = Parse::decode(frame.body()) else {
+                    return Ok(false);
+                };
+                let statement = self.statement_of(&parse);
+                if !statement.is_valid() || self.statements.contains_key(parse.statement) {
+                    return Ok(false);
+                }
+                match parse.statement.is_empty() {
+                    true => self.unnamed = Some(statement),
+                    false => {
+                        let name = Bytes::copy_from_slice(parse.statement);
+                        self.statements.insert(name, statement);
+                    }
+                }
+                backend::parse_complete(&mut self.side.outbox);
+            }
+            kind::CLOSE => {
+                let Ok((Target::Statement, name)) = frontend::decode_target(frame.body()) else {
+                    return Ok(false);
+                };
+                match name.is_empty() {
+                    true => self.unnamed = None,
+                    false => drop(self.statements.remove(name)),
+                }
+                backend::close_complete(&mut self.side.outbox);
+            }
+            kind::SYNC => backend::ready_for_query(&mut self.side.outbox, TransactionStatus::Idle),
+            // Nothing is to be flushed; and what is left of a `COPY` that has failed.
+            kind::FLUSH | kind::COPY_DATA | kind::COPY_DONE | kind::COPY_FAIL => {}
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn bind(&mut self, frame: &Frame) -> Result<(), PgError> {
+        let (portal, name) = Bind::decode_names(frame.body())?;
+        let rest = frame.body().get(portal.len() + name.len() + 2..);
+        let rest = rest.unwrap_or_default();
+        let statement = self.statement(name)?;
+        self.before(&Arc::clone(&statement.facts))?;
+        let there = self.known_there(&statement, name.is_empty())?;
+        let lease = self.leased()?;
+        put(
+            &mut lease.side.outbox,
+            kind::BIND,
+            &[portal, b"\0", there.as_bytes(), b"\0", rest],
+        )?;
+        lease.account.sent(Awaited::Bind);
+        Ok(())
+    }
+
+    fn describe(&mut self, frame: &Frame) -> Result<(), PgError> {
+        let (target, name) = frontend::decode_target(frame.body())?;
+        if target == Target::Portal {
+            return self.pass(frame, Some(Awaited::Describe));
+        }
+        let statement = self.statement(name)?;
+        let there = self.known_there(&statement, name.is_empty())?;
+        let lease = self.leased()?;
+        frontend::describe(&mut lease.side.outbox, Target::Statement, there.as_bytes())?;
+        lease.account.sent(Awaited::Describe);
+        Ok(())
+    }
+
+    fn close(&mut self, frame: &Frame) -> Result<(), PgError> {
+        let (target, name) = frontend::decode_target(frame.body())?;
+        if target == Target::Portal || name.is_empty() {
+            if target == Target::Statement {
+                self.unnamed = None;
+                self.unnamed_there = None;
+            }
+            return self.pass(frame, Some(Awaited::Close(CLIENT)));
+        }
+        // Servers keep it for others.
+        self.statements.remove(name);
+        let mut told = BytesMut::new();
+        backend::close_complete(&mut told);
+        self.leased()?.account.sent(Awaited::Told(told.freeze()));
+        Ok(())
+    }
+
+    /// The statement that the client has by this name.
+    fn statement(&self, name: &[u8]) -> Result<Arc<Statement>, PgError> {
+        let found = match name.is_empty() {
+            true => self.unnamed.as_ref(),
+            false => self.statements.get(name),
+        };
+        found.map(Arc::clone).ok_or_else(|| {
+            let message = match name.is_empty() {
+                true => "unnamed prepared statement does not exist".to_owned(),
+                false => format!(
+                    "prepared statement \"{}\" does not exist",
+                    String::from_utf8_lossy(name)
+                ),
+            };
+            PgError::error("26000", message)
+        })
+    }
+
+    /// Makes a statement known to the server, if it is not: its name there.
+    fn known_there(
+        &mut self,
+        statement: &Arc<Statement>,
+        unnamed: bool,
+    ) -> Result<String, PgError> {
+        if unnamed {
+            if self.unnamed_there != Some(statement.id) {
+                let lease = self.leased()?;
+                statement.parse(false, &mut lease.side.outbox)?;
+                lease.account.sent(Awaited::Parse {
+                    named: None,
+                    whose: Whose::Pool,
+                });
+                self.unnamed_there = Some(statement.id);
+            }
+            return Ok(String::new());
+        }
+        let lease = self.leased()?;
+        if lease.prepared.get(&statement.id).is_none() && !lease.account.will_prepare(statement.id)
+        {
+            prepare(lease, statement, Whose::Pool)?;
+        }
+        Ok(statements::name(statement.id))
+    }
+
+    /// What a statement does to its session, before it does it.
+    fn before(&mut self, facts: &Facts) -> Result<(), PgError> {
+        let is_known = self.pool.is_known(facts);
+        let names: Vec<String> = match facts.resets_all {
+            true => self.settings.names().map(str::to_owned).collect(),
+            false => Vec::new(),
+        };
+        let is_continued = self.is_continued;
+        let lease = self.leased()?;
+        if !facts.pins.is_empty() {
+            lease.pin()?;
+        }
+        lease.is_tainted |= !is_known;
+        if facts.asks_sequences && !is_continued && lease.account.is_free() {
+            // What sequences have given here, they have given to others.
+            frontend::query(&mut lease.side.outbox, b"DISCARD SEQUENCES")?;
+            lease.account.sent(Awaited::Query(Whose::Pool));
+        }
+        self.is_continued = true;
+        self.touched.extend(names);
+        self.touched.extend(facts.sets.iter().cloned());
+        self.pins.extend(facts.pins.iter().copied());
+        self.due.unpins.extend(facts.unpins.iter().copied());
+        self.due.discards_all |= facts.discards_all;
+        self.due.deallocates |= facts.deallocates;
+        Ok(())
+    }
+
+    /// Gets a server for a message: false if the client has left meanwhile. Without one the message is answered, or
+    /// has failed.
+    pub(super) async fn lease_for(&mut self, frame: &Frame) -> Result<bool, PgError> {
+        let taken = match self.take_lease().await {
+            Some(taken) => taken,
+            None => return Ok(false),
+        };
+        match taken {
+            Ok(lease) => {
+                self.identity.canceller.has(lease.key.clone());
+                self.lease = Some(lease);
+            }
+            Err(error) => {
+                super::as_error(error).encode(&mut self.side.outbox);
+                match frame.kind() {
+                    kind::QUERY | kind::FUNCTION_CALL => {
+                        backend::ready_for_query(&mut self.side.outbox, TransactionStatus::Idle)
+                    }
+                    _ => self.skips = true,
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// A server whose session is this client's; nothing if the client leaves while it waits.
+    async fn take_lease(&mut self) -> Option<Result<Lease, PgError>> {
+        let taking = async {
+            let mut lease = self.pool.lease(&self.identity.label).await?;
+            let is_continued = lease.last_client == self.number;
+            let became = lease.become_of(self.number, &self.settings).await;
+            if let Err(failure) = became {
+                let error = failure.to_error();
+                return Err(PgError::error(error.code(), error.message()).detail(
+                    "The settings of this session could not be restored on another connection.",
+                ));
+            }
+            Ok((lease, is_continued))
+        };
+        let side = &mut self.side;
+        let max = self.pool.options.message_bytes_max;
+        let taken = tokio::select! {
+            biased;
+            taken = taking => taken,
+            () = left(side, max) => return None,
+        };
+        let (lease, is_continued) = match taken {
+            Ok(taken) => taken,
+            Err(error) => return Some(Err(error)),
+        };
+        self.is_continued = is_continued;
+        self.unnamed_there = None;
+        if !Arc::ptr_eq(&self.told, &lease.parameters) {
+            for (name, value) in lease.parameters.iter() {
+                if self.told.get(name) != Some(value) {
+                    backend::parameter_status(&mut self.side.outbox, name, value);
+                }
+            }
+            self.told = Arc::clone(&lease.parameters);
+        }
+        Some(Ok(lease))
+    }
+}
+
+/// Ends when a client is gone. What it sends meanwhile is kept, up to a limit.
+async fn left<S: AsyncRead + AsyncWrite + Unpin>(side: &mut crate::side::Side<S>, max: usize) {
+    let begun = side.inbox.len();
+    while side.inbox.len() - begun < super::WAITING_BYTES_MAX.min(max) {
+        if !matches!(side.fill().await, Ok(read) if read > 0) {
+            return;
+        }
+    }
+    std::future::pending().await
+}
+
+fn prepare(lease: &mut Lease, statement: &Arc<Statement>, whose: Whose) -> Result<(), PgError> {
+    statement.parse(true, &mut lease.side.outbox)?;
+    lease.account.sent(Awaited::Parse {
+        named: Some(statement.id),
+        whose,
+    });
+    Ok(())
+}
+
+/// Writes a message of these parts.
+fn put(out: &mut BytesMut, kind: u8, parts: &[&[u8]]) -> Result<(), PgError> {
+    let body: usize = parts.iter().map(|part| part.len()).sum();
+    let length = i32::try_from(body + 4).map_err(|_| {
+        PgError::error(
+            sqlstate::PROGRAM_LIMIT_EXCEEDED,
+            "the message is longer than 2 GiB",
+        )
+    })?;
+    out.reserve(body + 5);
+    out.extend_from_slice(&[kind]);
+    out.extend_from_slice(&length.to_be_bytes());
+    parts.iter().for_each(|part| out.extend_from_slice(part));
+    Ok(())
+}
+
+impl<S> Client<S> {
+    /// Whether it must keep its server.
+    pub(super) fn is_pinned(&self) -> bool {
+        !self.pins.is_empty()
+    }
+
+    /// Why.
+    pub(super) fn pins(&self) -> impl Iterator<Item = Pin> {
+        self.pins.iter().copied()
+    }
+}

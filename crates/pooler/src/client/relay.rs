@@ -1,0 +1,189 @@
+//! From the server to the client.
+
+use std::sync::Arc;
+
+use bytes::Buf as _;
+use tokio::io::{AsyncRead, AsyncWrite};
+use wire::pg::Severity;
+use wire::pg::backend::{self, kind};
+use wire::{PgError, sqlstate};
+
+use super::Client;
+use crate::awaited::Fate;
+
+const HEADER_BYTES: usize = 5;
+
+/// Messages that are looked at are no longer, or are taken for broken.
+const LOOKED_AT_BYTES_MAX: usize = 16 << 20;
+
+/// A message of the server of which a part has come.
+#[derive(Debug, Default)]
+pub(super) struct Relay {
+    /// Bytes that are still to come.
+    rest: usize,
+    is_swallowed: bool,
+}
+
+impl Relay {
+    /// Whether no message is half through.
+    pub(super) fn is_done(&self) -> bool {
+        self.rest == 0
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
+    /// Passes on what the server has sent.
+    pub(super) fn relay_all(&mut self) -> Result<(), PgError> {
+        loop {
+            self.tell_own();
+            let Some(lease) = &mut self.lease else {
+                return Ok(());
+            };
+            if self.relay.rest > 0 {
+                let inbox = &mut lease.side.inbox;
+                let now = self.relay.rest.min(inbox.len());
+                if now == 0 {
+                    return Ok(());
+                }
+                match self.relay.is_swallowed {
+                    true => inbox.advance(now),
+                    false => move_front(inbox, now, &mut self.side.outbox),
+                }
+                self.relay.rest -= now;
+                continue;
+            }
+            let Some((kind, length)) = header(&lease.side.inbox)? else {
+                return Ok(());
+            };
+            let total = length + 1;
+            if is_looked_at(kind) {
+                if total > LOOKED_AT_BYTES_MAX {
+                    return Err(broken("the origin sent a message that is far too long"));
+                }
+                if lease.side.inbox.len() < total {
+                    return Ok(());
+                }
+            }
+            self.one(kind, total)?;
+        }
+    }
+
+    /// Answers of ours whose turn it is.
+    fn tell_own(&mut self) {
+        if let Some(lease) = &mut self.lease
+            && self.relay.rest == 0
+        {
+            while let Some(answer) = lease.account.told() {
+                match answer.first() {
+                    Some(&kind::PARSE_COMPLETE) => {
+                        self.unconfirmed.pop_front();
+                    }
+                    Some(&kind::ERROR_RESPONSE) => self.due.has_failed = true,
+                    _ => {}
+                }
+                self.side.outbox.extend_from_slice(&answer);
+            }
+        }
+    }
+
+    fn one(&mut self, kind: u8, total: usize) -> Result<(), PgError> {
+        let Some(lease) = self.lease.as_deref_mut() else {
+            return Ok(());
+        };
+        let body = match is_looked_at(kind) {
+            true => &lease.side.inbox[HEADER_BYTES..total],
+            false => &[],
+        };
+        let status = match kind {
+            kind::READY_FOR_QUERY => Some(backend::decode_ready_for_query(body)?),
+            _ => None,
+        };
+        let fate = lease.account.received(kind, status);
+        match kind {
+            kind::PARAMETER_STATUS => {
+                let (name, value) = backend::decode_parameter_status(body)?;
+                let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+                let (name, value) = (text(name), text(value));
+                Arc::make_mut(&mut lease.parameters).insert(name.clone(), value.clone());
+                if fate == Fate::Forward {
+                    Arc::make_mut(&mut self.told).insert(name, value);
+                }
+            }
+            kind::PARSE_COMPLETE => {
+                for id in std::mem::take(&mut lease.account.prepared) {
+                    lease.prepared.put(id, ());
+                }
+                if fate == Fate::Forward
+                    && let Some((_, statement)) = self.unconfirmed.pop_front()
+                {
+                    statement.was_taken();
+                }
+            }
+            kind::ERROR_RESPONSE => {
+                self.due.has_failed = true;
+                for (name, _) in self.unconfirmed.drain(..) {
+                    match name.is_empty() {
+                        true => self.unnamed = None,
+                        false => drop(self.statements.remove(&name)),
+                    }
+                }
+                let severity = PgError::decode(body).map(|error| error.severity());
+                lease.is_broken |= severity.is_ok_and(|severity| severity != Severity::Error);
+            }
+            _ => {}
+        }
+        match fate {
+            Fate::Forward => self.pass_on(total, false),
+            Fate::Swallow => self.pass_on(total, true),
+            // A statement that the pool prepared again for the client: the error is the client's.
+            Fate::Failed => self.pass_on(total, false),
+            Fate::Unexpected => {
+                lease.is_broken = true;
+                return Err(broken("the origin sent an answer to nothing"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves as much of a message as there is, and remembers the rest.
+    fn pass_on(&mut self, total: usize, is_swallowed: bool) {
+        self.relay = Relay {
+            rest: total,
+            is_swallowed,
+        };
+    }
+}
+
+/// Moves bytes from the front of one buffer to the end of another, without a copy where the other is empty.
+fn move_front(from: &mut bytes::BytesMut, bytes: usize, to: &mut bytes::BytesMut) {
+    if to.is_empty() && bytes == from.len() {
+        std::mem::swap(from, to);
+        from.clear();
+    } else {
+        to.extend_from_slice(&from[..bytes]);
+        from.advance(bytes);
+    }
+}
+
+fn is_looked_at(kind: u8) -> bool {
+    matches!(
+        kind,
+        kind::READY_FOR_QUERY | kind::PARAMETER_STATUS | kind::ERROR_RESPONSE
+    )
+}
+
+/// The kind and the length, which counts itself.
+fn header(bytes: &[u8]) -> Result<Option<(u8, usize)>, PgError> {
+    let Some([kind, length @ ..]) = bytes.first_chunk::<HEADER_BYTES>() else {
+        return Ok(None);
+    };
+    let length = i32::from_be_bytes(*length);
+    match usize::try_from(length) {
+        Ok(length) if length >= 4 => Ok(Some((*kind, length))),
+        _ => Err(broken("the origin sent a message without a length")),
+    }
+}
+
+fn broken(message: &str) -> PgError {
+    PgError::fatal(sqlstate::PROTOCOL_VIOLATION, message)
+}

@@ -1,0 +1,122 @@
+//! The end of a transaction, and of a session.
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use wire::PgError;
+
+use super::{Client, Due};
+use crate::settings::Settings;
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
+    /// Gives the server back if nothing holds it.
+    pub(super) async fn settle(&mut self) -> Result<(), PgError> {
+        let is_quiet = match &self.lease {
+            Some(lease) => lease.account.is_quiet() && self.relay_is_done(),
+            None => return Ok(()),
+        };
+        if !is_quiet {
+            return Ok(());
+        }
+        self.do_what_is_due();
+        let is_free = self
+            .lease
+            .as_ref()
+            .is_some_and(|lease| lease.account.is_free());
+        if !is_free {
+            return Ok(());
+        }
+        if !self.touched.is_empty() {
+            self.read_settings().await?;
+        }
+        if self.is_pinned() {
+            return Ok(());
+        }
+        self.identity.canceller.has_none().await;
+        if let Some(mut lease) = self.lease.take() {
+            lease.unpin();
+            lease.give_back();
+        }
+        self.side.rest();
+        Ok(())
+    }
+
+    fn relay_is_done(&self) -> bool {
+        self.relay.is_done()
+    }
+
+    fn do_what_is_due(&mut self) {
+        let due = std::mem::take(&mut self.due);
+        self.unconfirmed.clear();
+        let Due {
+            unpins,
+            discards_all,
+            deallocates,
+            has_failed: false,
+        } = due
+        else {
+            return;
+        };
+        self.pins.retain(|pin| !unpins.contains(pin));
+        if let Some(lease) = &mut self.lease
+            && (deallocates || discards_all)
+        {
+            lease.prepared.clear();
+        }
+        if discards_all {
+            self.statements.clear();
+            self.unnamed = None;
+        }
+    }
+
+    /// Asks the server what has become of settings that a transaction may have changed.
+    async fn read_settings(&mut self) -> Result<(), PgError> {
+        let touched = std::mem::take(&mut self.touched);
+        let sql = Settings::ask(touched.iter().map(String::as_str));
+        let Some(lease) = &mut self.lease else {
+            return Ok(());
+        };
+        let rows = lease
+            .ask(&sql)
+            .await
+            .map_err(|failure| failure.to_error())?;
+        for row in rows {
+            let [Some(name), value, is_default] = row.as_slice() else {
+                continue;
+            };
+            let is_default = is_default.as_deref() == Some("t");
+            let value = value.clone().filter(|_| !is_default);
+            self.settings.put(name, value);
+        }
+        lease.settings = self.settings.clone();
+        Ok(())
+    }
+
+    /// The server is gone: whether it has told the client so.
+    pub(super) fn lost(&mut self) -> bool {
+        let lease = self.lease.as_mut();
+        lease.is_some_and(|lease| std::mem::replace(&mut lease.is_broken, true))
+    }
+
+    /// Leaves nothing open.
+    pub(super) async fn leave(&mut self) {
+        let is_pinned = self.is_pinned();
+        if is_pinned {
+            let reasons: Vec<_> = self.pins().map(|pin| pin.reason()).collect();
+            tracing::debug!(
+                client = &*self.identity.label,
+                ?reasons,
+                "a pinned session ends"
+            );
+        }
+        if let Some(mut lease) = self.lease.take() {
+            self.identity.canceller.has_none().await;
+            if !self.relay.is_done() {
+                lease.is_broken = true;
+            }
+            if !self.touched.is_empty() {
+                lease.is_tainted = true;
+                lease.last_client = 0;
+            }
+            lease.abandon(is_pinned);
+        }
+    }
+}

@@ -1,0 +1,436 @@
+//! From an origin to a connection that is logged in.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::TlsConnector;
+use wire::PgError;
+use wire::pg::authentication::{self, Request};
+use wire::pg::scram::{self, Channel, Client, NONCE_BYTES, Proof};
+use wire::pg::startup::{self, Startup};
+use wire::pg::{Frame, backend, frontend};
+
+use crate::failure::{Failure, FailureKind};
+use crate::origin::{Host, Origin, Target, TlsMode};
+use crate::side::Side;
+use crate::stream::Stream;
+use crate::tls;
+
+/// The longest message of a login.
+const MESSAGE_BYTES_MAX: usize = 64 * 1024;
+
+/// What a server is told of who connects.
+const APPLICATION_NAME: &str = "Dormouse";
+
+/// A connection that is logged in, and idle.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) side: Side<Stream>,
+    /// What the server has told of itself, `server_version` and others.
+    pub(crate) parameters: BTreeMap<String, String>,
+    pub(crate) key: CancelKey,
+}
+
+/// How to cancel what a server does.
+#[derive(Debug, Clone)]
+pub(crate) struct CancelKey {
+    host: Host,
+    pid: u32,
+    key: Vec<u8>,
+}
+
+/// Tries an origin's hosts one after the other.
+///
+/// # Errors
+///
+/// Why the last of them, or one that had the last word, did not let us in.
+pub(crate) async fn connect(origin: &Origin, within: Duration) -> Result<Link, Failure> {
+    let until = Instant::now() + within;
+    let mut last = Failure::new(FailureKind::Dns, "the origin names no host");
+    for host in &origin.hosts {
+        let login = Login { origin, host };
+        let connected = match timeout_at(until, login.run()).await {
+            Ok(connected) => connected,
+            Err(_) => Err(Failure::new(
+                FailureKind::Timeout,
+                format!("{host} did not answer within {} ms", within.as_millis()),
+            )),
+        };
+        match connected {
+            Ok(link) => return Ok(link),
+            Err(failure) if failure.kind.is_of_the_host() => last = failure,
+            Err(failure) => return Err(failure),
+        }
+    }
+    Err(last)
+}
+
+/// Cancels what a server does at this moment, and waits until the server has taken note of it.
+pub(crate) async fn cancel(key: &CancelKey, within: Duration) -> io::Result<()> {
+    let sending = async {
+        let mut packet = BytesMut::new();
+        startup::cancel_request(&mut packet, key.pid, &key.key);
+        // As old clients of libpq, in clear: what a cancellation tells is of no use to who hears it.
+        let mut stream = match open(&key.host).await {
+            Ok(stream) => stream,
+            Err(failure) => return Err(io::Error::other(failure.reason)),
+        };
+        stream.write_all(&packet).await?;
+        // The server hangs up when the signal is sent.
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).await.map(drop)
+    };
+    tokio::time::timeout(within, sending)
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+/// A socket, in clear.
+async fn open(host: &Host) -> Result<Stream, Failure> {
+    match host {
+        Host::Unix(folder, port) => {
+            let path = folder.join(format!(".s.PGSQL.{port}"));
+            let stream = UnixStream::connect(&path).await;
+            let stream = stream.map_err(|error| {
+                Failure::of_io(&error, &format!("connecting to {}", path.display()))
+            })?;
+            Ok(Stream::Unix(stream))
+        }
+        Host::Tcp(name, port) => {
+            // Asked each time: a name that goes to another server is how many a fail-over works.
+            let addresses = tokio::net::lookup_host((name.as_str(), *port)).await;
+            let addresses: Vec<_> = addresses
+                .map_err(|error| {
+                    let reason = format!("the host {name} cannot be looked up: {error}");
+                    Failure::new(FailureKind::Dns, reason)
+                })?
+                .collect();
+            let mut last =
+                Failure::new(FailureKind::Dns, format!("the host {name} has no address"));
+            for address in addresses {
+                match TcpStream::connect(address).await {
+                    Ok(stream) => {
+                        stream.set_nodelay(true).map_err(|error| {
+                            Failure::of_io(&error, &format!("connecting to {host}"))
+                        })?;
+                        return Ok(Stream::Tcp(stream));
+                    }
+                    Err(error) => last = Failure::of_io(&error, &format!("connecting to {host}")),
+                }
+            }
+            Err(last)
+        }
+    }
+}
+
+/// The steps into one host.
+struct Login<'a> {
+    origin: &'a Origin,
+    host: &'a Host,
+}
+
+impl Login<'_> {
+    async fn run(&self) -> Result<Link, Failure> {
+        let stream = self.secured().await?;
+        let channel = match &stream {
+            Stream::Tls(_) => Channel::Tls {
+                end_point: stream.certificate().and_then(scram::end_point),
+            },
+            Stream::Tcp(_) | Stream::Unix(_) => Channel::Plain,
+        };
+        let mut side = Side::new(stream);
+        let mut startup = Startup::new(&self.origin.user, &self.origin.database);
+        startup.settings = vec![
+            ("client_encoding".to_owned(), "UTF8".to_owned()),
+            ("application_name".to_owned(), APPLICATION_NAME.to_owned()),
+        ];
+        startup.encode(&mut side.outbox).map_err(Failure::said)?;
+        self.authenticate(&mut side, &channel).await?;
+        let mut link = self.settle(side).await?;
+        if self.origin.target == Target::ReadWrite {
+            self.must_write(&mut link).await?;
+        }
+        Ok(link)
+    }
+
+    /// A socket, with TLS as the origin wants it.
+    async fn secured(&self) -> Result<Stream, Failure> {
+        let stream = open(self.host).await?;
+        let Stream::Tcp(mut tcp) = stream else {
+            // As libpq: a socket of this machine has no TLS.
+            return Ok(stream);
+        };
+        let Some(config) = tls::config(&self.origin.tls)? else {
+            return Ok(Stream::Tcp(tcp));
+        };
+        let broke = |error: io::Error| Failure::of_io(&error, "asking for TLS");
+        tcp.write_all(&startup::SSL_REQUEST_PACKET)
+            .await
+            .map_err(broke)?;
+        match tcp.read_u8().await.map_err(broke)? {
+            b'S' => {}
+            _ if self.origin.tls.mode == TlsMode::Prefer => return Ok(Stream::Tcp(tcp)),
+            _ => {
+                return Err(Failure::new(
+                    FailureKind::TlsNotOffered,
+                    format!(
+                        "{} has no TLS, and sslmode is {}",
+                        self.host,
+                        self.origin.tls.mode.name()
+                    ),
+                ));
+            }
+        }
+        let name = match self.host {
+            Host::Tcp(name, _) => name.clone(),
+            Host::Unix(..) => String::new(),
+        };
+        let name = ServerName::try_from(name).map_err(|_| {
+            let reason = format!("{} is no name for which there are certificates", self.host);
+            Failure::new(FailureKind::Certificate, reason)
+        })?;
+        let connected = TlsConnector::from(config).connect(name, tcp).await;
+        let stream = connected.map_err(|error| self.tls_failed(&error))?;
+        Ok(Stream::Tls(Box::new(stream)))
+    }
+
+    fn tls_failed(&self, error: &io::Error) -> Failure {
+        let cause = error
+            .get_ref()
+            .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        let kind = match cause {
+            Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented) => {
+                FailureKind::Certificate
+            }
+            _ => FailureKind::Tls,
+        };
+        Failure::new(kind, format!("TLS with {} failed: {error}", self.host))
+    }
+
+    async fn authenticate(
+        &self,
+        side: &mut Side<Stream>,
+        channel: &Channel,
+    ) -> Result<(), Failure> {
+        let mut scram: Option<Client> = None;
+        let mut proof: Option<Proof> = None;
+        loop {
+            let frame = next(side).await?;
+            match frame.kind() {
+                backend::kind::ERROR_RESPONSE => return Err(said(&frame)),
+                backend::kind::NOTICE_RESPONSE | backend::kind::NEGOTIATE_PROTOCOL_VERSION => {
+                    continue;
+                }
+                backend::kind::AUTHENTICATION => {}
+                other => return Err(unexpected(other)),
+            }
+            let request = Request::decode(frame.body()).map_err(Failure::said)?;
+            let password = self.origin.password.reveal();
+            match request {
+                Request::Ok if scram.is_none() && proof.is_none() => return Ok(()),
+                Request::Cleartext => {
+                    self.needs_password()?;
+                    authentication::password(&mut side.outbox, password.as_bytes())
+                        .map_err(Failure::said)?;
+                }
+                Request::Md5 { salt } => {
+                    self.needs_password()?;
+                    let answer = authentication::md5_response(&self.origin.user, password, salt);
+                    authentication::password(&mut side.outbox, answer.as_bytes())
+                        .map_err(Failure::said)?;
+                }
+                Request::Sasl { mechanisms } => {
+                    self.needs_password()?;
+                    let mut nonce = [0; NONCE_BYTES];
+                    getrandom::fill(&mut nonce).map_err(|error| {
+                        Failure::new(FailureKind::Protocol, format!("no randomness: {error}"))
+                    })?;
+                    let client = Client::choose(&mechanisms, channel, &nonce).map_err(distrust)?;
+                    let first = client.first();
+                    authentication::sasl_initial(
+                        &mut side.outbox,
+                        client.mechanism(),
+                        first.as_bytes(),
+                    )
+                    .map_err(Failure::said)?;
+                    scram = Some(client);
+                }
+                Request::SaslContinue(challenge) => {
+                    let client = scram.take().ok_or_else(|| unexpected(frame.kind()))?;
+                    let (last, waits) = prove(client, password, challenge).await?;
+                    authentication::sasl_response(&mut side.outbox, last.as_bytes())
+                        .map_err(Failure::said)?;
+                    proof = Some(waits);
+                }
+                Request::SaslFinal(outcome) => {
+                    let proof = proof.take().ok_or_else(|| unexpected(frame.kind()))?;
+                    proof.judge(outcome).map_err(distrust)?;
+                }
+                Request::Ok => return Err(distrust(scram::Distrust::Signature)),
+                Request::Other(method) => {
+                    return Err(Failure::new(
+                        FailureKind::Protocol,
+                        format!(
+                            "the server wants authentication method {method}; the pool has \
+                             SCRAM-SHA-256, md5, cleartext and certificates"
+                        ),
+                    ));
+                }
+            }
+        }
+    }
+
+    fn needs_password(&self) -> Result<(), Failure> {
+        match self.origin.password.is_empty() {
+            true => Err(Failure::new(
+                FailureKind::Credentials,
+                "the server asks for a password, and the origin has none",
+            )),
+            false => Ok(()),
+        }
+    }
+
+    /// Everything up to the first `ReadyForQuery`.
+    async fn settle(&self, mut side: Side<Stream>) -> Result<Link, Failure> {
+        let mut parameters = BTreeMap::new();
+        let mut key = CancelKey {
+            host: self.host.clone(),
+            pid: 0,
+            key: Vec::new(),
+        };
+        loop {
+            let frame = next(&mut side).await?;
+            match frame.kind() {
+                backend::kind::ERROR_RESPONSE => return Err(said(&frame)),
+                backend::kind::PARAMETER_STATUS => {
+                    let (name, value) =
+                        backend::decode_parameter_status(frame.body()).map_err(Failure::said)?;
+                    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+                    parameters.insert(text(name), text(value));
+                }
+                backend::kind::BACKEND_KEY_DATA => {
+                    let (pid, secret) =
+                        backend::decode_backend_key_data(frame.body()).map_err(Failure::said)?;
+                    key.pid = pid;
+                    key.key = secret.to_vec();
+                }
+                backend::kind::READY_FOR_QUERY => {
+                    return Ok(Link {
+                        side,
+                        parameters,
+                        key,
+                    });
+                }
+                _ => {}
+            }
+        }
+    }
+
+    async fn must_write(&self, link: &mut Link) -> Result<(), Failure> {
+        let is_read_only = match link.parameters.get("in_hot_standby").map(String::as_str) {
+            Some("on") => true,
+            _ => {
+                let rows = query(link, "SHOW transaction_read_only").await?;
+                rows.first().map(String::as_str) == Some("on")
+            }
+        };
+        match is_read_only {
+            true => Err(Failure::new(
+                FailureKind::ReadOnly,
+                format!("{} takes no writes", self.host),
+            )),
+            false => Ok(()),
+        }
+    }
+}
+
+/// The rounds of hashing take milliseconds, or as long as the server likes.
+async fn prove(
+    client: Client,
+    password: &str,
+    challenge: &[u8],
+) -> Result<(String, Proof), Failure> {
+    let password = zeroize::Zeroizing::new(password.to_owned());
+    let challenge = challenge.to_vec();
+    let proving = tokio::task::spawn_blocking(move || client.prove(&password, &challenge));
+    let proved = proving.await.map_err(|error| {
+        Failure::new(FailureKind::Protocol, format!("the login ended: {error}"))
+    })?;
+    proved.map_err(distrust)
+}
+
+/// Runs a simple query on a connection of our own: the first column of its rows.
+///
+/// # Errors
+///
+/// What the server says.
+pub(crate) async fn query(link: &mut Link, sql: &str) -> Result<Vec<String>, Failure> {
+    frontend::query(&mut link.side.outbox, sql.as_bytes()).map_err(Failure::said)?;
+    let mut rows = Vec::new();
+    let mut error = None;
+    loop {
+        let frame = next(&mut link.side).await?;
+        match frame.kind() {
+            backend::kind::ERROR_RESPONSE => {
+                let mut failure = said(&frame);
+                failure.kind = FailureKind::Query;
+                error = Some(failure);
+            }
+            backend::kind::DATA_ROW => {
+                let mut row = backend::DataRow::decode(frame.body()).map_err(Failure::said)?;
+                let value = row.next().flatten();
+                let value = value.map(|value| String::from_utf8_lossy(value).into_owned());
+                rows.push(value.unwrap_or_default());
+            }
+            backend::kind::READY_FOR_QUERY => {
+                return match error {
+                    Some(failure) => Err(failure),
+                    None => Ok(rows),
+                };
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Sends what waits, and takes the next message.
+async fn next(side: &mut Side<Stream>) -> Result<Frame, Failure> {
+    let broke = |error: io::Error| Failure::of_io(&error, "talking to the server");
+    side.drain().await.map_err(broke)?;
+    loop {
+        if let Some(frame) =
+            Frame::split(&mut side.inbox, MESSAGE_BYTES_MAX).map_err(Failure::said)?
+        {
+            return Ok(frame);
+        }
+        if side.fill().await.map_err(broke)? == 0 {
+            return Err(Failure::new(
+                FailureKind::Network,
+                "the server hung up while it was talked to",
+            ));
+        }
+    }
+}
+
+fn said(frame: &Frame) -> Failure {
+    let error = PgError::decode(frame.body()).unwrap_or_else(|error| error);
+    Failure::said(error)
+}
+
+fn unexpected(kind: u8) -> Failure {
+    Failure::new(
+        FailureKind::Protocol,
+        format!("the server sent a message {:?} amid a login", kind as char),
+    )
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is what map_err gives")]
+fn distrust(reason: scram::Distrust) -> Failure {
+    Failure::new(FailureKind::Protocol, reason.to_string())
+}

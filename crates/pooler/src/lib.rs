@@ -1,0 +1,34 @@
+//! Managed bindings to external Postgres: many clients' transactions over few connections.
+//!
+//! A [`Pool`] has connections to one [`Origin`]. A [`Client`] gets one of them for a transaction, or for longer if its
+//! session leaves something there that cannot be carried to another. What holds in every file:
+//!
+//! 1. Nothing of one client's session is seen by another. What cannot be kept apart keeps its connection ("pinned"),
+//!    or is an error.
+//! 2. There are never more connections than `connections_max`, those that are being made or ended included.
+//! 3. A connection of which nobody knows where it stands is closed.
+//! 4. Secrets are in no log and in no `Debug`.
+
+mod awaited;
+mod cancel;
+mod client;
+mod connect;
+mod facts;
+mod failure;
+mod options;
+mod origin;
+mod pool;
+mod server;
+mod settings;
+mod side;
+mod statements;
+mod stream;
+mod tls;
+
+pub use cancel::Canceller;
+pub use client::{Client, ClientIdentity};
+pub use facts::Pin;
+pub use failure::{Failure, FailureKind};
+pub use options::PoolOptions;
+pub use origin::{Host, Identity, Origin, Secret, Target, Tls, TlsMode, UrlError};
+pub use pool::{Counts, Pool, Standing};

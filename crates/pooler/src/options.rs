@@ -1,0 +1,46 @@
+//! What a pool may use.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+/// Limits of a pool, each by the name that its error tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolOptions {
+    /// `connections_max`: connections to the origin at any time, those that are being made included.
+    pub connections_max: usize,
+    /// `connect_timeout_ms`: from the first packet to the login.
+    pub connect_timeout: Duration,
+    /// `wait_ms_max`: for a connection, while others have them all.
+    pub wait_max: Duration,
+    /// `waiting_max`: clients that wait for one.
+    pub waiting_max: usize,
+    /// `idle_ms`: a connection that nobody has used for this long is closed.
+    pub idle: Duration,
+    /// `check_ms`: one that was idle for this long is asked whether it still lives before it is used.
+    pub check_after: Duration,
+    /// `statements_max`: prepared statements that one server keeps.
+    pub statements_max: NonZeroUsize,
+    /// `pinned_max`: connections that sessions may keep between transactions.
+    pub pinned_max: usize,
+    /// `message_bytes_max`: of a client.
+    pub message_bytes_max: usize,
+    /// `abandoned_ms_max`: in which a server must be done with what its client has left.
+    pub abandoned_max: Duration,
+}
+
+impl Default for PoolOptions {
+    fn default() -> Self {
+        Self {
+            connections_max: 20,
+            connect_timeout: Duration::from_secs(15),
+            wait_max: Duration::from_secs(15),
+            waiting_max: 10_000,
+            idle: Duration::from_secs(600),
+            check_after: Duration::from_secs(30),
+            statements_max: NonZeroUsize::new(500).unwrap_or(NonZeroUsize::MIN),
+            pinned_max: 10,
+            message_bytes_max: 64 << 20,
+            abandoned_max: Duration::from_secs(2),
+        }
+    }
+}

@@ -1,0 +1,711 @@
+//! Connections to one origin, and who may have them when.
+
+use std::collections::{HashSet, VecDeque};
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Weak};
+
+use lru::LruCache;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::oneshot;
+use tokio::time::{Duration, Instant, timeout_at};
+use wire::{PgError, sqlstate};
+
+use crate::connect;
+use crate::facts::Facts;
+use crate::failure::Failure;
+use crate::options::PoolOptions;
+use crate::origin::Origin;
+use crate::server::{Parameters, Server};
+use crate::statements::Registry;
+
+/// After a failure nobody tries again for this long, unless a connection has come about meanwhile.
+const BACK_OFF: Duration = Duration::from_millis(200);
+
+/// Names of functions that are Postgres' own in every schema.
+const BUILTIN: &str = "SELECT p.proname FROM pg_catalog.pg_proc p GROUP BY p.proname HAVING \
+    pg_catalog.bool_and(p.pronamespace OPERATOR(pg_catalog.=) 'pg_catalog'::pg_catalog.regnamespace)";
+
+/// Texts whose facts are remembered.
+const FACTS_MAX: usize = 4096;
+
+/// Texts longer than this are read each time.
+const FACTS_BYTES_MAX: usize = 16 << 10;
+
+/// A pool of connections to one origin.
+#[derive(Debug)]
+pub struct Pool {
+    pub(crate) options: PoolOptions,
+    pub(crate) statements: Registry,
+    facts: Mutex<LruCache<String, Arc<Facts>>>,
+    /// Functions of which there are none but those that Postgres has brought along.
+    builtin: RwLock<Option<HashSet<String>>>,
+    /// What the servers tell of themselves.
+    parameters: RwLock<Option<Parameters>>,
+    state: Mutex<State>,
+    me: Weak<Self>,
+}
+
+#[derive(Debug)]
+struct State {
+    origin: Arc<Origin>,
+    /// Which version of the origin it is; servers of another go when they are free.
+    epoch: u64,
+    /// The last that was used comes first.
+    idle: Vec<(Instant, Box<Server>)>,
+    /// Connections that there are or that are being made.
+    total: usize,
+    connecting: usize,
+    pinned: usize,
+    waiting: VecDeque<Waiting>,
+    failed: Option<(Instant, Failure)>,
+    /// Who has which connection, by the connection's number; free numbers have nobody.
+    holders: Vec<Option<Holder>>,
+    free_numbers: Vec<usize>,
+    next_client: u64,
+    counts: Counts,
+    is_closed: bool,
+}
+
+/// Who has a connection.
+#[derive(Debug, Clone)]
+struct Holder {
+    since: Instant,
+    label: Arc<str>,
+    is_pinned: bool,
+}
+
+impl Holder {
+    fn new(label: &Arc<str>) -> Self {
+        Self {
+            since: Instant::now(),
+            label: Arc::clone(label),
+            is_pinned: false,
+        }
+    }
+}
+
+/// Who waits for a connection.
+#[derive(Debug)]
+struct Waiting {
+    turn: oneshot::Sender<Result<Handed, Failure>>,
+    label: Arc<str>,
+}
+
+/// How a pool stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Standing {
+    /// Connections, those that are being made included.
+    pub connections: usize,
+    /// Of them, those that nobody has.
+    pub idle: usize,
+    /// Of them, those that sessions keep between transactions.
+    pub pinned: usize,
+    /// Clients that wait for one.
+    pub waiting: usize,
+    /// What was counted.
+    pub counts: Counts,
+}
+
+/// What a pool has counted since it began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Connections that were made.
+    pub connected: u64,
+    /// Those that could not be made.
+    pub failed: u64,
+    /// How often a client got a connection.
+    pub given: u64,
+    /// Of these, after a wait.
+    pub waited: u64,
+    /// Waits that ended with an error.
+    pub refused: u64,
+    /// Clients that left amid a transaction or a statement.
+    pub abandoned: u64,
+}
+
+/// A connection that somebody has. Dropped without a word it is closed.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    server: Option<Box<Server>>,
+    pool: Arc<Pool>,
+    is_pinned: bool,
+}
+
+impl Pool {
+    /// Of an origin. No connection is made before somebody wants one.
+    pub fn new(origin: Origin, options: PoolOptions) -> Arc<Self> {
+        let facts_max = NonZeroUsize::new(FACTS_MAX).unwrap_or(NonZeroUsize::MIN);
+        Arc::new_cyclic(|me| Self {
+            options,
+            statements: Registry::new(facts_max),
+            facts: Mutex::new(LruCache::new(facts_max)),
+            builtin: RwLock::new(None),
+            parameters: RwLock::new(None),
+            state: Mutex::new(State {
+                origin: Arc::new(origin),
+                epoch: 0,
+                idle: Vec::new(),
+                total: 0,
+                connecting: 0,
+                pinned: 0,
+                waiting: VecDeque::new(),
+                failed: None,
+                holders: Vec::new(),
+                free_numbers: Vec::new(),
+                next_client: 1,
+                counts: Counts::default(),
+                is_closed: false,
+            }),
+            me: Weak::clone(me),
+        })
+    }
+
+    /// How it stands.
+    pub fn standing(&self) -> Standing {
+        let state = self.state.lock();
+        Standing {
+            connections: state.total,
+            idle: state.idle.len(),
+            pinned: state.pinned,
+            waiting: state.waiting.len(),
+            counts: state.counts,
+        }
+    }
+
+    /// Goes to another origin, or to the same with another password: connections that there are go when they are free.
+    pub fn turn_to(&self, origin: Origin) {
+        let idle = {
+            let mut state = self.state.lock();
+            state.origin = Arc::new(origin);
+            state.epoch += 1;
+            *self.builtin.write() = None;
+            *self.parameters.write() = None;
+            state.failed = None;
+            self.take_idle(&mut state)
+        };
+        close_all(idle);
+    }
+
+    /// Closes all connections; those in use when they are free. The next who wants one gets a new one.
+    pub fn restart(&self) {
+        let idle = {
+            let mut state = self.state.lock();
+            state.epoch += 1;
+            state.failed = None;
+            self.take_idle(&mut state)
+        };
+        close_all(idle);
+    }
+
+    /// Gives nothing to anybody any more.
+    pub fn close(&self) {
+        let idle = {
+            let mut state = self.state.lock();
+            state.is_closed = true;
+            state.epoch += 1;
+            state.waiting.clear();
+            self.take_idle(&mut state)
+        };
+        close_all(idle);
+    }
+
+    /// Takes those that nobody has out of the account, to be closed.
+    fn take_idle(&self, state: &mut State) -> impl Iterator<Item = Box<Server>> + use<> {
+        let idle = std::mem::take(&mut state.idle);
+        for (_, server) in &idle {
+            state.is_gone(server.number);
+            self.connect_if_wanted(state);
+        }
+        idle.into_iter().map(|(_, server)| server)
+    }
+
+    /// A number for a client.
+    pub(crate) fn new_client(&self) -> u64 {
+        let mut state = self.state.lock();
+        state.next_client += 1;
+        state.next_client
+    }
+
+    /// What a text does to its session.
+    pub(crate) fn facts(&self, sql: &[u8]) -> Arc<Facts> {
+        let read = |sql: &[u8]| match std::str::from_utf8(sql) {
+            Ok(sql) => Facts::of(sql),
+            Err(_) => Facts::unknown(),
+        };
+        if sql.len() > FACTS_BYTES_MAX {
+            return Arc::new(read(sql));
+        }
+        let shape = Facts::shape(sql);
+        if let Some(known) = self.facts.lock().get(&shape) {
+            return Arc::clone(known);
+        }
+        let facts = Arc::new(read(sql));
+        if facts.are_of_the_shape() {
+            self.facts.lock().put(shape, Arc::clone(&facts));
+        }
+        facts
+    }
+
+    /// Waits for a connection, behind those who wait already.
+    ///
+    /// # Errors
+    ///
+    /// 53300 after `wait_ms_max` or for more than `waiting_max`; the origin's failure if there is no connection to it.
+    pub(crate) async fn lease(&self, label: &Arc<str>) -> Result<Lease, PgError> {
+        let mut until = None;
+        loop {
+            let taken = self.take(label)?;
+            let server = match taken {
+                Taken::Server(server) => server,
+                Taken::Turn(turn) => match timeout_at(
+                    *until.get_or_insert_with(|| Instant::now() + self.options.wait_max),
+                    turn,
+                )
+                .await
+                {
+                    Ok(Ok(Ok(handed))) => match handed.take() {
+                        Some(server) => server,
+                        None => return Err(closed()),
+                    },
+                    Ok(Ok(Err(failure))) => return Err(self.refused(failure.to_error())),
+                    Ok(Err(_)) => return Err(self.refused(closed())),
+                    Err(_) => return Err(self.refused(self.waited_too_long())),
+                },
+            };
+            let mut lease = self.leased(server)?;
+            let idle_for = lease.since.elapsed();
+            if lease.is_gone().await {
+                drop(lease);
+                continue;
+            }
+            if idle_for > self.options.check_after && lease.ask(";").await.is_err() {
+                drop(lease);
+                continue;
+            }
+            return Ok(lease);
+        }
+    }
+
+    fn take(&self, label: &Arc<str>) -> Result<Taken, PgError> {
+        let mut state = self.state.lock();
+        if state.is_closed {
+            return Err(closed());
+        }
+        if let Some((_, server)) = state.idle.pop() {
+            state.counts.given += 1;
+            state.has(server.number, label);
+            return Ok(Taken::Server(server));
+        }
+        if let Some((at, failure)) = &state.failed
+            && state.total == 0
+            && at.elapsed() < BACK_OFF
+        {
+            let error = failure.to_error();
+            state.counts.refused += 1;
+            return Err(error);
+        }
+        if state.waiting.len() >= self.options.waiting_max {
+            state.counts.refused += 1;
+            return Err(PgError::fatal(
+                sqlstate::TOO_MANY_CONNECTIONS,
+                "Failed to acquire a connection from the pool.",
+            )
+            .detail(format!(
+                "{} clients wait for a connection already, as many as waiting_max allows.",
+                state.waiting.len()
+            )));
+        }
+        let (turn, receiver) = oneshot::channel();
+        state.waiting.push_back(Waiting {
+            turn,
+            label: Arc::clone(label),
+        });
+        state.counts.waited += u64::from(state.total >= self.options.connections_max);
+        self.connect_if_wanted(&mut state);
+        Ok(Taken::Turn(receiver))
+    }
+
+    /// Begins a connection if somebody waits whom none that is being made will serve.
+    fn connect_if_wanted(&self, state: &mut State) {
+        state.waiting.retain(|waiting| !waiting.turn.is_closed());
+        if state.connecting >= state.waiting.len()
+            || state.total >= self.options.connections_max
+            || state.is_closed
+        {
+            return;
+        }
+        let Some(me) = self.me.upgrade() else {
+            return;
+        };
+        state.total += 1;
+        state.connecting += 1;
+        let origin = Arc::clone(&state.origin);
+        let epoch = state.epoch;
+        // In a task of its own: who waits may leave, and the connection is the next one's.
+        tokio::spawn(async move {
+            let mut connected = connect::connect(&origin, me.options.connect_timeout).await;
+            if let Ok(link) = &mut connected
+                && let Err(failure) = me.learn(link).await
+            {
+                connected = Err(failure);
+            }
+            me.connected(connected, epoch);
+        });
+    }
+
+    /// Learns of the first server what holds for all.
+    async fn learn(&self, link: &mut connect::Link) -> Result<(), Failure> {
+        if self.builtin.read().is_none() {
+            let names = connect::query(link, BUILTIN).await?;
+            *self.builtin.write() = Some(names.into_iter().collect());
+        }
+        if self.parameters.read().is_none() {
+            *self.parameters.write() = Some(Arc::new(link.parameters.clone()));
+        }
+        Ok(())
+    }
+
+    /// What servers tell of themselves, if one has been there.
+    pub(crate) fn parameters(&self) -> Option<Parameters> {
+        self.parameters.read().clone()
+    }
+
+    /// Whether nothing that a text calls can leave something behind in its session that is not known.
+    pub(crate) fn is_known(&self, facts: &Facts) -> bool {
+        let builtin = self.builtin.read();
+        let is_builtin = |name: &String| builtin.as_ref().is_some_and(|known| known.contains(name));
+        !facts.is_opaque && facts.functions.iter().all(is_builtin)
+    }
+
+    fn connected(&self, connected: Result<connect::Link, Failure>, epoch: u64) {
+        let mut state = self.state.lock();
+        state.connecting -= 1;
+        match connected {
+            Ok(link) => {
+                state.counts.connected += 1;
+                state.failed = None;
+                let number = state.free_numbers.pop().unwrap_or(state.holders.len());
+                if number == state.holders.len() {
+                    state.holders.push(None);
+                }
+                drop(state);
+                let mut server = Box::new(Server::new(link, self.options.statements_max, epoch));
+                server.number = number;
+                if let Some(known) = self.parameters()
+                    && known == server.parameters
+                {
+                    server.parameters = known;
+                }
+                self.give(server);
+            }
+            Err(failure) => {
+                tracing::warn!(kind = failure.kind.name(), %failure, "the origin did not let the pool in");
+                state.counts.failed += 1;
+                state.total -= 1;
+                state.failed = Some((Instant::now(), failure.clone()));
+                // While others have connections, one of these may become free; without any, waiting is in vain.
+                let waiting = match state.total - state.connecting {
+                    0 => std::mem::take(&mut state.waiting),
+                    _ => VecDeque::new(),
+                };
+                drop(state);
+                for waiting in waiting {
+                    // Who has left does not hear it.
+                    let _ = waiting.turn.send(Err(failure.clone()));
+                }
+            }
+        }
+    }
+
+    /// Gives a connection to who waits for the longest, or keeps it.
+    fn give(&self, mut server: Box<Server>) {
+        let mut state = self.state.lock();
+        if server.epoch != state.epoch || server.is_broken {
+            state.is_gone(server.number);
+            self.connect_if_wanted(&mut state);
+            drop(state);
+            close_all([server]);
+            return;
+        }
+        server.since = Instant::now();
+        if let Some(holder) = state.holders.get_mut(server.number) {
+            *holder = None;
+        }
+        while let Some(waiting) = state.waiting.pop_front() {
+            let number = server.number;
+            let handed = Handed {
+                server: Some(server),
+                pool: Weak::clone(&self.me),
+            };
+            match waiting.turn.send(Ok(handed)) {
+                Ok(()) => {
+                    state.counts.given += 1;
+                    state.has(number, &waiting.label);
+                    return;
+                }
+                Err(Ok(back)) => match back.take() {
+                    Some(back) => server = back,
+                    None => return,
+                },
+                Err(Err(_)) => return,
+            }
+        }
+        state.idle.push((server.since, server));
+        let is_first = state.idle.len() == 1;
+        drop(state);
+        if is_first {
+            self.reap_later();
+        }
+    }
+
+    /// Closes what nobody has used for long, as long as there is something to close.
+    fn reap_later(&self) {
+        let me = Weak::clone(&self.me);
+        let idle = self.options.idle;
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(idle).await;
+                let Some(me) = me.upgrade() else {
+                    return;
+                };
+                let (old, is_done) = {
+                    let mut state = me.state.lock();
+                    let all = std::mem::take(&mut state.idle);
+                    let (old, young): (Vec<_>, Vec<_>) = all
+                        .into_iter()
+                        .partition(|(since, _)| since.elapsed() >= idle);
+                    state.idle = young;
+                    old.iter()
+                        .for_each(|(_, server)| state.is_gone(server.number));
+                    (old, state.idle.is_empty())
+                };
+                close_all(old.into_iter().map(|(_, server)| server));
+                if is_done {
+                    return;
+                }
+            }
+        });
+    }
+
+    fn leased(&self, server: Box<Server>) -> Result<Lease, PgError> {
+        let Some(pool) = self.me.upgrade() else {
+            return Err(closed());
+        };
+        Ok(Lease {
+            server: Some(server),
+            pool,
+            is_pinned: false,
+        })
+    }
+
+    fn refused(&self, error: PgError) -> PgError {
+        self.state.lock().counts.refused += 1;
+        error
+    }
+
+    fn waited_too_long(&self) -> PgError {
+        let state = self.state.lock();
+        let holders = || state.holders.iter().flatten();
+        let longest = holders().min_by_key(|holder| holder.since);
+        let hint = match longest {
+            Some(holder) => format!(
+                "The longest of the {} in use is with {} for {:.1} s{}. Raise connections_max or wait_ms_max, or \
+                 shorten transactions.",
+                holders().count(),
+                holder.label,
+                holder.since.elapsed().as_secs_f64(),
+                if holder.is_pinned {
+                    ", which keeps it for its session"
+                } else {
+                    ""
+                },
+            ),
+            None => "Connections to the origin are being made, and it does not answer.".to_owned(),
+        };
+        PgError::fatal(
+            sqlstate::TOO_MANY_CONNECTIONS,
+            "Failed to acquire a connection from the pool.",
+        )
+        .detail(format!(
+            "All {} connections were in use for {} ms, which is wait_ms_max.",
+            state.total,
+            self.options.wait_max.as_millis()
+        ))
+        .hint(hint)
+    }
+
+    /// A connection is no more.
+    fn lost(&self, number: usize) {
+        let mut state = self.state.lock();
+        state.is_gone(number);
+        self.connect_if_wanted(&mut state);
+    }
+}
+
+impl State {
+    /// A connection is somebody's.
+    fn has(&mut self, number: usize, label: &Arc<str>) {
+        if let Some(holder) = self.holders.get_mut(number) {
+            *holder = Some(Holder::new(label));
+        }
+    }
+
+    /// A connection is no more.
+    fn is_gone(&mut self, number: usize) {
+        self.total -= 1;
+        if let Some(holder) = self.holders.get_mut(number) {
+            *holder = None;
+            self.free_numbers.push(number);
+        }
+    }
+}
+
+enum Taken {
+    Server(Box<Server>),
+    Turn(oneshot::Receiver<Result<Handed, Failure>>),
+}
+
+/// A connection on its way to who waits for it. If nobody takes it, it goes back.
+#[derive(Debug)]
+struct Handed {
+    server: Option<Box<Server>>,
+    pool: Weak<Pool>,
+}
+
+impl Handed {
+    fn take(mut self) -> Option<Box<Server>> {
+        self.server.take()
+    }
+}
+
+impl Drop for Handed {
+    fn drop(&mut self) {
+        if let Some(server) = self.server.take()
+            && let Some(pool) = self.pool.upgrade()
+        {
+            pool.give(server);
+        }
+    }
+}
+
+impl Lease {
+    /// Gives it back.
+    pub(crate) fn give_back(mut self) {
+        if let Some(server) = self.server.take() {
+            self.unpin();
+            self.pool.give(server);
+        }
+    }
+
+    /// Gives it back as its client has left it: what is under way is canceled, and rolled back.
+    pub(crate) fn abandon(mut self, is_pinned: bool) {
+        let Some(mut server) = self.server.take() else {
+            return;
+        };
+        let was_busy = !server.account.is_free();
+        let pool = Arc::clone(&self.pool);
+        if was_busy {
+            pool.state.lock().counts.abandoned += 1;
+        }
+        if !was_busy && !is_pinned && !server.is_broken {
+            self.unpin();
+            pool.give(server);
+            return;
+        }
+        let within = pool.options.abandoned_max;
+        tokio::spawn(async move {
+            let mut works = server.abandon(within).await;
+            if works && is_pinned {
+                works = server.discard_all().await.is_ok();
+            }
+            self.unpin();
+            match works {
+                true => pool.give(server),
+                false => {
+                    pool.lost(server.number);
+                    close_all([server]);
+                }
+            }
+        });
+    }
+
+    /// Keeps it between transactions.
+    ///
+    /// # Errors
+    ///
+    /// 53300 beyond `pinned_max`.
+    pub(crate) fn pin(&mut self) -> Result<(), PgError> {
+        if self.is_pinned {
+            return Ok(());
+        }
+        let mut state = self.pool.state.lock();
+        if state.pinned >= self.pool.options.pinned_max {
+            return Err(PgError::error(
+                sqlstate::TOO_MANY_CONNECTIONS,
+                format!(
+                    "{} sessions keep a connection of their own already, as many as pinned_max allows",
+                    state.pinned
+                ),
+            )
+            .hint("Raise pinned_max of the binding, or do without what binds a session to its connection."));
+        }
+        state.pinned += 1;
+        self.is_pinned = true;
+        let number = self.server.as_ref().map(|server| server.number);
+        let holder = number.and_then(|number| state.holders.get_mut(number)?.as_mut());
+        if let Some(holder) = holder {
+            holder.is_pinned = true;
+        }
+        Ok(())
+    }
+
+    /// It need not be kept any more.
+    pub(crate) fn unpin(&mut self) {
+        if self.is_pinned {
+            self.is_pinned = false;
+            self.pool.state.lock().pinned -= 1;
+        }
+    }
+}
+
+impl std::ops::Deref for Lease {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        self.server
+            .as_deref()
+            .expect("BUG: a lease that was given back is used")
+    }
+}
+
+impl std::ops::DerefMut for Lease {
+    fn deref_mut(&mut self) -> &mut Server {
+        self.server
+            .as_deref_mut()
+            .expect("BUG: a lease that was given back is used")
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(server) = self.server.take() {
+            self.unpin();
+            self.pool.lost(server.number);
+            close_all([server]);
+        }
+    }
+}
+
+fn close_all(servers: impl IntoIterator<Item = Box<Server>>) {
+    for server in servers {
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn(server.close())),
+            // Without a runtime the socket just closes, and the server sees its end.
+            Err(_) => drop(server),
+        }
+    }
+}
+
+fn closed() -> PgError {
+    PgError::fatal(sqlstate::ADMIN_SHUTDOWN, "the pool is closed")
+}

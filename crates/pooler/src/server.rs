@@ -1,0 +1,294 @@
+//! One connection to the origin, and what its session there knows.
+
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use lru::LruCache;
+use tokio::time::{Instant, timeout};
+use wire::PgError;
+use wire::pg::{Frame, backend, frontend};
+
+use crate::awaited::{Account, Awaited, Fate, StatementId, Whose};
+use crate::connect::{self, CancelKey, Link};
+use crate::failure::{Failure, FailureKind};
+use crate::settings::Settings;
+use crate::side::Side;
+use crate::stream::Stream;
+
+/// The longest message of a server that is an answer to a statement of ours.
+const MESSAGE_BYTES_MAX: usize = 1 << 20;
+
+/// Leaves nothing of what a session had, but for its prepared statements.
+const CLEAN: &str = "CLOSE ALL;SET SESSION AUTHORIZATION DEFAULT;RESET ALL;UNLISTEN *;\
+    SELECT pg_catalog.pg_advisory_unlock_all();DISCARD TEMP;DISCARD SEQUENCES";
+
+/// A connection to the origin.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) side: Side<Stream>,
+    pub(crate) account: Account,
+    pub(crate) key: CancelKey,
+    /// What it has told with `ParameterStatus`.
+    pub(crate) parameters: Parameters,
+    /// What its session has set.
+    pub(crate) settings: Settings,
+    /// Statements that it knows by name.
+    pub(crate) prepared: LruCache<StatementId, ()>,
+    /// The client that has used it last.
+    pub(crate) last_client: u64,
+    /// Something may have been left in its session that is not known.
+    pub(crate) is_tainted: bool,
+    /// Nobody knows where it stands: it cannot be used again.
+    pub(crate) is_broken: bool,
+    /// Which version of the origin it was made for.
+    pub(crate) epoch: u64,
+    pub(crate) since: Instant,
+    /// Its number in the pool.
+    pub(crate) number: usize,
+}
+
+/// What a server tells of itself; servers and clients for which it is the same share it.
+pub(crate) type Parameters = Arc<BTreeMap<String, String>>;
+
+/// Rows of a statement of ours: texts or NULLs.
+pub(crate) type Rows = Vec<Vec<Option<String>>>;
+
+impl Server {
+    pub(crate) fn new(link: Link, statements_max: NonZeroUsize, epoch: u64) -> Self {
+        Self {
+            side: link.side,
+            account: Account::idle(),
+            key: link.key,
+            parameters: Arc::new(link.parameters),
+            settings: Settings::default(),
+            prepared: LruCache::new(statements_max),
+            last_client: 0,
+            is_tainted: false,
+            is_broken: false,
+            epoch,
+            since: Instant::now(),
+            number: 0,
+        }
+    }
+
+    /// Whether the server has hung up, or said something that nobody asked for, while it was idle.
+    pub(crate) async fn is_gone(&mut self) -> bool {
+        let looked = poll_fn(|cx| {
+            Poll::Ready(match self.side.poll_fill(cx) {
+                Poll::Pending => None,
+                Poll::Ready(read) => Some(read),
+            })
+        });
+        match looked.await {
+            None => false,
+            Some(Err(_) | Ok(0)) => true,
+            // Notices and changed parameters do no harm; an error is the server's farewell.
+            Some(Ok(_)) => loop {
+                match Frame::split(&mut self.side.inbox, MESSAGE_BYTES_MAX) {
+                    Ok(None) => return !self.side.inbox.is_empty(),
+                    Ok(Some(frame)) if frame.kind() == backend::kind::PARAMETER_STATUS => {
+                        self.parameter(frame.body());
+                    }
+                    Ok(Some(frame)) if frame.kind() == backend::kind::NOTICE_RESPONSE => {}
+                    _ => return true,
+                }
+            },
+        }
+    }
+
+    /// Remembers a `ParameterStatus`.
+    pub(crate) fn parameter(&mut self, body: &[u8]) {
+        if let Ok((name, value)) = backend::decode_parameter_status(body) {
+            let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+            Arc::make_mut(&mut self.parameters).insert(text(name), text(value));
+        }
+    }
+
+    /// Makes its session that of a client.
+    ///
+    /// # Errors
+    ///
+    /// What the server says; it cannot be used again then.
+    pub(crate) async fn become_of(
+        &mut self,
+        client: u64,
+        settings: &Settings,
+    ) -> Result<(), Failure> {
+        if self.is_tainted && self.last_client != client {
+            self.ask(CLEAN).await?;
+            self.is_tainted = false;
+            self.settings = Settings::default();
+        }
+        if let Some(sql) = self.settings.turn_into(settings) {
+            self.ask(&sql).await?;
+            self.settings = settings.clone();
+        }
+        self.last_client = client;
+        Ok(())
+    }
+
+    /// Leaves nothing of its session.
+    ///
+    /// # Errors
+    ///
+    /// What the server says; it cannot be used again then.
+    pub(crate) async fn discard_all(&mut self) -> Result<(), Failure> {
+        self.ask("DISCARD ALL").await?;
+        self.settings = Settings::default();
+        self.prepared.clear();
+        self.is_tainted = false;
+        Ok(())
+    }
+
+    /// Runs statements of ours.
+    ///
+    /// # Errors
+    ///
+    /// What the server says; it cannot be used again then.
+    pub(crate) async fn ask(&mut self, sql: &str) -> Result<Rows, Failure> {
+        frontend::query(&mut self.side.outbox, sql.as_bytes()).map_err(Failure::said)?;
+        self.account.sent(Awaited::Query(Whose::Pool));
+        let asked = self.answer().await;
+        self.is_broken |= asked.is_err();
+        asked
+    }
+
+    /// Everything up to the end of what it still has to answer, the pool's own.
+    async fn answer(&mut self) -> Result<Rows, Failure> {
+        let broke = |error: std::io::Error| Failure::of_io(&error, "talking to the server");
+        let mut rows = Rows::new();
+        let mut failed = None;
+        self.side.drain().await.map_err(broke)?;
+        loop {
+            while let Some(frame) =
+                Frame::split(&mut self.side.inbox, MESSAGE_BYTES_MAX).map_err(Failure::said)?
+            {
+                let status = match frame.kind() {
+                    backend::kind::READY_FOR_QUERY => {
+                        let status = backend::decode_ready_for_query(frame.body());
+                        Some(status.map_err(Failure::said)?)
+                    }
+                    _ => None,
+                };
+                let fate = self.account.received(frame.kind(), status);
+                match frame.kind() {
+                    backend::kind::PARAMETER_STATUS => self.parameter(frame.body()),
+                    backend::kind::DATA_ROW if fate == Fate::Swallow => {
+                        rows.push(row(frame.body()).map_err(Failure::said)?);
+                    }
+                    backend::kind::ERROR_RESPONSE => {
+                        let error = PgError::decode(frame.body()).unwrap_or_else(|error| error);
+                        let mut failure = Failure::said(error);
+                        failure.kind = FailureKind::Query;
+                        failed.get_or_insert(failure);
+                    }
+                    _ if fate == Fate::Unexpected => {
+                        return Err(Failure::new(
+                            FailureKind::Protocol,
+                            "the server sent an answer to nothing",
+                        ));
+                    }
+                    _ => {}
+                }
+                if self.account.is_quiet() {
+                    return failed.map_or(Ok(rows), Err);
+                }
+            }
+            if self.side.fill().await.map_err(broke)? == 0 {
+                return Err(Failure::new(FailureKind::Network, "the server hung up"));
+            }
+        }
+    }
+
+    /// Ends what a client has left behind: whether the server can be used again.
+    pub(crate) async fn abandon(&mut self, within: Duration) -> bool {
+        if self.is_broken {
+            return false;
+        }
+        if self.account.is_free() && self.side.outbox.is_empty() {
+            return true;
+        }
+        let ending = async {
+            if self.account.is_waiting() || self.account.copies_in() {
+                if self.account.copies_in() {
+                    frontend::copy_fail(&mut self.side.outbox, b"the client has left")?;
+                    self.account.copy_ends();
+                }
+                // It waits until the server has the signal: what comes after this is not canceled.
+                connect::cancel(&self.key, within).await.map_err(|error| {
+                    PgError::error(wire::sqlstate::SYSTEM_ERROR, error.to_string())
+                })?;
+            }
+            // Ends an extended query that is half told, in which a simple one would be left out.
+            frontend::sync(&mut self.side.outbox);
+            self.account.sent(Awaited::Sync(Whose::Pool));
+            frontend::query(&mut self.side.outbox, b"ROLLBACK")?;
+            self.account.sent(Awaited::Query(Whose::Pool));
+            self.skim().await
+        };
+        let ended = timeout(within, ending).await;
+        matches!(ended, Ok(Ok(()))) && self.account.is_free()
+    }
+
+    /// Reads and forgets answers until none is awaited.
+    async fn skim(&mut self) -> Result<(), PgError> {
+        let broke =
+            |error: std::io::Error| PgError::error(wire::sqlstate::SYSTEM_ERROR, error.to_string());
+        loop {
+            while let Some(frame) = Frame::split(&mut self.side.inbox, usize::MAX)? {
+                let status = match frame.kind() {
+                    backend::kind::READY_FOR_QUERY => {
+                        Some(backend::decode_ready_for_query(frame.body())?)
+                    }
+                    backend::kind::PARAMETER_STATUS => {
+                        self.parameter(frame.body());
+                        None
+                    }
+                    backend::kind::COPY_IN_RESPONSE => {
+                        self.account.received(frame.kind(), None);
+                        frontend::copy_fail(&mut self.side.outbox, b"the client has left")?;
+                        self.account.copy_ends();
+                        continue;
+                    }
+                    _ => None,
+                };
+                self.account.received(frame.kind(), status);
+                while self.account.told().is_some() {}
+                if self.account.is_quiet() {
+                    return Ok(());
+                }
+            }
+            let side = &mut self.side;
+            let read = poll_fn(|cx| {
+                // What is still to leave leaves while answers come in: neither waits for the other.
+                if let Poll::Ready(Err(error)) = side.poll_drain(cx) {
+                    return Poll::Ready(Err(error));
+                }
+                side.poll_fill(cx)
+            });
+            if read.await.map_err(broke)? == 0 {
+                return Err(broke(std::io::ErrorKind::UnexpectedEof.into()));
+            }
+        }
+    }
+
+    /// Says farewell; what cannot be said any more is left unsaid.
+    pub(crate) async fn close(mut self) {
+        self.side.outbox = BytesMut::new();
+        frontend::terminate(&mut self.side.outbox);
+        if let Ok(Err(error)) = timeout(Duration::from_secs(1), self.side.drain()).await {
+            tracing::debug!(%error, "a server was gone before it was told so");
+        }
+    }
+}
+
+fn row(body: &[u8]) -> Result<Vec<Option<String>>, PgError> {
+    let values = backend::DataRow::decode(body)?;
+    let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+    Ok(values.map(|value| value.map(text)).collect())
+}

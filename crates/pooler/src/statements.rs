@@ -1,0 +1,141 @@
+//! Prepared statements: one of the pool for all clients that prepare the same text.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::{Bytes, BytesMut};
+use lru::LruCache;
+use parking_lot::Mutex;
+use wire::PgError;
+use wire::pg::frontend::Parse;
+
+use crate::awaited::StatementId;
+use crate::facts::Facts;
+use crate::settings::Settings;
+
+/// A statement as servers of a pool know it: of one text, with these types of parameters, in sessions with these
+/// settings, for what a text means depends on them.
+#[derive(Debug)]
+pub(crate) struct Statement {
+    pub(crate) id: StatementId,
+    pub(crate) sql: Bytes,
+    pub(crate) oids: Vec<u32>,
+    settings: Settings,
+    pub(crate) facts: Arc<Facts>,
+    /// A server has taken it once.
+    is_valid: AtomicBool,
+}
+
+/// The statements of a pool.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    hasher: RandomState,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    /// By a hash of all that makes statements different.
+    statements: LruCache<u64, Arc<Statement>>,
+    next: StatementId,
+}
+
+impl Registry {
+    /// Forgets the least used of more than `max`; who uses them keeps them.
+    pub(crate) fn new(max: NonZeroUsize) -> Self {
+        Self {
+            hasher: RandomState::new(),
+            known: Mutex::new(Known {
+                statements: LruCache::new(max),
+                next: 1,
+            }),
+        }
+    }
+
+    /// The statement of this text.
+    pub(crate) fn get(
+        &self,
+        sql: &[u8],
+        oids: &[u32],
+        settings: &Settings,
+        facts: impl FnOnce() -> Arc<Facts>,
+    ) -> Arc<Statement> {
+        let hash = self.hash(sql, oids, settings);
+        if let Some(known) = self.known.lock().statements.get(&hash)
+            && known.is(sql, oids, settings)
+        {
+            return Arc::clone(known);
+        }
+        // Outside of the lock: the parser takes its time.
+        let facts = facts();
+        let mut known = self.known.lock();
+        let id = known.next;
+        known.next += 1;
+        let statement = Arc::new(Statement {
+            id,
+            sql: Bytes::copy_from_slice(sql),
+            oids: oids.to_vec(),
+            settings: settings.clone(),
+            facts,
+            is_valid: AtomicBool::new(false),
+        });
+        known.statements.put(hash, Arc::clone(&statement));
+        statement
+    }
+
+    fn hash(&self, sql: &[u8], oids: &[u32], settings: &Settings) -> u64 {
+        let mut hasher = self.hasher.build_hasher();
+        sql.hash(&mut hasher);
+        oids.hash(&mut hasher);
+        meaningful(settings).for_each(|setting| setting.hash(&mut hasher));
+        hasher.finish()
+    }
+}
+
+/// Settings on which it may depend what a text means.
+fn meaningful(settings: &Settings) -> impl Iterator<Item = (&str, Option<&str>)> {
+    let names = settings.names().filter(|name| *name != "application_name");
+    names.map(|name| (name, settings.get(name)))
+}
+
+/// What a statement is called on its servers.
+pub(crate) fn name(id: StatementId) -> String {
+    format!("dormouse_{id}")
+}
+
+impl Statement {
+    fn is(&self, sql: &[u8], oids: &[u32], settings: &Settings) -> bool {
+        self.sql == sql && self.oids == oids && meaningful(&self.settings).eq(meaningful(settings))
+    }
+
+    /// Whether a server has taken it once. Another is then asked no sooner than when the statement is to run.
+    pub(crate) fn is_valid(&self) -> bool {
+        self.is_valid.load(Ordering::Relaxed)
+    }
+
+    /// A server has taken it.
+    pub(crate) fn was_taken(&self) {
+        self.is_valid.store(true, Ordering::Relaxed);
+    }
+
+    /// Writes the message that makes it known to a server, by its name or as the unnamed one.
+    ///
+    /// # Errors
+    ///
+    /// If it is longer than a message can be.
+    pub(crate) fn parse(&self, is_named: bool, out: &mut BytesMut) -> Result<(), PgError> {
+        let name = match is_named {
+            true => name(self.id),
+            false => String::new(),
+        };
+        let parse = Parse {
+            statement: name.as_bytes(),
+            sql: &self.sql,
+            param_oids: self.oids.clone(),
+        };
+        parse.encode(out)
+    }
+}

@@ -1,0 +1,191 @@
+//! A pool before a native PostgreSQL, and clients of it.
+
+#![allow(dead_code, reason = "each test uses its part")]
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use bytes::BytesMut;
+use dormouse_pooler::{Canceller, Client, ClientIdentity, Origin, Pool, PoolOptions};
+use native::Native;
+use parking_lot::Mutex;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_postgres::{Client as Session, NoTls};
+use wire::pg::startup::FirstPacket;
+
+pub(crate) const PASSWORD: &str = "p@ss:w/rd#1";
+
+/// The programs, if there are some.
+pub(crate) fn programs() -> Option<PathBuf> {
+    let tools = std::env::var_os("DORMOUSE_TEST_TOOLS");
+    if tools.is_none() {
+        eprintln!("skipped: `cargo xtask test` brings PostgreSQL");
+    }
+    Some(PathBuf::from(tools?).join("bin"))
+}
+
+/// A server, and the folder that it lives in.
+pub(crate) struct Postgres {
+    pub(crate) native: Native,
+    _folder: tempfile::TempDir,
+}
+
+impl Postgres {
+    pub(crate) fn start(options: &native::Options) -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let native = Native::start(&programs()?, &folder.path().join("native"), options).unwrap();
+        Some(Self {
+            native,
+            _folder: folder,
+        })
+    }
+
+    /// Where everybody who knows the password is let in.
+    pub(crate) fn with_password() -> Option<Self> {
+        Self::start(&native::Options {
+            password: Some(PASSWORD.to_owned()),
+            ..native::Options::default()
+        })
+    }
+
+    pub(crate) fn origin(&self) -> Origin {
+        let url = format!(
+            "postgres://postgres:p%40ss%3Aw%2Frd%231@{}/postgres",
+            self.native.address
+        );
+        Origin::of_url(&url).unwrap()
+    }
+
+    /// A session of its own, beside the pool.
+    pub(crate) async fn session(&self) -> Session {
+        let mut config = tokio_postgres::Config::new();
+        config
+            .host("127.0.0.1")
+            .port(self.native.address.port())
+            .user("postgres")
+            .password(PASSWORD)
+            .dbname("postgres");
+        let (session, connection) = config.connect(NoTls).await.unwrap();
+        tokio::spawn(connection);
+        session
+    }
+}
+
+/// A pool that listens.
+pub(crate) struct Pooled {
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) address: SocketAddr,
+}
+
+impl Pooled {
+    pub(crate) async fn start(origin: Origin, options: PoolOptions) -> Self {
+        let pool = Pool::new(origin, options);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(accept(listener, Arc::clone(&pool)));
+        Self { pool, address }
+    }
+
+    pub(crate) fn config(&self) -> tokio_postgres::Config {
+        let mut config = tokio_postgres::Config::new();
+        config
+            .host("127.0.0.1")
+            .port(self.address.port())
+            .user("anybody")
+            .dbname("anything");
+        config
+    }
+
+    pub(crate) async fn session(&self) -> Session {
+        let (session, connection) = self.config().connect(NoTls).await.unwrap();
+        tokio::spawn(connection);
+        session
+    }
+}
+
+async fn accept(listener: TcpListener, pool: Arc<Pool>) {
+    let cancellers = Arc::new(Mutex::new(HashMap::<u32, Canceller>::new()));
+    let pids = AtomicU32::new(1);
+    while let Ok((stream, _)) = listener.accept().await {
+        let pool = Arc::clone(&pool);
+        let cancellers = Arc::clone(&cancellers);
+        let pid = pids.fetch_add(1, Ordering::Relaxed);
+        tokio::spawn(serve(pool, stream, pid, cancellers));
+    }
+}
+
+async fn serve(
+    pool: Arc<Pool>,
+    mut stream: TcpStream,
+    pid: u32,
+    cancellers: Arc<Mutex<HashMap<u32, Canceller>>>,
+) {
+    let mut arrived = BytesMut::new();
+    let startup = loop {
+        match FirstPacket::split(&mut arrived).unwrap() {
+            Some(FirstPacket::Startup(startup)) => break startup,
+            Some(FirstPacket::CancelRequest { pid, .. }) => {
+                let canceller = cancellers.lock().get(&pid).cloned();
+                canceller.unwrap().cancel().await;
+                return;
+            }
+            Some(_) => stream.write_all(b"N").await.unwrap(),
+            None => {
+                if stream.read_buf(&mut arrived).await.unwrap_or(0) == 0 {
+                    return;
+                }
+            }
+        }
+    };
+    let identity = ClientIdentity {
+        pid,
+        key: vec![7; 4],
+        label: format!("client {pid}").into(),
+        canceller: Canceller::default(),
+    };
+    cancellers.lock().insert(pid, identity.canceller.clone());
+    let client = Client::new(pool, stream, arrived, identity);
+    // A client that breaks off is an error of its own.
+    let _ = client.serve(&startup).await;
+}
+
+/// Waits until something is so, or for long enough.
+pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut is_so: impl FnMut() -> F) {
+    for _ in 0..1_000 {
+        if is_so().await {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("never: {what}");
+}
+
+pub(crate) fn limited(connections_max: usize) -> PoolOptions {
+    PoolOptions {
+        connections_max,
+        pinned_max: connections_max,
+        ..PoolOptions::default()
+    }
+}
+
+/// The first column of the first row of a simple query.
+pub(crate) async fn one(session: &Session, sql: &str) -> String {
+    let rows = session.simple_query(sql).await.unwrap();
+    let row = rows.iter().find_map(|message| match message {
+        tokio_postgres::SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
+    });
+    row.unwrap().get(0).unwrap_or("NULL").to_owned()
+}
+
+/// The SQLSTATE and the text of an error.
+pub(crate) fn told(error: &tokio_postgres::Error) -> (String, String) {
+    let error = error
+        .as_db_error()
+        .unwrap_or_else(|| panic!("no error of a server: {error:?}"));
+    (error.code().code().to_owned(), error.message().to_owned())
+}

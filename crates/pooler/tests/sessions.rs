@@ -1,0 +1,290 @@
+//! Sessions of many clients over few connections: each has what it would have alone.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod harness;
+
+use std::time::Duration;
+
+use dormouse_pooler::PoolOptions;
+use harness::{Pooled, Postgres, limited, one, told, until};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_clients_have_few_connections() {
+    let Some(postgres) = Postgres::with_password() else {
+        return;
+    };
+    let pooled = Pooled::start(postgres.origin(), limited(5)).await;
+    let beside = postgres.session().await;
+    beside
+        .batch_execute("create table t (n int, who int)")
+        .await
+        .unwrap();
+    let clients = (0..200).map(|who: i32| {
+        let config = pooled.config();
+        tokio::spawn(async move {
+            let (mut session, connection) = config.connect(tokio_postgres::NoTls).await.unwrap();
+            tokio::spawn(connection);
+            for n in 0..5_i32 {
+                let transaction = session.transaction().await.unwrap();
+                let insert = "insert into t values ($1, $2)";
+                transaction.execute(insert, &[&n, &who]).await.unwrap();
+                let own = "select count(*) from t where who = $1";
+                let rows = transaction.query_one(own, &[&who]).await.unwrap();
+                assert_eq!(rows.get::<_, i64>(0), i64::from(n) + 1);
+                transaction.commit().await.unwrap();
+            }
+        })
+    });
+    for client in clients.collect::<Vec<_>>() {
+        client.await.unwrap();
+    }
+    assert_eq!(one(&beside, "select count(*) from t").await, "1000");
+    let there = "select count(*) from pg_stat_activity where application_name = 'Dormouse'";
+    assert_eq!(one(&beside, there).await, "5");
+    let standing = pooled.pool.standing();
+    assert_eq!(
+        (standing.connections, standing.idle),
+        (5, 5),
+        "{standing:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_are_the_clients_own() {
+    let Some(postgres) = Postgres::with_password() else {
+        return;
+    };
+    let pooled = Pooled::start(postgres.origin(), limited(1)).await;
+    let (ann, joe) = (pooled.session().await, pooled.session().await);
+    one(&ann, "create role joe; create schema s; select 1").await;
+    // Each step on the one connection, in turns.
+    ann.batch_execute("set search_path to s; set work_mem = '7MB'")
+        .await
+        .unwrap();
+    assert_eq!(one(&joe, "show search_path").await, "\"$user\", public");
+    assert_eq!(one(&joe, "show work_mem").await, "4MB");
+    joe.batch_execute("set role joe").await.unwrap();
+    assert_eq!(one(&ann, "select current_user").await, "postgres");
+    assert_eq!(one(&joe, "select current_user").await, "joe");
+    assert_eq!(one(&ann, "show search_path").await, "s");
+    assert_eq!(one(&ann, "show work_mem").await, "7MB");
+    // As a function, in a transaction that is rolled back, in one that fails, and to a savepoint.
+    one(&ann, "select set_config('app.user', 'ann', false)").await;
+    one(&joe, "select 1").await;
+    assert_eq!(one(&ann, "select current_setting('app.user')").await, "ann");
+    ann.batch_execute("begin; set work_mem = '9MB'; rollback")
+        .await
+        .unwrap();
+    assert_eq!(one(&joe, "show work_mem").await, "4MB");
+    assert_eq!(one(&ann, "show work_mem").await, "7MB");
+    ann.batch_execute(
+        "begin; set work_mem = '8MB'; savepoint a; set work_mem = '9MB'; rollback to a; commit",
+    )
+    .await
+    .unwrap();
+    assert_eq!(one(&joe, "show work_mem").await, "4MB");
+    assert_eq!(one(&ann, "show work_mem").await, "8MB");
+    let failed = ann.batch_execute("set work_mem = '5MB'; select 1/0").await;
+    assert_eq!(told(&failed.unwrap_err()).0, "22012");
+    one(&joe, "select 1").await;
+    assert_eq!(one(&ann, "show work_mem").await, "8MB");
+    ann.batch_execute("reset all").await.unwrap();
+    one(&joe, "select 1").await;
+    assert_eq!(one(&ann, "show work_mem").await, "4MB");
+    joe.batch_execute("begin; set local work_mem = '3MB'; commit; reset role")
+        .await
+        .unwrap();
+    assert_eq!(one(&ann, "show work_mem").await, "4MB");
+    assert_eq!(one(&joe, "select current_user").await, "postgres");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_function_leaves_is_nobodys() {
+    let Some(postgres) = Postgres::with_password() else {
+        return;
+    };
+    let pooled = Pooled::start(postgres.origin(), limited(1)).await;
+    let beside = postgres.session().await;
+    beside
+        .batch_execute(
+            "create sequence s; create function leave() returns int language plpgsql as $$ begin
+             perform set_config('work_mem', '9MB', false); create temp table left_behind (n int);
+             perform pg_advisory_lock(7); perform nextval('s'); set role pg_monitor; return 1; end $$",
+        )
+        .await
+        .unwrap();
+    let (ann, joe) = (pooled.session().await, pooled.session().await);
+    one(&ann, "select leave()").await;
+    assert_eq!(one(&joe, "show work_mem").await, "4MB");
+    assert_eq!(one(&joe, "select current_user").await, "postgres");
+    assert_eq!(one(&joe, "select to_regclass('left_behind')").await, "NULL");
+    assert_eq!(one(&beside, "select pg_try_advisory_lock(7)").await, "t");
+    let given = joe.simple_query("select lastval()").await.unwrap_err();
+    assert_eq!(told(&given).0, "55000");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_move_keeps_its_connection() {
+    let Some(postgres) = Postgres::with_password() else {
+        return;
+    };
+    let options = PoolOptions {
+        pinned_max: 1,
+        ..limited(2)
+    };
+    let pooled = Pooled::start(postgres.origin(), options).await;
+    let (ann, joe) = (pooled.session().await, pooled.session().await);
+    ann.batch_execute("create temp table mine (n int)")
+        .await
+        .unwrap();
+    ann.batch_execute("insert into mine values (42)")
+        .await
+        .unwrap();
+    for _ in 0..5 {
+        assert_eq!(one(&joe, "select to_regclass('mine')").await, "NULL");
+        assert_eq!(one(&ann, "select n from mine").await, "42");
+    }
+    assert_eq!(pooled.pool.standing().pinned, 1);
+    let (code, text) = told(&joe.batch_execute("listen a").await.unwrap_err());
+    assert_eq!(code, "53300");
+    assert!(text.contains("pinned_max"), "{text}");
+    assert_eq!(one(&joe, "select 1").await, "1", "the session goes on");
+    ann.batch_execute("discard all").await.unwrap();
+    assert_eq!(pooled.pool.standing().pinned, 0);
+    joe.batch_execute("select pg_advisory_lock(1)")
+        .await
+        .unwrap();
+    let free = "select pg_try_advisory_lock(1)";
+    assert_eq!(one(&postgres.session().await, free).await, "f");
+    drop(joe);
+    until("the lock is free", async || {
+        one(&postgres.session().await, free).await == "t"
+    })
+    .await;
+    assert_eq!(pooled.pool.standing().pinned, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prepared_statements_move() {
+    let Some(postgres) = Postgres::with_password() else {
+        return;
+    };
+    let pooled = Pooled::start(postgres.origin(), limited(2)).await;
+    let (ann, joe) = (pooled.session().await, pooled.session().await);
+    let sql = "select $1::int + 1";
+    let (of_ann, of_joe) = (
+        ann.prepare(sql).await.unwrap(),
+        joe.prepare(sql).await.unwrap(),
+    );
+    for n in 0..20_i32 {
+        // Somebody else has the connection that was the client's last.
+        let held = (n % 2 == 0).then(|| pooled.session());
+        let held = match held {
+            Some(session) => {
+                let session = session.await;
+                session.batch_execute("begin").await.unwrap();
+                Some(session)
+            }
+            None => None,
+        };
+        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 1] = [&n];
+        let (a, j) = tokio::join!(
+            ann.query_one(&of_ann, &parameters),
+            joe.query_one(&of_joe, &parameters)
+        );
+        assert_eq!(a.unwrap().get::<_, i32>(0), n + 1);
+        assert_eq!(j.unwrap().get::<_, i32>(0), n + 1);
+        drop(held);
+    }
+    let wrong = ann.prepare("selec 1").await.unwrap_err();
+    assert_eq!(told(&wrong).0, "42601");
+    assert_eq!(
+        ann.query_one(&of_ann, &[&1])
+            .await
+            .unwrap()
+            .get::<_, i32>(0),
+        2
+    );
+    let names = "select count(*) from pg_prepared_statements where name like 'dormouse_%'";
+    assert!(one(&ann, names).await.parse::<i32>().unwrap() <= 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_vanishes_leaves_nothing() {
+    let Some(postgres) = Postgres::with_password() else {
+        return;
+    };
+    let pooled = Pooled::start(postgres.origin(), limited(1)).await;
+    let beside = postgres.session().await;
+    beside
+        .batch_execute("create table t (n int); insert into t values (1)")
+        .await
+        .unwrap();
+    // What the pool asks of its first server is over.
+    assert_eq!(one(&pooled.session().await, "select 1").await, "1");
+    // Amid a transaction, amid a statement, amid an extended query, amid a COPY.
+    let begin = query("begin; update t set n = 2");
+    let sleep = query("begin; update t set n = 2; select pg_sleep(60)");
+    let parse = message(b'P', b"\0update t set n = 2\0\0\0");
+    let copy = query("copy t from stdin");
+    for last in [begin, sleep, parse, copy] {
+        let mut stream = TcpStream::connect(pooled.address).await.unwrap();
+        let mut startup = bytes::BytesMut::new();
+        wire::pg::startup::Startup::new("a", "b")
+            .encode(&mut startup)
+            .unwrap();
+        stream.write_all(&startup).await.unwrap();
+        stream.write_all(&last).await.unwrap();
+        let busy = "select count(*) from pg_stat_activity where application_name = 'Dormouse' and state <> 'idle'";
+        until("the server has the message", async || {
+            one(&beside, busy).await == "1"
+        })
+        .await;
+        drop(stream);
+        // The next one gets the same connection, at once.
+        let next = pooled.session().await;
+        assert_eq!(one(&next, "select n from t").await, "1");
+    }
+    let standing = pooled.pool.standing();
+    assert_eq!(standing.connections, 1, "{standing:?}");
+    assert_eq!(standing.counts.abandoned, 4, "{standing:?}");
+    assert_eq!(standing.counts.connected, 1, "it was used again each time");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cancelling_reaches_the_right_one() {
+    let Some(postgres) = Postgres::with_password() else {
+        return;
+    };
+    let pooled = Pooled::start(postgres.origin(), limited(3)).await;
+    let (ann, joe) = (pooled.session().await, pooled.session().await);
+    let token = ann.cancel_token();
+    let (slow, _, ()) = tokio::join!(
+        ann.simple_query("select pg_sleep(60)"),
+        joe.simple_query("select pg_sleep(0.5)"),
+        async {
+            until("it runs", async || pooled.pool.standing().counts.given >= 2).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            token.cancel_query(tokio_postgres::NoTls).await.unwrap();
+        }
+    );
+    assert_eq!(told(&slow.unwrap_err()).0, "57014");
+    // Nothing runs: nobody is hit.
+    token.cancel_query(tokio_postgres::NoTls).await.unwrap();
+    assert_eq!(one(&joe, "select 1").await, "1");
+    assert_eq!(one(&ann, "select 1").await, "1");
+}
+
+fn query(sql: &str) -> Vec<u8> {
+    message(b'Q', &[sql.as_bytes(), b"\0"].concat())
+}
+
+fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+    let mut message = vec![kind];
+    message.extend_from_slice(&(body.len() as i32 + 4).to_be_bytes());
+    message.extend_from_slice(body);
+    message
+}
