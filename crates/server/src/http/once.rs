@@ -128,7 +128,7 @@ impl Once {
         for part in [
             b"idempotency",
             id.as_bytes(),
-            caller.name.as_bytes(),
+            caller.identity.as_bytes(),
             caller.role().as_bytes(),
             bytes,
         ] {
