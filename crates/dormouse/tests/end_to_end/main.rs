@@ -14,6 +14,7 @@ mod isolation;
 mod limits;
 mod login;
 mod observability;
+mod once;
 mod persistence;
 mod pg_restore;
 mod pgbench;
