@@ -15,6 +15,7 @@ mod limits;
 mod login;
 mod observability;
 mod once;
+mod once_crash;
 mod persistence;
 mod pg_restore;
 mod pgbench;
