@@ -294,7 +294,7 @@ fn names_that_others_have_made_mean_nothing_in_what_the_server_asks() {
     tokens.admin("create table t (n int)");
     let write = &tokens.write;
     for sql in [
-        "create function rise() returns boolean language plpgsql as $$ begin \
+        "create function rise() returns boolean language plpgsql set search_path = pg_catalog, pg_temp as $$ begin \
          if (select rolsuper from pg_catalog.pg_roles where rolname = current_user) then \
          alter role dormouse_write superuser; end if; return true; end $$",
         "create function same(bytea, bytea) returns boolean language plpgsql as 'begin return public.rise(); end'",
