@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 
 use crate::harness::{PATIENCE, Server};
 
-const WRITERS: u32 = 3;
-const KILLS: u32 = 4;
+const WRITERS: u32 = 4;
+const KILLS: u32 = 8;
 /// Answers between two kills, at least.
-const ANSWERS: u32 = 12;
+const ANSWERS: u32 = 6;
 
 /// What a server has said to a request, if it came to that.
 struct Said {
