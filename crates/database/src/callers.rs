@@ -7,7 +7,7 @@ use wire::{DatabaseName, PgError, sqlstate};
 
 use crate::authority::Authority;
 use crate::databases::Databases;
-use crate::session::{Session, SessionOptions};
+use crate::session::{Canceller, Session, SessionOptions, host_settings};
 
 /// The role of who may only read: what `pg_read_all_data` may.
 pub const READ_ROLE: &str = "dormouse_read";
@@ -15,9 +15,12 @@ pub const READ_ROLE: &str = "dormouse_read";
 /// The role of who may read and write: it makes tables of its own too, but is no superuser.
 pub const WRITE_ROLE: &str = "dormouse_write";
 
-/// Makes both roles where they are missing. Nobody can log in as them with a password.
+/// Makes both roles where they are missing, and the host's schema, before somebody else takes its name. Nobody can log
+/// in as them with a password.
 const MAKE_ROLES: &str = "DO $$ BEGIN \
-    PERFORM pg_catalog.pg_advisory_xact_lock(1684238195, 1919904869); \
+    IF pg_catalog.to_regnamespace('dormouse') IS NULL THEN \
+        CREATE SCHEMA dormouse; \
+    END IF; \
     IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'dormouse_read') THEN \
         CREATE ROLE dormouse_read; \
         GRANT pg_read_all_data TO dormouse_read; \
@@ -90,23 +93,50 @@ impl Databases {
     }
 
     async fn make_roles(&self, name: &DatabaseName) -> Result<(), PgError> {
-        self.order_as_host(name, MAKE_ROLES).await
+        // Who makes them at the same time makes them wholly, or not at all.
+        const TRIES: usize = 3;
+        let mut made = Ok(());
+        for _ in 0..TRIES {
+            made = self.order_as_host(name, MAKE_ROLES).await;
+            match &made {
+                Err(error) if ["23505", "42710", "42P06"].contains(&error.code()) => {}
+                _ => break,
+            }
+        }
+        made
     }
 
-    /// Runs a statement of this program's own in a database, as its administrator.
-    ///
-    /// # Errors
-    /// As [`session`](Self::session), and what Postgres says.
-    pub async fn order_as_host(&self, name: &DatabaseName, sql: &str) -> Result<(), PgError> {
+    /// Runs a statement of this program's own in a database, as its administrator, for a few seconds at most. It is
+    /// cancelled when nobody waits for it any more.
+    async fn order_as_host(&self, name: &DatabaseName, sql: &'static str) -> Result<(), PgError> {
         let options = SessionOptions {
+            settings: host_settings(),
             origin: "host".to_owned(),
             authority: Authority::Host,
             ..SessionOptions::default()
         };
         let database = self.node.find(name)?;
         let mut session = Session::begin(Arc::clone(&self.node), database, options).await?;
-        let done = session.query(sql, &[]).await;
-        session.close().await;
-        done.map(drop)
+        let waiting = CancelledWhenDropped(session.canceller());
+        let running = tokio::spawn(async move {
+            let done = session.query(sql, &[]).await;
+            session.close().await;
+            done.map(drop)
+        });
+        let done = running.await;
+        drop(waiting);
+        done.unwrap_or_else(|error| {
+            Err(PgError::error(sqlstate::INTERNAL_ERROR, error.to_string()))
+        })
+    }
+}
+
+/// Somebody waits for a session of ours.
+struct CancelledWhenDropped(Canceller);
+
+impl Drop for CancelledWhenDropped {
+    fn drop(&mut self) {
+        // It does nothing where nothing runs any more.
+        self.0.cancel();
     }
 }

@@ -21,7 +21,7 @@ use wire::{DatabaseName, PgError, sqlstate};
 use crate::authority::Authority;
 use crate::database::Database;
 use crate::databases::Databases;
-use crate::session::SessionOptions;
+use crate::session::{SessionOptions, host_settings};
 
 /// Databases of which roles are remembered, and roles of each: past it all of them are forgotten.
 const DATABASES_MAX: usize = 1_000;
@@ -32,15 +32,6 @@ const ROLE: &str = "SELECT r.rolcanlogin, r.rolpassword, \
      pg_catalog.date_part('epoch', r.rolvaliduntil), \
      pg_catalog.has_database_privilege(r.oid, 5::pg_catalog.oid, 'CONNECT') \
      FROM pg_catalog.pg_authid r WHERE r.rolname OPERATOR(pg_catalog.=) $1::pg_catalog.name";
-
-/// For the session that asks: what others have locked or set is not to hold it up.
-const SETTINGS: [(&str, &str); 5] = [
-    ("search_path", "pg_catalog, pg_temp"),
-    ("statement_timeout", "10s"),
-    ("transaction_timeout", "10s"),
-    ("lock_timeout", "5s"),
-    ("role", "none"),
-];
 
 /// What a database knows of a role that wants to log in.
 #[derive(Debug, Clone)]
@@ -129,10 +120,7 @@ impl Databases {
             Err(reading) => reading,
         };
         let options = SessionOptions {
-            settings: SETTINGS
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-                .collect(),
+            settings: host_settings(),
             origin: "a login".to_owned(),
             authority: Authority::Host,
             ..SessionOptions::default()
@@ -146,7 +134,8 @@ impl Databases {
         Ok(found)
     }
 
-    /// A secret of this data directory, always the same, for authentications that cannot succeed.
+    /// A secret of this data directory, always the same: for authentications that cannot succeed, and to derive others
+    /// from.
     pub fn mock_secret(&self) -> &[u8; 32] {
         &self.node.mock_secret
     }

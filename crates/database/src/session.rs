@@ -7,6 +7,7 @@ mod between;
 mod cancel;
 mod currency;
 mod exchange;
+mod host;
 mod leaving;
 pub(crate) mod measure;
 mod newcomer;
@@ -19,7 +20,9 @@ mod running;
 mod seating;
 
 pub use cancel::Canceller;
+pub use host::{HostResult, HostStatement};
 pub use options::SessionOptions;
+pub(crate) use options::host_settings;
 
 use std::fmt;
 use std::sync::Arc;
@@ -137,6 +140,12 @@ impl Session {
     /// As the last `ReadyForQuery` said.
     pub fn transaction_status(&self) -> TransactionStatus {
         self.status
+    }
+
+    /// Which transaction is open, of those of this session; 0 for none, and for one that has failed as a whole. One
+    /// that was chained to another (`COMMIT AND CHAIN`) has another number.
+    pub fn transaction_number(&self) -> u32 {
+        self.transaction_number
     }
 
     /// What the session may do beyond its own database.

@@ -29,7 +29,7 @@ use axum::http::request::Parts;
 use database::DatabaseName;
 
 use crate::auth::{Administrator, Auth};
-use crate::http::caller::{Caller, Reach, Scope};
+use crate::http::caller::{Caller, Identity, Reach, Scope};
 use crate::http::error::ApiError;
 
 pub use claims::{ClaimDatabase, ClaimOptions, subject_database};
@@ -168,6 +168,7 @@ impl Gatekeeper {
         self.check(database.as_str(), &password).await?;
         Ok(Caller {
             name: format!("the role {} of {database}", password.user.escape_debug()).into(),
+            identity: Identity::of("role", &[database.as_str(), &password.user]),
             // What a role may do its privileges say.
             scope: Scope::Write,
             reach: Reach::One(database.clone()),
@@ -232,6 +233,7 @@ impl Gatekeeper {
         self.check("", &password).await?;
         Ok(Admitted::Caller(Caller {
             name: "the administrator".into(),
+            identity: Identity::of("administrator", &[]),
             ..Caller::anyone()
         }))
     }

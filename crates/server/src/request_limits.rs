@@ -1,4 +1,4 @@
-//! Limits of requests: how many a second, and how many at once, for each token and each database.
+//! Limits of requests: how many a second, and how many at once, for each token, or whoever else comes, and for each database.
 //!
 //! The rate is GCRA's: of each key only the moment is kept at which its requests so far would have been spread out evenly.
 
@@ -12,7 +12,7 @@ use database::DatabaseName;
 use parking_lot::Mutex;
 use wire::{PgError, sqlstate};
 
-use crate::http::caller::Caller;
+use crate::http::caller::{Caller, Identity};
 use crate::http::error::ApiError;
 
 /// The limits (`limits`); 0 is none.
@@ -48,7 +48,7 @@ pub(crate) struct Permit {
 /// Whose requests are counted together.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Key {
-    Token(Arc<str>),
+    Token(Identity),
     Database(DatabaseName),
 }
 
@@ -106,7 +106,7 @@ impl RequestLimits {
             held: Vec::new(),
         };
         let keys = [
-            Some(Key::Token(Arc::clone(&caller.name))),
+            Some(Key::Token(caller.identity)),
             database.cloned().map(Key::Database),
         ];
         for key in keys.into_iter().flatten() {
@@ -241,7 +241,8 @@ mod tests {
 
     fn caller(name: &str) -> Caller {
         Caller {
-            name: name.into(),
+            name: "the same for all".into(),
+            identity: Identity::of("token", &[name]),
             ..Caller::anyone()
         }
     }

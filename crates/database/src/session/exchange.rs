@@ -19,6 +19,14 @@ use crate::statements::Handling;
 use crate::trace::{TRACE, is_traced};
 use crate::versions::Exchange;
 
+/// Whose messages are run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whose {
+    Client,
+    /// With the superuser's rights, in the client's transaction.
+    Host,
+}
+
 impl Session {
     /// Runs whole frontend messages in order; the answers, and `io` back.
     ///
@@ -34,13 +42,25 @@ impl Session {
         messages: Bytes,
         io: Option<Box<dyn ClientIo>>,
     ) -> Result<(Bytes, Option<Box<dyn ClientIo>>), SessionEnded> {
+        self.exchange_of(Whose::Client, messages, io).await
+    }
+
+    /// The same for messages of the client, or of the host.
+    pub(super) async fn exchange_of(
+        &mut self,
+        whose: Whose,
+        messages: Bytes,
+        io: Option<Box<dyn ClientIo>>,
+    ) -> Result<(Bytes, Option<Box<dyn ClientIo>>), SessionEnded> {
         self.is_traced = is_traced() && !self.is_unasked;
         let mut measure = self.measure(&messages);
-        self.exchange_measured(messages, io, &mut measure).await
+        self.exchange_measured(whose, messages, io, &mut measure)
+            .await
     }
 
     async fn exchange_measured(
         &mut self,
+        whose: Whose,
         messages: Bytes,
         io: Option<Box<dyn ClientIo>>,
         measure: &mut Measure,
@@ -78,7 +98,7 @@ impl Session {
         let mut output = BytesMut::new();
         let span = measure.runs(self);
         let wal_began = self.is_traced.then(|| self.wal_end()).flatten();
-        let handling = self.handle(messages, &ahead, &mut output);
+        let handling = self.handle(whose, messages, &ahead, &mut output);
         let result = handling.instrument(span).await;
         self.end_exchange(exchange, result.is_ok()).await;
         self.look_at_statement(measure).await;
@@ -186,6 +206,7 @@ impl Session {
     /// them.
     async fn handle(
         &mut self,
+        whose: Whose,
         messages: Bytes,
         ahead: &Ahead,
         output: &mut BytesMut,
@@ -195,6 +216,9 @@ impl Session {
         }
         if let Err(error) = self.mind_the_disk().await {
             return Err(self.ended(error));
+        }
+        if whose == Whose::Host {
+            return self.handle_host(messages, output).await;
         }
         self.provide_sql(&messages, output).await?;
         *ahead.lock() = BytesMut::from(messages);

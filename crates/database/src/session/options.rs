@@ -19,6 +19,25 @@ pub struct SessionOptions {
     pub authority: Authority,
 }
 
+/// For a session of the host: what others have locked or set is not to hold it up, nor what they have made to stand in
+/// for what its statements mean.
+const HOST_SETTINGS: [(&str, &str); 6] = [
+    ("search_path", "pg_catalog, pg_temp"),
+    ("statement_timeout", "10s"),
+    ("transaction_timeout", "10s"),
+    ("lock_timeout", "5s"),
+    ("default_transaction_read_only", "off"),
+    ("role", "none"),
+];
+
+/// The settings of a session of the host.
+pub(crate) fn host_settings() -> Vec<(String, String)> {
+    HOST_SETTINGS
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect()
+}
+
 impl SessionOptions {
     /// Postgres would take text as far as the first zero byte, and so another name or value.
     pub(super) fn check(&self) -> Result<(), PgError> {

@@ -111,13 +111,13 @@ impl Session {
         Ok(())
     }
 
-    async fn become_superuser(&mut self) -> Result<User, SessionEnded> {
+    pub(super) async fn become_superuser(&mut self) -> Result<User, SessionEnded> {
         let backend = self.backend()?;
         let became = backend.become_superuser().await;
         became.map_err(|error| self.lost(&error))
     }
 
-    async fn set_user(&mut self, user: User) -> Result<(), SessionEnded> {
+    pub(super) async fn set_user(&mut self, user: User) -> Result<(), SessionEnded> {
         let backend = self.backend()?;
         let set = backend.set_user(user).await;
         set.map_err(|error| self.lost(&error))

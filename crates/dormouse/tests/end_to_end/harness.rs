@@ -8,6 +8,7 @@ mod login;
 mod pg;
 mod program;
 pub(crate) mod provider;
+mod tokens;
 
 pub(crate) use authority::{Authority, Files};
 pub(crate) use collector::{Collector, attributes, hex};
@@ -15,6 +16,7 @@ pub(crate) use http::{Http, Response};
 pub(crate) use login::{ADMIN, Login, SCRAM, has_psql};
 pub(crate) use pg::{Answer, Pg, startup};
 pub(crate) use program::{Output, dormouse, program, run_program};
+pub(crate) use tokens::Tokens;
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};

@@ -248,3 +248,37 @@ fn a_provider_is_asked_about_opaque_tokens() {
         "{log}"
     );
 }
+
+#[test]
+fn a_key_is_of_a_subject_and_of_what_it_may_see() {
+    let issued = Issued::start();
+    let mut http = issued.server.http();
+    let path = format!("/v1/databases/{}/query", issued.database("anna"));
+    let mut ask = |token: &str, key: &str, sql: &str| {
+        let headers = [
+            ("authorization", &*format!("Bearer {token}")),
+            ("idempotency-key", key),
+        ];
+        let body = json!({ "sql": sql }).to_string();
+        let answer = http.request_with("POST", &path, &headers, Some(&body));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.header("idempotency-replayed") == Some("true")
+    };
+    let sql = "select current_setting('request.jwt.claims')::jsonb ->> 'org' as org";
+    let token = |claims: Value| {
+        let mut all = issued.provider.claims("anna");
+        all.as_object_mut()
+            .unwrap()
+            .extend(claims.as_object().unwrap().clone());
+        issued.key.sign(&all)
+    };
+    assert!(!ask(&token(json!({"org": "a", "jti": "1"})), "order", sql));
+    // A later token of the same.
+    assert!(ask(
+        &token(json!({"org": "a", "jti": "2", "exp": now() + 700})),
+        "order",
+        sql
+    ));
+    // The same subject, who sees other rows by these claims.
+    assert!(!ask(&token(json!({"org": "b", "jti": "3"})), "order", sql));
+}

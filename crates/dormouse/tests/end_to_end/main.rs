@@ -14,6 +14,8 @@ mod isolation;
 mod limits;
 mod login;
 mod observability;
+mod once;
+mod once_crash;
 mod persistence;
 mod pg_restore;
 mod pgbench;

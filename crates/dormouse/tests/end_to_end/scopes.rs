@@ -1,69 +1,8 @@
 //! What a token's scope allows: Postgres says so, whatever the text of the statement.
 
-use std::path::Path;
-
 use serde_json::{Value, json};
 
-use crate::harness::{Response, Server, dormouse, run_program};
-
-struct Tokens {
-    server: Server,
-    _folder: tempfile::TempDir,
-    admin: String,
-    write: String,
-    read: String,
-}
-
-fn create(file: &Path, name: &str, args: &[&str]) -> String {
-    let mut command = dormouse();
-    command.args(["token", "create", "--name", name]).args(args);
-    let made = run_program(command.env("DORMOUSE_AUTH__TOKENS_FILE", file));
-    made.done().trim_end().to_owned()
-}
-
-impl Tokens {
-    fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("tokens");
-        let token = |name: &str, args: &[&str]| create(&file, name, args);
-        let admin = token("root", &["--scope", "admin"]);
-        let write = token("writer", &["--scope", "write", "--database", "shop"]);
-        let read = token("reader", &["--scope", "read", "--database", "shop"]);
-        let path = file.to_str().unwrap().to_owned();
-        let server = Server::start_with(&[("DORMOUSE_AUTH__TOKENS_FILE", &path)]);
-        Self {
-            server,
-            _folder: folder,
-            admin,
-            write,
-            read,
-        }
-    }
-
-    fn post(&self, token: &str, path: &str, body: &Value) -> Response {
-        let bearer = format!("Bearer {token}");
-        let mut http = self.server.http();
-        let headers = [("authorization", &*bearer)];
-        http.request_with("POST", path, &headers, Some(&body.to_string()))
-    }
-
-    fn query(&self, token: &str, sql: &str) -> Response {
-        self.post(token, "/query", &json!({ "sql": sql }))
-    }
-
-    /// As the administrator, in the same database.
-    #[track_caller]
-    fn admin(&self, sql: &str) -> Value {
-        let path = "/v1/databases/shop/query";
-        let answer = self.post(
-            &self.admin,
-            path,
-            &json!({ "sql": sql, "rowMode": "array" }),
-        );
-        assert_eq!(answer.status, 200, "{}", answer.text());
-        answer.json()["rows"].clone()
-    }
-}
+use crate::harness::Tokens;
 
 #[test]
 fn who_may_read_cannot_write_by_any_means() {

@@ -164,6 +164,36 @@ fn a_transaction_is_all_or_none() {
 }
 
 #[test]
+fn a_batch_of_neons_driver_is_all_or_none() {
+    let server = Server::start();
+    server.sql("shop", "create table t (n int)");
+    let mut http = server.http();
+    let headers =
+        "host: localhost\r\nneon-connection-string: postgresql://postgres:x@host/shop\r\n";
+    let mut batch = |texts: &[&str]| {
+        let queries: Vec<Value> = texts
+            .iter()
+            .map(|sql| json!({"query": sql, "params": []}))
+            .collect();
+        let answer = post(&mut http, "/sql", headers, &json!({ "queries": queries }));
+        (answer.status, answer.json()["code"].clone())
+    };
+    let insert = "insert into t values (1)";
+    for texts in [
+        [insert, "commit", "select 1/0"],
+        [insert, "commit and chain", "select 1/0"],
+        [insert, "commit and chain", insert],
+        [insert, "rollback and chain", insert],
+    ] {
+        assert_eq!(batch(&texts), (400, json!("2D000")), "{texts:?}");
+    }
+    assert_eq!(batch(&[insert, "select 1/0"]), (400, json!("22012")));
+    let count = server.sql("shop", "select count(*)::int as n from t");
+    assert_eq!(count["rows"], json!([{"n": 0}]));
+    assert_eq!(batch(&[insert, insert]), (200, Value::Null));
+}
+
+#[test]
 fn an_interactive_transaction_spans_requests() {
     let server = Server::start_with(&[
         ("DORMOUSE_HTTP__TRANSACTION_IDLE_MS_MAX", "3000"),
@@ -257,44 +287,6 @@ fn a_request_has_a_role_settings_and_a_time_of_its_own() {
     assert_eq!(http.post(path, &claims).error(403).0, "42501");
     let role = json!({"sql": "select 1", "role": "nobody\" superuser"});
     assert_eq!(http.post(path, &role).status, 400);
-}
-
-#[test]
-fn a_request_with_a_key_is_done_once() {
-    let server = Server::start();
-    server.sql("shop", "create table t (n int)");
-    let mut http = server.http();
-    let local = "host: localhost\r\nidempotency-key: order-1\r\n";
-    let insert = json!({"sql": "insert into t values (1) returning n"});
-    let first = post(&mut http, "/v1/databases/shop/query", local, &insert);
-    assert_eq!(first.header("idempotency-replayed"), None);
-    let again = post(&mut http, "/v1/databases/shop/query", local, &insert);
-    assert_eq!(again.header("idempotency-replayed"), Some("true"));
-    assert_eq!(again.text(), first.text());
-    let other = json!({"sql": "insert into t values (2)"});
-    let refused = post(&mut http, "/v1/databases/shop/query", local, &other);
-    assert!(refused.error(422).1.contains("Idempotency-Key"));
-    // A failure leaves nothing, so it may be tried again.
-    let key = "host: localhost\r\nidempotency-key: order-2\r\n";
-    let both = json!({"statements": [
-        {"sql": "insert into t values (3)"}, {"sql": "insert into later values (3)"},
-    ]});
-    let path = "/v1/databases/shop/transaction";
-    assert_eq!(post(&mut http, path, key, &both).error(400).0, "42P01");
-    server.sql("shop", "create table later (n int)");
-    assert_eq!(post(&mut http, path, key, &both).status, 200);
-    let replayed = post(&mut http, path, key, &both);
-    assert_eq!(replayed.header("idempotency-replayed"), Some("true"));
-    let key = "host: localhost\r\nidempotency-key: order-3\r\n";
-    let each = json!({"statements": [
-        {"sql": "insert into t values (4)"}, {"sql": "insert into nowhere values (4)"},
-    ]});
-    for _ in 0..2 {
-        let answer = post(&mut http, "/v1/databases/shop/batch", key, &each).json();
-        assert_eq!(answer["results"][1]["error"]["code"], "42P01");
-    }
-    let found = server.sql("shop", "select array_agg(n order by n) as all from t");
-    assert_eq!(found["rows"], json!([{"all": [1, 3, 4]}]));
 }
 
 #[test]

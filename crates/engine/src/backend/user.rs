@@ -18,7 +18,7 @@ pub struct User {
 
 impl Backend {
     /// Gives the statements that follow the superuser's rights, whatever role the session has; the
-    /// user to put back. Outside a transaction only.
+    /// user to put back. A transaction that fails, or a part of one, puts back by itself whoever it began with.
     ///
     /// # Errors
     ///

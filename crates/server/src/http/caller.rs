@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::http::StatusCode;
 use database::DatabaseName;
+use sha2::{Digest as _, Sha256};
 use wire::{PgError, sqlstate};
 
 use super::error::ApiError;
@@ -12,8 +13,11 @@ use super::error::ApiError;
 /// request's extensions by everyone behind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Caller {
-    /// For logs, the audit and limits: the token's name, a subject with its issuer, or `anonymous`. Never a secret.
+    /// For people, in logs and the audit: the token's name, a subject with its issuer, or `anonymous`. Never a secret.
+    /// Several may have the same.
     pub(crate) name: Arc<str>,
+    /// For programs: nobody else has the same.
+    pub(crate) identity: Identity,
     /// The most that it may do.
     pub(crate) scope: Scope,
     /// Which databases it reaches.
@@ -23,6 +27,11 @@ pub(crate) struct Caller {
     /// Its claims, a JSON object: `request.jwt.claims` in its sessions.
     pub(crate) claims: Option<Arc<str>>,
 }
+
+/// Tells callers apart: a hash of what kind of caller it is, and of what names it among those. The same for each of its
+/// requests, and for each token that it gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Identity([u8; 32]);
 
 /// What a request may do; each includes those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,11 +53,29 @@ pub(crate) enum Reach {
     One(DatabaseName),
 }
 
+impl Identity {
+    /// The one of this kind that these parts name.
+    pub(crate) fn of(kind: &str, parts: &[&str]) -> Self {
+        let mut hash = Sha256::new();
+        for part in std::iter::once(&kind).chain(parts) {
+            // The length tells where it ends.
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+        Self(hash.finalize().into())
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 impl Caller {
     /// Whoever comes where nobody is asked who they are.
     pub(crate) fn anyone() -> Self {
         Self {
             name: "anonymous".into(),
+            identity: Identity::of("anyone", &[]),
             scope: Scope::Admin,
             reach: Reach::All,
             role: None,
@@ -60,6 +87,7 @@ impl Caller {
     pub(crate) fn nobody() -> Self {
         Self {
             name: "nobody".into(),
+            identity: Identity::of("nobody", &[]),
             scope: Scope::Read,
             ..Self::anyone()
         }
@@ -138,4 +166,24 @@ fn forbidden(message: String) -> ApiError {
         StatusCode::FORBIDDEN,
         PgError::error(sqlstate::INSUFFICIENT_PRIVILEGE, message),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_not_the_same_has_another_identity() {
+        let all = [
+            Identity::of("token", &[]),
+            Identity::of("token", &["ab"]),
+            Identity::of("token", &["a", "b"]),
+            Identity::of("toke", &["nab"]),
+            Caller::anyone().identity,
+            Caller::nobody().identity,
+        ];
+        for (at, one) in all.iter().enumerate() {
+            assert!(!all[..at].contains(one), "{at}");
+        }
+    }
 }

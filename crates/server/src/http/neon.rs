@@ -18,6 +18,7 @@ use super::error::ApiError;
 use super::query::json;
 use super::router::App;
 use super::run::run_within;
+use super::statements::{ended_amid, refuse_ends_in};
 use super::tenant::{self, Tenant};
 use super::visit::{Visit, Wishes};
 use batch::{Body, Query, Style, Transaction};
@@ -131,6 +132,7 @@ async fn many(
     transaction: &Transaction,
     bytes_max: usize,
 ) -> Result<Vec<u8>, PgError> {
+    refuse_ends_in(queries.iter().map(|query| &*query.query))?;
     visit.begin(&transaction.begin()).await?;
     let mut document = b"{\"results\":[".to_vec();
     for (index, query) in queries.iter().enumerate() {
@@ -140,15 +142,11 @@ async fn many(
         let left = bytes_max.saturating_sub(document.len());
         // What was begun is rolled back when the session is closed.
         document.extend(one(visit, query, style, left).await?);
+        if visit.is_over() {
+            return Err(ended_amid(index + 1));
+        }
     }
-    let ended = visit.session().query("COMMIT", &[]).await?;
-    if ended.command != "COMMIT" {
-        // A statement ended the transaction by itself.
-        return Err(PgError::error(
-            sqlstate::IN_FAILED_SQL_TRANSACTION,
-            "the batch was rolled back: a statement in it failed its transaction",
-        ));
-    }
+    visit.commit().await?;
     document.extend_from_slice(b"]}");
     Ok(document)
 }

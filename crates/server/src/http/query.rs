@@ -8,7 +8,6 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use wire::pg::TransactionStatus;
 
 use super::body;
 use super::caller::Scope;
@@ -18,7 +17,7 @@ use super::ndjson::{self, Streamed};
 use super::once::{Done, Once, run_once};
 use super::router::App;
 use super::run::{run_within, time_limit};
-use super::statements::ended_amid;
+use super::statements::{ended_amid, refuse_ends_in};
 use super::tenant::Tenant;
 use super::visit::{Rows, Statement, Visit, Wishes};
 
@@ -68,7 +67,7 @@ pub(super) async fn query(
     if let Some(once) = once {
         let done = run_within(limit, move |slot| async move {
             let mut visit = Visit::open(&app, &tenant, wishes, &slot).await?;
-            let done = run_with_key(&app, &tenant, &mut visit, &once, &statement, rows).await;
+            let done = run_with_key(&mut visit, &once, &statement, rows).await;
             visit.close().await;
             done
         });
@@ -103,19 +102,17 @@ async fn answer(
 }
 
 async fn run_with_key(
-    app: &App,
-    tenant: &Tenant,
     visit: &mut Visit,
     once: &Once,
     statement: &Statement,
     rows: Rows,
 ) -> Result<Done, ApiError> {
-    let (databases, name) = (&app.databases, &tenant.name);
-    run_once(databases, name, Some(once), visit, "BEGIN", async |visit| {
+    refuse_ends_in(std::iter::once(&*statement.sql))?;
+    run_once(Some(once), visit, "BEGIN", async |visit| {
         let document = visit.run(statement, rows).await?;
-        match visit.status() {
-            TransactionStatus::Idle => Err(ended_amid(1)),
-            _ => Ok(document),
+        match visit.is_over() {
+            true => Err(ended_amid(1)),
+            false => Ok(document),
         }
     })
     .await

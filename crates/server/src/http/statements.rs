@@ -6,7 +6,7 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
-use wire::pg::{ErrorField, TransactionStatus};
+use wire::pg::{ErrorField, statement};
 use wire::{PgError, sqlstate};
 
 use super::body;
@@ -71,6 +71,9 @@ pub(super) async fn batch(
         settings: batch.settings,
     };
     let once = app.once(&headers, &tenant, b"batch", &bytes).await?;
+    if once.is_some() {
+        refuse_ends(&batch.statements)?;
+    }
     let done = run_within(limit, move |slot| async move {
         let mut visit = Visit::open(&app, &tenant, wishes, &slot).await?;
         let (statements, rows) = (&batch.statements, batch.row_mode);
@@ -81,8 +84,7 @@ pub(super) async fn batch(
                 .map_err(ApiError::from),
             Some(once) => {
                 let work = async |visit: &mut Visit| run_apart(&app, visit, statements, rows).await;
-                let (databases, name) = (&app.databases, &tenant.name);
-                run_once(databases, name, Some(&once), &mut visit, "BEGIN", work).await
+                run_once(Some(&once), &mut visit, "BEGIN", work).await
             }
         };
         visit.close().await;
@@ -111,7 +113,7 @@ async fn run_apart(
                 error.to_json()
             }
         };
-        if visit.status() == TransactionStatus::Idle {
+        if visit.is_over() {
             return Err(ended_amid(number));
         }
         results.add(&document)?;
@@ -154,13 +156,13 @@ pub(super) async fn transaction(
         role: wanted.role,
         settings: wanted.settings,
     };
+    refuse_ends(&wanted.statements)?;
     let once = app.once(&headers, &tenant, b"transaction", &bytes).await?;
     let done = run_within(limit, move |slot| async move {
         let mut visit = Visit::open(&app, &tenant, wishes, &slot).await?;
         let (statements, rows) = (&wanted.statements, wanted.row_mode);
         let work = async |visit: &mut Visit| run_all(&app, visit, statements, rows).await;
-        let (databases, name) = (&app.databases, &tenant.name);
-        let done = run_once(databases, name, once.as_ref(), &mut visit, &begin, work).await;
+        let done = run_once(once.as_ref(), &mut visit, &begin, work).await;
         visit.close().await;
         done
     });
@@ -177,7 +179,7 @@ async fn run_all(
     for (number, statement) in (1..).zip(statements) {
         let document = visit.run(statement, rows).await;
         let document = document.map_err(|error| of_statement(number, error))?;
-        if visit.status() == TransactionStatus::Idle {
+        if visit.is_over() {
             return Err(ended_amid(number));
         }
         results.add(&document)?;
@@ -212,14 +214,39 @@ fn of_statement(number: usize, error: PgError) -> PgError {
     error.with(ErrorField::Where, context)
 }
 
-/// The error of a statement that ended the transaction it was in.
+fn refuse_ends(statements: &[Statement]) -> Result<(), PgError> {
+    refuse_ends_in(statements.iter().map(|statement| &*statement.sql))
+}
+
+/// Refuses statements that would end the transaction in which they are to be all or none, before any is run.
+///
+/// # Errors
+/// 2D000, which says which one it is.
+pub(super) fn refuse_ends_in<'a>(statements: impl Iterator<Item = &'a str>) -> Result<(), PgError> {
+    for (number, sql) in (1..).zip(statements) {
+        if statement::ends_transaction(sql.as_bytes()) {
+            return Err(PgError::error(
+                sqlstate::INVALID_TRANSACTION_TERMINATION,
+                format!("statement {number} would end the transaction; nothing was run"),
+            )
+            .hint(LEAVE_OUT));
+        }
+    }
+    Ok(())
+}
+
+/// What to do about such a statement.
+const LEAVE_OUT: &str =
+    "Leave COMMIT and ROLLBACK out: the request commits when all of it has succeeded.";
+
+/// The error of a statement that ended the transaction it was in, though nobody could tell before.
 pub(super) fn ended_amid(number: usize) -> PgError {
     PgError::error(
         sqlstate::INVALID_TRANSACTION_TERMINATION,
         format!("statement {number} has ended the transaction"),
     )
     .detail("What came before it is as that statement left it; what comes after it was not run.")
-    .hint("Leave COMMIT and ROLLBACK out: the request commits when all of it has succeeded.")
+    .hint(LEAVE_OUT)
 }
 
 impl Results {

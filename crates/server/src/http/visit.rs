@@ -3,6 +3,8 @@
 //! Who may only read runs statements in transactions that Postgres keeps read-only: one is always open before a
 //! statement of theirs runs, and it has seen data, after which Postgres lets nobody make it writable.
 
+mod transaction;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -25,10 +27,6 @@ const CLAIMS: &str = "request.jwt.claims";
 
 /// The setting that a session must not take from a request: it belongs to who checks the caller.
 const CLAIMS_PREFIX: &str = "request.jwt.";
-
-/// Tells whether a transaction is read-only, and its role above that.
-const STATE: &str = "SELECT pg_catalog.current_setting('transaction_read_only'), \
-    pg_catalog.current_setting('is_superuser')";
 
 /// What a request wants of its session.
 #[derive(Debug, Default)]
@@ -81,6 +79,8 @@ pub(super) struct Visit {
     /// Every transaction of it is read-only.
     reads_only: bool,
     result_bytes_max: usize,
+    /// The number of the transaction that was begun last.
+    transaction: u32,
 }
 
 impl Visit {
@@ -116,6 +116,7 @@ impl Visit {
             telemetry: app.telemetry.clone(),
             reads_only: caller.scope == Scope::Read,
             result_bytes_max: app.options.result_bytes_max,
+            transaction: 0,
         };
         let begun = visit.take_role(wishes.role.as_deref()).await;
         match begun {
@@ -226,65 +227,6 @@ impl Visit {
         let answered = running.instrument(span).await;
         self.release(is_own, answered.is_ok()).await?;
         answered
-    }
-
-    /// Sees to it that what is run next can only read, if that is all it may: whether a transaction was begun
-    /// for that.
-    async fn guard(&mut self) -> Result<bool, PgError> {
-        if !self.reads_only {
-            return Ok(false);
-        }
-        match self.status() {
-            TransactionStatus::Idle => {
-                self.begin("BEGIN READ ONLY").await?;
-                Ok(true)
-            }
-            TransactionStatus::InTransaction => {
-                // It may be another one than before, by COMMIT AND CHAIN.
-                self.keep_read_only().await?;
-                Ok(false)
-            }
-            TransactionStatus::Failed => Ok(false),
-        }
-    }
-
-    /// Ends the transaction that was begun for one statement.
-    async fn release(&mut self, is_own: bool, is_done: bool) -> Result<(), PgError> {
-        if !is_own || self.status() == TransactionStatus::Idle {
-            return Ok(());
-        }
-        self.order(if is_done { "COMMIT" } else { "ROLLBACK" })
-            .await
-    }
-
-    /// Begins a transaction, which of who may only read is one that stays read-only.
-    pub(super) async fn begin(&mut self, begin: &str) -> Result<(), PgError> {
-        self.order(begin).await?;
-        if !self.reads_only {
-            return Ok(());
-        }
-        self.order("SET TRANSACTION READ ONLY").await?;
-        self.keep_read_only().await
-    }
-
-    /// What has seen data can be made writable no more.
-    async fn keep_read_only(&mut self) -> Result<(), PgError> {
-        let found = self.session.query(STATE, &[]).await?;
-        let row = found.rows.first().map(Vec::as_slice);
-        match row {
-            Some([Some(read_only), Some(superuser)]) if read_only == "on" && superuser == "off" => {
-                Ok(())
-            }
-            Some([_, Some(superuser)]) if superuser == "on" => Err(PgError::error(
-                sqlstate::INSUFFICIENT_PRIVILEGE,
-                "the scope \"read\" does not go with a role that is superuser",
-            )),
-            _ => Err(PgError::error(
-                sqlstate::INSUFFICIENT_PRIVILEGE,
-                "the scope \"read\" is for transactions that are read-only",
-            )
-            .hint("Begin it with \"readOnly\": true.")),
-        }
     }
 
     /// Whether nothing can be asked of the session after this error.

@@ -4,7 +4,7 @@ use database::DatabaseName;
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
-use crate::http::caller::{Caller, Reach, Scope};
+use crate::http::caller::{Caller, Identity, Reach, Scope};
 
 /// The most characters of a subject that logs show.
 const NAME_CHARACTERS_MAX: usize = 120;
@@ -108,11 +108,12 @@ impl ClaimOptions {
         Ok(())
     }
 
-    /// Who a token with these claims is.
+    /// Who shows this token with these claims.
     pub(super) fn caller(
         &self,
         issuer: &str,
         claims: &Map<String, Value>,
+        token: &str,
     ) -> Result<Caller, Refused> {
         if self
             .required
@@ -131,6 +132,7 @@ impl ClaimOptions {
         let text = Value::Object(claims.clone()).to_string();
         Ok(Caller {
             name: name(issuer, subject).into(),
+            identity: identity(issuer, subject, claims, token),
             scope,
             reach: self.reach(issuer, subject, claims)?,
             role: self.role(claims)?.map(Into::into),
@@ -199,6 +201,26 @@ impl ClaimOptions {
     }
 }
 
+/// Who it is among those of its issuer: the subject, or else the client that the token was given to (RFC 9068), or else
+/// whoever has this very token.
+fn identity(
+    issuer: &str,
+    subject: Option<&str>,
+    claims: &Map<String, Value>,
+    token: &str,
+) -> Identity {
+    if let Some(subject) = subject {
+        return Identity::of("subject", &[issuer, subject]);
+    }
+    let client = ["client_id", "azp"]
+        .iter()
+        .find_map(|name| claims.get(*name)?.as_str());
+    match client.filter(|client| !client.is_empty()) {
+        Some(client) => Identity::of("client", &[issuer, client]),
+        None => Identity::of("token of an issuer", &[issuer, token]),
+    }
+}
+
 /// For logs: the subject and its issuer, without what would break a line.
 fn name(issuer: &str, subject: Option<&str>) -> String {
     let clean = |text: &str| -> String {
@@ -238,143 +260,4 @@ pub(super) fn parse(json: &[u8]) -> Option<Map<String, Value>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    const ISSUER: &str = "https://issuer.example";
-
-    fn caller(options: &ClaimOptions, claims: Value) -> Result<Caller, Refused> {
-        options.caller(ISSUER, claims.as_object().unwrap())
-    }
-
-    fn all() -> ClaimOptions {
-        ClaimOptions {
-            database: ClaimDatabase::All,
-            ..ClaimOptions::default()
-        }
-    }
-
-    #[test]
-    fn scopes() {
-        let options = ClaimOptions {
-            admin: vec!["db:admin".to_owned()],
-            ..all()
-        };
-        let scope = |claims| caller(&options, claims).map(|caller| caller.scope);
-        assert_eq!(scope(json!({"scope": "openid read"})), Ok(Scope::Read));
-        assert_eq!(scope(json!({"scope": "read write"})), Ok(Scope::Write));
-        assert_eq!(
-            scope(json!({"scp": ["write", "db:admin"]})),
-            Ok(Scope::Admin)
-        );
-        for nothing in [
-            json!({}),
-            json!({"scope": "admin reads"}),
-            json!({"scope": 1}),
-        ] {
-            assert!(matches!(scope(nothing), Err(Refused::Insufficient(_))));
-        }
-        let options = ClaimOptions {
-            scope: Some("rights".to_owned()),
-            ..all()
-        };
-        assert!(caller(&options, json!({"scope": "read"})).is_err());
-        assert!(caller(&options, json!({"rights": "read"})).is_ok());
-    }
-
-    #[test]
-    fn a_database_for_each_subject() {
-        let reach = |subject: &str| {
-            let claims = json!({"scope": "read", "sub": subject});
-            caller(&ClaimOptions::default(), claims).unwrap().reach
-        };
-        let Reach::One(name) = reach("anna") else {
-            panic!()
-        };
-        assert_eq!(name.as_str(), subject_database("user-", ISSUER, "anna"));
-        assert_eq!(name.as_str().len(), 57);
-        assert_ne!(reach("anna"), reach("Anna"));
-        assert_ne!(
-            subject_database("", "a", "bc"),
-            subject_database("", "ab", "c")
-        );
-        // It never changes: users would lose their databases.
-        assert_eq!(
-            subject_database("user-", "https://issuer.example", "anna"),
-            "user-atloms3ndzw2ev53733tdhbnyoqw2ydc43uov33xsokuofgkb4fa"
-        );
-        let nobody = json!({"scope": "read", "sub": ""});
-        assert!(matches!(
-            caller(&ClaimOptions::default(), nobody),
-            Err(Refused::Invalid(_))
-        ));
-    }
-
-    #[test]
-    fn base32_is_that_of_the_rfc() {
-        let mut bytes = [0; 32];
-        bytes[..6].copy_from_slice(b"foobar");
-        assert!(base32(&bytes).starts_with("mzxw6ytboi"));
-    }
-
-    #[test]
-    fn a_claim_may_name_the_database() {
-        let options = ClaimOptions {
-            database: ClaimDatabase::Claim("db".to_owned()),
-            ..ClaimOptions::default()
-        };
-        let good = caller(&options, json!({"scope": "read", "db": "shop"})).unwrap();
-        assert_eq!(good.reach, Reach::One(DatabaseName::parse("shop").unwrap()));
-        for bad in [
-            json!({"scope": "read"}),
-            json!({"scope": "read", "db": "a/b"}),
-        ] {
-            assert!(matches!(caller(&options, bad), Err(Refused::Invalid(_))));
-        }
-    }
-
-    #[test]
-    fn only_listed_roles() {
-        let options = ClaimOptions {
-            role: Some("role".to_owned()),
-            roles: vec!["app".to_owned()],
-            ..all()
-        };
-        let role = |claims| caller(&options, claims).map(|caller| caller.role);
-        assert_eq!(role(json!({"scope": "read"})), Ok(None));
-        assert_eq!(
-            role(json!({"scope": "read", "role": "app"})),
-            Ok(Some("app".into()))
-        );
-        for other in [json!("postgres"), json!(1), json!(null)] {
-            let refused = role(json!({"scope": "read", "role": other}));
-            assert!(matches!(refused, Err(Refused::Insufficient(_))));
-        }
-        let open = ClaimOptions {
-            role: Some("role".to_owned()),
-            ..all()
-        };
-        assert!(open.check().is_err());
-    }
-
-    #[test]
-    fn names_are_one_line() {
-        let claims = json!({"scope": "read", "sub": "a\nb"});
-        let caller = caller(&all(), claims).unwrap();
-        assert_eq!(&*caller.name, "a?b of https://issuer.example");
-        assert!(caller.claims.unwrap().contains("a\\nb"));
-    }
-
-    #[test]
-    fn prefixes() {
-        let check = |prefix: &str| {
-            let database = ClaimDatabase::Subject {
-                prefix: prefix.to_owned(),
-            };
-            ClaimOptions { database, ..all() }.check()
-        };
-        assert!(check("").is_ok() && check("elevenbytes").is_ok());
-        assert!(check("twelve-bytes").is_err() && check("-").is_err());
-    }
-}
+mod tests;

@@ -130,7 +130,7 @@ impl Introspection {
         };
         *self.health.lock() = Health::default();
         let cache_max = self.options.cache_max.as_secs();
-        let (verdict, until) = match self.judge(&claims, now) {
+        let (verdict, until) = match self.judge(token, &claims, now) {
             Ok((caller, expires)) => (Ok(caller), expires.min(now.saturating_add(cache_max))),
             Err(refused) => (Err(refused), now.saturating_add(INACTIVE.min(cache_max))),
         };
@@ -156,7 +156,12 @@ impl Introspection {
     }
 
     /// Who the provider says it is, and until when.
-    fn judge(&self, claims: &Map<String, Value>, now: u64) -> Result<(Caller, u64), Refused> {
+    fn judge(
+        &self,
+        token: &str,
+        claims: &Map<String, Value>,
+        now: u64,
+    ) -> Result<(Caller, u64), Refused> {
         if claims.get("active") != Some(&Value::Bool(true)) {
             return Err(Refused::Invalid(
                 "the token is unknown to its provider, or is not active any more",
@@ -174,7 +179,7 @@ impl Introspection {
         }
         let issuer = claims.get("iss").and_then(Value::as_str);
         let issuer = issuer.unwrap_or(&self.options.url);
-        let caller = self.options.claims.caller(issuer, claims)?;
+        let caller = self.options.claims.caller(issuer, claims, token)?;
         Ok((caller, expires))
     }
 

@@ -130,7 +130,8 @@ impl Jwt {
         let claims = claims::parse(&jws.payload)
             .ok_or_else(|| invalid("the token's claims are no object"))?;
         let expires = self.check(&claims, now).map_err(invalid)?;
-        let caller = self.options.claims.caller(&self.options.issuer, &claims);
+        let options = &self.options;
+        let caller = options.claims.caller(&options.issuer, &claims, token);
         let caller = caller.map_err(NotLet::Refused)?;
         let until = expires.min(now.saturating_add(self.options.cache_max.as_secs()));
         self.verdicts.keep(name, caller.clone(), now, until);

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::token;
 use super::token_file::{Contents, Record, Stamp, hexadecimal, lock};
-use crate::http::caller::{Caller, Reach, Scope};
+use crate::http::caller::{Caller, Identity, Reach, Scope};
 use crate::timestamp::rfc3339;
 
 /// The most tokens of one file.
@@ -312,6 +312,7 @@ impl From<&Record> for TokenDocument {
 fn of_record(record: &Record) -> Option<Caller> {
     Some(Caller {
         name: record.name.as_str().into(),
+        identity: Identity::of("token", &[&record.id]),
         scope: Scope::parse(&record.scope)?,
         reach: match &record.database {
             Some(name) => Reach::One(DatabaseName::parse(name).ok()?),

@@ -88,6 +88,44 @@ pub fn mentions(text: &[u8], name: &str) -> bool {
     }
 }
 
+/// Whether a statement ends the transaction that it is in: `COMMIT`, `ROLLBACK`, `AND CHAIN` or not, and `PREPARE
+/// TRANSACTION`; not `ROLLBACK TO SAVEPOINT`. Of a text with several it tells of the first.
+pub fn ends_transaction(text: &[u8]) -> bool {
+    let mut lexer = Lexer::new(text);
+    // What cannot be read Postgres refuses.
+    let mut next = || lexer.next().ok().flatten();
+    let mut first = next();
+    while first
+        .as_ref()
+        .is_some_and(|token| token.kind == TokenKind::Symbol(b';'))
+    {
+        first = next();
+    }
+    let Some(first) = first else {
+        return false;
+    };
+    if ["commit", "end", "abort"]
+        .iter()
+        .any(|word| first.is_word(word))
+    {
+        return true;
+    }
+    if first.is_word("prepare") {
+        return next().is_some_and(|token| token.is_word("transaction"));
+    }
+    if !first.is_word("rollback") {
+        return false;
+    }
+    let mut second = next();
+    if second
+        .as_ref()
+        .is_some_and(|token| token.is_word("work") || token.is_word("transaction"))
+    {
+        second = next();
+    }
+    !second.is_some_and(|token| token.is_word("to"))
+}
+
 /// A statement whose end is not found yet.
 struct Open {
     range: Range<usize>,
@@ -189,6 +227,39 @@ mod tests {
             assert_eq!(got, expected, "{text}");
         }
         assert!(split(b"a; 'b").is_err());
+    }
+
+    #[test]
+    fn ends_of_transactions() {
+        for text in [
+            "commit",
+            " /* x */ ; COMMIT AND CHAIN",
+            "end",
+            "end work",
+            "abort transaction",
+            "rollback",
+            "-- x\nRollback Work and chain",
+            "rollback transaction",
+            "commit prepared 'x'",
+            "rollback prepared 'x'",
+            "prepare transaction 'x'",
+        ] {
+            assert!(ends_transaction(text.as_bytes()), "{text}");
+        }
+        for text in [
+            "",
+            ";",
+            "select 'commit'",
+            "rollback to x",
+            "rollback work to savepoint x",
+            "ROLLBACK TRANSACTION TO x",
+            "prepare x as select 1",
+            "\"commit\"",
+            "committed",
+            "'",
+        ] {
+            assert!(!ends_transaction(text.as_bytes()), "{text}");
+        }
     }
 
     #[test]
