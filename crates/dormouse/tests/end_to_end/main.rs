@@ -27,6 +27,7 @@ mod reach;
 mod reload;
 mod scopes;
 mod shutdown;
+mod stalled;
 mod tenants;
 mod termination;
 mod timeouts;

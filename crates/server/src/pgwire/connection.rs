@@ -225,9 +225,23 @@ impl Served<'_> {
             let io = client.take().unwrap_or_else(|| self.client());
             let answer;
             (answer, client) = self.exchange(pgwire, batch, io).await?;
-            self.socket.write(&answer).await?;
+            self.give(pgwire, &answer).await?;
             if self.session.wants_rest() {
                 Box::pin(self.session.rest()).await;
+            }
+        }
+    }
+
+    /// Writes an answer. A client that does not take it keeps neither others from the database nor the server
+    /// from stopping.
+    async fn give(&mut self, pgwire: &Pgwire, answer: &[u8]) -> Result<(), Ended> {
+        let mut writing = pin!(self.socket.write(answer));
+        loop {
+            tokio::select! {
+                biased;
+                written = &mut writing => return written,
+                () = self.session.share_wanted() => self.session.share(),
+                () = pgwire.stopping.cancelling() => return Err(Ended::Gone),
             }
         }
     }
