@@ -10,6 +10,7 @@ mod etags;
 mod harness;
 mod http_api;
 mod identity;
+mod interactive;
 mod isolation;
 mod limits;
 mod login;

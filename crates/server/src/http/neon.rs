@@ -9,8 +9,8 @@ mod login;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use wire::PgError;
 use wire::http::{ResultWriter, RowMode, neon};
-use wire::{PgError, sqlstate};
 
 use super::body;
 use super::caller::Caller;
@@ -18,7 +18,7 @@ use super::error::ApiError;
 use super::query::json;
 use super::router::App;
 use super::run::run_within;
-use super::statements::{ended_amid, refuse_ends_in};
+use super::statements::{ended_amid, expect_count, refuse_ends_in};
 use super::tenant::{self, Tenant};
 use super::visit::{Visit, Wishes};
 use batch::{Body, Query, Style, Transaction};
@@ -74,10 +74,10 @@ async fn run(
 ) -> Result<Vec<u8>, PgError> {
     let max = app.options.result_bytes_max;
     match &body.queries {
-        Some(queries) if queries.len() > app.options.statements_max => {
-            Err(too_many(queries.len(), app.options.statements_max))
+        Some(queries) => {
+            expect_count(queries.len(), app.options.statements_max)?;
+            many(visit, queries, style, transaction, max).await
         }
-        Some(queries) => many(visit, queries, style, transaction, max).await,
         None => one(visit, &body.into_query()?, style, max).await,
     }
 }
@@ -149,12 +149,4 @@ async fn many(
     visit.commit().await?;
     document.extend_from_slice(b"]}");
     Ok(document)
-}
-
-fn too_many(count: usize, max: usize) -> PgError {
-    PgError::error(
-        sqlstate::PROGRAM_LIMIT_EXCEEDED,
-        format!("there are {count} queries; http.statements_max is {max}"),
-    )
-    .hint("Send fewer at once, or raise http.statements_max in Dormouse's configuration.")
 }
