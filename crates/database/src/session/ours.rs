@@ -106,7 +106,9 @@ impl Session {
                 }
             }
             // The list is then what it was; the statement itself must not suffer.
-            Err(error) => tracing::warn!(%error, "pg_database could not be refreshed"),
+            Err(error) => {
+                tracing::warn!(error = %error.for_log(), "pg_database could not be refreshed");
+            }
         }
         Ok(())
     }

@@ -45,7 +45,7 @@ impl fmt::Display for Ended {
         match self {
             Self::ByClient => f.write_str("closed by the client"),
             Self::Gone => f.write_str("the client is gone"),
-            Self::ByError(error) | Self::ByPostgres(error) => error.fmt(f),
+            Self::ByError(error) | Self::ByPostgres(error) => error.for_log().fmt(f),
         }
     }
 }
