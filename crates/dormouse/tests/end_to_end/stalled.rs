@@ -1,8 +1,8 @@
 //! Clients that do not read what they have asked for.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::harness::{Pg, Server, until};
+use crate::harness::{Http, Pg, Server, until};
 
 /// More than all sockets and queues on the way take.
 const LARGE: &str = "select repeat('x', 1000) from generate_series(1, 1000000)";
@@ -12,6 +12,16 @@ fn bystander(server: &Server) -> Pg {
     let mut client = server.connect("stalled");
     client.query("create temporary table own (n int)").unwrap();
     client
+}
+
+/// Sends a query, and reads nothing.
+fn ask_for_lines(http: &mut Http, body: &Value) {
+    let body = body.to_string();
+    http.send(&format!(
+        "POST /v1/databases/stalled/query HTTP/1.1\r\nhost: localhost\r\naccept: application/x-ndjson\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    ));
 }
 
 /// Waits until so many run the large statement. The bystander notices nothing.
@@ -31,17 +41,26 @@ fn rows_as_lines_that_nobody_reads_end_with_their_time() {
     let server = Server::start();
     let mut bystander = bystander(&server);
     let mut http = server.http();
-    let body = json!({ "sql": LARGE, "timeoutMs": 3000 }).to_string();
-    http.send(&format!(
-        "POST /v1/databases/stalled/query HTTP/1.1\r\nhost: localhost\r\naccept: application/x-ndjson\r\n\
-         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-        body.len()
-    ));
+    ask_for_lines(&mut http, &json!({ "sql": LARGE, "timeoutMs": 3000 }));
     until_running(&mut bystander, 1);
     until_running(&mut bystander, 0);
     let answer = http.response().text();
     let last = answer.lines().last().unwrap();
     assert!(last.contains("57014"), "{last}");
+}
+
+#[test]
+fn rows_as_lines_leave_while_the_statement_waits() {
+    let server = Server::start();
+    let mut holder = server.connect("stalled");
+    holder.query("select pg_advisory_lock(7)").unwrap();
+    let sql = "select g, repeat('x', 10000), case g when 3 then pg_advisory_xact_lock(7) end \
+               from generate_series(1, 3) g";
+    let mut http = server.http();
+    ask_for_lines(&mut http, &json!({ "sql": sql }));
+    http.read_until("{\"g\":1,");
+    holder.query("select pg_advisory_unlock(7)").unwrap();
+    http.read_until("\"rowCount\":3");
 }
 
 #[test]

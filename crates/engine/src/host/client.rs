@@ -1,8 +1,10 @@
 //! The bytes of the client's connection: the callbacks that Postgres reads and writes by.
 
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use wasmtime::{AsContextMut, Caller, Linker};
@@ -14,6 +16,9 @@ use crate::rewrite::HOST;
 
 /// Output that is gathered before the guest waits for the client to take it, in bytes.
 const OUTPUT_BYTES_HIGH: usize = 256 * 1024;
+
+/// How long output is gathered while the guest goes on.
+const OUTPUT_GATHERED_MAX: Duration = Duration::from_millis(100);
 
 /// The client went away, or its connection broke.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -52,6 +57,8 @@ pub(crate) struct Client {
     /// Output that may be gathered though it is more than [`OUTPUT_BYTES_HIGH`]: a statement that was to end
     /// while it waited for the client says so without waiting again.
     allowed: usize,
+    /// When the first of the output was written.
+    since: Option<Duration>,
 }
 
 /// What a guest that waits for its client is told when there is none any more: `COPY` fails, and
@@ -91,6 +98,32 @@ impl Client {
     pub(crate) fn begin(&mut self) {
         self.is_ending = false;
         self.allowed = 0;
+        self.since = None;
+    }
+
+    /// Whether output has waited for long, now that there is more of it.
+    fn is_old(&mut self, now: Duration) -> bool {
+        let since = *self.since.get_or_insert(now);
+        let is_old = !self.is_ending && now.saturating_sub(since) >= OUTPUT_GATHERED_MAX;
+        if is_old {
+            self.since = None;
+        }
+        is_old
+    }
+
+    /// Gives the client what it takes now, and again when it takes more; never ready.
+    pub(super) fn poll_push(&mut self, context: &mut Context<'_>) -> Poll<Infallible> {
+        while !self.output.is_empty()
+            && !self.gone
+            && let Some(io) = &mut self.io
+            && let Poll::Ready(drained) = io.poll_drain(context, &mut self.output)
+        {
+            if drained.is_err() {
+                self.output.clear();
+                self.gone = true;
+            }
+        }
+        Poll::Pending
     }
 
     fn poll_written(&mut self, context: &mut Context<'_>) -> Poll<()> {
@@ -211,6 +244,15 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
                     Ok(bytes) if !host.client.gone => host.client.output.extend_from_slice(bytes),
                     Ok(_) => {}
                     Err(_) => return Ok(-1),
+                }
+                let host = caller.data_mut();
+                let now = host.environment.monotonic();
+                if host.client.is_old(now) {
+                    poll_fn(|context| {
+                        let _ = caller.data_mut().client.poll_push(context);
+                        Poll::Ready(())
+                    })
+                    .await;
                 }
                 if caller.data().client.is_full() && !is_interrupt_pending(&mut caller) {
                     caller.data_mut().give_turn();
