@@ -48,6 +48,7 @@ mod trace;
 mod upkeep;
 mod versions;
 mod wake;
+mod witness;
 
 pub use authority::Authority;
 pub use callers::{READ_ROLE, WRITE_ROLE};
@@ -69,3 +70,4 @@ pub use session::{Canceller, HostResult, HostStatement, Session, SessionEnded, S
 pub use trace::TRACE;
 pub use volume::DatabaseId;
 pub use wire::{DatabaseName, PgError};
+pub use witness::{Change, Doer, Witness};

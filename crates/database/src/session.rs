@@ -47,6 +47,7 @@ use crate::slot::Slot;
 use crate::statements::Statements;
 
 /// The backend ended under a session, which ends with it.
+use crate::witness::Doer;
 #[derive(Debug, Clone)]
 pub struct SessionEnded {
     /// What Postgres answered before.
@@ -71,6 +72,8 @@ pub struct Session {
     authority: Authority,
     /// Its prepared statements that its process has not.
     absent: Absent,
+    /// Who changes databases by its statements.
+    pub(crate) doer: Arc<Doer>,
     parameters: Vec<(String, String)>,
     process_id: u32,
     status: TransactionStatus,

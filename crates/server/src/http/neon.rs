@@ -1,7 +1,8 @@
 //! Neon's SQL over HTTP: `POST /sql`, as the driver `@neondatabase/serverless` calls it.
 //!
-//! Who asks says so in the header `Neon-Connection-String`, user and password included. That no other site's page can
-//! send this header without asking first keeps such pages out: the body is called text by the driver.
+//! Who asks says so in the header `Neon-Connection-String`, user and password included. No other site's page can send this
+//! header without asking first, though the body is called text by the driver; and where nobody is asked for a password,
+//! [`origin`](super::origin) keeps such pages out.
 
 mod batch;
 mod login;
@@ -9,6 +10,7 @@ mod login;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use database::DatabaseName;
 use wire::PgError;
 use wire::http::{ResultWriter, RowMode, neon};
 
@@ -37,6 +39,7 @@ impl IntoResponse for Failure {
 pub(super) async fn sql(State(app): State<App>, request: Request) -> Result<Response, ApiError> {
     let shown = request.extensions().get::<Caller>().cloned();
     let label = tenant::label(request.extensions());
+    let from = tenant::from(request.extensions());
     let entrance = Entrance::of(request.headers());
     let style = Style::of(request.headers());
     let transaction = Transaction::of(request.headers());
@@ -48,7 +51,13 @@ pub(super) async fn sql(State(app): State<App>, request: Request) -> Result<Resp
     };
     let limit = app.options.request_timeout;
     let running = run_within(limit, move |slot| async move {
-        let tenant = admit(&app, shown, &entrance, label).await?;
+        let (name, caller) = admit(&app, shown, &entrance).await?;
+        let tenant = Tenant {
+            name,
+            caller,
+            label,
+            from,
+        };
         let settings = entrance.settings.into_iter().collect();
         let wishes = Wishes {
             role: None,
@@ -87,8 +96,7 @@ async fn admit(
     app: &App,
     shown: Option<Caller>,
     entrance: &Entrance,
-    label: String,
-) -> Result<Tenant, ApiError> {
+) -> Result<(DatabaseName, Caller), ApiError> {
     let name = entrance.database()?;
     let gatekeeper = &app.security.gatekeeper;
     let caller = match shown.filter(|_| gatekeeper.asks()) {
@@ -102,11 +110,7 @@ async fn admit(
         }
     };
     caller.expect_database(&name)?;
-    Ok(Tenant {
-        name,
-        caller,
-        label,
-    })
+    Ok((name, caller))
 }
 
 async fn one(

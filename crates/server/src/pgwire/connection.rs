@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use database::{
-    Authority, Canceller, ClientIo, DatabaseName, Session, SessionEnded, SessionOptions,
+    Authority, Canceller, ClientIo, DatabaseName, Doer, Session, SessionEnded, SessionOptions,
 };
 use parking_lot::Mutex;
 use tracing::Instrument as _;
@@ -155,9 +155,13 @@ impl Socket {
             label: newcomer.label.clone(),
             authority: newcomer.authority,
         };
+        let databases = pgwire.databases.by(Doer {
+            who: startup.user.clone(),
+            from: Some(*peer),
+        });
         tokio::select! {
             biased;
-            session = pgwire.databases.session(&name, options) => session.map_err(Ended::ByError),
+            session = databases.session(&name, options) => session.map_err(Ended::ByError),
             end = self.reader.read_to_end() => Err(end.into()),
             () = pgwire.stopping.draining() => Err(Ended::ByError(shutting_down())),
         }
