@@ -309,6 +309,60 @@ fn foreign_hosts_and_origins() {
 }
 
 #[test]
+fn foreign_pages_make_and_change_nothing() {
+    let server = Server::start_with(&[("DORMOUSE_HTTP__CORS__ORIGINS", "https://app.example")]);
+    let mut http = server.http();
+    for path in ["liveness", "schema", "health", "config", "readiness"] {
+        let answer = http.get(&format!("/v1/databases/made/{path}"));
+        assert_eq!(answer.error(404).0, "3D000", "{path}");
+    }
+    server.sql("shop", "create table t (n int)");
+    let begun = http.post("/v1/databases/shop/transactions", &json!({}));
+    let commit = format!("{}/commit", begun.header("location").unwrap());
+    let query = json!({ "sql": "drop table t" }).to_string();
+    let mut from = |method: &str, path: &str, (name, value): (&str, &str), body: Option<&str>| {
+        let answer = http.request_with(method, path, &[(name, value)], body);
+        if answer.status == 403 {
+            let message = answer.error(403).1;
+            assert!(
+                message.contains("nobody is asked who they are"),
+                "{message}"
+            );
+        }
+        answer.status
+    };
+    let path = "/v1/databases/shop/query";
+    for foreign in [
+        ("origin", "https://evil.example"),
+        ("origin", "null"),
+        ("sec-fetch-site", "cross-site"),
+    ] {
+        assert_eq!(from("POST", path, foreign, Some(&query)), 403);
+        assert_eq!(from("POST", &commit, foreign, None), 403);
+        assert_eq!(from("DELETE", "/v1/databases/shop", foreign, None), 403);
+        assert_eq!(from("POST", "/v1/databases/shop/flush", foreign, None), 403);
+    }
+    let app = ("origin", "https://app.example");
+    assert_eq!(from("POST", path, app, Some(&query)), 200);
+    assert_eq!(from("POST", &commit, ("sec-fetch-site", "none"), None), 204);
+    // Where tokens are asked for, they decide.
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tokens");
+    let token = create(&file, &["--name", "root", "--scope", "admin"]);
+    let server = Server::start_with(&[("DORMOUSE_AUTH__TOKENS_FILE", file.to_str().unwrap())]);
+    let bearer = format!("Bearer {token}");
+    let headers = [
+        ("origin", "https://evil.example"),
+        ("authorization", bearer.as_str()),
+    ];
+    let create = json!({ "name": "shop" }).to_string();
+    let made = server
+        .http()
+        .request_with("POST", "/v1/databases", &headers, Some(&create));
+    assert_eq!(made.status, 201, "{}", made.text());
+}
+
+#[test]
 fn too_many_requests() {
     let server = Server::start_with(&[
         ("DORMOUSE_LIMITS__DATABASE_REQUESTS_PER_SECOND", "1"),

@@ -37,7 +37,7 @@ pub(super) async fn liveness(State(app): State<App>, about: About) -> Result<Res
         let limit = app.options.liveness_timeout;
         let probing = run_within(limit, move |slot| async move {
             let wishes = Wishes::default();
-            let mut visit = Visit::open(&app, &tenant, wishes, &slot).await?;
+            let mut visit = Visit::open_existing(&app, &tenant, wishes, &slot).await?;
             let answered = visit.run(&Statement::of("SELECT 1"), Rows::Array).await;
             visit.close().await;
             answered
