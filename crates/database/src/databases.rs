@@ -32,7 +32,7 @@ use crate::metrics::{Counters, Metrics};
 use crate::node::{Node, Source, blocking};
 use crate::options::Options;
 use crate::record::Settings;
-use crate::session::{Session, SessionOptions};
+use crate::session::{Pulse, Session, SessionOptions};
 use crate::template::{self, TemplateError};
 use crate::versions::Versions;
 use crate::witness::{Change, Doer};
@@ -379,6 +379,15 @@ impl Databases {
                 Err(error)
             }
         }
+    }
+
+    /// How the sessions of a database are that run statements: whether they go on is told by two looks.
+    ///
+    /// # Errors
+    ///
+    /// 3D000 if it is not there.
+    pub fn pulse(&self, name: &DatabaseName) -> Result<Pulse, PgError> {
+        Ok(self.node.find(name)?.pulse())
     }
 
     /// Errors that sessions were told since the data directory was opened, by the class of their SQLSTATE.

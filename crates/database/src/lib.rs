@@ -66,7 +66,9 @@ pub use node::Source;
 pub use options::{Durability, Limits, Observe, Options, PROCESSES_MAX};
 pub use query::{Answer, Column, QueryResult};
 pub use record::Settings;
-pub use session::{Canceller, HostResult, HostStatement, Session, SessionEnded, SessionOptions};
+pub use session::{
+    Canceller, HostResult, HostStatement, Pulse, Session, SessionEnded, SessionOptions,
+};
 pub use trace::TRACE;
 pub use volume::DatabaseId;
 pub use wire::{DatabaseName, PgError};

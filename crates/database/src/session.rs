@@ -16,6 +16,7 @@ mod ours;
 mod patience;
 mod plan;
 mod providing;
+mod pulse;
 mod running;
 mod seating;
 
@@ -23,6 +24,7 @@ pub use cancel::Canceller;
 pub use host::{HostResult, HostStatement};
 pub use options::SessionOptions;
 pub(crate) use options::host_settings;
+pub use pulse::Pulse;
 
 use std::fmt;
 use std::sync::Arc;
@@ -45,9 +47,9 @@ use crate::session::cancel::Line;
 use crate::session::measure::{Carried, Seating};
 use crate::slot::Slot;
 use crate::statements::Statements;
+use crate::witness::Doer;
 
 /// The backend ended under a session, which ends with it.
-use crate::witness::Doer;
 #[derive(Debug, Clone)]
 pub struct SessionEnded {
     /// What Postgres answered before.
@@ -70,10 +72,10 @@ pub struct Session {
     seat: Arc<Seat>,
     identity: SessionIdentity,
     authority: Authority,
-    /// Its prepared statements that its process has not.
-    absent: Absent,
     /// Who changes databases by its statements.
     pub(crate) doer: Arc<Doer>,
+    /// Its prepared statements that its process has not.
+    absent: Absent,
     parameters: Vec<(String, String)>,
     process_id: u32,
     status: TransactionStatus,
