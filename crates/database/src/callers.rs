@@ -6,6 +6,7 @@ use volume::DatabaseId;
 use wire::{DatabaseName, PgError, sqlstate};
 
 use crate::authority::Authority;
+use crate::database::Database;
 use crate::databases::Databases;
 use crate::session::{Canceller, Session, SessionOptions, host_settings};
 
@@ -48,17 +49,18 @@ impl Databases {
         options: SessionOptions,
         may_create: bool,
     ) -> Result<Session, PgError> {
-        if may_create {
-            self.ensure(name).await?;
-        }
+        let database = match may_create {
+            true => self.find_or_make(name).await?,
+            false => self.node.find(name)?,
+        };
         let is_of_scope = [READ_ROLE, WRITE_ROLE].contains(&&*options.user);
-        let begun = self.session(name, options.clone()).await;
+        let begun = self.begin(Arc::clone(&database), options.clone()).await;
         match begun {
             Err(error)
                 if is_of_scope && error.code() == sqlstate::INVALID_AUTHORIZATION_SPECIFICATION =>
             {
                 self.make_roles(name).await?;
-                self.session(name, options).await
+                self.begin(database, options).await
             }
             begun => begun,
         }
@@ -69,16 +71,19 @@ impl Databases {
     /// # Errors
     /// 3D000 if it is not there, and none is made.
     pub async fn ensure(&self, name: &DatabaseName) -> Result<DatabaseId, PgError> {
-        let found = match self.node.find(name) {
+        Ok(self.find_or_make(name).await?.id)
+    }
+
+    async fn find_or_make(&self, name: &DatabaseName) -> Result<Arc<Database>, PgError> {
+        match self.node.find(name) {
             Err(error)
                 if self.node.adjustable.auto_create.get()
                     && error.code() == sqlstate::INVALID_CATALOG_NAME =>
             {
-                self.node.find_or_create(name).await?
+                self.node.find_or_create(&self.doer, name).await
             }
-            found => found?,
-        };
-        Ok(found.id)
+            found => found,
+        }
     }
 
     /// The same for who may not make databases: they must be there.

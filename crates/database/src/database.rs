@@ -18,7 +18,7 @@ use crate::node::Node;
 use crate::options::Durability;
 use crate::record::{Record, Settings};
 use crate::refusal::Refused;
-use crate::session::Canceller;
+use crate::session::{Canceller, Pulse};
 use crate::slot::Slot;
 use crate::versions::Running;
 
@@ -404,6 +404,19 @@ impl Database {
         let sessions = self.sessions.lock();
         let cancellers = sessions.iter().map(|session| session.canceller.clone());
         cancellers.filter(Canceller::is_running).collect()
+    }
+
+    /// How the sessions are that run statements.
+    pub(crate) fn pulse(&self) -> Pulse {
+        let sessions = self.sessions.lock();
+        let running = sessions
+            .iter()
+            .filter(|session| session.canceller.is_running());
+        Pulse::new(
+            running
+                .map(|session| (session.id, session.canceller.beats()))
+                .collect(),
+        )
     }
 
     /// The error of one who waited too long.

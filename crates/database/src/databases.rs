@@ -18,6 +18,7 @@ use crate::admission::Admission;
 use crate::authority::Authority;
 use crate::credentials::Remembered;
 use crate::currency::Currency;
+use crate::database::Database;
 use crate::dependencies::{Known, QueryKey};
 use crate::directory::Directory;
 use crate::disk_watch::DiskWatch;
@@ -31,9 +32,10 @@ use crate::metrics::{Counters, Metrics};
 use crate::node::{Node, Source, blocking};
 use crate::options::Options;
 use crate::record::Settings;
-use crate::session::{Session, SessionOptions};
+use crate::session::{Pulse, Session, SessionOptions};
 use crate::template::{self, TemplateError};
 use crate::versions::Versions;
+use crate::witness::{Change, Doer};
 
 /// Bytes of one file of the journal; two are there from the beginning.
 const JOURNAL_SEGMENT_BYTES: u64 = 16 << 20;
@@ -43,6 +45,8 @@ const JOURNAL_SEGMENT_BYTES: u64 = 16 << 20;
 pub struct Databases {
     pub(crate) node: Arc<Node>,
     maintenance: Arc<Maintenance>,
+    /// Who changes something by this handle.
+    pub(crate) doer: Arc<Doer>,
 }
 
 impl fmt::Debug for Databases {
@@ -173,7 +177,18 @@ impl Databases {
         Ok(Self {
             node,
             maintenance: Arc::new(maintenance),
+            doer: Arc::default(),
         })
+    }
+
+    /// The same databases, for somebody: what is changed by this handle, and by sessions that it begins, is recorded
+    /// as theirs ([`Options::witness`]).
+    #[must_use]
+    pub fn by(&self, doer: Doer) -> Self {
+        Self {
+            doer: Arc::new(doer),
+            ..self.clone()
+        }
     }
 
     /// Makes a database.
@@ -186,7 +201,7 @@ impl Databases {
         name: &DatabaseName,
         source: Source,
     ) -> Result<DatabaseInfo, PgError> {
-        self.node.create(name, source).await?;
+        self.node.create(&self.doer, name, source).await?;
         Ok(DatabaseInfo::of(&self.node, &*self.node.find(name)?))
     }
 
@@ -259,7 +274,7 @@ impl Databases {
     ///
     /// 3D000 if it is not there; 55006 if a session uses it, unless `force` ends that session.
     pub async fn delete(&self, name: &DatabaseName, force: bool) -> Result<(), PgError> {
-        self.node.delete(name, force).await
+        self.node.delete(&self.doer, name, force).await
     }
 
     /// Gives a database another name.
@@ -268,7 +283,7 @@ impl Databases {
     ///
     /// 3D000, 42P04, or 55006 if a session uses it.
     pub async fn rename(&self, from: &DatabaseName, to: &DatabaseName) -> Result<(), PgError> {
-        self.node.rename(from, to).await
+        self.node.rename(&self.doer, from, to).await
     }
 
     /// Replaces the settings of one database; they hold from its next statement on.
@@ -281,13 +296,20 @@ impl Databases {
         name: &DatabaseName,
         settings: Settings,
     ) -> Result<DatabaseInfo, PgError> {
-        let _changing = self.node.changing.read().await;
-        let (node, database) = (Arc::clone(&self.node), self.node.find(name)?);
-        blocking(move || {
-            database.set_settings(&node, settings)?;
-            Ok(DatabaseInfo::of(&node, &database))
-        })
-        .await
+        let (node, name) = (Arc::clone(&self.node), name.clone());
+        let detail = serde_json::to_string(&settings).ok();
+        let change = Change::new(&self.doer, "database.configure", &name, detail);
+        let work = async move {
+            let _changing = node.changing.read().await;
+            let database = node.find(&name)?;
+            let node = Arc::clone(&node);
+            blocking(move || {
+                database.set_settings(&node, settings)?;
+                Ok(DatabaseInfo::of(&node, &database))
+            })
+            .await
+        };
+        self.node.witnessed(change, work).await
     }
 
     /// Takes over what of these options can change while the directory is open, all at once: `auto_create`, `durability`,
@@ -333,12 +355,39 @@ impl Databases {
                     && options.authority == Authority::Node
                     && error.code() == wire::sqlstate::INVALID_CATALOG_NAME =>
             {
-                self.node.find_or_create(name).await?
+                self.node.find_or_create(&self.doer, name).await?
             }
             found => found?,
         };
+        self.begin(database, options).await
+    }
+
+    /// Begins a session in a database that is there.
+    pub(crate) async fn begin(
+        &self,
+        database: Arc<Database>,
+        options: SessionOptions,
+    ) -> Result<Session, PgError> {
         let begun = Session::begin(Arc::clone(&self.node), database, options).await;
-        begun.inspect_err(|error| self.node.counters.errors.count(error.code().as_bytes()))
+        match begun {
+            Ok(mut session) => {
+                session.doer = Arc::clone(&self.doer);
+                Ok(session)
+            }
+            Err(error) => {
+                self.node.counters.errors.count(error.code().as_bytes());
+                Err(error)
+            }
+        }
+    }
+
+    /// How the sessions of a database are that run statements: whether they go on is told by two looks.
+    ///
+    /// # Errors
+    ///
+    /// 3D000 if it is not there.
+    pub fn pulse(&self, name: &DatabaseName) -> Result<Pulse, PgError> {
+        Ok(self.node.find(name)?.pulse())
     }
 
     /// Errors that sessions were told since the data directory was opened, by the class of their SQLSTATE.

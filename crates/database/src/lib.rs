@@ -48,6 +48,7 @@ mod trace;
 mod upkeep;
 mod versions;
 mod wake;
+mod witness;
 
 pub use authority::Authority;
 pub use callers::{READ_ROLE, WRITE_ROLE};
@@ -65,7 +66,10 @@ pub use node::Source;
 pub use options::{Durability, Limits, Observe, Options, PROCESSES_MAX};
 pub use query::{Answer, Column, QueryResult};
 pub use record::Settings;
-pub use session::{Canceller, HostResult, HostStatement, Session, SessionEnded, SessionOptions};
+pub use session::{
+    Canceller, HostResult, HostStatement, Pulse, Session, SessionEnded, SessionOptions,
+};
 pub use trace::TRACE;
 pub use volume::DatabaseId;
 pub use wire::{DatabaseName, PgError};
+pub use witness::{Change, Doer, Witness};

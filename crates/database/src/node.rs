@@ -27,6 +27,7 @@ use crate::slot::Slot;
 use crate::template::CurrentTemplate;
 use crate::upkeep;
 use crate::versions::Versions;
+use crate::witness::Doer;
 
 /// WAL since the last checkpoint of a quiet parent that a fork may have to replay, in bytes.
 const FORK_WAL_BYTES: u64 = 4 << 20;
@@ -150,22 +151,24 @@ impl Node {
 
     pub(crate) async fn find_or_create(
         self: &Arc<Self>,
+        doer: &Arc<Doer>,
         name: &DatabaseName,
     ) -> Result<Arc<Database>, PgError> {
-        match self.create(name, Source::Template).await {
+        match self.create(doer, name, Source::Template).await {
             Err(error) if error.code() == sqlstate::DUPLICATE_DATABASE => {}
             result => result?,
         }
         self.find(name)
     }
 
-    pub(crate) async fn create(
+    /// Makes a database. Nobody writes that down.
+    pub(crate) async fn create_unseen(
         self: &Arc<Self>,
-        name: &DatabaseName,
+        name: DatabaseName,
         source: Source,
     ) -> Result<(), PgError> {
         self.disk.check()?;
-        let (node, name) = (Arc::clone(self), name.clone());
+        let node = Arc::clone(self);
         match source {
             Source::Template => {
                 let _changing = self.changing.read().await;
@@ -255,7 +258,8 @@ impl Node {
         })
     }
 
-    pub(crate) async fn delete(
+    /// Removes a database. Nobody writes that down.
+    pub(crate) async fn delete_unseen(
         self: &Arc<Self>,
         name: &DatabaseName,
         force: bool,
@@ -302,7 +306,8 @@ impl Node {
         .await
     }
 
-    pub(crate) async fn rename(
+    /// Gives a database another name. Nobody writes that down.
+    pub(crate) async fn rename_unseen(
         self: &Arc<Self>,
         from: &DatabaseName,
         to: &DatabaseName,

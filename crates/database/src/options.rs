@@ -9,6 +9,7 @@ use engine::{Progress, Silent};
 use serde::{Deserialize, Serialize};
 
 use crate::machine;
+use crate::witness::Witness;
 
 /// How a data directory is opened.
 #[derive(Clone)]
@@ -30,6 +31,8 @@ pub struct Options {
     pub limits: Limits,
     /// What is told of statements.
     pub observe: Observe,
+    /// Keeps a record of who changes the list of databases.
+    pub witness: Option<Arc<dyn Witness>>,
     /// Told about work that takes seconds, which happens once a machine.
     pub progress: Arc<dyn Progress>,
 }
@@ -45,6 +48,7 @@ impl Options {
             maintenance: true,
             limits: Limits::default(),
             observe: Observe::default(),
+            witness: None,
             progress: Arc::new(Silent),
         }
     }

@@ -16,6 +16,7 @@ mod ours;
 mod patience;
 mod plan;
 mod providing;
+mod pulse;
 mod running;
 mod seating;
 
@@ -23,6 +24,7 @@ pub use cancel::Canceller;
 pub use host::{HostResult, HostStatement};
 pub use options::SessionOptions;
 pub(crate) use options::host_settings;
+pub use pulse::Pulse;
 
 use std::fmt;
 use std::sync::Arc;
@@ -45,6 +47,7 @@ use crate::session::cancel::Line;
 use crate::session::measure::{Carried, Seating};
 use crate::slot::Slot;
 use crate::statements::Statements;
+use crate::witness::Doer;
 
 /// The backend ended under a session, which ends with it.
 #[derive(Debug, Clone)]
@@ -69,6 +72,8 @@ pub struct Session {
     seat: Arc<Seat>,
     identity: SessionIdentity,
     authority: Authority,
+    /// Who changes databases by its statements.
+    pub(crate) doer: Arc<Doer>,
     /// Its prepared statements that its process has not.
     absent: Absent,
     parameters: Vec<(String, String)>,

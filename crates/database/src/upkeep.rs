@@ -166,7 +166,11 @@ fn with_limit(node: &Node, error: PgError) -> PgError {
         return error;
     }
     let limit = node.adjustable.upkeep_statement_max.get().as_millis();
-    error.detail(format!("limit maintenance.statement_ms_max = {limit}"))
+    PgError::error(
+        sqlstate::QUERY_CANCELED,
+        "canceling a statement of upkeep, which takes too long",
+    )
+    .detail(format!("limit maintenance.statement_ms_max = {limit}"))
 }
 
 /// Does the work under a limit of ours on each statement.
@@ -246,7 +250,7 @@ async fn tend(node: &Node, database: &Database, slot: &mut Slot) -> Result<Ended
             Err(error) => {
                 let error = with_limit(node, error);
                 tracing::warn!(
-                    database = %database.name(), table = due.table, %error,
+                    database = %database.name(), table = due.table, error = %error.for_log(),
                     "a table could not be vacuumed or analyzed"
                 );
             }

@@ -30,6 +30,7 @@ use crate::files::FileTable;
 use crate::memory::MemoryImage;
 use crate::module::MainModule;
 use crate::processes::{Crashed, Process};
+use crate::rewrite::{SENT_CANCEL, SENT_TERMINATE};
 
 /// Everything a guest can see of the world, and what the host keeps for it.
 pub(crate) struct Host {
@@ -150,6 +151,10 @@ impl Interrupt {
     /// The signals of [`SENT`](crate::rewrite::SENT), each at its bit, above the others.
     const SIGNALS_SHIFT: u32 = 8;
 
+    /// What ends a statement.
+    const ENDING: u32 =
+        Self::CANCEL | Self::STOP | ((SENT_CANCEL | SENT_TERMINATE) as u32) << Self::SIGNALS_SHIFT;
+
     /// Asks the running statement to end with 57014.
     pub(crate) fn cancel(&self) {
         self.flags.fetch_or(Self::CANCEL, Ordering::AcqRel);
@@ -201,9 +206,10 @@ impl Interrupt {
         self.until(Self::pending).await;
     }
 
-    /// Waits until the guest is to end.
-    pub(crate) async fn stopped(&self) {
-        self.until(Self::stopping).await;
+    /// Waits until the running statement is to end, or the guest.
+    pub(crate) async fn ending(&self) {
+        self.until(|own| own.flags.load(Ordering::Acquire) & Self::ENDING != 0)
+            .await;
     }
 
     async fn until(&self, is_so: impl Fn(&Self) -> bool) {
@@ -248,6 +254,12 @@ pub(crate) fn raise_interrupt(store: &mut StoreContextMut<'_, Host>) {
     let address = store.data().module.addresses.interrupt_pending;
     let memory = store.data().guest().memory;
     write_u32(memory.data_mut(store), address, 1);
+}
+
+/// Whether the guest has not looked for interrupts since it was asked to.
+pub(crate) fn is_interrupt_pending(caller: &mut Caller<'_, Host>) -> bool {
+    let address = caller.data().module.addresses.interrupt_pending;
+    read_u32(split(caller).0, address) != 0
 }
 
 /// The guest's memory and its host state, borrowed together.

@@ -66,9 +66,11 @@ pub(crate) const SEND_SIGNAL: &str = "send_signal";
 pub(crate) const SENT_TO_SELF: i32 = 1;
 /// Signals that processes send each other: the bit in [`TAKE_SIGNALS`], and the number in the guest's C
 /// library (`SIGUSR1`, `SIGINT`, `SIGTERM`).
-pub(crate) const SENT: [(i32, i32); 3] = [(2, 10), (SENT_CANCEL, 2), (8, 15)];
+pub(crate) const SENT: [(i32, i32); 3] = [(2, 10), (SENT_CANCEL, 2), (SENT_TERMINATE, 15)];
 /// The bit of `SIGINT`.
 pub(crate) const SENT_CANCEL: i32 = 4;
+/// The bit of `SIGTERM`.
+pub(crate) const SENT_TERMINATE: i32 = 8;
 
 /// Import: `()`, lets other processes run, if this one has run for long.
 pub(crate) const YIELD: &str = "yield";

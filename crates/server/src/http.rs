@@ -213,6 +213,7 @@ impl Http {
         if status.is_server_error()
             && let Some(error) = response.extensions().get::<PgError>()
         {
+            let error = error.for_log();
             tracing::warn!(request = id, status = status.as_u16(), %error, "HTTP request failed");
         }
         if let Ok(id) = HeaderValue::try_from(id) {

@@ -215,7 +215,8 @@ fn too_many(max: usize) -> PgError {
     .hint("Close connections, or raise pgwire.connections_max in Dormouse's configuration.")
 }
 
-fn shutting_down() -> PgError {
+/// The error of what a stop of the server ends.
+pub(crate) fn shutting_down() -> PgError {
     PgError::fatal(
         sqlstate::ADMIN_SHUTDOWN,
         "terminating connection due to administrator command",

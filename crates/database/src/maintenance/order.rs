@@ -61,7 +61,7 @@ async fn keep_one_in_order(
     match upkeep::run(node, database, &mut slot).await {
         Ok(Ended::Done | Ended::Preempted) => {}
         Err(error) => {
-            tracing::warn!(database = %database.name(), %error, "upkeep failed");
+            tracing::warn!(database = %database.name(), error = %error.for_log(), "upkeep failed");
             if slot.backend.is_none() {
                 slot.lose(database);
             }

@@ -51,6 +51,7 @@ impl Session {
                     .collect(),
             },
             authority: options.authority,
+            doer: Arc::default(),
             present: node_number(&node),
             node,
             database,

@@ -7,6 +7,8 @@ use engine::Interrupter;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
+use super::pulse::Beats;
+
 /// Time that a cancelled statement has to end before its backend is stopped
 /// (`backend.cancel_grace_ms`).
 const CANCEL_GRACE: Duration = Duration::from_secs(10);
@@ -18,6 +20,8 @@ pub(super) struct Line {
     interrupter: Mutex<Option<Interrupter>>,
     /// Somebody cancelled its wait for one.
     cancelled: Notify,
+    /// Of what it runs.
+    pub(super) beats: Beats,
 }
 
 impl Line {
@@ -80,6 +84,11 @@ impl Canceller {
     /// Whether a statement of the session runs.
     pub(crate) fn is_running(&self) -> bool {
         !self.runs.borrow().is_multiple_of(2)
+    }
+
+    /// How often its process was given a thread, and gave it back.
+    pub(crate) fn beats(&self) -> u64 {
+        self.line.beats.now()
     }
 
     /// Whether the session has a process: it runs something, or is in a transaction, or bound.

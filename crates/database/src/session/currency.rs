@@ -146,7 +146,7 @@ impl Session {
         match self.query(&look_up(&tree), &[]).await {
             Ok(answer) => Ok(found(&tree, &answer.rows)),
             Err(error) => {
-                tracing::debug!(%error, "what a query depends on cannot be looked up");
+                tracing::debug!(error = %error.for_log(), "what a query depends on cannot be looked up");
                 Ok(Err(Uncacheable::NotUnderstood))
             }
         }

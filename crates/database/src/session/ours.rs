@@ -34,7 +34,9 @@ impl Session {
                     None | Some("template0" | "template1") => Source::Template,
                     Some(parent) => Source::Database(name(parent, sqlstate::INVALID_CATALOG_NAME)?),
                 };
-                node.create(&new, source).await.map_err(as_error)
+                node.create(&self.doer, &new, source)
+                    .await
+                    .map_err(as_error)
             }
             DatabaseStatement::Drop {
                 name: text,
@@ -51,7 +53,7 @@ impl Session {
                     ));
                 }
                 let dropped = match &old {
-                    Ok(old) => node.delete(old, *force).await,
+                    Ok(old) => node.delete(&self.doer, old, *force).await,
                     Err(error) => Err(error.clone()),
                 };
                 match dropped {
@@ -70,7 +72,7 @@ impl Session {
                         "current database cannot be renamed",
                     ));
                 }
-                node.rename(&from, &to).await.map_err(as_error)
+                node.rename(&self.doer, &from, &to).await.map_err(as_error)
             }
         }
     }
@@ -106,7 +108,9 @@ impl Session {
                 }
             }
             // The list is then what it was; the statement itself must not suffer.
-            Err(error) => tracing::warn!(%error, "pg_database could not be refreshed"),
+            Err(error) => {
+                tracing::warn!(error = %error.for_log(), "pg_database could not be refreshed");
+            }
         }
         Ok(())
     }

@@ -53,7 +53,7 @@ impl Session {
         }
         let began = Instant::now();
         self.runs.send_modify(|run| *run += 1);
-        let outcome = backend.exchange().await;
+        let outcome = self.line.beats.count(backend.exchange()).await;
         self.runs.send_modify(|run| *run += 1);
         let answer = backend.output().split();
         let answer = self.explained(answer);

@@ -49,8 +49,12 @@ async fn serve(
     let listeners = Listeners::bind(&options)
         .await
         .map_err(|error| Failure::unavailable(error.to_string()))?;
+    let with_audit = database::Options {
+        witness: Some(options.audit.clone()),
+        ..config.database_options()
+    };
     let databases = tokio::select! {
-        opened = Databases::open(config.database_options()) => {
+        opened = Databases::open(with_audit) => {
             opened.map_err(|error| Failure::unavailable(error.to_string()))?
         }
         never = listeners.answer_while_starting() => match never {},

@@ -9,6 +9,7 @@ mod pg;
 mod program;
 pub(crate) mod provider;
 mod tokens;
+mod websocket;
 
 pub(crate) use authority::{Authority, Files};
 pub(crate) use collector::{Collector, attributes, hex};
@@ -17,6 +18,7 @@ pub(crate) use login::{ADMIN, Login, SCRAM, has_psql};
 pub(crate) use pg::{Answer, Pg, startup};
 pub(crate) use program::{Output, dormouse, program, run_program};
 pub(crate) use tokens::Tokens;
+pub(crate) use websocket::{Client, connect, read_json};
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod audit;
 mod bad_input;
 mod cancel;
 mod cli;
@@ -10,6 +11,7 @@ mod etags;
 mod harness;
 mod http_api;
 mod identity;
+mod interactive;
 mod isolation;
 mod limits;
 mod login;
@@ -27,6 +29,7 @@ mod reach;
 mod reload;
 mod scopes;
 mod shutdown;
+mod stalled;
 mod tenants;
 mod termination;
 mod timeouts;

@@ -66,6 +66,21 @@ fn what_does_not_need_a_database_wakes_none() {
 }
 
 #[test]
+fn a_database_that_runs_a_long_statement_is_alive() {
+    let server = Server::start();
+    for statement in ["select pg_sleep(3600)", "do $$ begin loop end loop; end $$"] {
+        let mut client = server.connect("long");
+        client.send_query(statement);
+        let mut http = server.http();
+        // By the second at the latest the statement runs.
+        for _ in 0..3 {
+            let answer = http.get("/v1/databases/long/liveness");
+            assert_eq!(answer.status, 200, "{statement}: {}", answer.text());
+        }
+    }
+}
+
+#[test]
 fn errors_are_problem_documents() {
     let server = Server::start();
     let mut http = server.http();

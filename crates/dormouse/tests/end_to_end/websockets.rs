@@ -1,96 +1,11 @@
 //! WebSockets: passwords of Neon's driver, limits, clients that go and servers that stop. What is asked in them is in
 //! `clients/node`.
 
-use std::net::TcpStream;
-
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use tungstenite::client::IntoClientRequest as _;
-use tungstenite::http::HeaderValue;
-use tungstenite::{Message, WebSocket};
+use tungstenite::Message;
 
-use crate::harness::{ADMIN, Http, PATIENCE, SCRAM, Server, until};
-
-/// A client of `dormouse.v1`.
-struct Client {
-    socket: WebSocket<TcpStream>,
-    /// What the server said first.
-    hello: Value,
-}
-
-impl Client {
-    #[track_caller]
-    fn open(server: &Server, database: &str) -> Self {
-        let path = format!("/v1/databases/{database}/ws");
-        let mut socket = connect(server, &path, Some("dormouse.v1")).unwrap();
-        let hello = read(&mut socket).unwrap();
-        Self { socket, hello }
-    }
-
-    fn send(&mut self, message: &Value) {
-        self.socket
-            .send(Message::text(message.to_string()))
-            .unwrap();
-    }
-
-    #[track_caller]
-    fn read(&mut self) -> Value {
-        read(&mut self.socket).unwrap()
-    }
-
-    #[track_caller]
-    fn ask(&mut self, message: &Value) -> Value {
-        self.send(message);
-        self.read()
-    }
-
-    /// Why the server closes, once it has said everything else.
-    #[track_caller]
-    fn closed(&mut self) -> (u16, String) {
-        loop {
-            match self.socket.read() {
-                Ok(Message::Close(Some(frame))) => {
-                    return (frame.code.into(), frame.reason.to_string());
-                }
-                Ok(_) => {}
-                Err(error) => panic!("it was not closed: {error}"),
-            }
-        }
-    }
-}
-
-fn connect(
-    server: &Server,
-    path: &str,
-    protocol: Option<&'static str>,
-) -> Result<WebSocket<TcpStream>, u16> {
-    let mut request = format!("ws://{}{path}", server.http)
-        .into_client_request()
-        .unwrap();
-    if let Some(protocol) = protocol {
-        let value = HeaderValue::from_static(protocol);
-        request
-            .headers_mut()
-            .insert("sec-websocket-protocol", value);
-    }
-    let stream = TcpStream::connect(server.http).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    match tungstenite::client(request, stream) {
-        Ok((socket, _)) => Ok(socket),
-        Err(tungstenite::HandshakeError::Failure(tungstenite::Error::Http(response))) => {
-            Err(response.status().as_u16())
-        }
-        Err(error) => panic!("{error}"),
-    }
-}
-
-fn read(socket: &mut WebSocket<TcpStream>) -> Result<Value, tungstenite::Error> {
-    loop {
-        if let Message::Text(text) = socket.read()? {
-            return Ok(serde_json::from_str(&text).unwrap());
-        }
-    }
-}
+use crate::harness::{ADMIN, Client, Http, SCRAM, Server, connect, read_json, until};
 
 fn resume(client: &Client, received: u64) -> Value {
     let hello = &client.hello["hello"];
@@ -290,7 +205,7 @@ fn limits_close_a_websocket_and_are_named() {
             let path = "/v1/databases/shop/ws";
             match connect(&server, path, Some("dormouse.v1")) {
                 Ok(mut socket) => {
-                    let hello = read(&mut socket).unwrap();
+                    let hello = read_json(&mut socket).unwrap();
                     open.push(Client { socket, hello });
                     (200, open.len())
                 }
@@ -396,7 +311,7 @@ fn after_a_kill_what_was_acknowledged_is_there() {
     }
     server.signal(Signal::KILL);
     server.wait();
-    while let Ok(answer) = read(&mut client.socket) {
+    while let Ok(answer) = read_json(&mut client.socket) {
         acknowledged += answer["rowCount"].as_u64().unwrap();
     }
     drop(server);

@@ -85,12 +85,14 @@ impl Backend {
     /// One message.
     async fn step(&mut self) -> Result<(), BackendError> {
         let stack = self.calls.stack_pointer.get(&mut self.store);
+        self.store.data_mut().client.begin();
         enter(&mut self.store);
         let outcome = self
             .calls
             .main_loop_once
             .call_async(&mut self.store, ())
             .await;
+        self.store.data_mut().client.is_ending = true;
         if let Err(error) = outcome {
             match error.downcast_ref::<Exit>() {
                 Some(Exit::Status(STATUS_LONGJMP)) => {

@@ -1,16 +1,24 @@
 //! The bytes of the client's connection: the callbacks that Postgres reads and writes by.
 
+use std::convert::Infallible;
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use wasmtime::{AsContextMut, Caller, Linker};
 
-use super::{Host, raise_cancel, raise_interrupt, slice, slice_mut, split};
+use super::{
+    Host, Interrupt, is_interrupt_pending, raise_cancel, raise_interrupt, slice, slice_mut, split,
+};
 use crate::rewrite::HOST;
 
 /// Output that is gathered before the guest waits for the client to take it, in bytes.
 const OUTPUT_BYTES_HIGH: usize = 256 * 1024;
+
+/// How long output is gathered while the guest goes on.
+const OUTPUT_GATHERED_MAX: Duration = Duration::from_millis(100);
 
 /// The client went away, or its connection broke.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -44,6 +52,13 @@ pub(crate) struct Client {
     pub(crate) io: Option<Box<dyn ClientIo>>,
     /// The client is gone: output is dropped, and reading answers so.
     pub(crate) gone: bool,
+    /// The statement has ended: whoever gets its last output waits for the client, not the guest.
+    pub(crate) is_ending: bool,
+    /// Output that may be gathered though it is more than [`OUTPUT_BYTES_HIGH`]: a statement that was to end
+    /// while it waited for the client says so without waiting again.
+    allowed: usize,
+    /// When the first of the output was written.
+    since: Option<Duration>,
 }
 
 /// What a guest that waits for its client is told when there is none any more: `COPY` fails, and
@@ -74,6 +89,43 @@ impl Client {
         Poll::Ready(())
     }
 
+    /// Whether the guest is to wait for the client.
+    fn is_full(&self) -> bool {
+        !self.is_ending && self.output.len() >= OUTPUT_BYTES_HIGH.max(self.allowed)
+    }
+
+    /// Another statement begins.
+    pub(crate) fn begin(&mut self) {
+        self.is_ending = false;
+        self.allowed = 0;
+        self.since = None;
+    }
+
+    /// Whether output has waited for long, now that there is more of it.
+    fn is_old(&mut self, now: Duration) -> bool {
+        let since = *self.since.get_or_insert(now);
+        let is_old = !self.is_ending && now.saturating_sub(since) >= OUTPUT_GATHERED_MAX;
+        if is_old {
+            self.since = None;
+        }
+        is_old
+    }
+
+    /// Gives the client what it takes now, and again when it takes more; never ready.
+    pub(super) fn poll_push(&mut self, context: &mut Context<'_>) -> Poll<Infallible> {
+        while !self.output.is_empty()
+            && !self.gone
+            && let Some(io) = &mut self.io
+            && let Poll::Ready(drained) = io.poll_drain(context, &mut self.output)
+        {
+            if drained.is_err() {
+                self.output.clear();
+                self.gone = true;
+            }
+        }
+        Poll::Pending
+    }
+
     fn poll_written(&mut self, context: &mut Context<'_>) -> Poll<()> {
         while self.output.len() >= OUTPUT_BYTES_HIGH {
             let Some(io) = &mut self.io else {
@@ -98,37 +150,65 @@ async fn wait_for_input(caller: &mut Caller<'_, Host>) {
     if !caller.data().client.input.is_empty() {
         return;
     }
-    let interrupt = std::sync::Arc::clone(&caller.data().interrupt);
-    let host = caller.data();
-    let timer = host
-        .timer
-        .deadline
-        .map(|deadline| deadline.saturating_sub(host.environment.monotonic()));
-    let interrupted = async {
-        match timer {
-            // Either end of this wait is an interruption.
-            Some(timer) => drop(tokio::time::timeout(timer, interrupt.asked()).await),
-            None => interrupt.asked().await,
-        }
-    };
+    let interrupt = Arc::clone(&caller.data().interrupt);
+    let interrupted = or_timer(caller.data(), interrupt.asked());
     let input = poll_fn(|context| caller.data_mut().client.poll_read(context));
-    let interrupted = tokio::select! {
+    let is_interrupted = tokio::select! {
         biased;
         () = input => false,
         () = interrupted => true,
     };
-    if interrupted {
-        let mut store = caller.as_context_mut();
-        if store.data().interrupt.take_cancel() {
-            raise_cancel(&mut store);
-        } else {
-            raise_interrupt(&mut store);
-        }
+    if is_interrupted {
+        raise(caller, &interrupt);
         caller
             .data_mut()
             .client
             .input
             .extend_from_slice(EMPTY_COPY_DATA);
+    }
+}
+
+/// Waits until the client has taken output; what is to end the statement, and a timer that fires, end the wait.
+/// Then the guest waits no more until it has looked for interrupts: nobody is kept from cancelling a statement by
+/// a client that does not read.
+async fn wait_for_room(caller: &mut Caller<'_, Host>) {
+    let interrupt = Arc::clone(&caller.data().interrupt);
+    let interrupted = or_timer(caller.data(), interrupt.ending());
+    let written = poll_fn(|context| caller.data_mut().client.poll_written(context));
+    let is_interrupted = tokio::select! {
+        biased;
+        () = written => false,
+        () = interrupted => true,
+    };
+    if is_interrupted {
+        raise(caller, &interrupt);
+        let client = &mut caller.data_mut().client;
+        client.allowed = client.output.len() + OUTPUT_BYTES_HIGH;
+    }
+}
+
+/// Waits until something is asked, or the guest's timer fires.
+fn or_timer<F: Future<Output = ()>>(host: &Host, asked: F) -> impl Future<Output = ()> + use<F> {
+    let timer = host
+        .timer
+        .deadline
+        .map(|deadline| deadline.saturating_sub(host.environment.monotonic()));
+    async move {
+        match timer {
+            // Either end of this wait is an interruption.
+            Some(timer) => drop(tokio::time::timeout(timer, asked).await),
+            None => asked.await,
+        }
+    }
+}
+
+/// Lets the guest look for what has ended a wait.
+fn raise(caller: &mut Caller<'_, Host>, interrupt: &Interrupt) {
+    let mut store = caller.as_context_mut();
+    if interrupt.take_cancel() {
+        raise_cancel(&mut store);
+    } else {
+        raise_interrupt(&mut store);
     }
 }
 
@@ -165,16 +245,18 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
                     Ok(_) => {}
                     Err(_) => return Ok(-1),
                 }
-                if caller.data().client.output.len() >= OUTPUT_BYTES_HIGH {
+                let host = caller.data_mut();
+                let now = host.environment.monotonic();
+                if host.client.is_old(now) {
+                    poll_fn(|context| {
+                        let _ = caller.data_mut().client.poll_push(context);
+                        Poll::Ready(())
+                    })
+                    .await;
+                }
+                if caller.data().client.is_full() && !is_interrupt_pending(&mut caller) {
                     caller.data_mut().give_turn();
-                    let interrupt = std::sync::Arc::clone(&caller.data().interrupt);
-                    let written = poll_fn(|context| caller.data_mut().client.poll_written(context));
-                    tokio::select! {
-                        biased;
-                        () = written => {}
-                        // Then it gets no turn any more, or ends where it goes on.
-                        () = interrupt.stopped() => {}
-                    }
+                    wait_for_room(&mut caller).await;
                     caller.data_mut().take_turn().await?;
                 }
                 Ok::<i32, wasmtime::Error>(len as i32)

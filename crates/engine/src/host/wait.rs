@@ -1,5 +1,6 @@
 //! Waiting for a latch, for time, for descriptors; and the signals that end it.
 
+use std::future::poll_fn;
 use std::time::Duration;
 
 use wasmtime::{AsContextMut, Caller, Linker};
@@ -185,12 +186,21 @@ async fn wait(
                 None => interrupt.asked().await,
             }
         };
-        match wake {
-            Some(wake) => {
-                // A timeout here is the expected end of a sleep.
-                let _elapsed = tokio::time::timeout(wake - now, asked).await;
+        let woken = async {
+            match wake {
+                Some(wake) => {
+                    // A timeout here is the expected end of a sleep.
+                    let _elapsed = tokio::time::timeout(wake - now, asked).await;
+                }
+                None => asked.await,
             }
-            None => asked.await,
+        };
+        // Meanwhile the client gets what there is for it.
+        let pushing = poll_fn(|context| caller.data_mut().client.poll_push(context));
+        tokio::select! {
+            biased;
+            () = woken => {}
+            never = pushing => match never {},
         }
         caller.data_mut().take_turn().await?;
     }

@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
+use database::Doer;
 
 use super::caller::Caller;
 use super::connection::Peer;
 use super::error::ApiError;
 use super::work::Work;
-use crate::audit::{Audit, Deed};
+use crate::audit::{Audit, BEGINS, Deed};
 
 /// Who changes something, and from where.
 #[derive(Debug, Clone)]
@@ -33,7 +34,16 @@ impl<S: Sync> FromRequestParts<S> for Actor {
 }
 
 impl Actor {
-    /// Does something wholly, and writes down that it was done, or why not, also when the client leaves meanwhile.
+    /// Who it is, for what [`Databases`](database::Databases) records itself.
+    pub(super) fn doer(self) -> Doer {
+        Doer {
+            who: self.who,
+            from: self.from,
+        }
+    }
+
+    /// Does something wholly, and writes down that it begins and what came of it, also when the client leaves
+    /// meanwhile. What cannot be written down is not done; if only its outcome cannot be, that is told.
     pub(super) async fn does<T: Send + 'static>(
         self,
         audit: &Arc<Audit>,
@@ -44,17 +54,21 @@ impl Actor {
     ) -> Result<T, ApiError> {
         let audit = Arc::clone(audit);
         Work::to_its_end(async move {
-            let done = work.await;
-            let deed = Deed {
+            let mut deed = Deed {
                 who: self.who,
                 from: self.from,
                 action,
                 object: Some(object),
-                outcome: Deed::outcome(&done),
+                outcome: BEGINS.to_owned(),
                 detail,
             };
-            audit.record(deed).await;
-            done
+            audit.record(deed.clone()).await?;
+            let done = work.await;
+            deed.outcome = Deed::outcome(&done);
+            match (audit.record(deed).await, done) {
+                (Err(error), Ok(_)) => Err(error.detail("The change itself was made.").into()),
+                (_, done) => done,
+            }
         })
         .await
     }

@@ -41,8 +41,8 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     serde_json::from_slice(bytes).map_err(|error| malformed(bytes, &error))
 }
 
-/// Reads a request's body as JSON, whatever the request calls it: for clients that send JSON as text. Something else than the media type
-/// must keep other sites' pages out.
+/// Reads a request's body as JSON, whatever the request calls it: for clients that send JSON as text. A browser
+/// may send that to a foreign address without asking: see [`origin`](super::origin).
 pub(super) async fn read_untyped<T: DeserializeOwned>(
     request: Request,
     body_bytes_max: usize,
@@ -51,8 +51,8 @@ pub(super) async fn read_untyped<T: DeserializeOwned>(
     parse(&bytes)
 }
 
-/// The media type must be JSON's. This is also what keeps other sites' pages out: a browser asks
-/// before it sends JSON to a foreign address, and nobody answers yes.
+/// The media type must be JSON's. This also keeps other sites' pages out, beside
+/// [`origin`](super::origin): a browser asks before it sends JSON to a foreign address.
 fn expect_json(headers: &HeaderMap) -> Result<(), ApiError> {
     let value = headers
         .get(CONTENT_TYPE)

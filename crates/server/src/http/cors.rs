@@ -67,7 +67,10 @@ impl Default for CorsOptions {
 
 /// Answers for it.
 #[derive(Debug, Clone)]
-pub struct Cors(CorsLayer);
+pub struct Cors {
+    layer: CorsLayer,
+    origins: Vec<String>,
+}
 
 impl Cors {
     /// None if nobody may.
@@ -75,11 +78,20 @@ impl Cors {
     /// # Errors
     /// What is wrong, with the setting's name.
     pub fn new(options: &CorsOptions) -> Result<Option<Self>, String> {
-        layer(options).map(|layer| layer.map(Self))
+        let layer = layer(options)?;
+        Ok(layer.map(|layer| Self {
+            layer,
+            origins: options.origins.clone(),
+        }))
     }
 
     pub(super) fn layer(self) -> CorsLayer {
-        self.0
+        self.layer
+    }
+
+    /// Whether pages of an origin may.
+    pub(super) fn allows(&self, origin: &str) -> bool {
+        self.origins.iter().any(|one| one == "*" || one == origin)
     }
 }
 

@@ -94,15 +94,9 @@ pub(super) async fn create(
             Source::Database(database_name(&database)?)
         }
     };
-    let databases = app.databases.clone();
-    let (action, detail) = match &source {
-        Source::Database(parent) => ("database.fork", Some(format!("from {parent}"))),
-        Source::Template => ("database.create", None),
-    };
-    let object = name.to_string();
-    let creating = async move { Ok(databases.create(&name, source).await?) };
-    let audit = &app.security.audit;
-    let info = actor.does(audit, action, object, detail, creating).await?;
+    let databases = app.databases.by(actor.doer());
+    let creating = async move { databases.create(&name, source).await };
+    let info = Work::to_its_end(creating).await?;
     let location = format!("/v1/databases/{}", info.name);
     let document = Json(DatabaseDocument::from(info));
     Ok((
@@ -152,14 +146,9 @@ pub(super) async fn configure(
 ) -> Result<Response, ApiError> {
     caller.expect(Scope::Admin)?;
     let settings: Settings = body::read(request, app.options.body_bytes_max).await?;
-    let databases = app.databases.clone();
-    let object = name.to_string();
-    let detail = serde_json::to_string(&settings).ok();
-    let configuring = async move { Ok(databases.configure(&name, settings).await?) };
-    let audit = &app.security.audit;
-    let info = actor
-        .does(audit, "database.configure", object, detail, configuring)
-        .await?;
+    let databases = app.databases.by(actor.doer());
+    let configuring = async move { databases.configure(&name, settings).await };
+    let info = Work::to_its_end(configuring).await?;
     Ok(Json(DatabaseDocument::from(info)).into_response())
 }
 
@@ -185,13 +174,7 @@ pub(super) async fn delete(
     caller.expect(Scope::Admin)?;
     let Query(Delete { force }) = query
         .map_err(|rejection| ApiError::request(StatusCode::BAD_REQUEST, rejection.body_text()))?;
-    let databases = app.databases.clone();
-    let object = name.to_string();
-    let detail = force.then(|| "by force".to_owned());
-    let deleting = async move { Ok(databases.delete(&name, force).await?) };
-    let audit = &app.security.audit;
-    actor
-        .does(audit, "database.delete", object, detail, deleting)
-        .await?;
+    let databases = app.databases.by(actor.doer());
+    Work::to_its_end(async move { databases.delete(&name, force).await }).await?;
     Ok(StatusCode::NO_CONTENT)
 }

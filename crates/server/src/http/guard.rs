@@ -3,6 +3,7 @@
 use super::caller::{Caller, Scope};
 use super::error::ApiError;
 use super::host;
+use super::origin;
 use super::permitted;
 use super::router::App;
 use crate::identity::Admitted;
@@ -49,6 +50,9 @@ async fn enter(
     let security = &app.security;
     if security.own_hosts_only && !security.gatekeeper.asks() {
         host::expect_own(head, app.options.routing.base_domain.as_deref().as_slice())?;
+    }
+    if !security.gatekeeper.asks() {
+        origin::expect_own(head, app.options.cors.as_ref())?;
     }
     let admitted = security.gatekeeper.admit(head).await?;
     if let Admitted::Nobody = admitted

@@ -1,7 +1,8 @@
 //! Neon's SQL over HTTP: `POST /sql`, as the driver `@neondatabase/serverless` calls it.
 //!
-//! Who asks says so in the header `Neon-Connection-String`, user and password included. That no other site's page can
-//! send this header without asking first keeps such pages out: the body is called text by the driver.
+//! Who asks says so in the header `Neon-Connection-String`, user and password included. No other site's page can send this
+//! header without asking first, though the body is called text by the driver; and where nobody is asked for a password,
+//! [`origin`](super::origin) keeps such pages out.
 
 mod batch;
 mod login;
@@ -9,8 +10,9 @@ mod login;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use database::DatabaseName;
+use wire::PgError;
 use wire::http::{ResultWriter, RowMode, neon};
-use wire::{PgError, sqlstate};
 
 use super::body;
 use super::caller::Caller;
@@ -18,7 +20,7 @@ use super::error::ApiError;
 use super::query::json;
 use super::router::App;
 use super::run::run_within;
-use super::statements::{ended_amid, refuse_ends_in};
+use super::statements::{ended_amid, expect_count, refuse_ends_in};
 use super::tenant::{self, Tenant};
 use super::visit::{Visit, Wishes};
 use batch::{Body, Query, Style, Transaction};
@@ -37,6 +39,7 @@ impl IntoResponse for Failure {
 pub(super) async fn sql(State(app): State<App>, request: Request) -> Result<Response, ApiError> {
     let shown = request.extensions().get::<Caller>().cloned();
     let label = tenant::label(request.extensions());
+    let from = tenant::from(request.extensions());
     let entrance = Entrance::of(request.headers());
     let style = Style::of(request.headers());
     let transaction = Transaction::of(request.headers());
@@ -48,7 +51,13 @@ pub(super) async fn sql(State(app): State<App>, request: Request) -> Result<Resp
     };
     let limit = app.options.request_timeout;
     let running = run_within(limit, move |slot| async move {
-        let tenant = admit(&app, shown, &entrance, label).await?;
+        let (name, caller) = admit(&app, shown, &entrance).await?;
+        let tenant = Tenant {
+            name,
+            caller,
+            label,
+            from,
+        };
         let settings = entrance.settings.into_iter().collect();
         let wishes = Wishes {
             role: None,
@@ -74,10 +83,10 @@ async fn run(
 ) -> Result<Vec<u8>, PgError> {
     let max = app.options.result_bytes_max;
     match &body.queries {
-        Some(queries) if queries.len() > app.options.statements_max => {
-            Err(too_many(queries.len(), app.options.statements_max))
+        Some(queries) => {
+            expect_count(queries.len(), app.options.statements_max)?;
+            many(visit, queries, style, transaction, max).await
         }
-        Some(queries) => many(visit, queries, style, transaction, max).await,
         None => one(visit, &body.into_query()?, style, max).await,
     }
 }
@@ -87,8 +96,7 @@ async fn admit(
     app: &App,
     shown: Option<Caller>,
     entrance: &Entrance,
-    label: String,
-) -> Result<Tenant, ApiError> {
+) -> Result<(DatabaseName, Caller), ApiError> {
     let name = entrance.database()?;
     let gatekeeper = &app.security.gatekeeper;
     let caller = match shown.filter(|_| gatekeeper.asks()) {
@@ -102,11 +110,7 @@ async fn admit(
         }
     };
     caller.expect_database(&name)?;
-    Ok(Tenant {
-        name,
-        caller,
-        label,
-    })
+    Ok((name, caller))
 }
 
 async fn one(
@@ -149,12 +153,4 @@ async fn many(
     visit.commit().await?;
     document.extend_from_slice(b"]}");
     Ok(document)
-}
-
-fn too_many(count: usize, max: usize) -> PgError {
-    PgError::error(
-        sqlstate::PROGRAM_LIMIT_EXCEEDED,
-        format!("there are {count} queries; http.statements_max is {max}"),
-    )
-    .hint("Send fewer at once, or raise http.statements_max in Dormouse's configuration.")
 }

@@ -1,11 +1,13 @@
-//! Which web pages may open a WebSocket.
+//! Which web pages may open a WebSocket, and change something where nobody is asked who they are.
 //!
-//! Browsers let any page open one to any address, and say in `Origin` which page it is. Where nobody is asked who they
-//! are, that is all that keeps foreign pages out. Programs send no `Origin`.
+//! Browsers let any page open a WebSocket to any address and send it simple requests, and say in `Origin` which page it
+//! is. Where nobody is asked who they are, that is all that keeps foreign pages out. Programs send no `Origin`.
 
 use axum::http::header::{HOST, ORIGIN};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Method, StatusCode};
 
+use super::cors::Cors;
 use super::error::ApiError;
 
 /// Whether a page may, if it is one: those of the allowed origins, and our own where the name of the host is an
@@ -28,11 +30,55 @@ pub(super) fn check(headers: &HeaderMap, allowed: &[String]) -> Result<(), ApiEr
     .hint("Add the origin to websocket.origins in Dormouse's configuration."))
 }
 
+/// Refuses what changes something if a foreign page asks for it: one that `http.cors.origins` does not name.
+///
+/// # Errors
+/// 403 if it is refused.
+pub(super) fn expect_own(head: &Parts, cors: Option<&Cors>) -> Result<(), ApiError> {
+    let changes = [Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+    if !changes.contains(&head.method) {
+        return Ok(());
+    }
+    let headers = &head.headers;
+    let origin = headers.get(ORIGIN);
+    let origin = origin.map(|origin| origin.to_str().unwrap_or("null"));
+    let is_foreign = match origin {
+        Some(origin) => {
+            // HTTP/2 has it in the address of the request.
+            let named = head.uri.authority().map(|authority| authority.as_str());
+            let is_own = is_own_of(origin, named.or_else(|| host(headers)));
+            !is_own && !cors.is_some_and(|cors| cors.allows(origin))
+        }
+        None => headers
+            .get("sec-fetch-site")
+            .is_some_and(|site| site == "cross-site"),
+    };
+    if !is_foreign {
+        return Ok(());
+    }
+    let page = origin.map_or_else(String::new, |origin| format!(" of the origin {origin}"));
+    Err(ApiError::request(
+        StatusCode::FORBIDDEN,
+        format!("a page{page} may change nothing here as long as nobody is asked who they are"),
+    )
+    .hint(
+        "Add the origin to http.cors.origins in Dormouse's configuration, or have it ask for tokens: \
+         docs/auth.md.",
+    ))
+}
+
+fn host(headers: &HeaderMap) -> Option<&str> {
+    headers.get(HOST)?.to_str().ok()
+}
+
 fn is_own(origin: &str, headers: &HeaderMap) -> bool {
+    is_own_of(origin, host(headers))
+}
+
+fn is_own_of(origin: &str, host: Option<&str>) -> bool {
     let Some((_, authority)) = origin.split_once("://") else {
         return false;
     };
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
     if host != Some(authority) {
         return false;
     }
@@ -70,5 +116,34 @@ mod tests {
         assert!(!may(Some("http://evil.example:7433"), "evil.example:7433"));
         assert!(!may(Some("http://127.0.0.1:80"), "127.0.0.1:7433"));
         assert!(!may(Some("null"), "127.0.0.1:7433"));
+    }
+
+    #[test]
+    fn foreign_pages_change_nothing() {
+        let cors = crate::http::CorsOptions {
+            origins: vec!["https://app.example".to_owned()],
+            ..crate::http::CorsOptions::default()
+        };
+        let cors = Cors::new(&cors).unwrap();
+        let may = |method: &str, headers: &[(&str, &str)]| {
+            let mut request = axum::http::Request::builder().method(method).uri("/query");
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            let (head, ()) = request.body(()).unwrap().into_parts();
+            expect_own(&head, cors.as_ref()).is_ok()
+        };
+        let host = ("host", "localhost:7433");
+        assert!(may("POST", &[host]));
+        assert!(may("POST", &[host, ("origin", "http://localhost:7433")]));
+        assert!(may("DELETE", &[host, ("origin", "https://app.example")]));
+        assert!(may("GET", &[host, ("origin", "https://evil.example")]));
+        assert!(may("POST", &[host, ("sec-fetch-site", "none")]));
+        for method in ["POST", "PUT", "DELETE"] {
+            assert!(!may(method, &[host, ("origin", "https://evil.example")]));
+        }
+        assert!(!may("POST", &[host, ("origin", "http://localhost:3000")]));
+        assert!(!may("POST", &[host, ("origin", "null")]));
+        assert!(!may("POST", &[host, ("sec-fetch-site", "cross-site")]));
     }
 }

@@ -1,12 +1,13 @@
 //! Whether the server, or a database, can do its work: for those who restart it, or send it requests.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use tokio::time::sleep;
 use wire::{PgError, sqlstate};
 
 use super::error::ApiError;
@@ -15,6 +16,9 @@ use super::router::App;
 use super::run::run_within;
 use super::tenant::About;
 use super::visit::{Rows, Statement, Visit, Wishes};
+
+/// Between two looks at a backend that runs a statement of others.
+const LOOK: Duration = Duration::from_millis(250);
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -30,19 +34,31 @@ struct Ready {
     reason: Option<&'static str>,
 }
 
-/// Asks a database's backend for an answer, waking it if it sleeps; of the node, that it answers at all.
+/// Asks a database's backend for an answer, waking it if it sleeps; of the node, that it answers at all. A backend
+/// that runs a statement of somebody else, and reacts, is alive too, though it may answer nobody meanwhile.
 pub(super) async fn liveness(State(app): State<App>, about: About) -> Result<Response, ApiError> {
     let started = Instant::now();
     if let Some(tenant) = about.tenant {
         let limit = app.options.liveness_timeout;
+        let (databases, name) = (app.databases.clone(), tenant.name.clone());
+        let before = databases.pulse(&name)?;
         let probing = run_within(limit, move |slot| async move {
             let wishes = Wishes::default();
-            let mut visit = Visit::open(&app, &tenant, wishes, &slot).await?;
+            let mut visit = Visit::open_existing(&app, &tenant, wishes, &slot).await?;
             let answered = visit.run(&Statement::of("SELECT 1"), Rows::Array).await;
             visit.close().await;
             answered
         });
-        probing.await.map_err(|error| not_alive(error, limit))?;
+        let goes_on = until(|| Ok(databases.pulse(&name)?.goes_on_since(&before)));
+        tokio::select! {
+            biased;
+            answered = probing => match answered {
+                Err(error) if is_late(&error) && databases.pulse(&name)?.goes_on_since(&before) => {}
+                answered => drop(answered.map_err(|error| not_alive(error, limit))?),
+            },
+            // Dropping the question cancels it.
+            goes_on = goes_on => goes_on?,
+        }
     }
     let alive = Alive {
         ok: true,
@@ -51,7 +67,22 @@ pub(super) async fn liveness(State(app): State<App>, about: About) -> Result<Res
     Ok(Json(alive).into_response())
 }
 
-fn not_alive(error: PgError, limit: std::time::Duration) -> ApiError {
+/// Looks now and then whether something is so.
+async fn until(is_so: impl Fn() -> Result<bool, PgError>) -> Result<(), PgError> {
+    loop {
+        sleep(LOOK).await;
+        if is_so()? {
+            return Ok(());
+        }
+    }
+}
+
+/// Whether nobody has answered in time, or there was no place for who asks.
+fn is_late(error: &PgError) -> bool {
+    [sqlstate::QUERY_CANCELED, sqlstate::TOO_MANY_CONNECTIONS].contains(&error.code())
+}
+
+fn not_alive(error: PgError, limit: Duration) -> ApiError {
     if error.code() != sqlstate::QUERY_CANCELED {
         return error.into();
     }

@@ -75,6 +75,7 @@ pub(super) async fn query(
     }
     let conditional = Conditional::of(&headers, &tenant.caller, &wishes, &statement, rows)?;
     app.databases
+        .by(tenant.doer())
         .ensure_for(&tenant.name, tenant.caller.scope >= Scope::Write)
         .await?;
     if let Some(known) = conditional.known(&app, &tenant.name)? {

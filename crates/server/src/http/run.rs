@@ -1,13 +1,16 @@
 //! Statements within a request's time: cancelled when it is over, or when the client goes.
 
 use std::future::Future;
+use std::pin::pin;
 use std::time::Duration;
 
+use database::Canceller;
 use tokio::time::timeout;
 use wire::{PgError, sqlstate};
 
 use super::router::App;
 use super::work::{CancelSlot, Work};
+use crate::insist::insist;
 
 /// Does work for so long. Past it, or when the client goes, it is cancelled and comes to its end in the
 /// background.
@@ -29,6 +32,27 @@ where
         Ok(done) => done,
         // Dropping the work cancels it.
         Err(_) => Err(timed_out(limit).into()),
+    }
+}
+
+/// Does work, unless `ends` is ready before: then it is cancelled. It is always done to its end.
+///
+/// # Errors
+/// What the work says; what `ends` says where that has cancelled it.
+pub(super) async fn unless<T>(
+    canceller: &Canceller,
+    ends: impl Future<Output = PgError>,
+    work: impl Future<Output = Result<T, PgError>>,
+) -> Result<T, PgError> {
+    let mut work = pin!(work);
+    let why = tokio::select! {
+        biased;
+        done = &mut work => return done,
+        why = ends => why,
+    };
+    match insist(canceller, work).await {
+        Err(error) if error.code() == sqlstate::QUERY_CANCELED => Err(why),
+        done => done,
     }
 }
 
@@ -56,10 +80,12 @@ pub(super) fn time_limit(app: &App, wanted: Option<u64>) -> Result<Duration, PgE
 
 /// The error of what took too long.
 pub(super) fn timed_out(limit: Duration) -> PgError {
-    let milliseconds = limit.as_millis();
     PgError::error(
         sqlstate::QUERY_CANCELED,
-        format!("canceling statement: the request exceeded its time, {milliseconds} ms"),
+        format!(
+            "canceling statement: the request exceeded its time, {} ms",
+            limit.as_millis()
+        ),
     )
     .detail("A request's time is its \"timeoutMs\", and http.request_timeout_ms at most.")
     .hint(

@@ -43,7 +43,7 @@ pub(super) async fn schema(State(app): State<App>, tenant: Tenant) -> Result<Res
             settings: [("search_path".to_owned(), "pg_catalog".to_owned())].into(),
             ..Wishes::default()
         };
-        let mut visit = Visit::open(&app, &tenant, wishes, &slot).await?;
+        let mut visit = Visit::open_existing(&app, &tenant, wishes, &slot).await?;
         let found = visit.session().query(TABLES, &[]).await;
         visit.close().await;
         let tables = found?

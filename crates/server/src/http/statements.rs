@@ -188,20 +188,24 @@ async fn run_all(
 }
 
 fn check_count(app: &App, count: usize) -> Result<(), ApiError> {
-    let max = app.options.statements_max;
     if count == 0 {
         let message = "\"statements\" is empty";
         return Err(ApiError::request(StatusCode::BAD_REQUEST, message));
     }
+    expect_count(count, app.options.statements_max).map_err(ApiError::from)
+}
+
+/// # Errors
+/// 54000 if there are more statements than a request may have.
+pub(super) fn expect_count(count: usize, max: usize) -> Result<(), PgError> {
     if count <= max {
         return Ok(());
     }
-    let error = PgError::error(
+    Err(PgError::error(
         sqlstate::PROGRAM_LIMIT_EXCEEDED,
         format!("there are {count} statements; http.statements_max is {max}"),
     )
-    .hint("Send fewer at once, or raise http.statements_max in Dormouse's configuration.");
-    Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, error))
+    .hint("Send fewer at once, or raise http.statements_max in Dormouse's configuration."))
 }
 
 /// Says which statement an error is of.

@@ -3,14 +3,17 @@
 //! It is named by, in this order: the path (`/v1/databases/NAME/...`), a header, a label before the base domain
 //! in the host's name, the caller's token. The first that names one counts.
 
+use std::net::SocketAddr;
+
 use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
 use axum::http::{Extensions, HeaderMap, StatusCode, Uri, header};
-use database::DatabaseName;
+use database::{DatabaseName, Doer};
 use wire::{PgError, sqlstate};
 
 use super::RequestId;
 use super::caller::{Caller, Reach};
+use super::connection::Peer;
 use super::error::ApiError;
 use super::router::{App, database_name};
 use crate::options::RoutingOptions;
@@ -21,6 +24,8 @@ pub(super) struct Tenant {
     pub(super) caller: Caller,
     /// What the request is called in logs, and so the sessions that are opened for it.
     pub(super) label: String,
+    /// Where it comes from.
+    pub(super) from: Option<SocketAddr>,
 }
 
 /// What a request is about: a database, or, if it names none, the node.
@@ -81,9 +86,25 @@ impl FromRequestParts<App> for About {
                 name,
                 caller,
                 label: label(&parts.extensions),
+                from: from(&parts.extensions),
             }),
         })
     }
+}
+
+impl Tenant {
+    /// Who makes it, where databases are changed.
+    pub(super) fn doer(&self) -> Doer {
+        Doer {
+            who: self.caller.name.to_string(),
+            from: self.from,
+        }
+    }
+}
+
+/// Where a request comes from.
+pub(super) fn from(extensions: &Extensions) -> Option<SocketAddr> {
+    extensions.get::<Peer>().map(|peer| peer.0)
 }
 
 /// What a request is called in logs.

@@ -117,7 +117,7 @@ pub(super) async fn begin(
             return Err(error);
         }
         let canceller = visit.session().canceller();
-        let held = Held::new(visit, canceller, idle, app.stopping.clone(), place);
+        let held = Held::new(visit, canceller, idle, limit, app.stopping.clone(), place);
         tokio::spawn(held.serve(coming));
         Ok(id)
     })

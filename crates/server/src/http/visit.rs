@@ -84,12 +84,34 @@ pub(super) struct Visit {
 }
 
 impl Visit {
-    /// Opens a session for who asks. `slot` gets what cancels it.
+    /// Opens a session for who asks. `slot` gets what cancels it. The database is made if it is not there, if who
+    /// asks may write and the configuration has it so.
     pub(super) async fn open(
         app: &App,
         tenant: &Tenant,
         wishes: Wishes,
         slot: &CancelSlot,
+    ) -> Result<Self, PgError> {
+        let may_create = tenant.caller.scope >= Scope::Write;
+        Self::open_or_make(app, tenant, wishes, slot, may_create).await
+    }
+
+    /// The same in a database that is there. What GET asks for changes nothing.
+    pub(super) async fn open_existing(
+        app: &App,
+        tenant: &Tenant,
+        wishes: Wishes,
+        slot: &CancelSlot,
+    ) -> Result<Self, PgError> {
+        Self::open_or_make(app, tenant, wishes, slot, false).await
+    }
+
+    async fn open_or_make(
+        app: &App,
+        tenant: &Tenant,
+        wishes: Wishes,
+        slot: &CancelSlot,
+        may_create: bool,
     ) -> Result<Self, PgError> {
         let caller = &tenant.caller;
         let settings = Self::settings(caller, &wishes)?;
@@ -105,10 +127,8 @@ impl Visit {
                 false => Authority::Role,
             },
         };
-        let may_create = caller.scope >= Scope::Write;
-        let opening = app
-            .databases
-            .session_of_scope(&tenant.name, options, may_create);
+        let databases = app.databases.by(tenant.doer());
+        let opening = databases.session_of_scope(&tenant.name, options, may_create);
         let session = opening.await?;
         slot.set(session.canceller());
         let mut visit = Self {

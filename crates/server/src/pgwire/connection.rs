@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use database::{
-    Authority, Canceller, ClientIo, DatabaseName, Session, SessionEnded, SessionOptions,
+    Authority, Canceller, ClientIo, DatabaseName, Doer, Session, SessionEnded, SessionOptions,
 };
 use parking_lot::Mutex;
 use tracing::Instrument as _;
@@ -45,7 +45,7 @@ impl fmt::Display for Ended {
         match self {
             Self::ByClient => f.write_str("closed by the client"),
             Self::Gone => f.write_str("the client is gone"),
-            Self::ByError(error) | Self::ByPostgres(error) => error.fmt(f),
+            Self::ByError(error) | Self::ByPostgres(error) => error.for_log().fmt(f),
         }
     }
 }
@@ -155,9 +155,13 @@ impl Socket {
             label: newcomer.label.clone(),
             authority: newcomer.authority,
         };
+        let databases = pgwire.databases.by(Doer {
+            who: startup.user.clone(),
+            from: Some(*peer),
+        });
         tokio::select! {
             biased;
-            session = pgwire.databases.session(&name, options) => session.map_err(Ended::ByError),
+            session = databases.session(&name, options) => session.map_err(Ended::ByError),
             end = self.reader.read_to_end() => Err(end.into()),
             () = pgwire.stopping.draining() => Err(Ended::ByError(shutting_down())),
         }
@@ -225,9 +229,23 @@ impl Served<'_> {
             let io = client.take().unwrap_or_else(|| self.client());
             let answer;
             (answer, client) = self.exchange(pgwire, batch, io).await?;
-            self.socket.write(&answer).await?;
+            self.give(pgwire, &answer).await?;
             if self.session.wants_rest() {
                 Box::pin(self.session.rest()).await;
+            }
+        }
+    }
+
+    /// Writes an answer. A client that does not take it keeps neither others from the database nor the server
+    /// from stopping.
+    async fn give(&mut self, pgwire: &Pgwire, answer: &[u8]) -> Result<(), Ended> {
+        let mut writing = pin!(self.socket.write(answer));
+        loop {
+            tokio::select! {
+                biased;
+                written = &mut writing => return written,
+                () = self.session.share_wanted() => self.session.share(),
+                () = pgwire.stopping.cancelling() => return Err(Ended::Gone),
             }
         }
     }

@@ -174,6 +174,27 @@ impl PgError {
             .unwrap_or(Severity::Error)
     }
 
+    /// Whether Postgres itself has said it: it says where in its source, and nobody else does.
+    pub fn is_of_postgres(&self) -> bool {
+        self.get(ErrorField::Routine).is_some()
+    }
+
+    /// The error as a log may have it. What Postgres says may have values of statements in it, as what `RAISE` says
+    /// does: of that there is only the severity and the SQLSTATE.
+    pub fn for_log(&self) -> impl fmt::Display + '_ {
+        struct ForLog<'a>(&'a PgError);
+        impl fmt::Display for ForLog<'_> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let Self(error) = self;
+                match error.is_of_postgres() {
+                    true => write!(f, "{} {}", error.severity().as_str(), error.code()),
+                    false => error.fmt(f),
+                }
+            }
+        }
+        ForLog(self)
+    }
+
     /// The HTTP status that [`http_status`] gives to the code.
     pub fn http_status(&self) -> u16 {
         http_status(self.code())

@@ -179,7 +179,8 @@ pub(super) const ACCESS: &[Setting] = &[
     ),
     Setting::string(
         "audit.file",
-        "Where it is written who made, changed and deleted databases and tokens: lines of JSON, each on\n\
-         the disk before the answer. SIGHUP opens the file anew. Default: the log's target \"audit\".",
+        "Where it is written who makes, changes and deletes databases and tokens: a line of JSON before it\n\
+         is done and one after, on the disk before the answer; what cannot be written is not done.\n\
+         SIGHUP opens the file anew. Default: the log's target \"audit\", with what was done alone.",
     ),
 ];

@@ -102,6 +102,19 @@ impl Http {
         self.stream.read_to_string(text).unwrap();
     }
 
+    /// Reads until a text has come, in one chunk or more.
+    #[track_caller]
+    pub(crate) fn read_until(&mut self, text: &str) {
+        let mut all = Vec::new();
+        while !String::from_utf8_lossy(&all).contains(text) {
+            let read = self.stream.fill_buf().unwrap();
+            assert!(!read.is_empty(), "{}", String::from_utf8_lossy(&all));
+            let count = read.len();
+            all.extend_from_slice(read);
+            self.stream.consume(count);
+        }
+    }
+
     #[track_caller]
     pub(crate) fn response(&mut self) -> Response {
         let mut response = self.head();

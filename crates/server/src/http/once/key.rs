@@ -49,7 +49,8 @@ impl Configured {
         let hours = self.options.idempotency_hours;
         let (name, caller) = (&tenant.name, &tenant.caller);
         let asked = [kind, body];
-        Once::of(headers, self.databases(), name, caller, &asked, hours).await
+        let databases = self.databases().by(tenant.doer());
+        Once::of(headers, &databases, name, caller, &asked, hours).await
     }
 }
 

@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use database::Canceller;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::sleep;
 use tracing::{Instrument as _, Span};
 use wire::pg::TransactionStatus;
 use wire::{PgError, sqlstate};
 
 use super::Place;
+use crate::http::run::{timed_out, unless};
 use crate::http::visit::{Rows, Statement, Visit};
-use crate::insist::insist;
+use crate::pgwire::shutting_down;
 use crate::shutdown::Stopping;
 
 /// What a request asks of a transaction, and who waits for the answer.
@@ -41,6 +43,8 @@ pub(super) struct Held {
     visit: Visit,
     canceller: Canceller,
     idle: Duration,
+    /// How long ending it may take.
+    limit: Duration,
     stopping: Stopping,
     _place: Place,
 }
@@ -81,6 +85,7 @@ impl Held {
         visit: Visit,
         canceller: Canceller,
         idle: Duration,
+        limit: Duration,
         stopping: Stopping,
         place: Place,
     ) -> Self {
@@ -88,6 +93,7 @@ impl Held {
             visit,
             canceller,
             idle,
+            limit,
             stopping,
             _place: place,
         }
@@ -107,7 +113,7 @@ impl Held {
 
     /// Waits for a command; nothing if the transaction is to end without one.
     async fn next(&mut self, commands: &mut mpsc::Receiver<Asked>) -> Option<Asked> {
-        let mut patience = pin!(tokio::time::sleep(self.idle));
+        let mut patience = pin!(sleep(self.idle));
         loop {
             let session = self.visit.session();
             tokio::select! {
@@ -134,7 +140,9 @@ impl Held {
                 limit,
                 mut answer,
             } => {
-                let done = self.run(&statement, rows, limit, &mut answer).await;
+                let ends = ends(limit, &mut answer, &self.stopping);
+                let running = self.visit.run(&statement, rows);
+                let done = unless(&self.canceller, ends, running).await;
                 let is_over = match &done {
                     Err(error) => self.visit.has_ended(error),
                     Ok(_) => false,
@@ -147,45 +155,30 @@ impl Held {
                     false => Next::Ends,
                 }
             }
-            Command::Commit { answer } => {
-                let done = match self.visit.status() {
-                    TransactionStatus::Failed => Err(failed()),
-                    _ => self.visit.order("COMMIT").await,
-                };
+            Command::Commit { mut answer } => {
+                let ends = ends(self.limit, &mut answer, &self.stopping);
+                let done = unless(&self.canceller, ends, self.visit.commit()).await;
                 // Who has gone finds out by what is in the database.
                 let _ = answer.send(done);
                 Next::Ends
             }
-            Command::Rollback { answer } => {
-                let _ = answer.send(self.visit.order("ROLLBACK").await);
+            Command::Rollback { mut answer } => {
+                let ends = ends(self.limit, &mut answer, &self.stopping);
+                let rolling = self.visit.order("ROLLBACK");
+                let done = unless(&self.canceller, ends, rolling).await;
+                let _ = answer.send(done);
                 Next::Ends
             }
         }
     }
-
-    /// Runs a statement for so long at most, and while somebody waits for it.
-    async fn run(
-        &mut self,
-        statement: &Statement,
-        rows: Rows,
-        limit: Duration,
-        answer: &mut oneshot::Sender<Result<Vec<u8>, PgError>>,
-    ) -> Result<Vec<u8>, PgError> {
-        let mut running = Box::pin(self.visit.run(statement, rows));
-        tokio::select! {
-            done = &mut running => return done,
-            () = tokio::time::sleep(limit) => {}
-            () = answer.closed() => {}
-            () = self.stopping.cancelling() => {}
-        }
-        insist(&self.canceller, running).await
-    }
 }
 
-fn failed() -> PgError {
-    PgError::error(
-        sqlstate::IN_FAILED_SQL_TRANSACTION,
-        "a statement of the transaction has failed: it is rolled back, not committed",
-    )
-    .hint("Begin another transaction, and repeat what is still wanted.")
+/// Why something is not to go on: it takes too long, nobody waits for it, or the server stops.
+async fn ends<T>(limit: Duration, answer: &mut oneshot::Sender<T>, stopping: &Stopping) -> PgError {
+    tokio::select! {
+        biased;
+        () = answer.closed() => PgError::error(sqlstate::QUERY_CANCELED, "nobody waits for the answer"),
+        () = stopping.cancelling() => shutting_down(),
+        () = sleep(limit) => timed_out(limit),
+    }
 }

@@ -82,7 +82,8 @@ impl Visit {
         Err(PgError::error(
             sqlstate::IN_FAILED_SQL_TRANSACTION,
             "the transaction was rolled back: a statement in it has failed",
-        ))
+        )
+        .hint("Begin another transaction, and repeat what is still wanted."))
     }
 
     /// What has seen data can be made writable no more.

@@ -1,13 +1,12 @@
 //! Doing requests: with a session of the database that is opened when there is one to do, and closed when there is
 //! none any more.
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use database::Canceller;
 use tokio::sync::Notify;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 use wire::pg::TransactionStatus;
 use wire::{PgError, Severity, sqlstate};
 
@@ -16,8 +15,7 @@ use super::conversation::{Conversation, End, shutting_down};
 use super::lane::{Task, Ticket};
 use super::request::{Id, Job, Source, Statement};
 use super::visitor::Visit;
-use crate::http::run::{time_limit, timed_out};
-use crate::insist::insist;
+use crate::http::run::{time_limit, timed_out, unless};
 
 /// Does the requests that are in no transaction, until none waits.
 pub(super) async fn plain(conversation: Arc<Conversation>) {
@@ -122,6 +120,7 @@ async fn serve(
     visit: &mut Visit,
 ) -> Result<(), PgError> {
     let idle = conversation.options.transaction_idle;
+    let mut since = Instant::now();
     loop {
         let Some(Task { ticket, job }) = conversation.next(Some(number)) else {
             tokio::select! {
@@ -131,16 +130,20 @@ async fn serve(
                     visit.share();
                     continue;
                 }
+                () = visit.signalled() => {
+                    visit.take_signals().await?;
+                    continue;
+                }
                 error = visit.idle_too_long() => return Err(error),
                 () = conversation.ends(End::Draining) => return Err(shutting_down()),
                 () = conversation.stopping.draining() => return Err(shutting_down()),
-                () = sleep(idle) => return Err(idle_too_long(idle)),
+                () = sleep_until(since + idle) => return Err(idle_too_long(idle)),
             }
         };
         let done = match job {
             Job::Run(statement) => statement_job(conversation, &ticket, statement, visit).await,
-            Job::Commit => visit.commit().await.map(|()| answer::done(ticket.id)),
-            Job::Rollback => visit.rollback().await.map(|()| answer::done(ticket.id)),
+            Job::Commit => end_job(conversation, &ticket, visit, true).await,
+            Job::Rollback => end_job(conversation, &ticket, visit, false).await,
             Job::Prepare { .. } | Job::Forget(_) => remember(conversation, ticket.id, job),
             Job::Set(_) => Err(PgError::error(
                 sqlstate::ACTIVE_SQL_TRANSACTION,
@@ -149,10 +152,33 @@ async fn serve(
         };
         let is_lost = matches!(&done, Err(error) if error.severity() != Severity::Error);
         give(conversation, &ticket, done);
+        since = Instant::now();
         if is_lost || visit.status() == TransactionStatus::Idle {
             return Ok(());
         }
     }
+}
+
+/// Ends a transaction. A commit may run statements, of constraints that were deferred: it has a request's time.
+async fn end_job(
+    conversation: &Conversation,
+    ticket: &Ticket,
+    visit: &mut Visit,
+    commits: bool,
+) -> Result<Vec<u8>, PgError> {
+    let limit = time_limit(&conversation.visitor.app, None)?;
+    if ticket.given.is_up() {
+        return Err(cancelled());
+    }
+    let canceller = visit.canceller();
+    let ending = async {
+        match commits {
+            true => visit.commit().await,
+            false => visit.rollback().await,
+        }
+    };
+    within(conversation, ticket, &canceller, limit, ending).await?;
+    Ok(answer::done(ticket.id))
 }
 
 /// Runs a statement: its last message.
@@ -213,21 +239,19 @@ async fn within<T>(
     limit: Duration,
     work: impl Future<Output = Result<T, PgError>>,
 ) -> Result<T, PgError> {
-    let mut work = pin!(work);
-    let why = tokio::select! {
-        biased;
-        done = &mut work => return done,
-        () = ticket.given.is_given_up() => cancelled(),
-        () = conversation.ends(End::Over) => shutting_down(),
-        () = conversation.stopping.cancelling() => shutting_down(),
-        () = sleep(limit) => timed_out(limit),
+    let ends = async {
+        let why = tokio::select! {
+            biased;
+            () = ticket.given.is_given_up() => cancelled(),
+            () = conversation.ends(End::Over) => shutting_down(),
+            () = conversation.stopping.cancelling() => shutting_down(),
+            () = sleep(limit) => timed_out(limit),
+        };
+        // It may wait for the client.
+        ticket.given.up(&conversation.outbox);
+        why
     };
-    // It may wait for the client.
-    ticket.given.up(&conversation.outbox);
-    match insist(canceller, work).await {
-        Err(error) if error.code() == sqlstate::QUERY_CANCELED => Err(why),
-        done => done,
-    }
+    unless(canceller, ends, work).await
 }
 
 fn give(conversation: &Conversation, ticket: &Ticket, done: Result<Vec<u8>, PgError>) {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use database::{Answer, Canceller};
 use serde_json::value::RawValue;
+use wire::PgError;
 use wire::pg::TransactionStatus;
-use wire::{PgError, sqlstate};
 
 use crate::http::router::App;
 use crate::http::tenant::Tenant;
@@ -65,14 +65,7 @@ impl Visit {
     }
 
     pub(super) async fn commit(&mut self) -> Result<(), PgError> {
-        let done = self.visit.session().query("COMMIT", &[]).await?;
-        if done.command == "COMMIT" {
-            return Ok(());
-        }
-        Err(PgError::error(
-            sqlstate::IN_FAILED_SQL_TRANSACTION,
-            "the transaction was rolled back: a statement in it had failed",
-        ))
+        self.visit.commit().await
     }
 
     pub(super) async fn rollback(&mut self) -> Result<(), PgError> {
@@ -87,6 +80,20 @@ impl Visit {
     /// Makes room beside itself, between two statements.
     pub(super) fn share(&mut self) {
         self.visit.session().share();
+    }
+
+    /// Waits until another process has sent a signal to that of this session.
+    pub(super) fn signalled(&mut self) -> impl Future<Output = ()> + Send + use<> {
+        self.visit.session().signalled()
+    }
+
+    /// Does what it was signalled to. What Postgres tells unasked is told nobody.
+    ///
+    /// # Errors
+    /// What has ended the session, as `pg_terminate_backend` does.
+    pub(super) async fn take_signals(&mut self) -> Result<(), PgError> {
+        let taken = self.visit.session().take_signals().await;
+        taken.map(drop).map_err(|ended| ended.error)
     }
 
     /// Waits until it has done nothing for longer than it may: the error that ends it.
