@@ -52,6 +52,13 @@ fn shown(spans: &[Span]) -> Vec<String> {
     lines
 }
 
+/// Without the wait for the disk, which a statement that only reads may have as well: pages that it finds are tidied up.
+fn shown_of_reading(spans: &[Span]) -> Vec<String> {
+    let mut lines = shown(spans);
+    lines.retain(|line| line.trim() != "gate");
+    lines
+}
+
 #[test]
 fn a_request_that_wakes_a_database_is_one_trace() {
     let collector = Collector::start();
@@ -138,7 +145,10 @@ fn a_comment_tells_the_trace_over_both_protocols() {
     };
     session.query(&commented(TRACE, "01")).unwrap_err();
     let spans = until(|| collector.trace(TRACE), |spans| spans.len() >= 3);
-    assert_eq!(shown(&spans), ["batch", "  wait", "  SELECT shop"]);
+    assert_eq!(
+        shown_of_reading(&spans),
+        ["batch", "  wait", "  SELECT shop"]
+    );
     let select = spans
         .iter()
         .find(|span| span.name == "SELECT shop")
@@ -169,7 +179,10 @@ fn a_comment_tells_the_trace_over_both_protocols() {
         .query("shop", &commented(&second, "01"))
         .error(400);
     let spans = until(|| collector.trace(&second), |spans| spans.len() >= 3);
-    assert_eq!(shown(&spans), ["batch", "  wait", "  SELECT shop"]);
+    assert_eq!(
+        shown_of_reading(&spans),
+        ["batch", "  wait", "  SELECT shop"]
+    );
 
     // Who says no is not recorded, but passed on.
     let third = TRACE.replace("0af7", "2cf7");
