@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::Tokens;
+use crate::harness::{Tokens, until};
 
 #[test]
 fn who_may_read_cannot_write_by_any_means() {
@@ -124,6 +124,43 @@ fn who_may_read_cannot_write_by_any_means() {
         "select count(*)::int from pg_class where relname = 'x' or relname = 't' and relnatts <> 1",
     );
     assert_eq!(tables, json!([[0]]));
+}
+
+#[test]
+fn an_answer_that_is_kept_is_for_who_may_do_the_same() {
+    let tokens = Tokens::start();
+    let role = ["--database", "shop", "--role", "postgres", "--scope"];
+    let write = tokens.create("other writer", &[&role[..], &["write"]].concat());
+    let read = tokens.create("other reader", &[&role[..], &["read"]].concat());
+    let (server, admin) = (&tokens.server, &tokens.admin);
+    let ask = |token: &str, sql: &str, tag: Option<&str>| {
+        let bearer = format!("Bearer {token}");
+        let tag = tag.map(|tag| ("if-none-match", tag));
+        let headers = [Some(("authorization", &*bearer)), tag];
+        let headers: Vec<_> = headers.into_iter().flatten().collect();
+        let body = json!({ "sql": sql }).to_string();
+        let mut http = server.http();
+        http.request_with("POST", "/v1/databases/shop/query", &headers, Some(&body))
+    };
+    assert_eq!(ask(admin, "create table t (n int)", None).status, 200);
+    let sql = "select count(*) from t";
+    for _ in 0..3 {
+        ask(admin, sql, None);
+    }
+    let known = ask(admin, sql, None);
+    assert_eq!(known.header("x-dormouse-cache"), Some("hit"));
+    let tag = known.header("etag").unwrap();
+    // The server finds new tokens by itself.
+    until(
+        || ask(&write, "select 1", None).status,
+        |status| *status == 200,
+    );
+    // It cannot be kept read-only: its role is a superuser.
+    assert_eq!(ask(&read, sql, None).error(403).0, "42501");
+    assert_eq!(ask(&read, sql, Some(tag)).error(403).0, "42501");
+    let own = ask(&write, sql, Some(tag));
+    assert_eq!(own.status, 200, "{}", own.text());
+    assert_ne!(own.header("x-dormouse-cache"), Some("hit"));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::http::StatusCode;
-use database::DatabaseName;
+use database::{Authority, DatabaseName};
 use sha2::{Digest as _, Sha256};
 use wire::{PgError, sqlstate};
 
@@ -130,6 +130,15 @@ impl Caller {
                 "\"{}\" is for the database \"{own}\" alone",
                 self.name
             ))),
+        }
+    }
+
+    /// What its sessions may do beyond their database. Whoever is for one does not reach others by SQL either.
+    pub(crate) fn authority(&self) -> Authority {
+        let is_admin = self.scope == Scope::Admin && self.reach == Reach::All;
+        match is_admin && self.role.is_none() {
+            true => Authority::Node,
+            false => Authority::Role,
         }
     }
 
