@@ -53,7 +53,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
-use axum::http::{HeaderValue, Request, Response};
+use axum::http::{HeaderMap, HeaderValue, Request, Response};
 use database::Databases;
 use hyper::body::Incoming;
 use hyper::service::Service;
@@ -64,6 +64,7 @@ use wire::PgError;
 
 use crate::adjust::Reconfigure;
 use crate::connections::Connections;
+use crate::identity::Pass;
 use crate::metrics::{Counted, Labelled};
 use crate::options::HttpOptions;
 use crate::pgwire::Pgwire;
@@ -74,6 +75,7 @@ use crate::telemetry::Telemetry;
 use crate::tls::Tls;
 use upgraded::Upgraded;
 
+use tenant::Tenant;
 use transactions::Transactions;
 
 pub(crate) use site::{Configured, Site};
@@ -182,6 +184,12 @@ impl Http {
 
     pub(crate) fn labelled(&self) -> &Mutex<Labelled> {
         &self.labelled
+    }
+
+    /// What a caller whom a request with these headers has let in stays by.
+    fn pass(&self, headers: &HeaderMap, tenant: &Tenant) -> Arc<Pass> {
+        let gatekeeper = &self.security.gatekeeper;
+        Arc::new(gatekeeper.pass(headers, Some(&tenant.name), &tenant.caller))
     }
 
     /// Names a request, has it answered, and logs it.

@@ -18,7 +18,7 @@ pub(crate) use login::{ADMIN, Login, SCRAM, has_psql};
 pub(crate) use pg::{Answer, Pg, startup};
 pub(crate) use program::{Output, dormouse, program, run_program};
 pub(crate) use tokens::Tokens;
-pub(crate) use websocket::{Client, connect, read_json};
+pub(crate) use websocket::{Client, connect, connect_as, read_json};
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};

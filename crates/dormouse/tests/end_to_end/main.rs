@@ -30,6 +30,7 @@ mod reload;
 mod scopes;
 mod shutdown;
 mod stalled;
+mod staying;
 mod tenants;
 mod termination;
 mod timeouts;

@@ -7,7 +7,7 @@ use tungstenite::Message;
 
 use crate::harness::{ADMIN, Client, Http, SCRAM, Server, connect, read_json, until};
 
-fn resume(client: &Client, received: u64) -> Value {
+pub(crate) fn resume(client: &Client, received: u64) -> Value {
     let hello = &client.hello["hello"];
     json!({"resume": {"session": hello["session"], "secret": hello["secret"], "received": received}})
 }

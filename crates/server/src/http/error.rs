@@ -40,7 +40,6 @@ impl ApiError {
     }
 
     /// The status that it has.
-    #[cfg(test)]
     pub(crate) fn status(&self) -> StatusCode {
         self.status
     }

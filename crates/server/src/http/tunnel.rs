@@ -4,6 +4,7 @@
 //! it says.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
@@ -13,13 +14,14 @@ use bytes::{Bytes, BytesMut};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, ReadHalf, WriteHalf};
+use tokio::time::timeout;
 
 use super::caller::{Caller, Scope};
 use super::connection::Peer;
 use super::error::ApiError;
 use super::origin;
 use super::router::App;
-use super::upgraded::Upgrade;
+use super::upgraded::{NOT_ADMITTED, Upgrade};
 use crate::pgwire::Tunnel;
 
 /// Bytes on their way in each direction between a WebSocket and its connection.
@@ -31,6 +33,9 @@ const READ_BYTES: usize = 8 * 1024;
 /// Bytes of an answer that become one message.
 const MESSAGE_BYTES: usize = 32 * 1024;
 
+/// How long who has to go may take to hear it.
+const GOODBYE_MAX: Duration = Duration::from_millis(1_000);
+
 pub(super) async fn tunnel(
     State(app): State<App>,
     Upgrade(upgrade): Upgrade,
@@ -38,6 +43,7 @@ pub(super) async fn tunnel(
 ) -> Result<Response, ApiError> {
     origin::check(request.headers(), &app.options.websocket.origins)?;
     let shown = request.extensions().get::<Caller>();
+    let mut pass = None;
     if app.security.gatekeeper.asks() && !app.pgwire.asks_for_passwords() {
         // Where PostgreSQL's protocol asks for nothing, whoever gets through may do everything.
         let shown = shown.ok_or_else(|| {
@@ -47,6 +53,8 @@ pub(super) async fn tunnel(
             )
         })?;
         shown.expect_node(Scope::Admin)?;
+        let gatekeeper = &app.security.gatekeeper;
+        pass = Some(gatekeeper.pass(request.headers(), None, shown));
     }
     let peer = request.extensions().get::<Peer>().copied();
     let nowhere = std::net::SocketAddr::from(([0; 4], 0));
@@ -66,21 +74,34 @@ pub(super) async fn tunnel(
             is_encrypted: false,
         };
         let served = tokio::spawn(Arc::clone(&app.pgwire).serve_tunnel(tunnel, peer));
-        carry(socket, ours).await;
+        let has_to_go = async {
+            match &pass {
+                Some(pass) => app.security.gatekeeper.has_to_go(pass).await,
+                None => std::future::pending().await,
+            }
+        };
+        carry(socket, ours, has_to_go).await;
         // A connection that panicked has ended too.
         let _ = served.await;
     }))
 }
 
-/// Carries bytes in both directions until one of them ends.
-async fn carry(socket: WebSocket, stream: DuplexStream) {
-    let (sink, messages) = socket.split();
+/// Carries bytes in both directions until one of them ends, or the client has to go.
+async fn carry(socket: WebSocket, stream: DuplexStream, has_to_go: impl Future<Output = ()>) {
+    let (mut sink, messages) = socket.split();
     let (read, write) = tokio::io::split(stream);
     // When our side has said its last word, the client is not waited for; and the other way round.
     tokio::select! {
-        () = answers(read, sink) => {}
-        () = requests(messages, write) => {}
+        () = answers(read, &mut sink) => return,
+        () = requests(messages, write) => return,
+        () = has_to_go => {}
     }
+    let close = CloseFrame {
+        code: NOT_ADMITTED,
+        reason: "what was shown to come in is not accepted any more".into(),
+    };
+    // Who does not read is left all the same.
+    let _ = timeout(GOODBYE_MAX, sink.send(Message::Close(Some(close)))).await;
 }
 
 async fn requests(mut messages: SplitStream<WebSocket>, mut write: WriteHalf<DuplexStream>) {
@@ -99,7 +120,7 @@ async fn requests(mut messages: SplitStream<WebSocket>, mut write: WriteHalf<Dup
     // The other half is dropped with this: the connection finds its client gone.
 }
 
-async fn answers(mut read: ReadHalf<DuplexStream>, mut sink: SplitSink<WebSocket, Message>) {
+async fn answers(mut read: ReadHalf<DuplexStream>, sink: &mut SplitSink<WebSocket, Message>) {
     let mut buffer = BytesMut::new();
     loop {
         buffer.reserve(MESSAGE_BYTES);

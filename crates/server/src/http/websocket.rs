@@ -68,7 +68,8 @@ pub(super) async fn websocket(
     }
     let registry = Arc::clone(&app.conversations);
     let stopping = app.stopping.clone();
-    let visitor = Visitor { app, tenant };
+    let pass = app.pass(&headers, &tenant);
+    let visitor = Visitor { app, tenant, pass };
     let conversation = Conversation::new(visitor, options, stopping, place);
     Ok(upgrade.on_upgrade(|stream| socket::serve(stream, registry, conversation)))
 }
