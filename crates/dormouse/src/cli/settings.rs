@@ -192,6 +192,10 @@ const SETTINGS: &[Setting] = &[
         "The largest body of a request. Past it the answer is 413.",
     ),
     Setting::number(
+        "http.body_timeout_ms",
+        "How long a client may take to send it. Past it the answer is 408.",
+    ),
+    Setting::number(
         "http.request_timeout_ms",
         "How long a statement may take, the wait for its turn included. Past it it is cancelled,\n\
          and the answer is 504.",

@@ -7,6 +7,7 @@ mod bad_input;
 mod cancel;
 mod cli;
 mod clients;
+mod doors;
 mod etags;
 mod harness;
 mod http_api;

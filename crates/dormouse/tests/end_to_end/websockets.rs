@@ -5,7 +5,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tungstenite::Message;
 
-use crate::harness::{ADMIN, Client, Http, SCRAM, Server, connect, read_json, until};
+use crate::harness::{ADMIN, Client, Http, SCRAM, Server, connect, health, read_json, until};
 
 pub(crate) fn resume(client: &Client, received: u64) -> Value {
     let hello = &client.hello["hello"];
@@ -74,7 +74,7 @@ fn neons_driver_needs_the_password() {
     );
     assert!(!server.log().contains(ADMIN) && !server.log().contains("second"));
     // There are no databases but the one: none is made for who is not let in.
-    assert_eq!(http.get("/health").json()["databases"]["total"], 1);
+    assert_eq!(health(&mut http)["databases"]["total"], 1);
 }
 
 #[test]

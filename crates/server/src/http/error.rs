@@ -50,7 +50,7 @@ impl ApiError {
     }
 
     /// The error without its status.
-    pub(super) fn into_error(self) -> PgError {
+    pub(crate) fn into_error(self) -> PgError {
         self.error
     }
 

@@ -57,8 +57,10 @@ pub(super) async fn tunnel(
         pass = Some(gatekeeper.pass(request.headers(), None, shown));
     }
     let peer = request.extensions().get::<Peer>().copied();
-    let nowhere = std::net::SocketAddr::from(([0; 4], 0));
-    let Peer(peer) = peer.unwrap_or(Peer(nowhere));
+    let peer = peer.unwrap_or_else(|| Peer {
+        address: std::net::SocketAddr::from(([0; 4], 0)),
+        is_encrypted: false,
+    });
     let place = app.upgraded.enter(app.options.websocket.connections_max)?;
     let message_bytes_max = app.options.websocket.message_bytes_max;
     let upgrade = upgrade
@@ -71,9 +73,9 @@ pub(super) async fn tunnel(
         let (ours, theirs) = tokio::io::duplex(BUFFER_BYTES);
         let tunnel = Tunnel {
             stream: theirs,
-            is_encrypted: false,
+            is_encrypted: peer.is_encrypted,
         };
-        let served = tokio::spawn(Arc::clone(&app.pgwire).serve_tunnel(tunnel, peer));
+        let served = tokio::spawn(Arc::clone(&app.pgwire).serve_tunnel(tunnel, peer.address));
         let has_to_go = async {
             match &pass {
                 Some(pass) => app.security.gatekeeper.has_to_go(pass).await,

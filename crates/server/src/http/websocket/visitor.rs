@@ -8,11 +8,13 @@ use serde_json::value::RawValue;
 use wire::PgError;
 use wire::pg::TransactionStatus;
 
+use crate::http::error::ApiError;
 use crate::http::router::App;
 use crate::http::tenant::Tenant;
 use crate::http::visit::{self, Wishes};
 use crate::http::work::CancelSlot;
 use crate::identity::{Pass, Stay};
+use crate::request_limits::Permit;
 
 /// Who has a conversation, and with which database.
 pub(super) struct Visitor {
@@ -31,6 +33,17 @@ impl Visitor {
     pub(super) fn is(&self, other: &Self) -> bool {
         let (one, other) = (&self.tenant, &other.tenant);
         one.name == other.name && one.caller.is_same(&other.caller)
+    }
+
+    /// Lets a statement begin: it counts for as long as what this gives lasts, as a request over HTTP does.
+    ///
+    /// # Errors
+    /// 53400 if it is one too many.
+    pub(super) fn permit(&self) -> Result<Option<Permit>, PgError> {
+        let permit = self
+            .app
+            .permit(&self.tenant.caller, Some(&self.tenant.name));
+        permit.map_err(ApiError::into_error)
     }
 
     /// Whether its client may stay.
