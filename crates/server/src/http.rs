@@ -37,6 +37,7 @@ mod reload;
 mod router;
 mod run;
 mod schema;
+mod shares;
 mod site;
 mod starting;
 mod statements;
@@ -60,7 +61,6 @@ use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use parking_lot::Mutex;
-use tracing::Instrument as _;
 use wire::PgError;
 
 use crate::adjust::Reconfigure;
@@ -76,6 +76,7 @@ use crate::telemetry::Telemetry;
 use crate::tls::Tls;
 use upgraded::Upgraded;
 
+use shares::Shares;
 use tenant::Tenant;
 use transactions::Transactions;
 
@@ -101,6 +102,8 @@ pub(crate) struct Http {
     started: Instant,
     request_ids: RequestIds,
     transactions: Transactions,
+    transaction_shares: Arc<Shares>,
+    websocket_shares: Arc<Shares>,
     results: ResultCache,
     telemetry: Telemetry,
     counted: Counted,
@@ -134,6 +137,8 @@ impl Http {
             databases,
             connections: Connections::new(),
             transactions: Transactions::default(),
+            transaction_shares: Arc::default(),
+            websocket_shares: Arc::default(),
             results: ResultCache::new(options.result_cache),
             upgraded: Upgraded::new(),
             conversations: Arc::default(),
@@ -203,14 +208,8 @@ impl Http {
         let started = Instant::now();
         let logged = tracing::enabled!(tracing::Level::DEBUG)
             .then(|| (request.method().clone(), request.uri().path().to_owned()));
-        let path = request.uri().path();
-        let traced = self
-            .telemetry
-            .request(request.method(), path, request.headers());
         request.extensions_mut().insert(RequestId(id.clone()));
-        let answering = router.call(request).instrument(traced.span.clone());
-        let mut response = answering.await?;
-        traced.answered(&mut response);
+        let mut response = router.call(request).await?;
         let status = response.status();
         let elapsed = started.elapsed();
         self.counted.answered(status, elapsed);

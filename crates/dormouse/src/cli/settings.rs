@@ -218,6 +218,14 @@ const SETTINGS: &[Setting] = &[
         "Interactive transactions open at once. Past it the answer is 503.",
     ),
     Setting::number(
+        "http.token_transactions_max",
+        "Those of one token, or user. Past it the answer is 503. 0: no limit of its own.",
+    ),
+    Setting::number(
+        "http.database_transactions_max",
+        "Those in one database. Past it the answer is 503. 0: no limit of its own.",
+    ),
+    Setting::number(
         "http.transaction_idle_ms_max",
         "How long an interactive transaction waits for its next request. Past it it is rolled back.",
     ),
@@ -258,6 +266,15 @@ const SETTINGS: &[Setting] = &[
         "websocket.connections_max",
         "WebSockets at once, conversations that wait for their client included. Past it the answer\n\
          is 503.",
+    ),
+    Setting::number(
+        "websocket.token_connections_max",
+        "Those of one token, or user. Past it the answer is 503. 0: no limit of its own.",
+    ),
+    Setting::number(
+        "websocket.database_connections_max",
+        "Those with one database; of tunnels it is not known. Past it the answer is 503. 0: no limit\n\
+         of its own.",
     ),
     Setting::text(
         "websocket.origins",

@@ -262,6 +262,42 @@ fn a_client_that_answers_no_pings_is_left() {
 }
 
 #[test]
+fn a_tunnel_whose_client_is_gone_is_left() {
+    let server = Server::start_with(&[
+        ("DORMOUSE_WEBSOCKET__PING_MS", "100"),
+        ("DORMOUSE_WEBSOCKET__CONNECTIONS_MAX", "1"),
+    ]);
+    // It does not read, and so answers nothing.
+    let _deaf = connect(&server, "/v2?address=h:1", None).unwrap();
+    let again = || connect(&server, "/v2?address=h:1", None).is_ok();
+    until(again, |is_open| *is_open);
+}
+
+#[test]
+fn nobody_takes_more_than_a_share() {
+    let server = Server::start_with(&[
+        ("DORMOUSE_WEBSOCKET__DATABASE_CONNECTIONS_MAX", "1"),
+        ("DORMOUSE_HTTP__DATABASE_TRANSACTIONS_MAX", "1"),
+    ]);
+    let _one = Client::open(&server, "shop");
+    let path = "/v1/databases/shop/ws";
+    assert_eq!(connect(&server, path, Some("dormouse.v1")).err(), Some(503));
+    let _other = Client::open(&server, "other");
+
+    let mut http = server.http();
+    let mut begin =
+        |name: &str| http.post(&format!("/v1/databases/{name}/transactions"), &json!({}));
+    assert_eq!(begin("shop").status, 201);
+    let (code, message) = begin("shop").error(503);
+    assert_eq!(code, "53300");
+    assert!(
+        message.contains("http.database_transactions_max is 1"),
+        "{message}"
+    );
+    assert_eq!(begin("other").status, 201);
+}
+
+#[test]
 fn a_stop_lets_requests_end_and_says_goodbye() {
     let mut server = Server::start();
     let mut idle = Client::open(&server, "shop");

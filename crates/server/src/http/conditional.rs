@@ -96,7 +96,7 @@ impl Conditional {
         if self.has(version) {
             return self.tagged(version, StatusCode::NOT_MODIFIED.into_response());
         }
-        let document = Bytes::from(document);
+        let document = exactly(document);
         let kept = document.clone();
         app.results
             .insert(version, &self.key, self.form, kept, Instant::now());
@@ -123,6 +123,11 @@ impl Conditional {
     }
 }
 
+/// A document that takes no more than its length, which it is counted as while it is kept.
+fn exactly(document: Vec<u8>) -> Bytes {
+    Bytes::from(document.into_boxed_slice())
+}
+
 /// What decides what a caller sees, beside the settings of its session: nobody has an answer that was made for who may do
 /// something else. No name of a role has a zero byte.
 fn who(caller: &Caller, wishes: &Wishes) -> String {
@@ -139,6 +144,14 @@ fn who(caller: &Caller, wishes: &Wishes) -> String {
 mod tests {
     use super::*;
     use crate::http::caller::{Reach, Scope};
+
+    #[test]
+    fn what_is_kept_is_as_large_as_it_says() {
+        let mut document = Vec::with_capacity(1 << 20);
+        document.extend_from_slice(b"{}");
+        let document = exactly(document).try_into_mut().unwrap();
+        assert_eq!(document.capacity(), 2);
+    }
 
     #[test]
     fn who_may_do_something_else_is_somebody_else() {

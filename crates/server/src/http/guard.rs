@@ -18,6 +18,7 @@ use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use database::DatabaseName;
+use tracing::Instrument as _;
 
 /// Lets a request through, with its [`Caller`] in its extensions, or answers it.
 pub(super) async fn guard(State(app): State<App>, mut request: Request, next: Next) -> Response {
@@ -29,16 +30,23 @@ pub(super) async fn guard(State(app): State<App>, mut request: Request, next: Ne
         name.map(|(_, name)| name.to_owned())
     });
     let (mut head, body) = request.into_parts();
-    match enter(&app, &mut head, body, route, in_path.as_deref()).await {
+    let entered = enter(&app, &mut head, body, route, in_path.as_deref()).await;
+    // Who is not known has no say in what is recorded.
+    let is_known = head.extensions.get::<Caller>().is_some();
+    let traced = app.telemetry.request(&head, route, is_known);
+    let mut response = match entered {
         Ok((body, permit)) => {
-            let response = next.run(Request::from_parts(head, body)).await;
+            let answering = next.run(Request::from_parts(head, body));
+            let response = answering.instrument(traced.span.clone()).await;
             match permit {
                 Some(permit) => permitted::hold(response, permit),
                 None => response,
             }
         }
         Err(error) => error.into_response(),
-    }
+    };
+    traced.answered(&mut response);
+    response
 }
 
 /// The caller is put into the head's extensions; none for who shows nothing and asks what everybody may. The permit is none

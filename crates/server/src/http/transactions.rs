@@ -115,13 +115,14 @@ pub(super) async fn begin(
             pass: Arc::clone(&pass),
         };
         let place = app.transactions.enter(max, id, handle)?;
+        let share = app.share_of_transactions(&tenant)?;
         let mut visit = Visit::open(&app, &tenant, wishes, &slot).await?;
         if let Err(error) = visit.begin(&sql).await {
             visit.close().await;
             return Err(error);
         }
         let canceller = visit.session().canceller();
-        let held = Held::new(visit, canceller, idle, limit, &app, pass, place);
+        let held = Held::new(visit, canceller, idle, limit, &app, pass, (place, share));
         tokio::spawn(held.serve(coming));
         Ok(id)
     })

@@ -4,6 +4,7 @@
 //! it says.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::extract::State;
@@ -14,7 +15,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, ReadHalf, WriteHalf};
-use tokio::time::timeout;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
 
 use super::caller::{Caller, Scope};
 use super::connection::Peer;
@@ -62,6 +63,7 @@ pub(super) async fn tunnel(
         is_encrypted: false,
     });
     let place = app.upgraded.enter(app.options.websocket.connections_max)?;
+    let share = app.share_of_websockets(request.extensions().get(), None)?;
     let message_bytes_max = app.options.websocket.message_bytes_max;
     let upgrade = upgrade
         .read_buffer_size(READ_BYTES)
@@ -69,7 +71,7 @@ pub(super) async fn tunnel(
         .max_message_size(message_bytes_max)
         .max_frame_size(message_bytes_max);
     Ok(upgrade.on_upgrade(move |socket| async move {
-        let _place = place;
+        let _place = (place, share);
         let (ours, theirs) = tokio::io::duplex(BUFFER_BYTES);
         let tunnel = Tunnel {
             stream: theirs,
@@ -82,20 +84,27 @@ pub(super) async fn tunnel(
                 None => std::future::pending().await,
             }
         };
-        carry(socket, ours, has_to_go).await;
+        let ping = app.options.websocket.ping;
+        carry(socket, ours, ping, has_to_go).await;
         // A connection that panicked has ended too.
         let _ = served.await;
     }))
 }
 
 /// Carries bytes in both directions until one of them ends, or the client has to go.
-async fn carry(socket: WebSocket, stream: DuplexStream, has_to_go: impl Future<Output = ()>) {
+async fn carry(
+    socket: WebSocket,
+    stream: DuplexStream,
+    ping: Duration,
+    has_to_go: impl Future<Output = ()>,
+) {
     let (mut sink, messages) = socket.split();
     let (read, write) = tokio::io::split(stream);
+    let heard = Heard::default();
     // When our side has said its last word, the client is not waited for; and the other way round.
     tokio::select! {
-        () = answers(read, &mut sink) => return,
-        () = requests(messages, write) => return,
+        () = answers(read, &mut sink, ping, &heard) => return,
+        () = requests(messages, write, &heard) => return,
         () = has_to_go => {}
     }
     let close = CloseFrame {
@@ -106,15 +115,24 @@ async fn carry(socket: WebSocket, stream: DuplexStream, has_to_go: impl Future<O
     let _ = timeout(GOODBYE_MAX, sink.send(Message::Close(Some(close)))).await;
 }
 
-async fn requests(mut messages: SplitStream<WebSocket>, mut write: WriteHalf<DuplexStream>) {
+async fn requests(
+    mut messages: SplitStream<WebSocket>,
+    mut write: WriteHalf<DuplexStream>,
+    heard: &Heard,
+) {
     while let Some(Ok(message)) = messages.next().await {
+        heard.word.store(true, Ordering::Relaxed);
         let bytes = match message {
             Message::Binary(bytes) => bytes,
             Message::Text(text) => Bytes::from(text),
             // After it the stream ends, once it is answered.
             Message::Ping(_) | Message::Pong(_) | Message::Close(_) => continue,
         };
-        if write.write_all(&bytes).await.is_err() {
+        heard.is_busy.store(true, Ordering::Relaxed);
+        let written = write.write_all(&bytes).await;
+        heard.word.store(true, Ordering::Relaxed);
+        heard.is_busy.store(false, Ordering::Relaxed);
+        if written.is_err() {
             // What it says at last is on its way.
             std::future::pending::<()>().await;
         }
@@ -122,16 +140,35 @@ async fn requests(mut messages: SplitStream<WebSocket>, mut write: WriteHalf<Dup
     // The other half is dropped with this: the connection finds its client gone.
 }
 
-async fn answers(mut read: ReadHalf<DuplexStream>, sink: &mut SplitSink<WebSocket, Message>) {
+/// Sends what the session says, and asks each `ping` whether the client is still there: one that says nothing from one time to
+/// the next is left.
+async fn answers(
+    mut read: ReadHalf<DuplexStream>,
+    sink: &mut SplitSink<WebSocket, Message>,
+    ping: Duration,
+    heard: &Heard,
+) {
     let mut buffer = BytesMut::new();
+    let mut pings = interval_at(Instant::now() + ping, ping);
+    pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         buffer.reserve(MESSAGE_BYTES);
-        match read.read_buf(&mut buffer).await {
-            Ok(1..) => {}
-            Ok(0) | Err(_) => break,
-        }
-        let message = Message::Binary(buffer.split().freeze());
-        if sink.send(message).await.is_err() {
+        let message = tokio::select! {
+            read = read.read_buf(&mut buffer) => match read {
+                Ok(1..) => Message::Binary(buffer.split().freeze()),
+                Ok(0) | Err(_) => break,
+            },
+            _ = pings.tick() => match heard.is_silent() {
+                false => Message::Ping(Bytes::new()),
+                true => return,
+            },
+        };
+        let sent = tokio::select! {
+            sent = sink.send(message) => sent,
+            // It reads nothing, and says nothing.
+            () = until_silent(&mut pings, heard) => return,
+        };
+        if sent.is_err() {
             return;
         }
     }
@@ -141,4 +178,36 @@ async fn answers(mut read: ReadHalf<DuplexStream>, sink: &mut SplitSink<WebSocke
     };
     // It may be gone already.
     let _ = sink.send(Message::Close(Some(close))).await;
+}
+
+/// Waits until the client has said nothing from one time to the next.
+async fn until_silent(pings: &mut Interval, heard: &Heard) {
+    loop {
+        pings.tick().await;
+        if heard.is_silent() {
+            return;
+        }
+    }
+}
+
+/// What was heard of a client since it was last asked.
+struct Heard {
+    word: AtomicBool,
+    /// Nobody listens: the session has not taken what came before.
+    is_busy: AtomicBool,
+}
+
+impl Default for Heard {
+    fn default() -> Self {
+        Self {
+            word: AtomicBool::new(true),
+            is_busy: AtomicBool::new(false),
+        }
+    }
+}
+
+impl Heard {
+    fn is_silent(&self) -> bool {
+        !self.word.swap(false, Ordering::Relaxed) && !self.is_busy.load(Ordering::Relaxed)
+    }
 }

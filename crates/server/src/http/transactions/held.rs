@@ -14,6 +14,7 @@ use wire::{PgError, sqlstate};
 use super::Place;
 use crate::http::router::App;
 use crate::http::run::{timed_out, unless};
+use crate::http::shares::Held as Share;
 use crate::http::visit::{Rows, Statement, Visit};
 use crate::identity::Pass;
 use crate::pgwire::shutting_down;
@@ -50,7 +51,7 @@ pub(super) struct Held {
     limit: Duration,
     app: App,
     pass: Arc<Pass>,
-    _place: Place,
+    _place: (Place, Share),
 }
 
 /// Whether the transaction goes on.
@@ -92,7 +93,7 @@ impl Held {
         limit: Duration,
         app: &App,
         pass: Arc<Pass>,
-        place: Place,
+        place: (Place, Share),
     ) -> Self {
         Self {
             visit,

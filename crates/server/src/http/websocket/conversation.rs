@@ -16,6 +16,7 @@ use super::request::{Id, Modes, Request};
 use super::run;
 use super::state::State;
 use super::visitor::Visitor;
+use crate::http::shares::Held;
 use crate::http::upgraded::{NOT_ADMITTED, Place};
 use crate::identity::Stay;
 use crate::options::WebSocketOptions;
@@ -34,7 +35,7 @@ pub(super) struct Conversation {
     pub(super) state: Mutex<State>,
     lanes: Mutex<Lanes>,
     end: watch::Sender<End>,
-    _place: Place,
+    _place: (Place, Held),
 }
 
 /// How far its end has come.
@@ -81,7 +82,7 @@ impl Conversation {
         visitor: Visitor,
         options: WebSocketOptions,
         stopping: Stopping,
-        place: Place,
+        place: (Place, Held),
     ) -> Arc<Self> {
         let keeps = !options.resume.is_zero();
         Arc::new(Self {
