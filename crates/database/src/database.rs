@@ -225,10 +225,14 @@ impl Database {
     }
 
     /// Replaces its settings, in the directory too. Blocks for the disk.
-    pub(crate) fn set_settings(&self, node: &Node, settings: Settings) -> Result<(), PgError> {
+    pub(crate) fn set_settings(
+        &self,
+        node: &Node,
+        change: impl FnOnce(Settings) -> Result<Settings, PgError>,
+    ) -> Result<(), PgError> {
         let mut record = self.record.lock();
         let mut new = record.clone();
-        new.settings = settings;
+        new.settings = change(record.settings)?;
         node.directory.update(&new)?;
         *record = new;
         drop(record);

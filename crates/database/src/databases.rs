@@ -296,20 +296,54 @@ impl Databases {
         name: &DatabaseName,
         settings: Settings,
     ) -> Result<DatabaseInfo, PgError> {
+        self.configure_by(name, settings, move |_| Ok(settings))
+            .await
+    }
+
+    /// The same for who may not change how large it may be: what it says of that must be as it is, or nothing.
+    ///
+    /// # Errors
+    ///
+    /// 42501 if it says something else; 3D000 if the database is not there.
+    pub async fn configure_within_quota(
+        &self,
+        name: &DatabaseName,
+        settings: Settings,
+    ) -> Result<DatabaseInfo, PgError> {
+        self.configure_by(name, settings, move |old| settings.within_quota_of(old))
+            .await
+    }
+
+    /// Nobody but the node's administrator deletes a database with a quota: the next one of its name would have none.
+    ///
+    /// # Errors
+    ///
+    /// 42501 if it has one; 3D000 if it is not there.
+    pub fn expect_no_quota(&self, name: &DatabaseName) -> Result<(), PgError> {
+        self.node.find(name)?.settings().expect_no_quota()
+    }
+
+    /// `asked` is for who reads what was done.
+    async fn configure_by(
+        &self,
+        name: &DatabaseName,
+        asked: Settings,
+        change: impl FnOnce(Settings) -> Result<Settings, PgError> + Send + 'static,
+    ) -> Result<DatabaseInfo, PgError> {
         let (node, name) = (Arc::clone(&self.node), name.clone());
-        let detail = serde_json::to_string(&settings).ok();
-        let change = Change::new(&self.doer, "database.configure", &name, detail);
+        let detail = serde_json::to_string(&asked).ok();
+        let told = Change::new(&self.doer, "database.configure", &name, detail);
         let work = async move {
             let _changing = node.changing.read().await;
             let database = node.find(&name)?;
             let node = Arc::clone(&node);
             blocking(move || {
-                database.set_settings(&node, settings)?;
+                database.set_settings(&node, change)?;
                 Ok(DatabaseInfo::of(&node, &database))
             })
             .await
         };
-        self.node.witnessed(change, work).await
+        self.node.witnessed(told, work).await
     }
 
     /// Takes over what of these options can change while the directory is open, all at once: `auto_create`, `durability`,

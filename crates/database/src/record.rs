@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use volume::{BaseId, DatabaseId, LayerId, TemplateId};
-use wire::DatabaseName;
+use wire::{DatabaseName, PgError, sqlstate};
 
 use crate::options::Durability;
 
@@ -50,6 +50,33 @@ impl Settings {
     fn is_default(&self) -> bool {
         *self == Self::default()
     }
+
+    /// These with the quota that was set before, which they may name and not change.
+    pub(crate) fn within_quota_of(self, old: Self) -> Result<Self, PgError> {
+        let is_other = |new: Option<u64>, old| new.is_some() && new != old;
+        if is_other(self.bytes_max, old.bytes_max) || is_other(self.bytes_warn, old.bytes_warn) {
+            return Err(of_the_node());
+        }
+        Ok(Self {
+            bytes_max: old.bytes_max,
+            bytes_warn: old.bytes_warn,
+            ..self
+        })
+    }
+
+    pub(crate) fn expect_no_quota(self) -> Result<(), PgError> {
+        match self.bytes_max {
+            Some(_) => Err(of_the_node()),
+            None => Ok(()),
+        }
+    }
+}
+
+fn of_the_node() -> PgError {
+    PgError::error(
+        sqlstate::INSUFFICIENT_PRIVILEGE,
+        "how large the database may be (bytesMax, bytesWarn) is set by the node's administrator alone, who alone deletes one that has a limit",
+    )
 }
 
 impl Record {

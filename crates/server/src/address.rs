@@ -3,12 +3,13 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use tokio::net::{TcpListener, lookup_host};
 
 use crate::auth::Auth;
 use crate::options::Options;
-use crate::tls::{HttpTls, TlsMode};
+use crate::tls::{HttpTls, Tls, TlsMode};
 
 /// Both listening sockets. Clients may connect from now on; they wait until the server runs.
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub struct Listeners {
     pub(crate) http: TcpListener,
     pgwire_address: SocketAddr,
     http_address: SocketAddr,
+    /// What HTTP is spoken over, if it is.
+    http_tls: Option<Arc<Tls>>,
 }
 
 /// An address cannot be listened on.
@@ -79,6 +82,10 @@ impl Listeners {
             http_address: http.1,
             pgwire: pgwire.0,
             http: http.0,
+            http_tls: match options.http.tls {
+                HttpTls::Require => options.tls.clone(),
+                HttpTls::Off => None,
+            },
         })
     }
 
@@ -90,7 +97,7 @@ impl Listeners {
     /// Answers HTTP requests until it is dropped: the server is there, and not ready. For the time
     /// in which its databases are opened.
     pub async fn answer_while_starting(&self) -> Infallible {
-        crate::http::answer_while_starting(&self.http).await
+        crate::http::answer_while_starting(&self.http, self.http_tls.as_ref()).await
     }
 
     /// Where HTTP is spoken; the port is the real one.

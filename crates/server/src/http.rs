@@ -16,6 +16,7 @@ mod connection;
 mod cors;
 mod database_document;
 mod databases;
+pub(crate) mod door;
 pub(crate) mod error;
 mod etag;
 mod figures;
@@ -36,6 +37,7 @@ mod reload;
 mod router;
 mod run;
 mod schema;
+mod shares;
 mod site;
 mod starting;
 mod statements;
@@ -53,17 +55,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
-use axum::http::{HeaderValue, Request, Response};
+use axum::http::{HeaderMap, HeaderValue, Request, Response};
 use database::Databases;
 use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use parking_lot::Mutex;
-use tracing::Instrument as _;
 use wire::PgError;
 
 use crate::adjust::Reconfigure;
 use crate::connections::Connections;
+use crate::identity::Pass;
 use crate::metrics::{Counted, Labelled};
 use crate::options::HttpOptions;
 use crate::pgwire::Pgwire;
@@ -74,6 +76,8 @@ use crate::telemetry::Telemetry;
 use crate::tls::Tls;
 use upgraded::Upgraded;
 
+use shares::Shares;
+use tenant::Tenant;
 use transactions::Transactions;
 
 pub(crate) use site::{Configured, Site};
@@ -98,6 +102,8 @@ pub(crate) struct Http {
     started: Instant,
     request_ids: RequestIds,
     transactions: Transactions,
+    transaction_shares: Arc<Shares>,
+    websocket_shares: Arc<Shares>,
     results: ResultCache,
     telemetry: Telemetry,
     counted: Counted,
@@ -131,6 +137,8 @@ impl Http {
             databases,
             connections: Connections::new(),
             transactions: Transactions::default(),
+            transaction_shares: Arc::default(),
+            websocket_shares: Arc::default(),
             results: ResultCache::new(options.result_cache),
             upgraded: Upgraded::new(),
             conversations: Arc::default(),
@@ -184,6 +192,12 @@ impl Http {
         &self.labelled
     }
 
+    /// What a caller whom a request with these headers has let in stays by.
+    fn pass(&self, headers: &HeaderMap, tenant: &Tenant) -> Arc<Pass> {
+        let gatekeeper = &self.security.gatekeeper;
+        Arc::new(gatekeeper.pass(headers, Some(&tenant.name), &tenant.caller))
+    }
+
     /// Names a request, has it answered, and logs it.
     async fn request(
         &self,
@@ -194,14 +208,8 @@ impl Http {
         let started = Instant::now();
         let logged = tracing::enabled!(tracing::Level::DEBUG)
             .then(|| (request.method().clone(), request.uri().path().to_owned()));
-        let path = request.uri().path();
-        let traced = self
-            .telemetry
-            .request(request.method(), path, request.headers());
         request.extensions_mut().insert(RequestId(id.clone()));
-        let answering = router.call(request).instrument(traced.span.clone());
-        let mut response = answering.await?;
-        traced.answered(&mut response);
+        let mut response = router.call(request).await?;
         let status = response.status();
         let elapsed = started.elapsed();
         self.counted.answered(status, elapsed);

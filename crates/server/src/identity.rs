@@ -3,7 +3,8 @@
 //! [`Gatekeeper::admit`] reads the head of a request; [`Gatekeeper::confirm`] ends what needs the database's name, which is only known after
 //! routing. What holds in every file:
 //!
-//! 1. No secret is in a log, an error, or a `Debug`, nor in anything that is kept: of tokens only hashes are.
+//! 1. No secret is in a log, an error, or a `Debug`, nor in anything that is kept: of tokens only hashes are. The one exception is a
+//!    [`Pass`], in memory.
 //! 2. Whatever cannot be decided is decided against whoever comes.
 //! 3. What is remembered is bounded, and never longer than it is true.
 
@@ -13,6 +14,7 @@ mod jwk;
 mod jws;
 mod jwt;
 mod keys;
+mod pass;
 mod passwords;
 mod presented;
 mod provider;
@@ -38,6 +40,7 @@ pub use jwt::{Jwt, JwtOptions};
 pub use keys::KeySource;
 pub use tokens::{CreatedToken, NewToken, TokenDocument, Tokens, TokensError};
 
+pub(crate) use pass::{Pass, Stay};
 pub(crate) use passwords::{Passwords, Wrong};
 pub(crate) use presented::Password;
 

@@ -62,6 +62,8 @@ pub struct HttpOptions {
     pub listen: String,
     /// `http.body_bytes_max`: the largest body of a request.
     pub body_bytes_max: usize,
+    /// `http.body_timeout_ms`: how long a client may take to send it.
+    pub body_timeout: Duration,
     /// `http.result_bytes_max`: the largest document of a result.
     pub result_bytes_max: usize,
     /// `http.request_timeout_ms`: how long a request may take, the wait for its turn included.
@@ -77,6 +79,10 @@ pub struct HttpOptions {
     pub statements_max: usize,
     /// `http.transactions_max`: interactive transactions open at once.
     pub transactions_max: usize,
+    /// `http.token_transactions_max`: the same of one token, or user; 0 for no limit of its own.
+    pub token_transactions_max: usize,
+    /// `http.database_transactions_max`: the same in one database.
+    pub database_transactions_max: usize,
     /// `http.transaction_idle_ms_max`: how long one may wait for its next request.
     pub transaction_idle: Duration,
     /// `http.idempotency_hours`: how long the answer to a request with a key is kept.
@@ -115,6 +121,10 @@ pub struct RoutingOptions {
 pub struct WebSocketOptions {
     /// `websocket.connections_max`: WebSockets at once.
     pub connections_max: usize,
+    /// `websocket.token_connections_max`: the same of one token, or user; 0 for no limit of its own.
+    pub token_connections_max: usize,
+    /// `websocket.database_connections_max`: the same with one database.
+    pub database_connections_max: usize,
     /// `websocket.origins`: the origins of web pages that may open one; `*` for any.
     pub origins: Vec<String>,
     /// `websocket.message_bytes_max`: the largest message of a client.
@@ -172,6 +182,7 @@ impl Default for HttpOptions {
         Self {
             listen: "127.0.0.1:7433".to_owned(),
             body_bytes_max: 16 << 20,
+            body_timeout: Duration::from_millis(60_000),
             result_bytes_max: 64 << 20,
             request_timeout: Duration::from_millis(60_000),
             header_timeout: Duration::from_millis(60_000),
@@ -179,6 +190,8 @@ impl Default for HttpOptions {
             liveness_timeout: Duration::from_millis(2_000),
             statements_max: 1_000,
             transactions_max: 100,
+            token_transactions_max: 50,
+            database_transactions_max: 50,
             transaction_idle: Duration::from_millis(10_000),
             idempotency_hours: 24,
             result_cache: ResultCacheLimits::default(),
@@ -207,6 +220,8 @@ impl Default for WebSocketOptions {
     fn default() -> Self {
         Self {
             connections_max: 20_000,
+            token_connections_max: 10_000,
+            database_connections_max: 10_000,
             origins: Vec::new(),
             message_bytes_max: 16 << 20,
             requests_max: 1_000,

@@ -1,4 +1,4 @@
-//! Reading certificates, the administrator's password and tokens again while we run.
+//! Reading certificates, the administrator's password, tokens and files of keys again while we run.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::audit::Audit;
 use crate::auth::{Administrator, Auth};
-use crate::identity::Tokens;
+use crate::identity::{Jwt, Tokens};
 use crate::options::Options;
 use crate::tls::Tls;
 
@@ -20,6 +20,7 @@ pub struct Reload {
     tls: Option<Arc<Tls>>,
     administrator: Option<Arc<Administrator>>,
     tokens: Option<Arc<Tokens>>,
+    jwt: Option<Arc<Jwt>>,
     audit: Arc<Audit>,
 }
 
@@ -33,6 +34,7 @@ impl Reload {
                 Auth::Trust => None,
             },
             tokens: options.identity.tokens.clone(),
+            jwt: options.identity.jwt.clone(),
             audit: Arc::clone(&options.audit),
         }
     }
@@ -42,6 +44,7 @@ impl Reload {
         self.tls.is_none()
             && self.administrator.is_none()
             && self.tokens.is_none()
+            && !self.jwt.as_ref().is_some_and(|jwt| jwt.has_file())
             && !self.audit.is_file()
     }
 
@@ -56,6 +59,9 @@ impl Reload {
         }
         if let Some(tokens) = &self.tokens {
             tokens.reload();
+        }
+        if let Some(jwt) = &self.jwt {
+            jwt.reload();
         }
         self.audit.reopen();
     }

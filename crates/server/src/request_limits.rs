@@ -223,7 +223,8 @@ fn too_many(setting: &str, limit: u64, what: &str, again: Duration) -> ApiError 
         format!("too many requests: {setting} is {limit}, and {what} are more"),
     )
     .hint(format!(
-        "Come again after the seconds in Retry-After, or raise {setting} in Dormouse's configuration."
+        "Come again in {} s, or raise {setting} in Dormouse's configuration.",
+        seconds(again)
     ));
     ApiError::new(StatusCode::TOO_MANY_REQUESTS, error)
         .header(RETRY_AFTER, &seconds(again).to_string())

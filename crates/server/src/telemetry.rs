@@ -7,7 +7,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use axum::http::{HeaderMap, HeaderValue, Method, Response};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, Method, Response};
 use bytes::Bytes;
 use database::{Session, TRACE};
 use opentelemetry::Context;
@@ -55,14 +56,16 @@ impl Telemetry {
         }
     }
 
-    /// The span of an HTTP request.
-    pub(crate) fn request(&self, method: &Method, path: &str, headers: &HeaderMap) -> Traced {
+    /// The span of an HTTP request to this route, which is none if there is no such thing here. What the caller has decided counts
+    /// only if it is known who that is.
+    pub(crate) fn request(&self, head: &Parts, route: Option<&str>, is_known: bool) -> Traced {
         let Some(sampling) = &self.0 else {
             return Traced::default();
         };
-        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
         let parent = text("traceparent").and_then(TraceContext::parse);
-        if !sampling.wants(parent.as_ref()) {
+        let decided = parent.as_ref().filter(|parent| is_known || !parent.sampled);
+        if !sampling.wants(decided) {
             let unrecorded = parent.map(|parent| TraceContext {
                 span_id: sampling.random().max(1),
                 sampled: false,
@@ -73,15 +76,17 @@ impl Telemetry {
                 unrecorded,
             };
         }
+        let method = method(&head.method);
         let span = tracing::trace_span!(
             target: TRACE,
             parent: None,
             "request",
-            otel.name = format!("{method} {}", route(path)),
+            otel.name = format!("{method} {}", route.unwrap_or("elsewhere")),
             otel.kind = "server",
             otel.status_code = tracing::field::Empty,
-            http.request.method = method.as_str(),
-            url.path = path,
+            http.request.method = method,
+            http.route = route,
+            url.path = head.uri.path(),
             http.response.status_code = tracing::field::Empty,
         );
         adopt(&span, parent, text("tracestate").and_then(trace_state));
@@ -228,21 +233,19 @@ impl Traced {
     }
 }
 
-/// A path with names left out, so that spans of the same kind have the same name.
-fn route(path: &str) -> String {
-    let mut parts: Vec<&str> = path.split('/').take(7).collect();
-    let rest = match &mut parts[..] {
-        [_, "v1", "databases", name, rest @ ..] => {
-            *name = "{name}";
-            rest
-        }
-        [_, "v1", rest @ ..] | [_, rest @ ..] => rest,
-        [] => &mut [],
-    };
-    if let ["transactions" | "tokens", id, ..] = rest {
-        *id = "{id}";
+/// A method by its name, of which there are few.
+fn method(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "PATCH" => "PATCH",
+        "DELETE" => "DELETE",
+        "OPTIONS" => "OPTIONS",
+        "CONNECT" => "CONNECT",
+        _ => "_OTHER",
     }
-    parts.join("/")
 }
 
 /// Makes a span the child of a caller's.
@@ -288,6 +291,7 @@ fn in_messages(messages: &Bytes) -> Option<TraceContext> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::http::Request;
 
     #[test]
     fn a_share_is_recorded() {
@@ -317,32 +321,39 @@ mod tests {
     }
 
     #[test]
-    fn names_are_left_out_of_routes() {
-        for (path, expected) in [
-            ("/v1/databases/shop/query", "/v1/databases/{name}/query"),
-            (
-                "/v1/databases/shop/transactions/42b3/query",
-                "/v1/databases/{name}/transactions/{id}/query",
-            ),
-            ("/transactions/42b3/commit", "/transactions/{id}/commit"),
-            ("/v1/tokens/ci", "/v1/tokens/{id}"),
-            ("/ping", "/ping"),
-            ("", ""),
-        ] {
-            assert_eq!(route(path), expected);
-        }
+    fn strangers_decide_nothing() {
+        let head = Request::get("/")
+            .header(
+                "traceparent",
+                "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            )
+            .body(())
+            .unwrap()
+            .into_parts()
+            .0;
+        let none = Telemetry::on(0.0);
+        assert!(none.request(&head, None, true).unrecorded.is_none());
+        let of_stranger = none.request(&head, None, false);
+        assert_eq!(
+            of_stranger.unrecorded.map(|context| context.sampled),
+            Some(false)
+        );
+    }
+
+    #[test]
+    fn methods_are_few() {
+        assert_eq!(method(&Method::POST), "POST");
+        assert_eq!(method(&Method::from_bytes(b"X-1").unwrap()), "_OTHER");
     }
 
     #[test]
     fn an_unrecorded_request_is_passed_on() {
-        let mut headers = HeaderMap::new();
         let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
-        headers.insert("traceparent", HeaderValue::from_static(parent));
+        let request = Request::get("/").header("traceparent", parent);
+        let head = request.body(()).unwrap().into_parts().0;
         let answer = |telemetry: Telemetry| {
             let mut response = Response::new(());
-            telemetry
-                .request(&Method::GET, "/", &headers)
-                .answered(&mut response);
+            telemetry.request(&head, None, true).answered(&mut response);
             let value = response.headers().get("traceresponse").cloned();
             value.map(|value| value.to_str().unwrap().to_owned())
         };

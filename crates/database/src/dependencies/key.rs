@@ -14,16 +14,16 @@ pub struct QueryKey {
 }
 
 impl QueryKey {
-    /// `settings` are all that the session begins with, in the order in which they are given, and `params` the values
+    /// `who` says all that decides what who asks may see, the role first; `settings` are all that the session begins with, in the order in which they are given, and `params` the values
     /// as they were sent, `None` for NULL; of values in JSON, their text.
     pub fn new<'a>(
-        role: &str,
+        who: &str,
         settings: impl IntoIterator<Item = (&'a str, &'a str)>,
         sql: &str,
         params: impl IntoIterator<Item = Option<&'a str>>,
     ) -> Self {
         let mut statement = Sha256::new();
-        add(&mut statement, role);
+        add(&mut statement, who);
         add(&mut statement, sql);
         for (name, value) in settings {
             add(&mut statement, name);

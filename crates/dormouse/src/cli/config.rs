@@ -135,6 +135,8 @@ struct PgwireSection {
 #[serde(deny_unknown_fields)]
 struct WebSocketSection {
     connections_max: usize,
+    token_connections_max: usize,
+    database_connections_max: usize,
     origins: String,
     message_bytes_max: usize,
     requests_max: usize,
@@ -240,6 +242,8 @@ impl WebSocketSection {
     fn options(&self) -> server::WebSocketOptions {
         server::WebSocketOptions {
             connections_max: self.connections_max,
+            token_connections_max: self.token_connections_max,
+            database_connections_max: self.database_connections_max,
             origins: self.origins.split_whitespace().map(str::to_owned).collect(),
             message_bytes_max: self.message_bytes_max,
             requests_max: self.requests_max,
@@ -307,6 +311,8 @@ impl Default for Config {
             http: HttpSection::of(server.http.clone()),
             websocket: WebSocketSection {
                 connections_max: server.http.websocket.connections_max,
+                token_connections_max: server.http.websocket.token_connections_max,
+                database_connections_max: server.http.websocket.database_connections_max,
                 origins: server.http.websocket.origins.join(" "),
                 message_bytes_max: server.http.websocket.message_bytes_max,
                 requests_max: server.http.websocket.requests_max,

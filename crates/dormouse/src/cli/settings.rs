@@ -192,6 +192,10 @@ const SETTINGS: &[Setting] = &[
         "The largest body of a request. Past it the answer is 413.",
     ),
     Setting::number(
+        "http.body_timeout_ms",
+        "How long a client may take to send it. Past it the answer is 408.",
+    ),
+    Setting::number(
         "http.request_timeout_ms",
         "How long a statement may take, the wait for its turn included. Past it it is cancelled,\n\
          and the answer is 504.",
@@ -212,6 +216,14 @@ const SETTINGS: &[Setting] = &[
     Setting::number(
         "http.transactions_max",
         "Interactive transactions open at once. Past it the answer is 503.",
+    ),
+    Setting::number(
+        "http.token_transactions_max",
+        "Those of one token, or user. Past it the answer is 503. 0: no limit of its own.",
+    ),
+    Setting::number(
+        "http.database_transactions_max",
+        "Those in one database. Past it the answer is 503. 0: no limit of its own.",
     ),
     Setting::number(
         "http.transaction_idle_ms_max",
@@ -254,6 +266,15 @@ const SETTINGS: &[Setting] = &[
         "websocket.connections_max",
         "WebSockets at once, conversations that wait for their client included. Past it the answer\n\
          is 503.",
+    ),
+    Setting::number(
+        "websocket.token_connections_max",
+        "Those of one token, or user. Past it the answer is 503. 0: no limit of its own.",
+    ),
+    Setting::number(
+        "websocket.database_connections_max",
+        "Those with one database; of tunnels it is not known. Past it the answer is 503. 0: no limit\n\
+         of its own.",
     ),
     Setting::text(
         "websocket.origins",

@@ -18,7 +18,7 @@ pub(crate) use login::{ADMIN, Login, SCRAM, has_psql};
 pub(crate) use pg::{Answer, Pg, startup};
 pub(crate) use program::{Output, dormouse, program, run_program};
 pub(crate) use tokens::Tokens;
-pub(crate) use websocket::{Client, connect, read_json};
+pub(crate) use websocket::{Client, connect, connect_as, read_json};
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -126,14 +126,14 @@ impl Server {
     /// Waits until the server has noticed that clients went.
     pub(crate) fn until_sessions(&self, count: u64) {
         let mut http = self.http();
-        let now = || http.get("/health").json()["connections"]["pgwire"]["open"].as_u64();
+        let now = || health(&mut http)["connections"]["pgwire"]["open"].as_u64();
         until(now, |open| *open == Some(count));
     }
 
     /// Waits until so many databases are awake.
     pub(crate) fn until_awake(&self, count: u64) {
         let mut http = self.http();
-        let now = || http.get("/health").json()["databases"]["awake"].as_u64();
+        let now = || health(&mut http)["databases"]["awake"].as_u64();
         until(now, |awake| *awake == Some(count));
     }
 
@@ -212,4 +212,12 @@ fn read(path: &Path) -> String {
     let mut text = String::new();
     let read = File::open(path).and_then(|mut file| file.read_to_string(&mut text));
     read.map_or_else(|error| error.to_string(), |_| text)
+}
+
+/// What the node's administrator is told; where nobody is asked, everybody.
+pub(crate) fn health(http: &mut Http) -> serde_json::Value {
+    use base64::Engine as _;
+    let password = base64::engine::general_purpose::STANDARD.encode(format!("postgres:{ADMIN}"));
+    let headers = [("authorization", &*format!("Basic {password}"))];
+    http.request_with("GET", "/health", &headers, None).json()
 }

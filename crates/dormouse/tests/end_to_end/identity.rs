@@ -6,7 +6,7 @@ use ring::hmac;
 use serde_json::{Value, json};
 
 use crate::harness::provider::{CLIENT, Provider, SigningKey, now, unsigned};
-use crate::harness::{Http, Server, dormouse, run_program};
+use crate::harness::{Http, Server, dormouse, run_program, until};
 
 /// An issuer, its key, and a server that knows it.
 struct Issued {
@@ -281,4 +281,97 @@ fn a_key_is_of_a_subject_and_of_what_it_may_see() {
     ));
     // The same subject, who sees other rows by these claims.
     assert!(!ask(&token(json!({"org": "b", "jti": "3"})), "order", sql));
+}
+
+#[test]
+fn a_key_that_is_withdrawn_is_believed_no_longer_than_keys_are_kept() {
+    let provider = Provider::start();
+    let (first, second) = (SigningKey::new("first"), SigningKey::new("second"));
+    provider.publish(&[&first]);
+    let server = Server::start_with(&[
+        ("DORMOUSE_AUTH__JWT__ISSUER", &provider.url()),
+        ("DORMOUSE_AUTH__JWT__AUDIENCE", "db"),
+        ("DORMOUSE_AUTH__JWT__REFETCH_MS_MIN", "0"),
+        ("DORMOUSE_AUTH__JWT__KEYS_MS_MAX", "0"),
+        ("DORMOUSE_AUTH__JWT__KEYS_STALE_MS_MAX", "2000"),
+        ("DORMOUSE_AUTH__CLAIMS__DATABASE", "all"),
+    ]);
+    let claims = provider.claims("anna");
+    let (of_first, of_second) = (first.sign(&claims), second.sign(&claims));
+    let ask = |token: &str| query(&mut server.http(), "shop", token, "select 1").status;
+    assert_eq!(ask(&of_first), 200);
+    provider.publish(&[&second]);
+    assert_eq!(ask(&of_first), 401);
+    assert_eq!(ask(&of_second), 200);
+
+    provider.is_away(true);
+    assert_eq!(ask(&of_second), 200);
+    until(|| ask(&of_second), |status| *status == 503);
+    provider.is_away(false);
+    assert_eq!(ask(&of_second), 200);
+}
+
+#[test]
+fn a_file_of_keys_is_read_again() {
+    let provider = Provider::start();
+    let (first, second) = (SigningKey::new("first"), SigningKey::new("second"));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("jwks");
+    let publish = |key: &SigningKey| {
+        std::fs::write(&file, json!({"keys": [key.public()]}).to_string()).unwrap();
+    };
+    publish(&first);
+    let server = Server::start_with(&[
+        ("DORMOUSE_AUTH__JWT__ISSUER", &provider.url()),
+        ("DORMOUSE_AUTH__JWT__JWKS", file.to_str().unwrap()),
+        ("DORMOUSE_AUTH__JWT__AUDIENCE", "db"),
+        ("DORMOUSE_AUTH__CLAIMS__DATABASE", "all"),
+    ]);
+    let of_first = first.sign(&provider.claims("anna"));
+    let ask = || query(&mut server.http(), "shop", &of_first, "select 1").status;
+    assert_eq!(ask(), 200);
+    publish(&second);
+    server.signal(rustix::process::Signal::HUP);
+    until(ask, |status| *status == 401);
+}
+
+#[test]
+fn a_wait_for_a_provider_is_not_held_against_it() {
+    let provider = Provider::start();
+    let server = Server::start_with(&[
+        (
+            "DORMOUSE_AUTH__INTROSPECTION__URL",
+            &format!("{}/introspect", provider.url()),
+        ),
+        ("DORMOUSE_AUTH__INTROSPECTION__CLIENT_ID", CLIENT.0),
+        ("DORMOUSE_INTROSPECTION_SECRET", CLIENT.1),
+        ("DORMOUSE_AUTH__INTROSPECTION__CONCURRENCY_MAX", "1"),
+        ("DORMOUSE_AUTH__INTROSPECTION__QUEUE_MAX", "2"),
+        ("DORMOUSE_AUTH__CLAIMS__DATABASE", "all"),
+    ]);
+    let active = json!({"active": true, "sub": "anna", "scope": "write", "exp": now() + 600});
+    provider.say("good", active);
+    // Whoever comes with what nobody knows makes others wait, and is turned away when too many do.
+    provider.hold(true);
+    let asking: Vec<_> = (0..12)
+        .map(|number| {
+            let mut http = server.http();
+            std::thread::spawn(move || {
+                query(&mut http, "shop", &format!("unknown-{number}"), "select 1").status
+            })
+        })
+        .collect();
+    let turned_away = || asking.iter().filter(|asking| asking.is_finished()).count();
+    until(turned_away, |count| *count == 9);
+    provider.hold(false);
+    let statuses: Vec<u16> = asking
+        .into_iter()
+        .map(|asking| asking.join().unwrap())
+        .collect();
+    let count = |wanted: u16| statuses.iter().filter(|status| **status == wanted).count();
+    assert_eq!((count(503), count(401)), (9, 3), "{statuses:?}");
+    assert_eq!(
+        query(&mut server.http(), "shop", "good", "select 1").status,
+        200
+    );
 }

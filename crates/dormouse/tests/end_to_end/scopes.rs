@@ -2,7 +2,39 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::Tokens;
+use crate::harness::{Client, Tokens, until};
+
+/// Tries a statement, and an INSERT behind it, as lines, in a WebSocket, and as Neon's driver asks.
+fn by_other_doors(tokens: &Tokens, sql: &str, may_succeed: bool) {
+    let bearer = format!("Bearer {}", tokens.read);
+    let lines = [
+        ("authorization", &*bearer),
+        ("accept", "application/x-ndjson"),
+    ];
+    let body = json!({ "sql": sql }).to_string();
+    let mut http = tokens.server.http();
+    let streamed = http.request_with("POST", "/query", &lines, Some(&body));
+    let neon = [
+        ("authorization", &*bearer),
+        ("neon-connection-string", "postgres://reader@h/shop"),
+    ];
+    let body = json!({"queries": [{ "query": sql }, {"query": "insert into t values (9)"}]});
+    let mut http = tokens.server.http();
+    let batch = http.request_with("POST", "/sql", &neon, Some(&body.to_string()));
+    assert_eq!(batch.status, 400, "{sql}: {}", batch.text());
+    let mut client = Client::open_as(&tokens.server, "shop", Some(&tokens.read));
+    let told = client.ask(&json!({"id": 1, "sql": sql}));
+    let after = client.ask(&json!({"id": 2, "sql": "insert into t values (9)"}));
+    assert!(after["error"].is_object(), "{sql}: {after}");
+    if !may_succeed {
+        assert!(told["error"].is_object(), "{sql}: {told}");
+        let text = streamed.text();
+        assert!(
+            streamed.status >= 400 || text.contains("\"error\""),
+            "{sql}: {text}"
+        );
+    }
+}
 
 #[test]
 fn who_may_read_cannot_write_by_any_means() {
@@ -68,6 +100,7 @@ fn who_may_read_cannot_write_by_any_means() {
         // What only prepares, or ends itself, changes nothing.
         let is_harmless = ["begin", "prepare", "select pg_term"];
         let may_succeed = is_harmless.iter().any(|start| sql.starts_with(start));
+        by_other_doors(&tokens, sql, may_succeed);
         assert!(
             answer.status >= 400 || may_succeed,
             "{sql}: {}",
@@ -95,17 +128,33 @@ fn who_may_read_cannot_write_by_any_means() {
                     .map(|sql| json!({ "sql": sql }))
                     .collect();
             for path in ["/batch", "/transaction"] {
-                tokens.post(&tokens.read, path, &json!({ "statements": statements }));
+                let answer = tokens.post(&tokens.read, path, &json!({ "statements": statements }));
+                let text = answer.text();
+                // Of a batch each says for itself.
+                let is_refused = match path {
+                    "/batch" if answer.status == 200 => {
+                        answer.json()["results"].as_array().unwrap()[2..]
+                            .iter()
+                            .all(|result| result["error"].is_object())
+                    }
+                    _ => answer.status >= 400,
+                };
+                assert!(is_refused, "{path} {first}, {second}: {text}");
             }
         }
     }
     let begun = tokens.post(&tokens.read, "/transactions", &json!({}));
     let place = begun.header("location").unwrap().to_owned();
     for sql in steps {
-        tokens.post(
-            &tokens.read,
-            &format!("{place}/query"),
-            &json!({ "sql": sql }),
+        let path = format!("{place}/query");
+        let answer = tokens.post(&tokens.read, &path, &json!({ "sql": sql }));
+        assert!(
+            answer.status >= 400
+                || sql.starts_with("set ")
+                || sql.starts_with("commit and")
+                || sql == "commit",
+            "{sql}: {}",
+            answer.text()
         );
     }
     let refused = json!({"sql": "select 1", "role": "postgres"});
@@ -124,6 +173,43 @@ fn who_may_read_cannot_write_by_any_means() {
         "select count(*)::int from pg_class where relname = 'x' or relname = 't' and relnatts <> 1",
     );
     assert_eq!(tables, json!([[0]]));
+}
+
+#[test]
+fn an_answer_that_is_kept_is_for_who_may_do_the_same() {
+    let tokens = Tokens::start();
+    let role = ["--database", "shop", "--role", "postgres", "--scope"];
+    let write = tokens.create("other writer", &[&role[..], &["write"]].concat());
+    let read = tokens.create("other reader", &[&role[..], &["read"]].concat());
+    let (server, admin) = (&tokens.server, &tokens.admin);
+    let ask = |token: &str, sql: &str, tag: Option<&str>| {
+        let bearer = format!("Bearer {token}");
+        let tag = tag.map(|tag| ("if-none-match", tag));
+        let headers = [Some(("authorization", &*bearer)), tag];
+        let headers: Vec<_> = headers.into_iter().flatten().collect();
+        let body = json!({ "sql": sql }).to_string();
+        let mut http = server.http();
+        http.request_with("POST", "/v1/databases/shop/query", &headers, Some(&body))
+    };
+    assert_eq!(ask(admin, "create table t (n int)", None).status, 200);
+    let sql = "select count(*) from t";
+    for _ in 0..3 {
+        ask(admin, sql, None);
+    }
+    let known = ask(admin, sql, None);
+    assert_eq!(known.header("x-dormouse-cache"), Some("hit"));
+    let tag = known.header("etag").unwrap();
+    // The server finds new tokens by itself.
+    until(
+        || ask(&write, "select 1", None).status,
+        |status| *status == 200,
+    );
+    // It cannot be kept read-only: its role is a superuser.
+    assert_eq!(ask(&read, sql, None).error(403).0, "42501");
+    assert_eq!(ask(&read, sql, Some(tag)).error(403).0, "42501");
+    let own = ask(&write, sql, Some(tag));
+    assert_eq!(own.status, 200, "{}", own.text());
+    assert_ne!(own.header("x-dormouse-cache"), Some("hit"));
 }
 
 #[test]

@@ -5,9 +5,9 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tungstenite::Message;
 
-use crate::harness::{ADMIN, Client, Http, SCRAM, Server, connect, read_json, until};
+use crate::harness::{ADMIN, Client, Http, SCRAM, Server, connect, health, read_json, until};
 
-fn resume(client: &Client, received: u64) -> Value {
+pub(crate) fn resume(client: &Client, received: u64) -> Value {
     let hello = &client.hello["hello"];
     json!({"resume": {"session": hello["session"], "secret": hello["secret"], "received": received}})
 }
@@ -74,7 +74,7 @@ fn neons_driver_needs_the_password() {
     );
     assert!(!server.log().contains(ADMIN) && !server.log().contains("second"));
     // There are no databases but the one: none is made for who is not let in.
-    assert_eq!(http.get("/health").json()["databases"]["total"], 1);
+    assert_eq!(health(&mut http)["databases"]["total"], 1);
 }
 
 #[test]
@@ -259,6 +259,42 @@ fn a_client_that_answers_no_pings_is_left() {
         || connect(&server, path, Some("dormouse.v1")).is_ok(),
         |is_open| *is_open,
     );
+}
+
+#[test]
+fn a_tunnel_whose_client_is_gone_is_left() {
+    let server = Server::start_with(&[
+        ("DORMOUSE_WEBSOCKET__PING_MS", "100"),
+        ("DORMOUSE_WEBSOCKET__CONNECTIONS_MAX", "1"),
+    ]);
+    // It does not read, and so answers nothing.
+    let _deaf = connect(&server, "/v2?address=h:1", None).unwrap();
+    let again = || connect(&server, "/v2?address=h:1", None).is_ok();
+    until(again, |is_open| *is_open);
+}
+
+#[test]
+fn nobody_takes_more_than_a_share() {
+    let server = Server::start_with(&[
+        ("DORMOUSE_WEBSOCKET__DATABASE_CONNECTIONS_MAX", "1"),
+        ("DORMOUSE_HTTP__DATABASE_TRANSACTIONS_MAX", "1"),
+    ]);
+    let _one = Client::open(&server, "shop");
+    let path = "/v1/databases/shop/ws";
+    assert_eq!(connect(&server, path, Some("dormouse.v1")).err(), Some(503));
+    let _other = Client::open(&server, "other");
+
+    let mut http = server.http();
+    let mut begin =
+        |name: &str| http.post(&format!("/v1/databases/{name}/transactions"), &json!({}));
+    assert_eq!(begin("shop").status, 201);
+    let (code, message) = begin("shop").error(503);
+    assert_eq!(code, "53300");
+    assert!(
+        message.contains("http.database_transactions_max is 1"),
+        "{message}"
+    );
+    assert_eq!(begin("other").status, 201);
 }
 
 #[test]

@@ -28,7 +28,7 @@ impl<S: Sync> FromRequestParts<S> for Actor {
         let caller = parts.extensions.get::<Caller>();
         Ok(Self {
             who: caller.map_or_else(|| "?".to_owned(), |caller| caller.name.to_string()),
-            from: parts.extensions.get::<Peer>().map(|peer| peer.0),
+            from: parts.extensions.get::<Peer>().map(|peer| peer.address),
         })
     }
 }

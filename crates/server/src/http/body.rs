@@ -1,5 +1,7 @@
 //! The JSON body of a request.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::CONTENT_TYPE;
@@ -8,9 +10,11 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Body as _;
 use serde::de::{DeserializeOwned, IgnoredAny};
+use tokio::time::timeout;
 use wire::{PgError, sqlstate};
 
 use super::error::ApiError;
+use super::router::App;
 
 /// Reads a request's body as JSON.
 pub(super) async fn read<T: DeserializeOwned>(
@@ -28,7 +32,7 @@ pub(super) async fn read_with_bytes<T: DeserializeOwned>(
     body_bytes_max: usize,
 ) -> Result<(T, Bytes), ApiError> {
     expect_json(request.headers())?;
-    let bytes = collect(request.into_body(), body_bytes_max).await?;
+    let bytes = whole(request.into_body(), body_bytes_max).await?;
     Ok((parse(&bytes)?, bytes))
 }
 
@@ -45,9 +49,9 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
 /// may send that to a foreign address without asking: see [`origin`](super::origin).
 pub(super) async fn read_untyped<T: DeserializeOwned>(
     request: Request,
-    body_bytes_max: usize,
+    app: &App,
 ) -> Result<T, ApiError> {
-    let bytes = collect(request.into_body(), body_bytes_max).await?;
+    let bytes = collect(app, request.into_body()).await?;
     parse(&bytes)
 }
 
@@ -73,8 +77,17 @@ fn expect_json(headers: &HeaderMap) -> Result<(), ApiError> {
     )
 }
 
+/// The whole body of a request, unless it takes too long.
+pub(super) async fn collect(app: &App, body: Body) -> Result<Bytes, ApiError> {
+    let limit = app.options.body_timeout;
+    match timeout(limit, whole(body, app.options.body_bytes_max)).await {
+        Ok(read) => read,
+        Err(_) => Err(too_slow(limit)),
+    }
+}
+
 /// The whole body, unless it is too large: then no more of it is read than was needed to know.
-async fn collect(body: Body, body_bytes_max: usize) -> Result<Bytes, ApiError> {
+async fn whole(body: Body, body_bytes_max: usize) -> Result<Bytes, ApiError> {
     let announced = body.size_hint().lower();
     if announced > body_bytes_max as u64 {
         return Err(too_large(body_bytes_max));
@@ -87,6 +100,17 @@ async fn collect(body: Body, body_bytes_max: usize) -> Result<Bytes, ApiError> {
             format!("the body cannot be read: {error}"),
         )),
     }
+}
+
+fn too_slow(limit: Duration) -> ApiError {
+    let message = format!(
+        "the body has not come whole within http.body_timeout_ms, {}",
+        limit.as_millis()
+    );
+    // The rest of it is in the way of another request.
+    ApiError::request(StatusCode::REQUEST_TIMEOUT, message)
+        .hint("Send less at once, or raise http.body_timeout_ms in Dormouse's configuration.")
+        .closes()
 }
 
 fn too_large(max: usize) -> ApiError {

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use axum::http::StatusCode;
-use database::DatabaseName;
+use database::{Authority, DatabaseName};
+use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 use wire::{PgError, sqlstate};
 
@@ -93,6 +94,14 @@ impl Caller {
         }
     }
 
+    /// Whether another one is the same, who may do the same: what tells one token of theirs from the next does not count.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let besides = |caller: &Self| (caller.scope, caller.reach.clone(), caller.role.clone());
+        self.identity == other.identity
+            && besides(self) == besides(other)
+            && are_same_claims(self.claims.as_deref(), other.claims.as_deref())
+    }
+
     /// # Errors
     /// 403 if it may not do so much.
     pub(crate) fn expect(&self, scope: Scope) -> Result<(), ApiError> {
@@ -133,6 +142,15 @@ impl Caller {
         }
     }
 
+    /// What its sessions may do beyond their database. Whoever is for one does not reach others by SQL either.
+    pub(crate) fn authority(&self) -> Authority {
+        let is_admin = self.scope == Scope::Admin && self.reach == Reach::All;
+        match is_admin && self.role.is_none() {
+            true => Authority::Node,
+            false => Authority::Role,
+        }
+    }
+
     /// The role of its sessions.
     pub(crate) fn role(&self) -> &str {
         self.role.as_deref().unwrap_or(match self.scope {
@@ -161,6 +179,25 @@ impl Scope {
     }
 }
 
+/// Claims that every token has of its own: times, and its number.
+const OF_ONE_TOKEN: [&str; 5] = ["exp", "iat", "nbf", "auth_time", "jti"];
+
+fn are_same_claims(one: Option<&str>, other: Option<&str>) -> bool {
+    let lasting = |claims: &str| {
+        let mut claims: Map<String, Value> = serde_json::from_str(claims).ok()?;
+        claims.retain(|name, _| !OF_ONE_TOKEN.contains(&&**name));
+        Some(claims)
+    };
+    match (one, other) {
+        (one, other) if one == other => true,
+        (Some(one), Some(other)) => {
+            let (one, other) = (lasting(one), lasting(other));
+            one.is_some() && one == other
+        }
+        _ => false,
+    }
+}
+
 fn forbidden(message: String) -> ApiError {
     ApiError::new(
         StatusCode::FORBIDDEN,
@@ -185,5 +222,41 @@ mod tests {
         for (at, one) in all.iter().enumerate() {
             assert!(!all[..at].contains(one), "{at}");
         }
+    }
+
+    fn with(claims: &str) -> Caller {
+        Caller {
+            claims: Some(claims.into()),
+            ..Caller::anyone()
+        }
+    }
+
+    #[test]
+    fn the_next_token_of_somebody_is_theirs() {
+        let first = with(r#"{"sub":"anna","exp":1,"iat":1,"jti":"a","org":"x"}"#);
+        assert!(first.is_same(&with(
+            r#"{"exp":9,"iat":8,"nbf":8,"jti":"b","sub":"anna","org":"x"}"#
+        )));
+        for other in [
+            with(r#"{"sub":"berta","exp":1,"iat":1,"jti":"a","org":"x"}"#),
+            with(r#"{"sub":"anna","org":"y"}"#),
+            with("no object"),
+            Caller::anyone(),
+            Caller {
+                scope: Scope::Read,
+                ..first.clone()
+            },
+            Caller {
+                role: Some("postgres".into()),
+                ..first.clone()
+            },
+            Caller {
+                identity: Identity::of("other", &[]),
+                ..first.clone()
+            },
+        ] {
+            assert!(!first.is_same(&other), "{other:?}");
+        }
+        assert!(!with("no object").is_same(&with("no other")));
     }
 }

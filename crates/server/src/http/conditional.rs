@@ -5,7 +5,7 @@ use std::time::Instant;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
-use database::{Currency, DatabaseName, QueryKey, ResultVersion};
+use database::{Authority, Currency, DatabaseName, QueryKey, ResultVersion};
 use wire::PgError;
 
 use super::caller::Caller;
@@ -37,16 +37,11 @@ impl Conditional {
     ) -> Result<Self, PgError> {
         let settings = Visit::settings(caller, wishes)?;
         let settings = settings.iter().map(|(name, value)| (&**name, &**value));
-        // No name of a role has a zero byte.
-        let role = format!(
-            "{}\0{}",
-            caller.role(),
-            wishes.role.as_deref().unwrap_or_default()
-        );
+        let who = who(caller, wishes);
         let params = statement.params.iter().map(|param| Some(param.get()));
         let shown = headers.get(header::IF_NONE_MATCH);
         Ok(Self {
-            key: QueryKey::new(&role, settings, &statement.sql, params),
+            key: QueryKey::new(&who, settings, &statement.sql, params),
             form: match rows {
                 Rows::Object => "rows=object",
                 Rows::Array => "rows=array",
@@ -101,7 +96,7 @@ impl Conditional {
         if self.has(version) {
             return self.tagged(version, StatusCode::NOT_MODIFIED.into_response());
         }
-        let document = Bytes::from(document);
+        let document = exactly(document);
         let kept = document.clone();
         app.results
             .insert(version, &self.key, self.form, kept, Instant::now());
@@ -125,5 +120,81 @@ impl Conditional {
         let revalidated = HeaderValue::from_static(REVALIDATED);
         headers.insert(header::CACHE_CONTROL, revalidated);
         response
+    }
+}
+
+/// A document that takes no more than its length, which it is counted as while it is kept.
+fn exactly(document: Vec<u8>) -> Bytes {
+    Bytes::from(document.into_boxed_slice())
+}
+
+/// What decides what a caller sees, beside the settings of its session: nobody has an answer that was made for who may do
+/// something else. No name of a role has a zero byte.
+fn who(caller: &Caller, wishes: &Wishes) -> String {
+    let wished = wishes.role.as_deref().unwrap_or_default();
+    let authority = match caller.authority() {
+        Authority::Node => "node",
+        Authority::Role | Authority::Host => "role",
+    };
+    let scope = caller.scope.as_str();
+    format!("{scope}\0{authority}\0{}\0{wished}", caller.role())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::caller::{Reach, Scope};
+
+    #[test]
+    fn what_is_kept_is_as_large_as_it_says() {
+        let mut document = Vec::with_capacity(1 << 20);
+        document.extend_from_slice(b"{}");
+        let document = exactly(document).try_into_mut().unwrap();
+        assert_eq!(document.capacity(), 2);
+    }
+
+    #[test]
+    fn who_may_do_something_else_is_somebody_else() {
+        let admin = Caller::anyone();
+        let role = Some("postgres".into());
+        let one = Reach::One(DatabaseName::parse("shop").unwrap());
+        let callers = [
+            admin.clone(),
+            Caller {
+                role: role.clone(),
+                ..admin.clone()
+            },
+            Caller {
+                scope: Scope::Write,
+                role: role.clone(),
+                ..admin.clone()
+            },
+            Caller {
+                scope: Scope::Read,
+                role,
+                ..admin.clone()
+            },
+            Caller {
+                scope: Scope::Write,
+                ..admin.clone()
+            },
+        ];
+        let mut known: Vec<String> = Vec::new();
+        for caller in &callers {
+            for wished in [None, Some("ann".to_owned())] {
+                let wishes = Wishes {
+                    role: wished,
+                    ..Wishes::default()
+                };
+                let who = who(caller, &wishes);
+                assert!(!known.contains(&who), "{who:?}");
+                known.push(who);
+            }
+        }
+        let of_one = Caller {
+            reach: one,
+            ..admin
+        };
+        assert_ne!(who(&of_one, &Wishes::default()), known[0]);
     }
 }

@@ -21,9 +21,20 @@ use crate::tls::HttpTls;
 /// Requests of one HTTP/2 connection at once: what browsers and proxies expect at least. No setting; the client is told.
 const STREAMS_MAX: u32 = 100;
 
-/// Where a connection comes from; in the extensions of its requests.
+/// Where a connection comes from, and how; in the extensions of its requests.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Peer(pub(crate) std::net::SocketAddr);
+pub(crate) struct Peer {
+    pub(crate) address: std::net::SocketAddr,
+    /// Whether it is in TLS that ends here.
+    pub(crate) is_encrypted: bool,
+}
+
+fn of(address: std::net::SocketAddr, is_encrypted: bool) -> Peer {
+    Peer {
+        address,
+        is_encrypted,
+    }
+}
 
 impl Configured {
     /// Serves a connection to its end.
@@ -47,12 +58,12 @@ impl Configured {
             return;
         }
         match (self.options.tls, &self.tls) {
-            (HttpTls::Off, _) => self.detect(stream, peer, current).await,
+            (HttpTls::Off, _) => self.detect(stream, of(peer, false), current).await,
             (HttpTls::Require, Some(tls)) => {
                 let identity = tls.current();
                 let accepting = identity.http().accept(stream);
                 match timeout(self.options.header_timeout, accepting).await {
-                    Ok(Ok(stream)) => self.detect(stream, peer, current).await,
+                    Ok(Ok(stream)) => self.detect(stream, of(peer, true), current).await,
                     Ok(Err(error)) => {
                         tracing::debug!(%error, "an HTTP connection's TLS handshake failed");
                     }
@@ -65,7 +76,7 @@ impl Configured {
         }
     }
 
-    async fn detect<S>(self: &Arc<Self>, stream: S, peer: std::net::SocketAddr, current: Current)
+    async fn detect<S>(self: &Arc<Self>, stream: S, peer: Peer, current: Current)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -77,7 +88,7 @@ impl Configured {
         };
         if let Some((stream, version)) = detected {
             Arc::clone(self)
-                .serve_stream(stream, version, Peer(peer), current)
+                .serve_stream(stream, version, peer, current)
                 .await;
         }
     }

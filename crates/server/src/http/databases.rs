@@ -87,6 +87,7 @@ pub(super) async fn create(
     caller.expect_node(Scope::Admin)?;
     let create: Create = body::read(request, app.options.body_bytes_max).await?;
     let name = database_name(&create.name)?;
+    app.options.routing.expect_unblocked(&name)?;
     let source = match create.from {
         None => Source::Template,
         Some(From::Name(name)) if name == "template" => Source::Template,
@@ -136,7 +137,7 @@ pub(super) async fn show(State(app): State<App>, name: Name) -> Result<Response,
     Ok(Json(DatabaseDocument::from(info)).into_response())
 }
 
-/// Replaces the settings of one database.
+/// Replaces the settings of one database. Its quota is the node's administrator's to set.
 pub(super) async fn configure(
     State(app): State<App>,
     Name(name): Name,
@@ -147,7 +148,13 @@ pub(super) async fn configure(
     caller.expect(Scope::Admin)?;
     let settings: Settings = body::read(request, app.options.body_bytes_max).await?;
     let databases = app.databases.by(actor.doer());
-    let configuring = async move { databases.configure(&name, settings).await };
+    let is_of_node = caller.expect_node(Scope::Admin).is_ok();
+    let configuring = async move {
+        match is_of_node {
+            true => databases.configure(&name, settings).await,
+            false => databases.configure_within_quota(&name, settings).await,
+        }
+    };
     let info = Work::to_its_end(configuring).await?;
     Ok(Json(DatabaseDocument::from(info)).into_response())
 }
@@ -175,6 +182,15 @@ pub(super) async fn delete(
     let Query(Delete { force }) = query
         .map_err(|rejection| ApiError::request(StatusCode::BAD_REQUEST, rejection.body_text()))?;
     let databases = app.databases.by(actor.doer());
-    Work::to_its_end(async move { databases.delete(&name, force).await }).await?;
+    let is_of_node = caller.expect_node(Scope::Admin).is_ok();
+    let deleting = async move {
+        if !is_of_node {
+            // The next one of its name would have no quota.
+            let (checked, sought) = (databases.clone(), name.clone());
+            blocking(move || checked.expect_no_quota(&sought)).await?;
+        }
+        databases.delete(&name, force).await
+    };
+    Work::to_its_end(deleting).await?;
     Ok(StatusCode::NO_CONTENT)
 }

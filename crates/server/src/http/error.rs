@@ -40,7 +40,6 @@ impl ApiError {
     }
 
     /// The status that it has.
-    #[cfg(test)]
     pub(crate) fn status(&self) -> StatusCode {
         self.status
     }
@@ -51,7 +50,7 @@ impl ApiError {
     }
 
     /// The error without its status.
-    pub(super) fn into_error(self) -> PgError {
+    pub(crate) fn into_error(self) -> PgError {
         self.error
     }
 

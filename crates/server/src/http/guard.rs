@@ -1,52 +1,63 @@
 //! What stands before every handler: who asks is found out, and whether it may ask so often.
 
+use super::body;
 use super::caller::{Caller, Scope};
+use super::door::{Door, is_open};
 use super::error::ApiError;
 use super::host;
 use super::origin;
 use super::permitted;
-use super::router::App;
+use super::router::{App, database_name};
 use crate::identity::Admitted;
 use crate::request_limits::Permit;
 use axum::RequestExt as _;
-use axum::extract::{RawPathParams, Request, State};
+use axum::body::Body;
+use axum::extract::{MatchedPath, RawPathParams, Request, State};
+use axum::http::Method;
 use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-
-/// What everybody may ask: whether the server is there. Of databases it says nothing.
-const OPEN: [&str; 4] = ["/ping", "/health", "/liveness", "/readiness"];
-
-/// Neon's driver says who it is in a header of its own, or in what it sends through its tunnel.
-const WITH_OWN_CREDENTIALS: [&str; 2] = ["/sql", "/v2"];
+use database::DatabaseName;
+use tracing::Instrument as _;
 
 /// Lets a request through, with its [`Caller`] in its extensions, or answers it.
 pub(super) async fn guard(State(app): State<App>, mut request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let route = route.as_ref().map(MatchedPath::as_str);
     let params = request.extract_parts::<RawPathParams>().await.ok();
     let in_path = params.as_ref().and_then(|params| {
         let name = params.iter().find(|(key, _)| *key == "name");
         name.map(|(_, name)| name.to_owned())
     });
     let (mut head, body) = request.into_parts();
-    match enter(&app, &mut head, in_path.as_deref()).await {
-        Ok(permit) => {
-            let response = next.run(Request::from_parts(head, body)).await;
+    let entered = enter(&app, &mut head, body, route, in_path.as_deref()).await;
+    // Who is not known has no say in what is recorded.
+    let is_known = head.extensions.get::<Caller>().is_some();
+    let traced = app.telemetry.request(&head, route, is_known);
+    let mut response = match entered {
+        Ok((body, permit)) => {
+            let answering = next.run(Request::from_parts(head, body));
+            let response = answering.instrument(traced.span.clone()).await;
             match permit {
                 Some(permit) => permitted::hold(response, permit),
                 None => response,
             }
         }
         Err(error) => error.into_response(),
-    }
+    };
+    traced.answered(&mut response);
+    response
 }
 
 /// The caller is put into the head's extensions; none for who shows nothing and asks what everybody may. The permit is none
-/// where there is no limit.
+/// where there is no limit. The body is here by then, so that who sends it slowly has no permit meanwhile.
 async fn enter(
     app: &App,
     head: &mut Parts,
+    body: Body,
+    route: Option<&str>,
     in_path: Option<&str>,
-) -> Result<Option<Permit>, ApiError> {
+) -> Result<(Body, Option<Permit>), ApiError> {
     let security = &app.security;
     if security.own_hosts_only && !security.gatekeeper.asks() {
         host::expect_own(head, app.options.routing.base_domain.as_deref().as_slice())?;
@@ -56,18 +67,12 @@ async fn enter(
     }
     let admitted = security.gatekeeper.admit(head).await?;
     if let Admitted::Nobody = admitted
-        && is_open(head.uri.path(), app.options.metrics_open)
+        && is_open(route, app.options.metrics_open)
     {
-        return Ok(None);
+        return Ok((body, None));
     }
-    let database = {
-        let nobody = Caller::nobody();
-        let shown = match &admitted {
-            Admitted::Caller(caller) => caller,
-            Admitted::Nobody | Admitted::Role(_) => &nobody,
-        };
-        app.options.routing.tenant(in_path, head, shown)?
-    };
+    let door = Door::of(route);
+    let database = named(app, head, door, in_path, &admitted)?;
     let caller = security
         .gatekeeper
         .confirm(admitted, database.as_ref())
@@ -75,16 +80,46 @@ async fn enter(
     if head.uri.path() == "/metrics" && !app.options.metrics_open {
         caller.expect_node(Scope::Admin)?;
     }
-    let permit = security
-        .limits
-        .enter(&app.limits, &caller, database.as_ref())?;
-    head.extensions.insert(caller);
-    Ok(permit)
+    if let Some(database) = &database {
+        // Nobody uses up what others may ask of theirs.
+        caller.expect_database(database)?;
+    }
+    head.extensions.insert(caller.clone());
+    if door == Door::Neon {
+        // It knows its database, and counts for itself.
+        return Ok((body, None));
+    }
+    let body = match route.is_some() && has_body(&head.method) {
+        true => Body::from(body::collect(app, body).await?),
+        false => body,
+    };
+    let permit = app.permit(&caller, database.as_ref())?;
+    Ok((body, permit))
 }
 
-fn is_open(path: &str, metrics_open: bool) -> bool {
-    OPEN.contains(&path)
-        || path.ends_with("/ping")
-        || WITH_OWN_CREDENTIALS.contains(&path)
-        || (metrics_open && path == "/metrics")
+/// The database that is asked, if the route is about one.
+fn named(
+    app: &App,
+    head: &Parts,
+    door: Door,
+    in_path: Option<&str>,
+    admitted: &Admitted,
+) -> Result<Option<DatabaseName>, ApiError> {
+    let nobody = Caller::nobody();
+    let shown = match admitted {
+        Admitted::Caller(caller) => caller,
+        Admitted::Nobody | Admitted::Role(_) => &nobody,
+    };
+    let routing = &app.options.routing;
+    match door {
+        Door::Database => routing.tenant(in_path, head, shown),
+        Door::Either | Door::Neon => routing.tenant_or_node(in_path, head, shown),
+        Door::Directory => in_path.map(database_name).transpose(),
+        Door::Node => Ok(None),
+    }
+}
+
+/// Whether a request may have a body that is one: that of a WebSocket over HTTP/2 (`CONNECT`) has no end.
+fn has_body(method: &Method) -> bool {
+    ![Method::GET, Method::HEAD, Method::CONNECT].contains(method)
 }

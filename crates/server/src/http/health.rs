@@ -3,12 +3,13 @@
 use std::time::{Duration, Instant};
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use database::{DatabaseInfo, Durability, Settings};
 use serde::Serialize;
 
+use super::caller::{Caller, Reach};
 use super::error::ApiError;
 use super::router::App;
 use super::tenant::About;
@@ -18,12 +19,20 @@ use crate::blocking::blocking;
 #[serde(rename_all = "camelCase")]
 struct NodeHealth {
     status: &'static str,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    known: Option<KnownHealth>,
+    latency_ms: f64,
+}
+
+/// What is not everybody's to know.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct KnownHealth {
     version: &'static str,
     postgres_version: &'static str,
     uptime_seconds: u64,
     databases: DatabaseCounts,
     connections: ConnectionCounts,
-    latency_ms: f64,
 }
 
 #[derive(Serialize)]
@@ -97,10 +106,15 @@ pub(super) async fn ping() -> Response {
         .into_response()
 }
 
-pub(super) async fn health(State(app): State<App>, about: About) -> Result<Response, ApiError> {
+pub(super) async fn health(
+    State(app): State<App>,
+    about: About,
+    by: Option<Extension<Caller>>,
+) -> Result<Response, ApiError> {
     let started = Instant::now();
     let Some(tenant) = about.tenant else {
-        return node_health(&app, started);
+        let may_know = by.is_some_and(|Extension(caller)| caller.reach == Reach::All);
+        return node_health(&app, may_know, started);
     };
     let databases = app.databases.clone();
     let info = blocking(move || databases.info(&tenant.name)).await?;
@@ -119,15 +133,24 @@ pub(super) async fn health(State(app): State<App>, about: About) -> Result<Respo
     Ok(Json(health).into_response())
 }
 
-fn node_health(app: &App, started: Instant) -> Result<Response, ApiError> {
-    // Counting them in the directory wakes none.
-    let (total, awake) = app.databases.count()?;
+fn node_health(app: &App, may_know: bool, started: Instant) -> Result<Response, ApiError> {
+    let known = may_know.then(|| known_health(app)).transpose()?;
     let health = NodeHealth {
         status: if app.stopping.is_draining() {
             "draining"
         } else {
             "ok"
         },
+        known,
+        latency_ms: milliseconds(started.elapsed()),
+    };
+    Ok(Json(health).into_response())
+}
+
+fn known_health(app: &App) -> Result<KnownHealth, ApiError> {
+    // Counting them in the directory wakes none.
+    let (total, awake) = app.databases.count()?;
+    Ok(KnownHealth {
         version: env!("CARGO_PKG_VERSION"),
         postgres_version: database::POSTGRES_VERSION,
         uptime_seconds: app.started.elapsed().as_secs(),
@@ -142,9 +165,7 @@ fn node_health(app: &App, started: Instant) -> Result<Response, ApiError> {
                 max: app.options.connections_max,
             },
         },
-        latency_ms: milliseconds(started.elapsed()),
-    };
-    Ok(Json(health).into_response())
+    })
 }
 
 pub(super) async fn config(State(app): State<App>, about: About) -> Result<Response, ApiError> {

@@ -17,6 +17,7 @@ use wire::http::{ResultWriter, RowMode, neon};
 use super::body;
 use super::caller::Caller;
 use super::error::ApiError;
+use super::permitted;
 use super::query::json;
 use super::router::App;
 use super::run::run_within;
@@ -43,21 +44,24 @@ pub(super) async fn sql(State(app): State<App>, request: Request) -> Result<Resp
     let entrance = Entrance::of(request.headers());
     let style = Style::of(request.headers());
     let transaction = Transaction::of(request.headers());
-    let read = body::read_untyped::<Body>(request, app.options.body_bytes_max).await;
-    let (entrance, transaction, body) = match (entrance, transaction, read) {
-        (Ok(entrance), Ok(transaction), Ok(body)) => (entrance, transaction, body),
-        (Err(error), ..) | (_, Err(error), _) => return Ok(Failure(error).into_response()),
-        (.., Err(error)) => return Err(error),
+    let (entrance, transaction) = match (entrance, transaction) {
+        (Ok(entrance), Ok(transaction)) => (entrance, transaction),
+        (Err(error), _) | (_, Err(error)) => return Ok(Failure(error).into_response()),
     };
-    let limit = app.options.request_timeout;
-    let running = run_within(limit, move |slot| async move {
-        let (name, caller) = admit(&app, shown, &entrance).await?;
-        let tenant = Tenant {
+    // Who has not said who they are sends nothing, and takes no permit.
+    let tenant = match admit(&app, shown, &entrance).await {
+        Ok((name, caller)) => Tenant {
             name,
             caller,
             label,
             from,
-        };
+        },
+        Err(error) => return Ok(Failure(error.into_error()).into_response()),
+    };
+    let body = body::read_untyped::<Body>(request, &app).await?;
+    let permit = app.permit(&tenant.caller, Some(&tenant.name))?;
+    let limit = app.options.request_timeout;
+    let running = run_within(limit, move |slot| async move {
         let settings = entrance.settings.into_iter().collect();
         let wishes = Wishes {
             role: None,
@@ -66,11 +70,15 @@ pub(super) async fn sql(State(app): State<App>, request: Request) -> Result<Resp
         let mut visit = Visit::open(&app, &tenant, wishes, &slot).await?;
         let document = run(&app, &mut visit, style, &transaction, body).await;
         visit.close().await;
-        Ok(document?)
+        document
     });
-    Ok(match running.await {
+    let response = match running.await {
         Ok(document) => json(document),
-        Err(error) => Failure(ApiError::into_error(error)).into_response(),
+        Err(error) => Failure(error).into_response(),
+    };
+    Ok(match permit {
+        Some(permit) => permitted::hold(response, permit),
+        None => response,
     })
 }
 
@@ -110,6 +118,7 @@ async fn admit(
         }
     };
     caller.expect_database(&name)?;
+    app.options.routing.expect_unblocked(&name)?;
     Ok((name, caller))
 }
 

@@ -4,16 +4,19 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use axum::Router;
+use database::DatabaseName;
 use hyper_util::service::TowerToHyperService;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::Http;
+use super::caller::Caller;
+use super::error::ApiError;
 use super::router::{App, router};
 use crate::accept::accept;
 use crate::options::HttpOptions;
-use crate::request_limits::RequestLimitOptions;
+use crate::request_limits::{Permit, RequestLimitOptions};
 
 /// What all connections share, and what is configured as a request comes.
 pub(crate) struct Configured {
@@ -40,6 +43,15 @@ pub(super) struct Current(Mutex<(watch::Receiver<Now>, TowerToHyperService<Route
 impl Configured {
     pub(crate) fn options(&self) -> &HttpOptions {
         &self.options
+    }
+
+    /// Lets a request or a statement of a caller begin, which counts against `limits` for as long as the permit lasts.
+    pub(super) fn permit(
+        &self,
+        caller: &Caller,
+        database: Option<&DatabaseName>,
+    ) -> Result<Option<Permit>, ApiError> {
+        self.security.limits.enter(&self.limits, caller, database)
     }
 }
 

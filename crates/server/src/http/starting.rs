@@ -2,22 +2,26 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{HeaderValue, Request, Response, StatusCode, header};
 use axum::response::IntoResponse as _;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use wire::{PgError, sqlstate};
 
 use super::error::ApiError;
-use super::stream::HttpStream;
+use super::stream::{HttpStream, Version};
 use crate::accept::ACCEPT_PAUSE;
+use crate::tls::{Identity, Tls};
 
 /// How long a client may take to say what it wants.
 const HEADER_TIMEOUT: Duration = Duration::from_millis(5_000);
@@ -26,12 +30,15 @@ const HEADER_TIMEOUT: Duration = Duration::from_millis(5_000);
 const CONNECTIONS_MAX: usize = 100;
 
 /// Answers until it is dropped, and with it the connections that it has.
-pub(crate) async fn answer(listener: &TcpListener) -> Infallible {
+pub(crate) async fn answer(listener: &TcpListener, tls: Option<&Arc<Tls>>) -> Infallible {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
-                Ok((stream, peer)) => drop(connections.spawn(serve(stream, peer))),
+                Ok((stream, peer)) => {
+                    let tls = tls.map(|tls| tls.current());
+                    drop(connections.spawn(begin(stream, peer, tls)));
+                }
                 // The listener of the server proper will say it again.
                 Err(error) => {
                     tracing::debug!(%error, "cannot accept an HTTP connection while starting");
@@ -43,18 +50,48 @@ pub(crate) async fn answer(listener: &TcpListener) -> Infallible {
     }
 }
 
-async fn serve(stream: TcpStream, peer: SocketAddr) {
+/// Speaks as the server proper will: over TLS where that is required.
+async fn begin(stream: TcpStream, peer: SocketAddr, tls: Option<Arc<Identity>>) {
+    let Some(identity) = tls else {
+        return serve(stream, peer).await;
+    };
+    match timeout(HEADER_TIMEOUT, identity.http().accept(stream)).await {
+        Ok(Ok(stream)) => serve(stream, peer).await,
+        Ok(Err(error)) => tracing::debug!(%peer, %error, "a TLS handshake failed"),
+        Err(_) => {}
+    }
+}
+
+async fn serve<S>(stream: S, peer: SocketAddr)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let Some((stream, version)) = HttpStream::detect(stream, HEADER_TIMEOUT).await else {
+        return;
+    };
     let service = service_fn(async |request: Request<Incoming>| {
         let mut response = respond(request.uri().path());
-        let close = HeaderValue::from_static("close");
-        response.headers_mut().insert(header::CONNECTION, close);
+        if request.version() != hyper::Version::HTTP_2 {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+        }
         Ok::<_, Infallible>(response)
     });
-    let served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .serve_connection(TokioIo::new(HttpStream::new(stream)), service)
-        .await;
+    let stream = TokioIo::new(stream);
+    let served = match version {
+        Version::Http1 => {
+            http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADER_TIMEOUT)
+                .serve_connection(stream, service)
+                .await
+        }
+        Version::Http2 => {
+            http2::Builder::new(TokioExecutor::new())
+                .serve_connection(stream, service)
+                .await
+        }
+    };
     if let Err(error) = served {
         tracing::debug!(%peer, %error, "HTTP connection ends");
     }
@@ -84,6 +121,65 @@ mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+    /// A certificate of an authority that nobody knows, which these tests alone believe.
+    fn tls(folder: &std::path::Path) -> Arc<Tls> {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+        let files = crate::tls::TlsFiles {
+            certificate: folder.join("certificate"),
+            key: folder.join("key"),
+            client_ca: None,
+        };
+        std::fs::write(&files.certificate, params.self_signed(&key).unwrap().pem()).unwrap();
+        std::fs::write(&files.key, "").unwrap();
+        use std::os::unix::fs::PermissionsExt as _;
+        let own = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(&files.key, own).unwrap();
+        std::fs::write(&files.key, key.serialize_pem()).unwrap();
+        Arc::new(Tls::load(files).unwrap())
+    }
+
+    #[tokio::test]
+    async fn it_speaks_tls_where_the_server_will() {
+        let folder = tempfile::tempdir().unwrap();
+        let tls = tls(folder.path());
+        let config = crate::tls::client_config(Some(&folder.path().join("certificate"))).unwrap();
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let asking = async {
+            let client = TcpStream::connect(address).await.unwrap();
+            let host = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+            let mut client = connector.connect(host, client).await.unwrap();
+            let request = "GET /readiness HTTP/1.1\r\nhost: localhost\r\n\r\n";
+            client.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = [0; 12];
+            client.read_exact(&mut answer).await.unwrap();
+            answer
+        };
+        let said = tokio::select! {
+            said = asking => said,
+            never = answer(&listener, Some(&tls)) => match never {},
+        };
+        assert_eq!(&said, b"HTTP/1.1 503");
+        let asking = async {
+            let mut client = TcpStream::connect(address).await.unwrap();
+            client
+                .write_all(b"GET /ping HTTP/1.1\r\n\r\n")
+                .await
+                .unwrap();
+            let mut answer = Vec::new();
+            // It may be reset.
+            let _ = client.read_to_end(&mut answer).await;
+            answer
+        };
+        let said = tokio::select! {
+            said = asking => said,
+            never = answer(&listener, Some(&tls)) => match never {},
+        };
+        assert!(!said.starts_with(b"HTTP/"), "{said:?}");
+    }
+
     #[tokio::test]
     async fn it_is_there_and_not_ready() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -102,7 +198,7 @@ mod tests {
         };
         let answers = tokio::select! {
             answers = asking => answers,
-            never = answer(&listener) => match never {},
+            never = answer(&listener, None) => match never {},
         };
         assert!(answers[0].starts_with("HTTP/1.1 200"), "{}", answers[0]);
         for late in &answers[1..] {

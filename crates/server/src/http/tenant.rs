@@ -57,7 +57,7 @@ impl FromRequestParts<App> for Tenant {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        let tenant = About::from_request_parts(parts, app).await?.tenant;
+        let tenant = tenant(parts, app, RoutingOptions::tenant).await?;
         tenant.ok_or_else(|| app.options.routing.unnamed(parts))
     }
 }
@@ -66,31 +66,40 @@ impl FromRequestParts<App> for About {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        let path = RawPathParams::from_request_parts(parts, app).await;
-        let path = path.map_err(|rejection| {
-            ApiError::request(StatusCode::BAD_REQUEST, rejection.body_text())
-        })?;
-        let in_path = path.iter().find(|(key, _)| *key == "name");
-        let in_path = in_path.map(|(_, name)| name.to_owned());
-        // Who has not said who they are may ask about the node alone.
-        let Ok(caller) = caller(parts) else {
-            return Ok(Self { tenant: None });
-        };
-        let routing = &app.options.routing;
-        let Some(name) = routing.tenant(in_path.as_deref(), parts, &caller)? else {
-            return Ok(Self { tenant: None });
-        };
-        caller.expect_database(&name)?;
-        Ok(Self {
-            tenant: Some(Tenant {
-                name,
-                caller,
-                label: label(&parts.extensions),
-                from: from(&parts.extensions),
-            }),
-        })
+        let tenant = tenant(parts, app, RoutingOptions::tenant_or_node).await?;
+        Ok(Self { tenant })
     }
 }
+
+/// The database that a request names in one of its ways, if it names one and says who asks.
+async fn tenant(
+    parts: &mut Parts,
+    app: &App,
+    find: FindTenant,
+) -> Result<Option<Tenant>, ApiError> {
+    let path = RawPathParams::from_request_parts(parts, app).await;
+    let path = path
+        .map_err(|rejection| ApiError::request(StatusCode::BAD_REQUEST, rejection.body_text()))?;
+    let in_path = path.iter().find(|(key, _)| *key == "name");
+    let in_path = in_path.map(|(_, name)| name.to_owned());
+    // Who has not said who they are may ask about the node alone.
+    let Ok(caller) = caller(parts) else {
+        return Ok(None);
+    };
+    let Some(name) = find(&app.options.routing, in_path.as_deref(), parts, &caller)? else {
+        return Ok(None);
+    };
+    caller.expect_database(&name)?;
+    Ok(Some(Tenant {
+        name,
+        caller,
+        label: label(&parts.extensions),
+        from: from(&parts.extensions),
+    }))
+}
+
+type FindTenant =
+    fn(&RoutingOptions, Option<&str>, &Parts, &Caller) -> Result<Option<DatabaseName>, ApiError>;
 
 impl Tenant {
     /// Who makes it, where databases are changed.
@@ -104,7 +113,7 @@ impl Tenant {
 
 /// Where a request comes from.
 pub(super) fn from(extensions: &Extensions) -> Option<SocketAddr> {
-    extensions.get::<Peer>().map(|peer| peer.0)
+    extensions.get::<Peer>().map(|peer| peer.address)
 }
 
 /// What a request is called in logs.
@@ -140,9 +149,31 @@ impl RoutingOptions {
             return Ok(None);
         };
         if self.is_blocked(&text) {
-            return Err(blocked(source, &text));
+            return Err(blocked(Some(source), &text));
         }
         database_name(&text).map(Some)
+    }
+
+    /// The same where the node is meant if none is named, as by the host `api.`.
+    pub(super) fn tenant_or_node(
+        &self,
+        in_path: Option<&str>,
+        parts: &Parts,
+        caller: &Caller,
+    ) -> Result<Option<DatabaseName>, ApiError> {
+        match self.named(in_path, parts, caller)? {
+            Some((Source::Host, label)) if self.is_blocked(&label) => Ok(None),
+            _ => self.tenant(in_path, parts, caller),
+        }
+    }
+
+    /// # Errors
+    /// 403 for a name that requests may not have for their database.
+    pub(super) fn expect_unblocked(&self, name: &DatabaseName) -> Result<(), ApiError> {
+        match self.is_blocked(name.as_str()) {
+            true => Err(blocked(None, name.as_str())),
+            false => Ok(()),
+        }
     }
 
     /// What names a database, and how.
@@ -236,16 +267,17 @@ pub(super) fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> 
     })
 }
 
-fn blocked(source: Source, name: &str) -> ApiError {
+fn blocked(source: Option<Source>, name: &str) -> ApiError {
     let place = match source {
-        Source::Path => "path",
-        Source::Header => "header",
-        Source::Host => "host",
-        Source::Token => "token",
+        Some(Source::Path) => ", which the path names,",
+        Some(Source::Header) => ", which the header names,",
+        Some(Source::Host) => ", which the host names,",
+        Some(Source::Token) => ", which the token names,",
+        None => "",
     };
     let error = PgError::error(
         sqlstate::INSUFFICIENT_PRIVILEGE,
-        format!("\"{name}\", which the {place} names, is among routing.blocked_names"),
+        format!("\"{name}\"{place} is among routing.blocked_names"),
     );
     ApiError::new(StatusCode::FORBIDDEN, error)
         .hint("It is no tenant. Use another name, or take this one off the list.")

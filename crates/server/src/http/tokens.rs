@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Extension, Path, Request, State};
+use axum::extract::{Path, Request, State};
 use axum::http::header::{CACHE_CONTROL, HeaderValue};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -12,9 +12,10 @@ use wire::{PgError, sqlstate};
 
 use super::actor::Actor;
 use super::body;
-use super::caller::{Caller, Scope};
+use super::caller::Scope;
 use super::error::ApiError;
 use super::router::App;
+use super::tenant::By;
 use crate::identity::{NewToken, TokenDocument, Tokens, TokensError};
 
 #[derive(Serialize)]
@@ -24,7 +25,7 @@ struct List {
 
 pub(super) async fn create(
     State(app): State<App>,
-    Extension(caller): Extension<Caller>,
+    By(caller): By,
     actor: Actor,
     request: Request,
 ) -> Result<Response, ApiError> {
@@ -50,10 +51,7 @@ pub(super) async fn create(
     Ok(response)
 }
 
-pub(super) async fn list(
-    State(app): State<App>,
-    Extension(caller): Extension<Caller>,
-) -> Result<Response, ApiError> {
+pub(super) async fn list(State(app): State<App>, By(caller): By) -> Result<Response, ApiError> {
     caller.expect_node(Scope::Admin)?;
     let tokens = on(app, Tokens::list).await?;
     Ok(Json(List { tokens }).into_response())
@@ -61,7 +59,7 @@ pub(super) async fn list(
 
 pub(super) async fn revoke(
     State(app): State<App>,
-    Extension(caller): Extension<Caller>,
+    By(caller): By,
     actor: Actor,
     Path(id): Path<String>,
 ) -> Result<StatusCode, ApiError> {

@@ -33,6 +33,7 @@ use super::router::App;
 use super::run::{run_within, time_limit};
 use super::tenant::Tenant;
 use super::visit::{Rows, Statement, Visit, Wishes};
+use crate::identity::Pass;
 use held::{Asked, Command, Held};
 
 /// The transactions that are open.
@@ -49,6 +50,7 @@ struct Handle {
     caller: Caller,
     database: DatabaseName,
     commands: mpsc::Sender<Asked>,
+    pass: Arc<Pass>,
 }
 
 /// The body of `POST transactions`.
@@ -90,6 +92,7 @@ pub(super) async fn begin(
     request: Request,
 ) -> Result<Response, ApiError> {
     let path = request.uri().path().to_owned();
+    let pass = app.pass(request.headers(), &tenant);
     let begin: Begin = body::read(request, app.options.body_bytes_max).await?;
     let reads_only = begin.read_only || tenant.caller.scope == Scope::Read;
     let sql = Isolation::begin(begin.isolation_level, reads_only, begin.deferrable);
@@ -109,15 +112,17 @@ pub(super) async fn begin(
             caller: tenant.caller.clone(),
             database: tenant.name.clone(),
             commands,
+            pass: Arc::clone(&pass),
         };
         let place = app.transactions.enter(max, id, handle)?;
+        let share = app.share_of_transactions(&tenant)?;
         let mut visit = Visit::open(&app, &tenant, wishes, &slot).await?;
         if let Err(error) = visit.begin(&sql).await {
             visit.close().await;
             return Err(error);
         }
         let canceller = visit.session().canceller();
-        let held = Held::new(visit, canceller, idle, limit, app.stopping.clone(), place);
+        let held = Held::new(visit, canceller, idle, limit, &app, pass, (place, share));
         tokio::spawn(held.serve(coming));
         Ok(id)
     })
@@ -138,7 +143,8 @@ pub(super) async fn query(
     Path(parameters): Path<HashMap<String, String>>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let commands = app.transactions.find(&parameters, &tenant)?;
+    let pass = app.pass(request.headers(), &tenant);
+    let commands = app.transactions.find(&parameters, &tenant, Some(&pass))?;
     let query: Query = body::read(request, app.options.body_bytes_max).await?;
     let limit = time_limit(&app, query.timeout_ms)?;
     let statement = Statement {
@@ -160,7 +166,7 @@ pub(super) async fn commit(
     tenant: Tenant,
     Path(parameters): Path<HashMap<String, String>>,
 ) -> Result<StatusCode, ApiError> {
-    let commands = app.transactions.find(&parameters, &tenant)?;
+    let commands = app.transactions.find(&parameters, &tenant, None)?;
     held::ask(&commands, |answer| Command::Commit { answer }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -170,7 +176,7 @@ pub(super) async fn rollback(
     tenant: Tenant,
     Path(parameters): Path<HashMap<String, String>>,
 ) -> Result<StatusCode, ApiError> {
-    let commands = app.transactions.find(&parameters, &tenant)?;
+    let commands = app.transactions.find(&parameters, &tenant, None)?;
     held::ask(&commands, |answer| Command::Rollback { answer }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -204,19 +210,24 @@ impl Transactions {
         })
     }
 
-    /// Where a transaction takes commands, if it is the caller's, in this database.
+    /// Where a transaction takes commands, if it is the caller's, in this database. It goes on by a newer pass.
     fn find(
         &self,
         parameters: &HashMap<String, String>,
         tenant: &Tenant,
+        pass: Option<&Pass>,
     ) -> Result<mpsc::Sender<Asked>, ApiError> {
         let id = parameters.get("id").map_or("", String::as_str);
         let open = self.open.lock();
         let handle = parse_hex(id).and_then(|id| open.get(&id));
-        let is_theirs =
-            |handle: &&Handle| handle.caller == tenant.caller && handle.database == tenant.name;
+        let is_theirs = |handle: &&Handle| {
+            handle.caller.is_same(&tenant.caller) && handle.database == tenant.name
+        };
         match handle.filter(is_theirs) {
-            Some(handle) => Ok(handle.commands.clone()),
+            Some(handle) => {
+                pass.into_iter().for_each(|pass| handle.pass.renew(pass));
+                Ok(handle.commands.clone())
+            }
             None => Err(ApiError::request(
                 StatusCode::NOT_FOUND,
                 format!("there is no transaction \"{id}\""),

@@ -11,6 +11,9 @@ use wire::{PgError, sqlstate};
 
 use super::error::ApiError;
 
+/// The close code for who may not stay.
+pub(super) const NOT_ADMITTED: u16 = 4401;
+
 /// How many WebSockets there are.
 pub(crate) struct Upgraded {
     count: watch::Sender<usize>,

@@ -8,7 +8,7 @@ mod transaction;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use database::{Answer, Authority, ClientIo, Session, SessionOptions};
+use database::{Answer, ClientIo, Session, SessionOptions};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tracing::Instrument as _;
@@ -16,7 +16,7 @@ use wire::http::{ResultWriter, RowMode};
 use wire::pg::TransactionStatus;
 use wire::{PgError, Severity, sqlstate};
 
-use super::caller::{Caller, Reach, Scope};
+use super::caller::{Caller, Scope};
 use super::router::App;
 use super::tenant::Tenant;
 use super::work::CancelSlot;
@@ -115,17 +115,12 @@ impl Visit {
     ) -> Result<Self, PgError> {
         let caller = &tenant.caller;
         let settings = Self::settings(caller, &wishes)?;
-        // Whoever is for one database does not reach others by SQL either.
-        let is_admin = caller.scope == Scope::Admin && caller.reach == Reach::All;
         let options = SessionOptions {
             user: caller.role().to_owned(),
             settings,
             origin: format!("http, {}", caller.name),
             label: tenant.label.clone(),
-            authority: match is_admin && caller.role.is_none() {
-                true => Authority::Node,
-                false => Authority::Role,
-            },
+            authority: caller.authority(),
         };
         let databases = app.databases.by(tenant.doer());
         let opening = databases.session_of_scope(&tenant.name, options, may_create);

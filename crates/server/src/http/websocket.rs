@@ -53,6 +53,7 @@ pub(super) async fn websocket(
 ) -> Result<Response, ApiError> {
     origin::check(&headers, &app.options.websocket.origins)?;
     let place = app.upgraded.enter(app.options.websocket.connections_max)?;
+    let share = app.share_of_websockets(Some(&tenant.caller), Some(&tenant.name))?;
     let options = app.options.websocket.clone();
     let upgrade = upgrade
         .protocols([PROTOCOL])
@@ -68,7 +69,8 @@ pub(super) async fn websocket(
     }
     let registry = Arc::clone(&app.conversations);
     let stopping = app.stopping.clone();
-    let visitor = Visitor { app, tenant };
-    let conversation = Conversation::new(visitor, options, stopping, place);
+    let pass = app.pass(&headers, &tenant);
+    let visitor = Visitor { app, tenant, pass };
+    let conversation = Conversation::new(visitor, options, stopping, (place, share));
     Ok(upgrade.on_upgrade(|stream| socket::serve(stream, registry, conversation)))
 }

@@ -3,17 +3,18 @@
 //! A provider that does not answer lets nobody in: whoever it has not spoken for within `auth.cache_ms_max` is told to come again.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use serde_json::{Map, Value};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::claims::{self, ClaimOptions, Refused};
 use super::jwt::NotLet;
-use super::provider::{self, Provider};
+use super::provider::{self, Provider, Trouble};
 use super::verdicts::Verdicts;
 use crate::http::caller::Caller;
 use crate::secret_file;
@@ -24,6 +25,9 @@ const REST: Duration = Duration::from_secs(5);
 
 /// How long it is remembered that a token is not good: it may become so.
 const INACTIVE: u64 = 10;
+
+const BUSY: &str =
+    "too many tokens wait for the provider that knows them: auth.introspection.queue_max";
 
 const AWAY: &str = "the provider that knows the token does not answer";
 
@@ -42,9 +46,11 @@ pub struct IntrospectionOptions {
     pub audience: Vec<String>,
     /// `auth.introspection.concurrency_max`: questions at once.
     pub concurrency_max: usize,
+    /// `auth.introspection.queue_max`: tokens that wait for their question's turn.
+    pub queue_max: usize,
     /// `auth.provider_ca`: authorities of the provider's certificate, besides those of the system.
     pub ca: Option<PathBuf>,
-    /// `auth.provider_timeout_ms`: how long an answer may take, the wait for its turn included.
+    /// `auth.provider_timeout_ms`: how long an answer may take, and before it the wait for its turn.
     pub timeout: Duration,
     /// `auth.cache_ms_max`: how long an answer is remembered.
     pub cache_max: Duration,
@@ -61,7 +67,28 @@ pub struct Introspection {
     provider: Provider,
     verdicts: Verdicts<Result<Caller, Refused>>,
     turns: Semaphore,
+    waiting: AtomicUsize,
     health: Mutex<Health>,
+}
+
+/// One who waits for a turn.
+struct Waiting<'a> {
+    count: &'a AtomicUsize,
+    /// Who waited before.
+    before: usize,
+}
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        let before = count.fetch_add(1, Ordering::Relaxed);
+        Self { count, before }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// How the provider has answered.
@@ -104,6 +131,7 @@ impl Introspection {
             )?,
             verdicts: Verdicts::new(options.cache_entries_max),
             turns: Semaphore::new(options.concurrency_max.min(Semaphore::MAX_PERMITS)),
+            waiting: AtomicUsize::new(0),
             health: Mutex::default(),
             options,
         })
@@ -115,16 +143,21 @@ impl Introspection {
         if let Some(verdict) = self.verdicts.get(&name, now) {
             return verdict.map_err(NotLet::Refused);
         }
+        // Waiting says nothing of the provider: anybody can make others wait.
+        let _turn = self.turn().await.ok_or(NotLet::Unavailable(BUSY))?;
         if !self.may_ask() {
             return Err(NotLet::Unavailable(AWAY));
         }
         let asked = timeout(self.options.timeout, self.ask(token)).await;
-        let answer = asked
-            .unwrap_or_else(|_| Err("it took longer than auth.provider_timeout_ms".to_owned()));
+        let answer = asked.unwrap_or_else(|_| {
+            Err("it took longer than auth.provider_timeout_ms"
+                .to_owned()
+                .into())
+        });
         let claims = match answer {
             Ok(claims) => claims,
-            Err(error) => {
-                self.failed(&error);
+            Err(Trouble { reason, is_there }) => {
+                self.failed(&reason, is_there);
                 return Err(NotLet::Unavailable(AWAY));
             }
         };
@@ -138,12 +171,20 @@ impl Introspection {
         verdict.map_err(NotLet::Refused)
     }
 
-    async fn ask(&self, token: &str) -> Result<Map<String, Value>, String> {
-        let _turn = self
-            .turns
-            .acquire()
-            .await
-            .map_err(|error| error.to_string())?;
+    /// A turn to ask; none if too many wait already, or it does not come in time.
+    async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        if let Ok(turn) = self.turns.try_acquire() {
+            return Some(turn);
+        }
+        let waiting = Waiting::new(&self.waiting);
+        if waiting.before >= self.options.queue_max {
+            return None;
+        }
+        let turn = timeout(self.options.timeout, self.turns.acquire()).await;
+        turn.ok()?.ok()
+    }
+
+    async fn ask(&self, token: &str) -> Result<Map<String, Value>, Trouble> {
         let form = [("token", token), ("token_type_hint", "access_token")];
         let mut request = self.provider.post(&self.options.url).form(&form);
         if let (Some(id), Some(secret)) = (&self.options.client_id, &self.secret) {
@@ -152,7 +193,7 @@ impl Introspection {
         }
         let document = self.provider.send(request).await?;
         claims::parse(&document.body)
-            .ok_or_else(|| "it did not answer with an object of JSON".to_owned())
+            .ok_or_else(|| "it did not answer with an object of JSON".to_owned().into())
     }
 
     /// Who the provider says it is, and until when.
@@ -209,9 +250,13 @@ impl Introspection {
         }
     }
 
-    fn failed(&self, error: &str) {
+    /// A provider that is there is not left alone for what it was asked.
+    fn failed(&self, error: &str, is_there: bool) {
         let mut health = self.health.lock();
-        health.failures += 1;
+        health.failures = match is_there {
+            true => 0,
+            false => health.failures + 1,
+        };
         tracing::warn!(
             url = self.options.url,
             error,

@@ -34,6 +34,8 @@ pub struct JwtOptions {
     pub cache_entries_max: usize,
     /// `auth.jwt.keys_ms_max`: how long keys are used without asking for others.
     pub keys_max: Duration,
+    /// `auth.jwt.keys_stale_ms_max`: how much longer, while no others can be had.
+    pub keys_stale_max: Duration,
     /// `auth.jwt.refetch_ms_min`: the shortest time between two fetches of keys.
     pub refetch_min: Duration,
     /// `auth.provider_timeout_ms`: how long the provider may take to answer.
@@ -86,6 +88,7 @@ impl Jwt {
         let provider = Provider::new(options.ca.as_deref(), options.provider_timeout, secure)?;
         let pace = Pace {
             age_max: options.keys_max,
+            stale_max: options.keys_stale_max,
             refetch_min: options.refetch_min,
         };
         let keys = Keys::new(&options.issuer, options.keys.clone(), provider, pace);
@@ -99,8 +102,21 @@ impl Jwt {
         })
     }
 
+    /// Reads a file of keys again. Blocks for the disk.
+    pub(crate) fn reload(&self) {
+        self.keys.reload_file();
+    }
+
+    /// Whether the keys are in a file.
+    pub(crate) fn has_file(&self) -> bool {
+        self.keys.are_in_file()
+    }
+
     /// Who shows this token at this second since 1970.
     pub(super) async fn caller(&self, token: &str, now: u64) -> Result<Caller, NotLet> {
+        let unavailable = NotLet::Unavailable("the keys of the issuer cannot be had now");
+        // What is remembered is worth as much as the keys.
+        self.keys.current().await.ok_or(unavailable)?;
         // With other keys nothing of before is found: one that is gone may have been stolen.
         let revision = self.keys.revision().to_be_bytes();
         let name = self.verdicts.name(&[&revision, token.as_bytes()]);
@@ -120,9 +136,7 @@ impl Jwt {
                 Missing::Unknown => {
                     invalid("the token is signed with a key that the issuer does not have")
                 }
-                Missing::Unavailable => {
-                    NotLet::Unavailable("the keys of the issuer cannot be had now")
-                }
+                Missing::Unavailable => unavailable,
             })?;
         if !keys.has_signed(&jws) {
             return Err(invalid("the token's signature is wrong"));

@@ -1,7 +1,8 @@
 //! The keys of an issuer as they are now: fetched, kept, and fetched again when they rotate.
 //!
 //! 1. Nobody makes us ask a provider more often than `auth.jwt.refetch_ms_min`, whatever they show.
-//! 2. Keys that are old are used until there are new ones: a provider that is away keeps out nobody who was let in before.
+//! 2. Keys that are old are not used before others were asked for. Where there are none, as the provider is away, they are used for
+//!    `auth.jwt.keys_stale_ms_max` more.
 //! 3. Where there never were any, nobody comes in.
 
 use std::path::PathBuf;
@@ -36,6 +37,8 @@ pub enum KeySource {
 pub(super) struct Pace {
     /// How long keys are used without asking for others, whatever the provider says.
     pub(super) age_max: Duration,
+    /// How much longer they are used while no others can be had.
+    pub(super) stale_max: Duration,
     /// The shortest time between two fetches.
     pub(super) refetch_min: Duration,
 }
@@ -114,33 +117,58 @@ impl Keys {
         self.revision.load(Ordering::Acquire)
     }
 
+    /// Reads a file of keys again: if it cannot be used, the log says why, and those from before stay. Blocks for the disk.
+    pub(super) fn reload_file(&self) {
+        match read_file(&self.source) {
+            Some(Ok((keys, document))) => self.put(keys, document, None),
+            Some(Err(error)) => {
+                tracing::error!(
+                    error,
+                    "keys of auth.jwt cannot be read; those from before stay"
+                );
+            }
+            None => {}
+        }
+    }
+
+    pub(super) fn are_in_file(&self) -> bool {
+        matches!(self.source, KeySource::File(_) | KeySource::Secret(_))
+    }
+
+    /// The keys as they are now: where it is time to ask for others, once they were asked for.
+    pub(super) async fn current(self: &Arc<Self>) -> Option<Arc<KeySet>> {
+        let (known, is_due) = self.known();
+        if !is_due {
+            return known;
+        }
+        self.fetch().await;
+        self.known().0
+    }
+
     /// Keys among which there is one for this token.
     pub(super) async fn for_token(self: &Arc<Self>, jws: &Jws<'_>) -> Result<Arc<KeySet>, Missing> {
-        let current = self.current.read().clone();
-        match current {
-            Some(current) if current.keys.has_key_for(jws) => {
-                if Instant::now() >= current.until {
-                    self.refresh_in_background();
-                }
-                return Ok(current.keys);
-            }
+        match self.current().await {
+            Some(keys) if keys.has_key_for(jws) => return Ok(keys),
             _ => self.fetch().await,
         }
-        let current = self.current.read().clone().ok_or(Missing::Unavailable)?;
-        if current.keys.has_key_for(jws) {
-            Ok(current.keys)
+        let keys = self.known().0.ok_or(Missing::Unavailable)?;
+        if keys.has_key_for(jws) {
+            Ok(keys)
         } else {
             Err(Missing::Unknown)
         }
     }
 
-    fn refresh_in_background(self: &Arc<Self>) {
-        // Somebody does already.
-        if self.fetching.try_lock().is_err() {
-            return;
-        }
-        let this = Arc::clone(self);
-        tokio::spawn(async move { this.fetch().await });
+    /// Those that may be used, and whether others are to be asked for first. A file is read again by whoever looks at files.
+    fn known(&self) -> (Option<Arc<KeySet>>, bool) {
+        let current = self.current.read();
+        let Some(current) = &*current else {
+            return (None, true);
+        };
+        let age = Instant::now().saturating_duration_since(current.until);
+        let is_due = !self.are_in_file() && Instant::now() >= current.until;
+        let is_usable = !is_due || age < self.pace.stale_max;
+        (is_usable.then(|| Arc::clone(&current.keys)), is_due)
     }
 
     /// Fetches them, unless that was tried just now.
@@ -166,7 +194,7 @@ impl Keys {
                 tracing::warn!(
                     issuer = self.issuer,
                     error,
-                    "the keys of an issuer cannot be had; those from before stay"
+                    "the keys of an issuer cannot be had; those from before stay for auth.jwt.keys_stale_ms_max"
                 );
             }
         }

@@ -13,6 +13,7 @@ const SUBPROTOCOL_PREFIX: &str = "dormouse.bearer.";
 const TOKEN_USER: &str = "token";
 
 /// What a request shows to say who makes it.
+#[derive(Clone)]
 pub(super) enum Presented {
     Nothing,
     /// A token of some kind.
@@ -21,6 +22,7 @@ pub(super) enum Presented {
 }
 
 /// A role and its password.
+#[derive(Clone)]
 pub(crate) struct Password {
     pub(crate) user: String,
     pub(crate) password: Zeroizing<String>,

@@ -22,6 +22,22 @@ pub(super) struct Document {
     pub(super) max_age: Option<Duration>,
 }
 
+/// Why there is no document.
+pub(super) struct Trouble {
+    pub(super) reason: String,
+    /// What was asked was not to its liking: it is there.
+    pub(super) is_there: bool,
+}
+
+impl From<String> for Trouble {
+    fn from(reason: String) -> Self {
+        Self {
+            reason,
+            is_there: false,
+        }
+    }
+}
+
 impl Provider {
     /// With the authorities of the system, and those in a file (`auth.provider_ca`).
     ///
@@ -42,7 +58,8 @@ impl Provider {
     }
 
     pub(super) async fn get(&self, url: &str) -> Result<Document, String> {
-        self.send(self.0.get(url)).await
+        let sent = self.send(self.0.get(url)).await;
+        sent.map_err(|trouble| trouble.reason)
     }
 
     pub(super) fn post(&self, url: &str) -> RequestBuilder {
@@ -50,21 +67,25 @@ impl Provider {
     }
 
     /// The document, if the answer is 200. Errors have no secret in them: the address is without its query, and of the body nothing is shown.
-    pub(super) async fn send(&self, request: RequestBuilder) -> Result<Document, String> {
-        let failed = |error: reqwest::Error| reason(&error.without_url());
+    pub(super) async fn send(&self, request: RequestBuilder) -> Result<Document, Trouble> {
+        let failed = |error: reqwest::Error| Trouble::from(reason(&error.without_url()));
         let mut response = request
             .header("accept", "application/json")
             .send()
             .await
             .map_err(failed)?;
-        if response.status() != 200 {
-            return Err(format!("it answered {}", response.status()));
+        let status = response.status();
+        if status != 200 {
+            return Err(Trouble {
+                reason: format!("it answered {status}"),
+                is_there: status.is_client_error() && status != 429,
+            });
         }
         let max_age = max_age(response.headers());
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(failed)? {
             if body.len() + chunk.len() > DOCUMENT_BYTES_MAX {
-                return Err(format!("it answered more than {DOCUMENT_BYTES_MAX} bytes"));
+                return Err(format!("it answered more than {DOCUMENT_BYTES_MAX} bytes").into());
             }
             body.extend_from_slice(&chunk);
         }

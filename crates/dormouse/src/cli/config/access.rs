@@ -54,6 +54,7 @@ struct JwtSection {
     algorithms: Vec<String>,
     clock_skew_ms: u64,
     keys_ms_max: u64,
+    keys_stale_ms_max: u64,
     refetch_ms_min: u64,
 }
 
@@ -65,6 +66,7 @@ struct IntrospectionSection {
     client_secret_file: Option<PathBuf>,
     audience: Vec<String>,
     concurrency_max: usize,
+    queue_max: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -148,6 +150,7 @@ impl Default for AuthSection {
                 algorithms: texts(&["RS256", "PS256", "ES256", "EdDSA"]),
                 clock_skew_ms: 60_000,
                 keys_ms_max: 3_600_000,
+                keys_stale_ms_max: 3_600_000,
                 refetch_ms_min: 10_000,
             },
             introspection: IntrospectionSection {
@@ -156,6 +159,7 @@ impl Default for AuthSection {
                 client_secret_file: None,
                 audience: Vec::new(),
                 concurrency_max: 32,
+                queue_max: 1_000,
             },
             claims: ClaimsSection {
                 scope: None,
@@ -302,6 +306,7 @@ impl Config {
             cache_max: Duration::from_millis(self.auth.cache_ms_max),
             cache_entries_max: self.auth.cache_entries_max,
             keys_max: Duration::from_millis(section.keys_ms_max),
+            keys_stale_max: Duration::from_millis(section.keys_stale_ms_max),
             refetch_min: Duration::from_millis(section.refetch_ms_min),
             provider_timeout: Duration::from_millis(self.auth.provider_timeout_ms),
             claims: self.claims()?,
@@ -321,6 +326,7 @@ impl Config {
             client_secret: env::var(INTROSPECTION_SECRET).ok().map(Zeroizing::new),
             audience: section.audience.clone(),
             concurrency_max: section.concurrency_max,
+            queue_max: section.queue_max,
             ca: self.auth.provider_ca.clone(),
             timeout: Duration::from_millis(self.auth.provider_timeout_ms),
             cache_max: Duration::from_millis(self.auth.cache_ms_max),

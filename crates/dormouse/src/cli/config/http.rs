@@ -14,6 +14,7 @@ use crate::cli::failure::Failure;
 pub(super) struct HttpSection {
     pub(super) listen: String,
     pub(super) body_bytes_max: usize,
+    body_timeout_ms: u64,
     result_bytes_max: usize,
     request_timeout_ms: u64,
     header_timeout_ms: u64,
@@ -21,6 +22,8 @@ pub(super) struct HttpSection {
     liveness_timeout_ms: u64,
     statements_max: usize,
     transactions_max: usize,
+    token_transactions_max: usize,
+    database_transactions_max: usize,
     transaction_idle_ms_max: u64,
     idempotency_hours: u32,
     result_cache_entries_max: usize,
@@ -51,6 +54,7 @@ impl HttpSection {
         Self {
             listen: options.listen,
             body_bytes_max: options.body_bytes_max,
+            body_timeout_ms: ms(options.body_timeout),
             result_bytes_max: options.result_bytes_max,
             request_timeout_ms: ms(options.request_timeout),
             header_timeout_ms: ms(options.header_timeout),
@@ -58,6 +62,8 @@ impl HttpSection {
             liveness_timeout_ms: ms(options.liveness_timeout),
             statements_max: options.statements_max,
             transactions_max: options.transactions_max,
+            token_transactions_max: options.token_transactions_max,
+            database_transactions_max: options.database_transactions_max,
             transaction_idle_ms_max: ms(options.transaction_idle),
             idempotency_hours: options.idempotency_hours,
             result_cache_entries_max: options.result_cache.entries_max,
@@ -87,6 +93,7 @@ impl HttpSection {
         Ok(HttpOptions {
             listen: self.listen.clone(),
             body_bytes_max: self.body_bytes_max,
+            body_timeout: Duration::from_millis(self.body_timeout_ms),
             result_bytes_max: self.result_bytes_max,
             request_timeout: Duration::from_millis(self.request_timeout_ms),
             header_timeout: Duration::from_millis(self.header_timeout_ms),
@@ -94,6 +101,8 @@ impl HttpSection {
             liveness_timeout: Duration::from_millis(self.liveness_timeout_ms),
             statements_max: self.statements_max,
             transactions_max: self.transactions_max,
+            token_transactions_max: self.token_transactions_max,
+            database_transactions_max: self.database_transactions_max,
             transaction_idle: Duration::from_millis(self.transaction_idle_ms_max),
             idempotency_hours: self.idempotency_hours,
             result_cache: ResultCacheLimits {

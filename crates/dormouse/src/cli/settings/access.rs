@@ -79,6 +79,10 @@ pub(super) const ACCESS: &[Setting] = &[
         "How long keys are used without asking for others. Cache-Control can shorten it.",
     ),
     Setting::number(
+        "auth.jwt.keys_stale_ms_max",
+        "How much longer keys are used while the issuer does not answer. Past it the answer is 503.",
+    ),
+    Setting::number(
         "auth.jwt.refetch_ms_min",
         "The shortest time between two fetches of keys, when a token names an unknown one.",
     ),
@@ -98,7 +102,11 @@ pub(super) const ACCESS: &[Setting] = &[
     ),
     Setting::number(
         "auth.introspection.concurrency_max",
-        "Questions at once; others wait, within auth.provider_timeout_ms.",
+        "Questions at once; others wait for as long as auth.provider_timeout_ms.",
+    ),
+    Setting::number(
+        "auth.introspection.queue_max",
+        "Tokens that wait for their turn. Past it the answer is 503.",
     ),
     Setting::string(
         "auth.claims.scope",

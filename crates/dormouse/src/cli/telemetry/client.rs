@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 use crate::cli::failure::Failure;
 
 /// Bytes of a collector's answer that are read: it says what it did not take.
-const ANSWER_BYTES_MAX: u64 = 1 << 20;
+const ANSWER_BYTES_MAX: usize = 1 << 20;
 
 /// Sends to a collector, from any thread.
 #[derive(Debug)]
@@ -60,15 +60,16 @@ impl Client {
         request: Request<Bytes>,
     ) -> Result<Response<Bytes>, HttpError> {
         let request = request.map(reqwest::Body::from);
-        let answer = http.execute(reqwest::Request::try_from(request)?).await?;
+        let mut answer = http.execute(reqwest::Request::try_from(request)?).await?;
         let status = answer.status();
-        if answer
-            .content_length()
-            .is_some_and(|length| length > ANSWER_BYTES_MAX)
-        {
-            return Err("the collector's answer is too long".into());
+        let mut body = Vec::new();
+        while let Some(chunk) = answer.chunk().await? {
+            if body.len() + chunk.len() > ANSWER_BYTES_MAX {
+                return Err("the collector's answer is too long".into());
+            }
+            body.extend_from_slice(&chunk);
         }
-        let body = answer.bytes().await?;
+        let body = Bytes::from(body);
         Ok(Response::builder().status(status).body(body)?)
     }
 
@@ -137,6 +138,32 @@ fn parse(headers: &str) -> Result<HeaderMap, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_without_an_end_is_not_read_to_it() {
+        use std::io::{Read as _, Write as _};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/v1/traces", listener.local_addr().unwrap());
+        let collector = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut some = [0; 1024];
+            let _ = stream.read(&mut some);
+            let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+            stream.write_all(head.as_bytes()).unwrap();
+            let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x1_0000));
+            // Until nobody reads it.
+            while stream.write_all(chunk.as_bytes()).is_ok() {}
+        });
+        // Another test may have.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let _entered = runtime.enter();
+        let client = Client::new(&url, "", Duration::from_secs(60), runtime.handle()).unwrap();
+        let error = runtime.block_on(client.post(&url, Vec::new())).unwrap_err();
+        assert!(error.to_string().contains("too long"), "{error}");
+        drop(client);
+        collector.join().unwrap();
+    }
 
     #[test]
     fn headers_are_read_and_not_shown() {

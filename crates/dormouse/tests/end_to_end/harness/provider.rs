@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use serde_json::{Value, json};
@@ -39,6 +39,9 @@ struct Shared {
     tokens: Mutex<HashMap<String, Value>>,
     away: AtomicBool,
     ended: AtomicBool,
+    /// Whether answers are kept back.
+    is_held: Mutex<bool>,
+    released: Condvar,
 }
 
 impl SigningKey {
@@ -53,7 +56,7 @@ impl SigningKey {
     }
 
     /// As it is published.
-    fn public(&self) -> Value {
+    pub(crate) fn public(&self) -> Value {
         let point = self.point();
         json!({
             "kty": "EC", "crv": "P-256", "use": "sig", "alg": "ES256", "kid": self.id,
@@ -134,6 +137,12 @@ impl Provider {
         self.shared.away.store(away, Ordering::Release);
     }
 
+    /// From now on everybody waits for an answer, or nobody.
+    pub(crate) fn hold(&self, hold: bool) {
+        *self.shared.is_held.lock() = hold;
+        self.shared.released.notify_all();
+    }
+
     /// Good claims of a subject.
     pub(crate) fn claims(&self, subject: &str) -> Value {
         json!({
@@ -166,6 +175,9 @@ impl Shared {
         }
         let mut body = vec![0; length];
         stream.read_exact(&mut body)?;
+        let mut is_held = self.is_held.lock();
+        self.released.wait_while(&mut is_held, |is_held| *is_held);
+        drop(is_held);
         let document = match &*path {
             "/.well-known/openid-configuration" => json!({
                 "issuer": format!("http://{address}"),

@@ -19,8 +19,14 @@ pub(crate) struct Client {
 impl Client {
     #[track_caller]
     pub(crate) fn open(server: &Server, database: &str) -> Self {
+        Self::open_as(server, database, None)
+    }
+
+    /// With a token.
+    #[track_caller]
+    pub(crate) fn open_as(server: &Server, database: &str, token: Option<&str>) -> Self {
         let path = format!("/v1/databases/{database}/ws");
-        let mut socket = connect(server, &path, Some("dormouse.v1")).unwrap();
+        let mut socket = connect_as(server, &path, Some("dormouse.v1"), token).unwrap();
         let hello = read_json(&mut socket).unwrap();
         Self { socket, hello }
     }
@@ -62,6 +68,15 @@ pub(crate) fn connect(
     path: &str,
     protocol: Option<&'static str>,
 ) -> Result<WebSocket<TcpStream>, u16> {
+    connect_as(server, path, protocol, None)
+}
+
+pub(crate) fn connect_as(
+    server: &Server,
+    path: &str,
+    protocol: Option<&'static str>,
+    token: Option<&str>,
+) -> Result<WebSocket<TcpStream>, u16> {
     let mut request = format!("ws://{}{path}", server.http)
         .into_client_request()
         .unwrap();
@@ -70,6 +85,10 @@ pub(crate) fn connect(
         request
             .headers_mut()
             .insert("sec-websocket-protocol", value);
+    }
+    if let Some(token) = token {
+        let value = HeaderValue::try_from(format!("Bearer {token}")).unwrap();
+        request.headers_mut().insert("authorization", value);
     }
     let stream = TcpStream::connect(server.http).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();

@@ -305,3 +305,40 @@ fn print(spans: &[Span], parent: &str, depth: usize) {
         print(spans, &hex(&span.span_id), depth + 1);
     }
 }
+
+#[test]
+fn strangers_decide_nothing_and_name_nothing() {
+    let collector = Collector::start();
+    let folder = tempfile::tempdir().unwrap();
+    let tokens = folder.path().join("tokens");
+    let server = Server::start_with(&[
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &*collector.endpoint()),
+        ("OTEL_BSP_SCHEDULE_DELAY", "50"),
+        ("DORMOUSE_TELEMETRY__SAMPLE_RATIO", "0.0"),
+        ("DORMOUSE_AUTH__TOKENS_FILE", tokens.to_str().unwrap()),
+    ]);
+    let mut create = crate::harness::dormouse();
+    create.args(["token", "create", "--name", "root", "--scope", "admin"]);
+    create.env("DORMOUSE_AUTH__TOKENS_FILE", &tokens);
+    let token = crate::harness::run_program(&mut create).done();
+    let bearer = format!("authorization: Bearer {}\r\n", token.trim_end());
+    let ask = |path: &str, trace: &str, more: &str| {
+        let mut http = server.http();
+        http.send(&format!(
+            "GET {path} HTTP/1.1\r\nhost: localhost\r\n{more}traceparent: 00-{trace}-{CALLER}-01\r\n\r\n"
+        ));
+        http.response().status
+    };
+    let stranger = TRACE.replace("0af7", "3df7");
+    let known = TRACE.replace("0af7", "4ef7");
+    for (path, status) in [("/ping", 200), ("/v1/databases", 401), ("/some/where", 401)] {
+        assert_eq!(ask(path, &stranger, ""), status);
+    }
+    until(
+        || ask("/some/where", &known, &bearer),
+        |status| *status == 404,
+    );
+    let spans = until(|| collector.trace(&known), |spans| !spans.is_empty());
+    assert_eq!(spans[0].name, "GET elsewhere");
+    assert!(collector.trace(&stranger).is_empty());
+}

@@ -1,6 +1,7 @@
 //! The task of one interactive transaction: it has the session, and does what requests ask, one after the other.
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use database::Canceller;
@@ -11,8 +12,11 @@ use wire::pg::TransactionStatus;
 use wire::{PgError, sqlstate};
 
 use super::Place;
+use crate::http::router::App;
 use crate::http::run::{timed_out, unless};
+use crate::http::shares::Held as Share;
 use crate::http::visit::{Rows, Statement, Visit};
+use crate::identity::Pass;
 use crate::pgwire::shutting_down;
 use crate::shutdown::Stopping;
 
@@ -45,8 +49,9 @@ pub(super) struct Held {
     idle: Duration,
     /// How long ending it may take.
     limit: Duration,
-    stopping: Stopping,
-    _place: Place,
+    app: App,
+    pass: Arc<Pass>,
+    _place: (Place, Share),
 }
 
 /// Whether the transaction goes on.
@@ -75,7 +80,7 @@ fn over() -> PgError {
     PgError::error(
         sqlstate::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
         "the transaction has ended before: it waited for too long (limits http.transaction_idle_ms_max and \
-         sessions.idle_holder_ms_max), or the server stops",
+         sessions.idle_holder_ms_max), what began it is not accepted any more, or the server stops",
     )
     .hint("It is rolled back. Begin another one.")
 }
@@ -86,15 +91,17 @@ impl Held {
         canceller: Canceller,
         idle: Duration,
         limit: Duration,
-        stopping: Stopping,
-        place: Place,
+        app: &App,
+        pass: Arc<Pass>,
+        place: (Place, Share),
     ) -> Self {
         Self {
             visit,
             canceller,
             idle,
             limit,
-            stopping,
+            app: Arc::clone(app),
+            pass,
             _place: place,
         }
     }
@@ -126,8 +133,9 @@ impl Held {
                     }
                 }
                 _error = session.idle_too_long() => return None,
-                () = self.stopping.draining() => return None,
+                () = self.app.stopping.draining() => return None,
                 () = &mut patience => return None,
+                () = self.app.security.gatekeeper.has_to_go(&self.pass) => return None,
             }
         }
     }
@@ -140,7 +148,7 @@ impl Held {
                 limit,
                 mut answer,
             } => {
-                let ends = ends(limit, &mut answer, &self.stopping);
+                let ends = ends(limit, &mut answer, &self.app.stopping);
                 let running = self.visit.run(&statement, rows);
                 let done = unless(&self.canceller, ends, running).await;
                 let is_over = match &done {
@@ -156,14 +164,14 @@ impl Held {
                 }
             }
             Command::Commit { mut answer } => {
-                let ends = ends(self.limit, &mut answer, &self.stopping);
+                let ends = ends(self.limit, &mut answer, &self.app.stopping);
                 let done = unless(&self.canceller, ends, self.visit.commit()).await;
                 // Who has gone finds out by what is in the database.
                 let _ = answer.send(done);
                 Next::Ends
             }
             Command::Rollback { mut answer } => {
-                let ends = ends(self.limit, &mut answer, &self.stopping);
+                let ends = ends(self.limit, &mut answer, &self.app.stopping);
                 let rolling = self.visit.order("ROLLBACK");
                 let done = unless(&self.canceller, ends, rolling).await;
                 let _ = answer.send(done);

@@ -1,8 +1,10 @@
 //! What a client and this server have said to each other: it outlives the socket.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
 
+use axum::extract::ws::close_code;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use wire::{PgError, sqlstate};
@@ -14,7 +16,9 @@ use super::request::{Id, Modes, Request};
 use super::run;
 use super::state::State;
 use super::visitor::Visitor;
-use crate::http::upgraded::Place;
+use crate::http::shares::Held;
+use crate::http::upgraded::{NOT_ADMITTED, Place};
+use crate::identity::Stay;
 use crate::options::WebSocketOptions;
 use crate::shutdown::Stopping;
 
@@ -31,7 +35,7 @@ pub(super) struct Conversation {
     pub(super) state: Mutex<State>,
     lanes: Mutex<Lanes>,
     end: watch::Sender<End>,
-    _place: Place,
+    _place: (Place, Held),
 }
 
 /// How far its end has come.
@@ -42,6 +46,17 @@ pub(super) enum End {
     Draining,
     /// What runs is cancelled.
     Over,
+    /// The same, and its client is told nothing more than why.
+    Expelled(Expelled),
+}
+
+/// Why a client may not stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Expelled {
+    /// Its token is not accepted any more.
+    Refused,
+    /// Whoever knows its token does not answer.
+    Unknown,
 }
 
 /// Requests by what they are in turn with.
@@ -67,7 +82,7 @@ impl Conversation {
         visitor: Visitor,
         options: WebSocketOptions,
         stopping: Stopping,
-        place: Place,
+        place: (Place, Held),
     ) -> Arc<Self> {
         let keeps = !options.resume.is_zero();
         Arc::new(Self {
@@ -149,7 +164,7 @@ impl Conversation {
             },
         };
         if lane.put(task) {
-            tokio::spawn(run::plain(Arc::clone(self)));
+            tokio::spawn(Arc::clone(self).admitted(run::plain(Arc::clone(self))));
         }
         Ok(())
     }
@@ -184,8 +199,44 @@ impl Conversation {
         let changed = lane.changed();
         lanes.transactions.insert(id, lane);
         let running = run::transaction(Arc::clone(self), ticket, modes.begin(), changed);
-        tokio::spawn(running);
+        tokio::spawn(Arc::clone(self).admitted(running));
         Ok(())
+    }
+
+    /// Does work for as long as the client may stay, who is looked at before and each second: past it all work is cancelled, and
+    /// comes to its end.
+    async fn admitted(self: Arc<Self>, work: impl Future<Output = ()>) {
+        match self.visitor.may_stay().await {
+            Stay::Yes => {}
+            Stay::No => return self.end(End::Expelled(Expelled::Refused)),
+            Stay::Unknown => return self.end(End::Expelled(Expelled::Unknown)),
+        }
+        let mut work = pin!(work);
+        tokio::select! {
+            biased;
+            () = &mut work => return,
+            () = self.visitor.has_to_go() => self.end(End::Expelled(Expelled::Refused)),
+        }
+        work.await;
+    }
+
+    /// Ends it, if its client may not stay.
+    pub(super) async fn look_at_client(&self) {
+        if self.visitor.may_stay_idle().await == Stay::No {
+            self.end(End::Expelled(Expelled::Refused));
+        }
+    }
+
+    /// Waits until the client may not stay: why.
+    pub(super) async fn expelled(&self) -> Refusal {
+        let mut ends = self.end.subscribe();
+        loop {
+            if let End::Expelled(why) = *ends.borrow_and_update() {
+                return why.refusal();
+            }
+            // The sender is here.
+            let _ = ends.changed().await;
+        }
     }
 
     /// The next request of a lane; none if none waits, and the lane rests then.
@@ -241,7 +292,7 @@ impl Conversation {
     }
 
     pub(super) fn is_over(&self) -> bool {
-        *self.end.borrow() == End::Over
+        *self.end.borrow() >= End::Over
     }
 
     /// Waits until the end has come so far.
@@ -296,10 +347,27 @@ impl Lanes {
     }
 }
 
+impl Expelled {
+    fn refusal(self) -> Refusal {
+        let (code, reason) = match self {
+            Self::Refused => (
+                NOT_ADMITTED,
+                "what was shown to come in is not accepted any more",
+            ),
+            Self::Unknown => (
+                close_code::AGAIN,
+                "whoever knows the token does not answer: come again later",
+            ),
+        };
+        let reason = reason.to_owned();
+        Refusal { code, reason }
+    }
+}
+
 impl Refusal {
     pub(super) fn policy(reason: String) -> Self {
         Self {
-            code: axum::extract::ws::close_code::POLICY,
+            code: close_code::POLICY,
             reason,
         }
     }

@@ -68,6 +68,8 @@ impl Registry {
             return None;
         }
         let answers = found.outbox.rewind(resume.received)?;
+        // It goes on by what its client shows now.
+        found.visitor.pass.renew(&asking.visitor.pass);
         Some(Resumed {
             conversation: Arc::clone(found),
             session,

@@ -50,6 +50,7 @@ async fn plain_job(
             ));
         }
     };
+    let _permit = conversation.visitor.permit()?;
     let mut one = match visit.take() {
         Some(visit) => visit,
         None => open(conversation, ticket).await?,
@@ -98,6 +99,7 @@ async fn begin_transaction(
     begin: &Ticket,
     sql: &str,
 ) -> Result<Visit, PgError> {
+    let _permit = conversation.visitor.permit()?;
     let mut visit = open(conversation, begin).await?;
     let canceller = visit.canceller();
     let limit = conversation.visitor.app.options.request_timeout;
@@ -141,7 +143,10 @@ async fn serve(
             }
         };
         let done = match job {
-            Job::Run(statement) => statement_job(conversation, &ticket, statement, visit).await,
+            Job::Run(statement) => match conversation.visitor.permit() {
+                Ok(_permit) => statement_job(conversation, &ticket, statement, visit).await,
+                Err(error) => Err(error),
+            },
             Job::Commit => end_job(conversation, &ticket, visit, true).await,
             Job::Rollback => end_job(conversation, &ticket, visit, false).await,
             Job::Prepare { .. } | Job::Forget(_) => remember(conversation, ticket.id, job),

@@ -225,10 +225,12 @@ impl Socket {
             conversation.end(End::Draining);
             conversation.rests().await;
         });
+        let mut expelled = std::pin::pin!(conversation.expelled());
         let mut has_stopped = false;
         loop {
             let message = tokio::select! {
                 biased;
+                refusal = &mut expelled => return Left::Refused(refusal),
                 next = conversation.outbox.next(self.epoch) => match next {
                     Next::Answer(text) => Message::Text(text),
                     Next::Ping(count) => Message::Ping(Bytes::copy_from_slice(&count.to_be_bytes())),
@@ -240,7 +242,12 @@ impl Socket {
                 }
                 () = std::future::ready(()), if has_stopped => return Left::Stopped,
             };
-            if sink.send(message).await.is_err() {
+            let sent = tokio::select! {
+                biased;
+                refusal = &mut expelled => return Left::Refused(refusal),
+                sent = sink.send(message) => sent,
+            };
+            if sent.is_err() {
                 return Left::Lost;
             }
         }
@@ -254,6 +261,8 @@ impl Socket {
                 tracing::debug!("the client of a WebSocket answers no pings");
                 return;
             }
+            // Who does nothing is looked at no more often.
+            self.conversation.look_at_client().await;
             self.conversation.outbox.want_ping();
         }
     }

@@ -1,21 +1,26 @@
 //! Sessions of a conversation: of which database, and as who asks.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use database::{Answer, Canceller};
 use serde_json::value::RawValue;
 use wire::PgError;
 use wire::pg::TransactionStatus;
 
+use crate::http::error::ApiError;
 use crate::http::router::App;
 use crate::http::tenant::Tenant;
 use crate::http::visit::{self, Wishes};
 use crate::http::work::CancelSlot;
+use crate::identity::{Pass, Stay};
+use crate::request_limits::Permit;
 
 /// Who has a conversation, and with which database.
 pub(super) struct Visitor {
     pub(super) app: App,
     pub(super) tenant: Tenant,
+    pub(super) pass: Arc<Pass>,
 }
 
 /// A session of a conversation.
@@ -24,10 +29,39 @@ pub(super) struct Visit {
 }
 
 impl Visitor {
-    /// Whether another one is the same.
+    /// Whether another one is of the same client.
     pub(super) fn is(&self, other: &Self) -> bool {
         let (one, other) = (&self.tenant, &other.tenant);
-        one.name == other.name && one.caller == other.caller
+        one.name == other.name && one.caller.is_same(&other.caller)
+    }
+
+    /// Lets a statement begin: it counts for as long as what this gives lasts, as a request over HTTP does.
+    ///
+    /// # Errors
+    /// 53400 if it is one too many.
+    pub(super) fn permit(&self) -> Result<Option<Permit>, PgError> {
+        let permit = self
+            .app
+            .permit(&self.tenant.caller, Some(&self.tenant.name));
+        permit.map_err(ApiError::into_error)
+    }
+
+    /// Whether its client may stay.
+    pub(super) async fn may_stay(&self) -> Stay {
+        self.app.security.gatekeeper.may_stay(&self.pass).await
+    }
+
+    /// The same for a client that does nothing: for a role nobody looks, which might wake its database.
+    pub(super) async fn may_stay_idle(&self) -> Stay {
+        match self.pass.is_of_token() {
+            true => self.may_stay().await,
+            false => Stay::Yes,
+        }
+    }
+
+    /// Waits until its client may not stay.
+    pub(super) async fn has_to_go(&self) {
+        self.app.security.gatekeeper.has_to_go(&self.pass).await;
     }
 
     pub(super) async fn open(

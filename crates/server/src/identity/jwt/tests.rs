@@ -24,6 +24,7 @@ fn options(folder: &std::path::Path) -> JwtOptions {
         cache_max: Duration::from_secs(300),
         cache_entries_max: 10,
         keys_max: Duration::from_secs(300),
+        keys_stale_max: Duration::from_secs(300),
         refetch_min: Duration::from_secs(10),
         provider_timeout: Duration::from_secs(5),
         claims: ClaimOptions::default(),
