@@ -250,7 +250,10 @@ fn every_way_to_run_statements_is_traced() {
     let message = json!({ "id": 1, "sql": sql }).to_string();
     socket.send(tungstenite::Message::text(message)).unwrap();
     let spans = until(|| collector.trace(&trace), |spans| spans.len() >= 3);
-    assert_eq!(shown_of_reading(&spans), ["batch", "  wait", "  SELECT shop"]);
+    assert_eq!(
+        shown_of_reading(&spans),
+        ["batch", "  wait", "  SELECT shop"]
+    );
     let batch = spans.iter().find(|span| span.name == "batch").unwrap();
     let session = attributes(&batch.attributes)["dormouse.session"].clone();
     assert!(session.contains('-'), "{session}");
