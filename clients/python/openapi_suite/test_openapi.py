@@ -8,6 +8,7 @@ import tempfile
 import unittest
 
 SERVER = os.environ["DORMOUSE_TEST_HTTP"]
+TOKEN = os.environ.get("DORMOUSE_TEST_TOKEN")
 HERE = pathlib.Path(__file__).parent
 EXAMPLES = "20"
 SEED = "5"
@@ -19,6 +20,8 @@ class OpenApi(unittest.TestCase):
         command += ["--config-file", str(HERE / "schemathesis.toml")]
         command += ["run", f"http://{SERVER}/openapi.json", "--seed", SEED, "--max-examples", EXAMPLES]
         command += ["--phases", "examples,coverage,fuzzing", "--no-color"]
+        if TOKEN:
+            command += ["--header", f"Authorization: Bearer {TOKEN}"]
         # It keeps what it has found where it runs.
         with tempfile.TemporaryDirectory() as folder:
             done = subprocess.run(command, cwd=folder, capture_output=True, text=True)

@@ -90,11 +90,17 @@ fn with_node(suite: &str, run: impl FnOnce(&mut Command)) {
 
 /// The tests of a folder of `clients/python`.
 fn python(suite: &str) {
+    python_with(suite, &[], Server::start);
+}
+
+/// The same with variables of the environment, and a server that is begun only where the clients are there.
+fn python_with(suite: &str, variables: &[(&str, &str)], start: impl FnOnce() -> Server) {
     let Some(clients) = brought("DORMOUSE_TEST_CLIENTS") else {
         return;
     };
-    let server = Server::start();
+    let server = start();
     let mut command = Command::new(clients.join("python/bin/python"));
+    command.envs(variables.iter().copied());
     // -B: nothing is written into the checkout.
     command.args(["-B", "-W", "error::ResourceWarning", "-m", "unittest"]);
     command.args(["discover", "--verbose", "--top-level-directory", "."]);
@@ -174,6 +180,26 @@ fn sqlalchemy() {
 #[test]
 fn openapi() {
     python("openapi_suite");
+}
+
+#[test]
+fn openapi_with_tokens_and_limits() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tokens");
+    let mut create = crate::harness::dormouse();
+    create.args(["token", "create", "--name", "root", "--scope", "admin"]);
+    let made = crate::harness::run_program(create.env("DORMOUSE_AUTH__TOKENS_FILE", &file));
+    let token = made.done();
+    let variables = [("DORMOUSE_TEST_TOKEN", token.trim_end())];
+    // Far enough away: that they are passed is for other tests.
+    let settings = [
+        ("DORMOUSE_AUTH__TOKENS_FILE", file.to_str().unwrap()),
+        ("DORMOUSE_LIMITS__TOKEN_REQUESTS_PER_SECOND", "100000"),
+        ("DORMOUSE_LIMITS__DATABASE_CONCURRENCY_MAX", "1000"),
+    ];
+    python_with("openapi_suite", &variables, || {
+        Server::start_with(&settings)
+    });
 }
 
 #[test]
