@@ -343,7 +343,9 @@ impl Pool {
         let epoch = state.epoch;
         // In a task of its own: who waits may leave, and the connection is the next one's.
         tokio::spawn(async move {
-            let mut connected = connect::connect(&origin, me.options.connect_timeout).await;
+            let settings = me.options.settings();
+            let within = me.options.connect_timeout;
+            let mut connected = connect::connect(&origin, within, &settings).await;
             if let Ok(link) = &mut connected
                 && let Err(failure) = me.learn(link).await
             {
