@@ -529,8 +529,7 @@ impl Pool {
             "Failed to acquire a connection from the pool.",
         )
         .detail(format!(
-            "All {} connections were in use for {} ms, which is wait_ms_max.",
-            state.total,
+            "No connection became free, and none could be added, within {} ms, which is wait_ms_max.",
             self.options.wait_max.as_millis()
         ))
         .hint(hint)
