@@ -50,11 +50,19 @@ pub(crate) struct CancelKey {
 /// # Errors
 ///
 /// Why the last of them, or one that had the last word, did not let us in.
-pub(crate) async fn connect(origin: &Origin, within: Duration) -> Result<Link, Failure> {
+pub(crate) async fn connect(
+    origin: &Origin,
+    within: Duration,
+    settings: &[(&str, String)],
+) -> Result<Link, Failure> {
     let until = Instant::now() + within;
     let mut last = Failure::new(FailureKind::Dns, "the origin names no host");
     for host in &origin.hosts {
-        let login = Login { origin, host };
+        let login = Login {
+            origin,
+            host,
+            settings,
+        };
         let connected = match timeout_at(until, login.run()).await {
             Ok(connected) => connected,
             Err(_) => Err(Failure::new(
@@ -133,6 +141,8 @@ async fn open(host: &Host) -> Result<Stream, Failure> {
 struct Login<'a> {
     origin: &'a Origin,
     host: &'a Host,
+    /// Of the session that begins.
+    settings: &'a [(&'a str, String)],
 }
 
 impl Login<'_> {
@@ -150,6 +160,10 @@ impl Login<'_> {
             ("client_encoding".to_owned(), "UTF8".to_owned()),
             ("application_name".to_owned(), APPLICATION_NAME.to_owned()),
         ];
+        let settings = self.settings.iter();
+        startup
+            .settings
+            .extend(settings.map(|(name, value)| ((*name).to_owned(), value.clone())));
         startup.encode(&mut side.outbox).map_err(Failure::said)?;
         self.authenticate(&mut side, &channel).await?;
         let mut link = self.settle(side).await?;

@@ -1,6 +1,6 @@
 //! Managed bindings to external Postgres: many clients' transactions over few connections.
 //!
-//! A [`Pool`] has connections to one [`Origin`]. A [`Client`] gets one of them for a transaction, or for longer if its
+//! [`Bindings`] keeps what is configured; each [`Binding`] to an external Postgres has a pool. A [`Pool`] has connections to one [`Origin`]. A [`Client`] gets one of them for a transaction, or for longer if its
 //! session leaves something there that cannot be carried to another. What holds in every file:
 //!
 //! 1. Nothing of one client's session is seen by another. What cannot be kept apart keeps its connection ("pinned"),
@@ -10,6 +10,8 @@
 //! 4. Secrets are in no log and in no `Debug`.
 
 mod awaited;
+mod binding;
+mod bindings;
 mod cancel;
 mod client;
 mod connect;
@@ -18,13 +20,19 @@ mod failure;
 mod options;
 mod origin;
 mod pool;
+mod record;
 mod server;
 mod settings;
 mod side;
 mod statements;
 mod stream;
 mod tls;
+mod vault;
 
+pub use binding::{
+    Allowed, Binding, BindingTarget, Caching, InvalidField, Limits, MAX_AGE_MAX, NAME_BYTES_MAX,
+};
+pub use bindings::{BINDINGS_MAX, Bindings, BindingsError, Checked, check};
 pub use cancel::Canceller;
 pub use client::{Client, ClientIdentity};
 pub use facts::Pin;
@@ -32,3 +40,4 @@ pub use failure::{Failure, FailureKind};
 pub use options::PoolOptions;
 pub use origin::{Host, Identity, Origin, Secret, Target, Tls, TlsMode, UrlError};
 pub use pool::{Counts, Pool, Standing};
+pub use vault::VaultError;

@@ -16,6 +16,8 @@ pub struct PoolOptions {
     pub waiting_max: usize,
     /// `idle_ms`: a connection that nobody has used for this long is closed.
     pub idle: Duration,
+    /// `statement_timeout_ms`: of a statement, where a client has set no other; zero for none.
+    pub statement_timeout: Duration,
     /// `check_ms`: one that was idle for this long is asked whether it still lives before it is used.
     pub check_after: Duration,
     /// `statements_max`: prepared statements that one server keeps.
@@ -28,6 +30,16 @@ pub struct PoolOptions {
     pub abandoned_max: Duration,
 }
 
+impl PoolOptions {
+    /// What sessions at the origin begin with: what `RESET` goes back to.
+    pub(crate) fn settings(&self) -> Vec<(&'static str, String)> {
+        match self.statement_timeout.as_millis() {
+            0 => Vec::new(),
+            ms => vec![("statement_timeout", ms.to_string())],
+        }
+    }
+}
+
 impl Default for PoolOptions {
     fn default() -> Self {
         Self {
@@ -36,6 +48,7 @@ impl Default for PoolOptions {
             wait_max: Duration::from_secs(15),
             waiting_max: 10_000,
             idle: Duration::from_secs(600),
+            statement_timeout: Duration::ZERO,
             check_after: Duration::from_secs(30),
             statements_max: NonZeroUsize::new(500).unwrap_or(NonZeroUsize::MIN),
             pinned_max: 10,

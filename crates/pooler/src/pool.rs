@@ -343,7 +343,9 @@ impl Pool {
         let epoch = state.epoch;
         // In a task of its own: who waits may leave, and the connection is the next one's.
         tokio::spawn(async move {
-            let mut connected = connect::connect(&origin, me.options.connect_timeout).await;
+            let settings = me.options.settings();
+            let within = me.options.connect_timeout;
+            let mut connected = connect::connect(&origin, within, &settings).await;
             if let Ok(link) = &mut connected
                 && let Err(failure) = me.learn(link).await
             {
@@ -527,8 +529,7 @@ impl Pool {
             "Failed to acquire a connection from the pool.",
         )
         .detail(format!(
-            "All {} connections were in use for {} ms, which is wait_ms_max.",
-            state.total,
+            "No connection became free, and none could be added, within {} ms, which is wait_ms_max.",
             self.options.wait_max.as_millis()
         ))
         .hint(hint)

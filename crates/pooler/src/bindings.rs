@@ -1,0 +1,378 @@
+//! All bindings of a node: kept in a file, each with its pool.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use parking_lot::Mutex;
+use zeroize::Zeroizing;
+
+use crate::binding::{Binding, BindingTarget, InvalidField};
+use crate::connect;
+use crate::failure::{Failure, FailureKind};
+use crate::origin::Origin;
+use crate::pool::Pool;
+use crate::record::Record;
+use crate::vault::{Vault, VaultError};
+
+/// Why bindings are not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum BindingsError {
+    /// There is none with this id.
+    #[error("there is no binding {0}")]
+    Unknown(String),
+    /// Another has the name.
+    #[error("another binding is called {0:?}: choose another name, or change that one")]
+    NameTaken(String),
+    /// A field is wrong.
+    #[error(transparent)]
+    Invalid(#[from] InvalidField),
+    /// They could not be kept.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// Somebody still uses it.
+    #[error("binding {id} is in use by {}: undeploy these first", users.join(", "))]
+    InUse {
+        /// The binding.
+        id: String,
+        /// Who uses it, for people.
+        users: Vec<String>,
+    },
+    /// There are more than enough.
+    #[error("there are {0} bindings already, as many as bindings_max allows")]
+    TooMany(usize),
+}
+
+/// Bindings that a node may have.
+pub const BINDINGS_MAX: usize = 10_000;
+
+/// All bindings.
+pub struct Bindings {
+    vault: Vault,
+    state: Mutex<State>,
+}
+
+struct State {
+    bindings: BTreeMap<String, Arc<Binding>>,
+    pools: BTreeMap<String, Arc<Pool>>,
+    /// Who uses which binding, by id.
+    users: BTreeMap<String, Vec<String>>,
+}
+
+impl std::fmt::Debug for Bindings {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Bindings").finish_non_exhaustive()
+    }
+}
+
+impl Bindings {
+    /// Reads the file, which need not be there yet. Blocks for the disk.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read with this key.
+    pub fn open(path: PathBuf, key: &[u8; 32]) -> Result<Self, BindingsError> {
+        let vault = Vault::new(path, key)?;
+        let mut bindings = BTreeMap::new();
+        if let Some(content) = vault.read()? {
+            let form = |reason: String| VaultError::Form {
+                path: vault.path().to_owned(),
+                reason,
+            };
+            let records: Vec<Record> =
+                serde_json::from_slice(&content).map_err(|error| form(error.to_string()))?;
+            for record in records {
+                let id = record.id.clone();
+                let binding = record
+                    .into_binding()
+                    .ok_or_else(|| form(format!("binding {id} leads nowhere")))?;
+                bindings.insert(id, Arc::new(binding));
+            }
+        }
+        Ok(Self {
+            vault,
+            state: Mutex::new(State {
+                bindings,
+                pools: BTreeMap::new(),
+                users: BTreeMap::new(),
+            }),
+        })
+    }
+
+    /// All of them, by id.
+    pub fn list(&self) -> Vec<Arc<Binding>> {
+        self.state.lock().bindings.values().cloned().collect()
+    }
+
+    /// One of them, by its id or its name.
+    ///
+    /// # Errors
+    ///
+    /// If there is none.
+    pub fn get(&self, id_or_name: &str) -> Result<Arc<Binding>, BindingsError> {
+        let state = self.state.lock();
+        let by_name = || state.bindings.values().find(|one| one.name == id_or_name);
+        let found = state.bindings.get(id_or_name).or_else(by_name);
+        found
+            .cloned()
+            .ok_or_else(|| BindingsError::Unknown(id_or_name.to_owned()))
+    }
+
+    /// Adds one; its id and times are given to it here. Blocks for the disk.
+    ///
+    /// # Errors
+    ///
+    /// If a field is wrong, the name is taken, or it cannot be kept.
+    pub fn create(&self, mut binding: Binding) -> Result<Arc<Binding>, BindingsError> {
+        binding.check()?;
+        let mut state = self.state.lock();
+        if state.bindings.len() >= BINDINGS_MAX {
+            return Err(BindingsError::TooMany(BINDINGS_MAX));
+        }
+        state.expect_free(&binding.name, None)?;
+        binding.id = self.new_id()?;
+        binding.created_ms = now_ms();
+        binding.modified_ms = binding.created_ms;
+        let binding = Arc::new(binding);
+        let mut changed = state.bindings.clone();
+        changed.insert(binding.id.clone(), Arc::clone(&binding));
+        self.keep(&changed)?;
+        state.bindings = changed;
+        Ok(binding)
+    }
+
+    /// Changes one. What its pool has open is given up when it is free, and nobody gets the old place any more. Blocks
+    /// for the disk.
+    ///
+    /// # Errors
+    ///
+    /// As of [`create`](Self::create), and if there is none.
+    pub fn change(
+        &self,
+        id: &str,
+        change: impl FnOnce(&mut Binding) -> Result<(), InvalidField>,
+    ) -> Result<Arc<Binding>, BindingsError> {
+        let mut state = self.state.lock();
+        let old = state
+            .bindings
+            .get(id)
+            .ok_or_else(|| BindingsError::Unknown(id.to_owned()))?;
+        let mut binding = Binding::clone(old);
+        change(&mut binding)?;
+        binding.id = id.to_owned();
+        binding.check()?;
+        state.expect_free(&binding.name, Some(id))?;
+        binding.modified_ms = now_ms().max(binding.created_ms);
+        let is_same_pool = match (&old.target, &binding.target) {
+            (BindingTarget::Origin(_), BindingTarget::Origin(_)) => old.limits == binding.limits,
+            _ => false,
+        };
+        let has_moved = old.target != binding.target;
+        let binding = Arc::new(binding);
+        let mut changed = state.bindings.clone();
+        changed.insert(id.to_owned(), Arc::clone(&binding));
+        self.keep(&changed)?;
+        state.bindings = changed;
+        match &binding.target {
+            BindingTarget::Origin(origin) if is_same_pool => {
+                if has_moved && let Some(pool) = state.pools.get(id) {
+                    pool.turn_to(origin.clone());
+                }
+            }
+            _ => {
+                // Sessions of the old one go on there until their transactions end; no new ones begin.
+                if let Some(pool) = state.pools.remove(id) {
+                    pool.restart();
+                }
+            }
+        }
+        Ok(binding)
+    }
+
+    /// Removes one that nobody uses. Blocks for the disk.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, or somebody uses it.
+    pub fn delete(&self, id: &str) -> Result<(), BindingsError> {
+        let mut state = self.state.lock();
+        if !state.bindings.contains_key(id) {
+            return Err(BindingsError::Unknown(id.to_owned()));
+        }
+        if let Some(users) = state.users.get(id).filter(|users| !users.is_empty()) {
+            return Err(BindingsError::InUse {
+                id: id.to_owned(),
+                users: users.clone(),
+            });
+        }
+        let mut changed = state.bindings.clone();
+        changed.remove(id);
+        self.keep(&changed)?;
+        state.bindings = changed;
+        if let Some(pool) = state.pools.remove(id) {
+            pool.close();
+        }
+        Ok(())
+    }
+
+    /// Says who uses a binding from now on, for people; as long as there is somebody it is not deleted.
+    pub fn set_users(&self, id: &str, users: Vec<String>) {
+        self.state.lock().users.insert(id.to_owned(), users);
+    }
+
+    /// The pool of a binding to an external Postgres.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such binding.
+    pub fn pool(&self, id: &str) -> Result<Option<Arc<Pool>>, BindingsError> {
+        let mut state = self.state.lock();
+        let binding = state
+            .bindings
+            .get(id)
+            .ok_or_else(|| BindingsError::Unknown(id.to_owned()))?;
+        let BindingTarget::Origin(origin) = &binding.target else {
+            return Ok(None);
+        };
+        let (origin, options) = (origin.clone(), binding.limits.pool_options());
+        let pool = state
+            .pools
+            .entry(id.to_owned())
+            .or_insert_with(|| Pool::new(origin, options));
+        Ok(Some(Arc::clone(pool)))
+    }
+
+    /// Closes all pools.
+    pub fn close(&self) {
+        for pool in std::mem::take(&mut self.state.lock().pools).into_values() {
+            pool.close();
+        }
+    }
+
+    fn keep(&self, bindings: &BTreeMap<String, Arc<Binding>>) -> Result<(), BindingsError> {
+        let records: Vec<Record> = bindings.values().map(|one| Record::from(&**one)).collect();
+        let content = serde_json::to_vec(&records).map_err(|error| VaultError::Form {
+            path: self.vault.path().to_owned(),
+            reason: error.to_string(),
+        })?;
+        Ok(self.vault.write(Zeroizing::new(content))?)
+    }
+
+    fn new_id(&self) -> Result<String, BindingsError> {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes).map_err(|error| VaultError::Io {
+            path: self.vault.path().to_owned(),
+            source: std::io::Error::other(error.to_string()),
+        })?;
+        Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
+    }
+}
+
+impl State {
+    fn expect_free(&self, name: &str, but: Option<&str>) -> Result<(), BindingsError> {
+        let mut others = self.bindings.values().filter(|one| Some(&*one.id) != but);
+        match others.any(|one| one.name == name) {
+            true => Err(BindingsError::NameTaken(name.to_owned())),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Connects once, and asks nothing: what a configuration is worth, before it is kept.
+///
+/// # Errors
+///
+/// Why the origin does not let us in.
+pub async fn check(origin: &Origin, within: Duration) -> Result<Checked, Failure> {
+    let mut link = connect::connect(origin, within, &[]).await?;
+    let asking = connect::query(&mut link, ";");
+    match tokio::time::timeout(within, asking).await {
+        Ok(asked) => asked?,
+        Err(_) => {
+            let reason = format!("a query was not answered within {} ms", within.as_millis());
+            return Err(Failure::new(FailureKind::Query, reason));
+        }
+    };
+    let server_version = link.parameters.get("server_version").cloned();
+    Ok(Checked {
+        server_version: server_version.unwrap_or_default(),
+    })
+}
+
+/// What was learned of an origin that let us in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checked {
+    /// As it says itself.
+    pub server_version: String,
+}
+
+fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |now| now.as_millis() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::binding::{Caching, Limits};
+
+    fn binding(name: &str, url: &str) -> Binding {
+        Binding {
+            id: String::new(),
+            name: name.to_owned(),
+            target: BindingTarget::Origin(Origin::of_url(url).unwrap()),
+            limits: Limits::default(),
+            caching: Caching::default(),
+            allowed: Vec::new(),
+            created_ms: 0,
+            modified_ms: 0,
+        }
+    }
+
+    #[tokio::test]
+    async fn they_are_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bindings");
+        let open = || Bindings::open(path.clone(), &[3; 32]).unwrap();
+        let bindings = open();
+        let url = "postgres://ann:secret@db.example.com,/b/c?sslmode=verify-ca";
+        assert!(Origin::of_url(url).is_err());
+        let url = "postgres://ann:secret@db.example.com,%2Frun:7/shop?sslmode=verify-ca";
+        let made = bindings.create(binding("shop", url)).unwrap();
+        assert_eq!(made.id.len(), 32);
+        assert_eq!(*open().get("shop").unwrap(), *made);
+        assert_eq!(*open().get(&made.id).unwrap(), *made);
+        let taken = bindings.create(binding("shop", url)).unwrap_err();
+        assert!(matches!(taken, BindingsError::NameTaken(_)), "{taken}");
+
+        let rename = |one: &mut Binding| {
+            one.name = "store".to_owned();
+            Ok(())
+        };
+        bindings.change(&made.id, rename).unwrap();
+        assert!(open().get("shop").is_err());
+        bindings.set_users(&made.id, vec!["acme/shop".to_owned()]);
+        let error = bindings.delete(&made.id).unwrap_err();
+        assert!(error.to_string().contains("acme/shop"), "{error}");
+        bindings.set_users(&made.id, Vec::new());
+        bindings.delete(&made.id).unwrap();
+        assert!(open().list().is_empty());
+    }
+
+    #[test]
+    fn a_wrong_change_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bindings");
+        let bindings = Bindings::open(path, &[3; 32]).unwrap();
+        let made = bindings
+            .create(binding("a", "postgres://a@localhost/b"))
+            .unwrap();
+        let wrong = |one: &mut Binding| {
+            one.limits.connections_max = 0;
+            Ok(())
+        };
+        assert!(bindings.change(&made.id, wrong).is_err());
+        assert_eq!(*bindings.get("a").unwrap(), *made);
+    }
+}

@@ -1,0 +1,194 @@
+//! Bindings as they are kept in a file.
+
+use serde::{Deserialize, Serialize};
+
+use crate::binding::{Allowed, Binding, BindingTarget, Caching, Limits};
+use crate::origin::{Host, Identity, Origin, Secret, Target, Tls, TlsMode};
+
+/// What is kept of a binding, its secrets in clear: the file that it is in is sealed.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(crate) struct Record {
+    pub(crate) id: String,
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    origin: Option<OriginRecord>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    database: Option<String>,
+    limits: [u32; 6],
+    caching: (bool, u32, u32),
+    allowed: Vec<(String, Option<String>)>,
+    created_ms: u64,
+    modified_ms: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct OriginRecord {
+    hosts: Vec<HostRecord>,
+    database: String,
+    user: String,
+    password: String,
+    sslmode: String,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    authorities: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    chain: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    key: Option<String>,
+    writes: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum HostRecord {
+    Tcp(String, u16),
+    Unix(String, u16),
+}
+
+impl From<&Binding> for Record {
+    fn from(binding: &Binding) -> Self {
+        let (origin, database) = match &binding.target {
+            BindingTarget::Origin(origin) => (Some(origin.into()), None),
+            BindingTarget::Database(name) => (None, Some(name.clone())),
+        };
+        let limits = &binding.limits;
+        Self {
+            id: binding.id.clone(),
+            name: binding.name.clone(),
+            origin,
+            database,
+            limits: [
+                limits.connections_max,
+                limits.pinned_max,
+                limits.connect_timeout_ms,
+                limits.wait_ms_max,
+                limits.idle_ms,
+                limits.statement_timeout_ms,
+            ],
+            caching: (
+                binding.caching.is_disabled,
+                binding.caching.max_age,
+                binding.caching.stale_while_revalidate,
+            ),
+            allowed: binding
+                .allowed
+                .iter()
+                .map(|allowed| (allowed.repository.clone(), allowed.environment.clone()))
+                .collect(),
+            created_ms: binding.created_ms,
+            modified_ms: binding.modified_ms,
+        }
+    }
+}
+
+impl Record {
+    /// The binding; nothing if a record of this form has none.
+    pub(crate) fn into_binding(self) -> Option<Binding> {
+        let target = match (self.origin, self.database) {
+            (Some(origin), None) => BindingTarget::Origin(origin.into_origin()?),
+            (None, Some(name)) => BindingTarget::Database(name),
+            _ => return None,
+        };
+        let [
+            connections_max,
+            pinned_max,
+            connect_timeout_ms,
+            wait_ms_max,
+            idle_ms,
+            statement_timeout_ms,
+        ] = self.limits;
+        let (is_disabled, max_age, stale_while_revalidate) = self.caching;
+        Some(Binding {
+            id: self.id,
+            name: self.name,
+            target,
+            limits: Limits {
+                connections_max,
+                pinned_max,
+                connect_timeout_ms,
+                wait_ms_max,
+                idle_ms,
+                statement_timeout_ms,
+            },
+            caching: Caching {
+                is_disabled,
+                max_age,
+                stale_while_revalidate,
+            },
+            allowed: self
+                .allowed
+                .into_iter()
+                .map(|(repository, environment)| Allowed {
+                    repository,
+                    environment,
+                })
+                .collect(),
+            created_ms: self.created_ms,
+            modified_ms: self.modified_ms,
+        })
+    }
+}
+
+impl From<&Origin> for OriginRecord {
+    fn from(origin: &Origin) -> Self {
+        let identity = origin.tls.identity.as_ref();
+        Self {
+            hosts: origin.hosts.iter().map(HostRecord::from).collect(),
+            database: origin.database.clone(),
+            user: origin.user.clone(),
+            password: origin.password.reveal().to_owned(),
+            sslmode: origin.tls.mode.name().to_owned(),
+            authorities: origin.tls.authorities.clone(),
+            chain: identity.map(|identity| identity.chain.clone()),
+            key: identity.map(|identity| identity.key.reveal().to_owned()),
+            writes: origin.target == Target::ReadWrite,
+        }
+    }
+}
+
+impl OriginRecord {
+    fn into_origin(self) -> Option<Origin> {
+        let identity = match (self.chain, self.key) {
+            (Some(chain), Some(key)) => Some(Identity {
+                chain,
+                key: Secret::new(key),
+            }),
+            (None, None) => None,
+            _ => return None,
+        };
+        Some(Origin {
+            hosts: self.hosts.into_iter().map(Host::from).collect(),
+            database: self.database,
+            user: self.user,
+            password: Secret::new(self.password),
+            tls: Tls {
+                mode: TlsMode::of_name(&self.sslmode)?,
+                authorities: self.authorities,
+                identity,
+            },
+            target: match self.writes {
+                true => Target::ReadWrite,
+                false => Target::Any,
+            },
+        })
+    }
+}
+
+impl From<&Host> for HostRecord {
+    fn from(host: &Host) -> Self {
+        match host {
+            Host::Tcp(name, port) => Self::Tcp(name.clone(), *port),
+            Host::Unix(folder, port) => Self::Unix(folder.to_string_lossy().into_owned(), *port),
+        }
+    }
+}
+
+impl From<HostRecord> for Host {
+    fn from(host: HostRecord) -> Self {
+        match host {
+            HostRecord::Tcp(name, port) => Self::Tcp(name, port),
+            HostRecord::Unix(folder, port) => Self::Unix(folder.into(), port),
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! Ways to an origin: logins, TLS, and each way to fail.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod harness;
+
+use std::time::Duration;
+
+use dormouse_pooler::{
+    FailureKind, Host, Identity, Origin, PoolOptions, Secret, Target, Tls, TlsMode, check,
+};
+use harness::{PASSWORD, Pooled, Postgres, limited, one, programs, told, until};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+
+const WITHIN: Duration = Duration::from_secs(10);
+
+async fn failure(origin: &Origin, within: Duration) -> FailureKind {
+    check(origin, within).await.unwrap_err().kind
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_failure_has_its_name() {
+    let Some(postgres) = Postgres::with_password() else {
+        return;
+    };
+    let good = postgres.origin();
+    let checked = check(&good, WITHIN).await.unwrap();
+    assert!(
+        checked.server_version.starts_with("18."),
+        "{}",
+        checked.server_version
+    );
+    let with = |change: fn(&mut Origin)| {
+        let mut origin = good.clone();
+        change(&mut origin);
+        origin
+    };
+    let table = [
+        (
+            with(|o| o.hosts = vec![Host::Tcp("no-such-host.invalid".to_owned(), 5432)]),
+            FailureKind::Dns,
+        ),
+        (
+            with(|o| o.hosts = vec![Host::Tcp("127.0.0.1".to_owned(), 1)]),
+            FailureKind::Refused,
+        ),
+        (
+            with(|o| o.hosts = vec![Host::Unix("/nowhere".into(), 5432)]),
+            FailureKind::Refused,
+        ),
+        (
+            with(|o| o.tls.mode = TlsMode::Require),
+            FailureKind::TlsNotOffered,
+        ),
+        (
+            with(|o| o.password = Secret::new("wrong")),
+            FailureKind::Credentials,
+        ),
+        (
+            with(|o| o.password = Secret::new("")),
+            FailureKind::Credentials,
+        ),
+        (
+            with(|o| o.user = "nobody_here".to_owned()),
+            FailureKind::Credentials,
+        ),
+        (
+            with(|o| o.database = "nowhere".to_owned()),
+            FailureKind::Database,
+        ),
+    ];
+    for (origin, kind) in table {
+        assert_eq!(failure(&origin, WITHIN).await, kind, "{origin:?}");
+    }
+    // Somebody who accepts, and says nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut origin = good.clone();
+    origin.hosts = vec![Host::Tcp(
+        "127.0.0.1".to_owned(),
+        silent.local_addr().unwrap().port(),
+    )];
+    let soon = Duration::from_millis(200);
+    assert_eq!(failure(&origin, soon).await, FailureKind::Timeout);
+    // Of several, the first that serves.
+    origin.hosts.insert(0, Host::Tcp("127.0.0.1".to_owned(), 1));
+    origin.hosts[1] = good.hosts[0].clone();
+    origin.target = Target::ReadWrite;
+    check(&origin, WITHIN).await.unwrap();
+    let beside = postgres.session().await;
+    for sql in [
+        "alter system set default_transaction_read_only = on",
+        "select pg_reload_conf()",
+    ] {
+        beside.batch_execute(sql).await.unwrap();
+    }
+    until("it takes no writes", async || {
+        check(&origin, WITHIN)
+            .await
+            .is_err_and(|failure| failure.kind == FailureKind::ReadOnly)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn passwords_in_every_manner() {
+    for method in ["scram-sha-256", "md5", "password"] {
+        let mut options = native::Options {
+            password: Some(PASSWORD.to_owned()),
+            method: method.to_owned(),
+            ..native::Options::default()
+        };
+        if method == "md5" {
+            options.settings.push("password_encryption=md5".to_owned());
+        }
+        let Some(postgres) = Postgres::start(&options) else {
+            return;
+        };
+        check(&postgres.origin(), WITHIN).await.unwrap();
+        let mut wrong = postgres.origin();
+        wrong.password = Secret::new("wrong");
+        assert_eq!(failure(&wrong, WITHIN).await, FailureKind::Credentials);
+    }
+}
+
+/// An authority, a server's certificate for a name, and a client's.
+struct Certificates {
+    authority: String,
+    server: (String, String),
+    client: Identity,
+}
+
+fn certificates(name: &str) -> Certificates {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let issue = |names: Vec<String>, common: &str| {
+        let mut params = CertificateParams::new(names).unwrap();
+        params
+            .distinguished_name
+            .push(DnType::CommonName, common.to_owned());
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &issuer).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    };
+    let (chain, key) = issue(Vec::new(), "postgres");
+    Certificates {
+        server: issue(vec![name.to_owned()], name),
+        client: Identity {
+            chain,
+            key: Secret::new(key),
+        },
+        authority: issuer.pem(),
+    }
+}
+
+fn with_tls(certificates: &Certificates, method: &str) -> native::Options {
+    native::Options {
+        password: Some(PASSWORD.to_owned()),
+        method: method.to_owned(),
+        settings: vec!["ssl=on".to_owned(), "ssl_ca_file=ca.crt".to_owned()],
+        files: vec![
+            ("server.crt".to_owned(), certificates.server.0.clone()),
+            ("server.key".to_owned(), certificates.server.1.clone()),
+            ("ca.crt".to_owned(), certificates.authority.clone()),
+        ],
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_as_much_as_wanted() {
+    if programs().is_none() {
+        return;
+    }
+    let right = certificates("localhost");
+    let postgres = Postgres::start(&with_tls(&right, "scram-sha-256")).unwrap();
+    let stranger = certificates("localhost").authority;
+    let port = postgres.native.address.port();
+    let origin = |host: &str, mode, authorities: Option<&String>| {
+        let mut origin = postgres.origin();
+        origin.hosts = vec![Host::Tcp(host.to_owned(), port)];
+        origin.tls = Tls {
+            mode,
+            authorities: authorities.cloned(),
+            identity: None,
+        };
+        origin
+    };
+    let ours = Some(&right.authority);
+    for (host, mode, authorities, expected) in [
+        ("localhost", TlsMode::Prefer, None, None),
+        ("localhost", TlsMode::Require, None, None),
+        ("localhost", TlsMode::VerifyCa, ours, None),
+        ("localhost", TlsMode::VerifyFull, ours, None),
+        ("127.0.0.1", TlsMode::VerifyCa, ours, None),
+        (
+            "127.0.0.1",
+            TlsMode::VerifyFull,
+            ours,
+            Some(FailureKind::Certificate),
+        ),
+        (
+            "localhost",
+            TlsMode::VerifyFull,
+            Some(&stranger),
+            Some(FailureKind::Certificate),
+        ),
+        (
+            "localhost",
+            TlsMode::VerifyCa,
+            Some(&stranger),
+            Some(FailureKind::Certificate),
+        ),
+        // As libpq: named authorities count in this mode too.
+        (
+            "localhost",
+            TlsMode::Require,
+            Some(&stranger),
+            Some(FailureKind::Certificate),
+        ),
+        (
+            "localhost",
+            TlsMode::VerifyFull,
+            None,
+            Some(FailureKind::Certificate),
+        ),
+    ] {
+        let got = check(&origin(host, mode, authorities), WITHIN).await;
+        let got = got.err().map(|failure| failure.kind);
+        assert_eq!(got, expected, "{host} {mode:?} {authorities:?}");
+    }
+    // What the pool has is encrypted, and cancelling works.
+    let pooled = Pooled::start(origin("localhost", TlsMode::VerifyFull, ours), limited(1)).await;
+    let session = pooled.session().await;
+    let is_encrypted = "select ssl from pg_stat_ssl where pid = pg_backend_pid()";
+    assert_eq!(one(&session, is_encrypted).await, "t");
+    let token = session.cancel_token();
+    let (slow, ()) = tokio::join!(session.simple_query("select pg_sleep(60)"), async {
+        until("it runs", async || pooled.pool.standing().idle == 0).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        token.cancel_query(tokio_postgres::NoTls).await.unwrap();
+    });
+    assert_eq!(told(&slow.unwrap_err()).0, "57014");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_instead_of_a_password() {
+    if programs().is_none() {
+        return;
+    }
+    let right = certificates("localhost");
+    let postgres = Postgres::start(&with_tls(&right, "cert")).unwrap();
+    let mut origin = postgres.origin();
+    origin.hosts = vec![Host::Tcp(
+        "localhost".to_owned(),
+        postgres.native.address.port(),
+    )];
+    origin.password = Secret::new("");
+    origin.tls = Tls {
+        mode: TlsMode::VerifyFull,
+        authorities: Some(right.authority.clone()),
+        identity: Some(right.client.clone()),
+    };
+    check(&origin, WITHIN).await.unwrap();
+    origin.tls.identity = None;
+    assert_eq!(failure(&origin, WITHIN).await, FailureKind::Credentials);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_origin_goes_and_comes_back() {
+    let Some(mut postgres) = Postgres::with_password() else {
+        return;
+    };
+    let pooled = Pooled::start(postgres.origin(), limited(3)).await;
+    let (ann, joe) = (pooled.session().await, pooled.session().await);
+    ann.batch_execute("set work_mem = '7MB'; begin")
+        .await
+        .unwrap();
+    assert_eq!(one(&joe, "select 1").await, "1");
+    postgres.native.kill().unwrap();
+    // Who was amid a transaction has lost it; who was not hears at once that there is no origin, and stays.
+    until("the crash is seen", async || {
+        joe.simple_query("select 1").await.is_err()
+    })
+    .await;
+    assert!(ann.simple_query("select 1").await.is_err());
+    let (code, text) = told(&joe.simple_query("select 1").await.unwrap_err());
+    assert!(
+        (code == "58000" && text.contains("connection_refused")) || code == "57P03",
+        "{code} {text}"
+    );
+    postgres.native.run().unwrap();
+    until("the origin is back", async || {
+        joe.simple_query("select 1").await.is_ok()
+    })
+    .await;
+    let standing = pooled.pool.standing();
+    assert!(standing.connections <= 3, "{standing:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_too_long_hears_for_whom() {
+    let Some(postgres) = Postgres::with_password() else {
+        return;
+    };
+    let options = PoolOptions {
+        wait_max: Duration::from_secs(2),
+        ..limited(1)
+    };
+    let pooled = Pooled::start(postgres.origin(), options).await;
+    let (ann, joe) = (pooled.session().await, pooled.session().await);
+    ann.batch_execute("begin").await.unwrap();
+    let error = joe.simple_query("select 1").await.unwrap_err();
+    let error = error.as_db_error().unwrap();
+    assert_eq!(error.code().code(), "53300");
+    assert_eq!(
+        error.message(),
+        "Failed to acquire a connection from the pool."
+    );
+    let hint = error.hint().unwrap();
+    assert!(hint.contains("client 1"), "{hint}");
+    ann.batch_execute("commit").await.unwrap();
+    assert_eq!(one(&joe, "select 1").await, "1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_password_counts_for_new_connections() {
+    let Some(postgres) = Postgres::with_password() else {
+        return;
+    };
+    let pooled = Pooled::start(postgres.origin(), limited(2)).await;
+    let session = pooled.session().await;
+    session.batch_execute("begin").await.unwrap();
+    let beside = postgres.session().await;
+    beside
+        .batch_execute("create role second superuser login password 'two'")
+        .await
+        .unwrap();
+    let mut origin = postgres.origin();
+    origin.user = "second".to_owned();
+    origin.password = Secret::new("two");
+    pooled.pool.turn_to(origin);
+    assert_eq!(
+        one(&session, "select current_user").await,
+        "postgres",
+        "its transaction goes on"
+    );
+    session.batch_execute("commit").await.unwrap();
+    assert_eq!(one(&session, "select current_user").await, "second");
+    let old = "select count(*) from pg_stat_activity \
+               where application_name = 'Dormouse' and usename = 'postgres'";
+    until("the old connections are gone", async || {
+        one(&beside, old).await == "0"
+    })
+    .await;
+}
