@@ -9,13 +9,18 @@
 //! 4. This room knows addresses, not what is behind them.
 
 mod archive;
+pub mod bindings;
+mod capnp;
+mod config;
 mod limits;
 mod manifest;
 pub mod modules;
 mod names;
 mod refusal;
+pub mod runtime;
 
 pub use archive::Archive;
+pub use bindings::{BindingAddress, Bindings};
 pub use limits::DeployLimits;
 pub use manifest::{MANIFEST_FILE, Manifest, PLATFORM_NAMES, PostgresBinding, Routing, Values};
 pub use names::{App, Environment, Repository};
