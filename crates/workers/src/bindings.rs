@@ -62,6 +62,9 @@ pub trait Bindings: fmt::Debug + Send + Sync {
     /// 400 for an id that nobody knows, 403 for one that this app may not have; both name the binding and the id:
     /// see [`unknown`] and [`not_allowed`].
     fn address(&self, binding: &PostgresBinding, app: &App) -> Result<BindingAddress, Refusal>;
+
+    /// An app is gone: credentials that it was given are worth nothing from now on.
+    fn undeployed(&self, app: &App);
 }
 
 /// The refusal of an id that nobody knows.

@@ -12,6 +12,7 @@ mod archive;
 pub mod bindings;
 mod capnp;
 mod config;
+pub mod deployments;
 mod draft;
 mod limits;
 mod manifest;

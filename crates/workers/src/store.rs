@@ -232,6 +232,22 @@ impl Store {
         Ok(version)
     }
 
+    /// The version that serves, if it is of the same commit, content and values as a new one.
+    ///
+    /// # Errors
+    /// What the disk does not let be done.
+    pub fn same(&self, app: &App, new: &NewVersion) -> Result<Option<Version>, StoreError> {
+        let Some(current) = self.current(app)? else {
+            return Ok(None);
+        };
+        let next = Content::of(new).version(app, current.number, 0, new.clone(), &[], &[]);
+        if next.source != current.source || next.digest != current.digest {
+            return Ok(None);
+        }
+        let (vars, secrets) = self.values(&current)?;
+        Ok((vars == new.vars && secrets == new.secrets).then_some(current))
+    }
+
     /// Makes a version the one that serves, in one step, and forgets the oldest ones.
     ///
     /// # Errors

@@ -38,7 +38,7 @@ pub struct Running {
     entrance: Entrance,
     log: Arc<Log>,
     standing: Arc<Mutex<Standing>>,
-    keeper: JoinHandle<()>,
+    keeper: Mutex<Option<JoinHandle<()>>>,
 }
 
 enum Order {
@@ -73,7 +73,7 @@ impl Running {
             entrance,
             log,
             standing,
-            keeper: tokio::spawn(keeper.keep(process, taken)),
+            keeper: Mutex::new(Some(tokio::spawn(keeper.keep(process, taken)))),
         })
     }
 
@@ -109,12 +109,15 @@ impl Running {
         done.await.map_err(|_| gone(()))?
     }
 
-    /// Lets the process finish its requests, and ends it.
-    pub async fn stop(mut self) {
+    /// Lets the process finish its requests, and ends it. Whoever asks for a lease later gets one that leads nowhere.
+    pub async fn stop(&self) {
+        let Some(keeper) = self.keeper.lock().take() else {
+            return;
+        };
         if self.orders.send(Order::Stop).await.is_err() {
             tracing::debug!("a deployment had ended before it was stopped");
         }
-        if let Err(error) = (&mut self.keeper).await {
+        if let Err(error) = keeper.await {
             tracing::warn!(%error, "the end of a deployment is not known");
         }
     }
@@ -123,7 +126,9 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         // Its processes are killed as they are dropped.
-        self.keeper.abort();
+        if let Some(keeper) = self.keeper.get_mut() {
+            keeper.abort();
+        }
     }
 }
 
