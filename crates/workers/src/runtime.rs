@@ -1,6 +1,7 @@
 //! workerd as a supervised child: one process for each deployment, with no access but to its sockets.
 
 mod door;
+mod keeper;
 mod launch;
 mod log;
 mod memory;

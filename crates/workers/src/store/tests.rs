@@ -1,6 +1,9 @@
 use super::*;
 use crate::Manifest;
-use std::process::{Command, Stdio};
+use std::{
+    fs,
+    process::{Command, Stdio},
+};
 
 /// Turns bytes round, and minds the context.
 #[derive(Debug)]
@@ -71,7 +74,7 @@ fn a_version_is_kept_and_made_current() {
     drop(store);
 
     let store = open(folder.path());
-    assert_eq!(store.apps().unwrap(), [app.clone()]);
+    assert_eq!(store.apps().unwrap(), std::slice::from_ref(&app));
     let current = store.current(&app).unwrap().unwrap();
     assert_eq!(current, version);
     assert_eq!((current.number, current.deployed_at_ms), (1, 7));
