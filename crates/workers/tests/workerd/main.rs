@@ -4,6 +4,7 @@
 
 mod behaviour;
 mod deploying;
+mod drivers;
 mod harness;
 mod keeping;
 mod trial;
