@@ -19,6 +19,7 @@ mod manifest;
 pub mod modules;
 mod names;
 mod refusal;
+pub mod routes;
 pub mod runtime;
 pub mod site;
 pub mod store;

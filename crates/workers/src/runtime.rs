@@ -1,6 +1,7 @@
 //! workerd as a supervised child: one process for each deployment, with no access but to its sockets.
 
 mod door;
+mod found;
 mod keeper;
 mod launch;
 mod log;
@@ -11,6 +12,7 @@ mod spawner;
 mod supervisor;
 
 pub use door::Lease;
+pub use found::{NoWorkerd, find_workerd};
 pub use launch::launch;
 pub use log::{Level, Log, LogEntry, LogOptions};
 pub use running::{Running, Standing};

@@ -222,7 +222,7 @@ impl Store {
             sealed.map_err(|source| StoreError::Disk { path, source })
         };
         let (vars, secrets) = (sealed(&new.vars)?, sealed(&new.secrets)?);
-        let version = content.version(app, number, at_ms, new, &vars, &secrets);
+        let version = content.version(app, number, at_ms, &new, &vars, &secrets);
         let record = serde_json::to_vec(&version).map_err(|error| StoreError::Damaged {
             path: self.record_path(app, number),
             why: error.to_string(),
@@ -240,7 +240,7 @@ impl Store {
         let Some(current) = self.current(app)? else {
             return Ok(None);
         };
-        let next = Content::of(new).version(app, current.number, 0, new.clone(), &[], &[]);
+        let next = Content::of(new).version(app, current.number, 0, new, &[], &[]);
         if next.source != current.source || next.digest != current.digest {
             return Ok(None);
         }
