@@ -1,0 +1,88 @@
+//! Where a binding's Postgres is: asked of whoever has the bindings, who is above this room.
+
+use crate::{App, Refusal, manifest::PostgresBinding};
+use std::{fmt, path::PathBuf};
+
+/// What leads to a binding's Postgres, for one deployment.
+#[derive(Clone, PartialEq, Eq)]
+pub struct BindingAddress {
+    /// A Unix socket that PostgreSQL's protocol is spoken on. Who may connect to it is whoever can open it.
+    pub socket: PathBuf,
+    /// Credentials of this deployment, not the origin's. The runtime puts them into a URL as they are, so letters,
+    /// digits and `-._~` are all that they may have.
+    pub user: String,
+    /// As `user`.
+    pub password: String,
+    /// As `user`.
+    pub database: String,
+    /// `postgres` or `postgresql`.
+    pub scheme: String,
+}
+
+impl BindingAddress {
+    /// Whether the parts can stand in a URL and in an address.
+    ///
+    /// # Errors
+    /// Which part cannot.
+    pub fn check(&self) -> Result<(), &'static str> {
+        let safe = |text: &str| {
+            let known = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+            !text.is_empty() && text.bytes().all(known)
+        };
+        if !self.socket.is_absolute() || self.socket.to_str().is_none() {
+            return Err("socket");
+        }
+        let parts = [
+            ("user", &self.user),
+            ("password", &self.password),
+            ("database", &self.database),
+            ("scheme", &self.scheme),
+        ];
+        let unsafe_part = parts.into_iter().find(|(_, text)| !safe(text));
+        unsafe_part.map_or(Ok(()), |(name, _)| Err(name))
+    }
+}
+
+/// Without the password.
+impl fmt::Debug for BindingAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BindingAddress")
+            .field("socket", &self.socket)
+            .field("user", &self.user)
+            .field("database", &self.database)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whoever has the bindings.
+pub trait Bindings: fmt::Debug + Send + Sync {
+    /// What leads to the Postgres of a binding, for the deployments of an app.
+    ///
+    /// # Errors
+    /// 400 for an id that nobody knows, 403 for one that this app may not have; both name the binding and the id:
+    /// see [`unknown`] and [`not_allowed`].
+    fn address(&self, binding: &PostgresBinding, app: &App) -> Result<BindingAddress, Refusal>;
+
+    /// An app is gone: credentials that it was given are worth nothing from now on.
+    fn undeployed(&self, app: &App);
+}
+
+/// The refusal of an id that nobody knows.
+#[must_use]
+pub fn unknown(binding: &PostgresBinding) -> Refusal {
+    let PostgresBinding { binding, id } = binding;
+    Refusal::bad(format!(
+        "bindings.hyperdrive: {binding} has the id '{}', which names no Postgres binding configuration.",
+        id.escape_debug()
+    ))
+}
+
+/// The refusal of an id that an app may not have.
+#[must_use]
+pub fn not_allowed(binding: &PostgresBinding, app: &App) -> Refusal {
+    let PostgresBinding { binding, id } = binding;
+    Refusal::forbidden(format!(
+        "bindings.hyperdrive: {binding} has the id '{}', which {app} is not allowed to use.",
+        id.escape_debug()
+    ))
+}

@@ -1,0 +1,96 @@
+//! What serves of an app now.
+
+use crate::{
+    Refusal,
+    runtime::{Lease, Log, Program, Running, Standing, Supervisor},
+    store::Version,
+};
+use parking_lot::Mutex;
+use std::sync::Arc;
+
+/// What serves of an app now; nothing until somebody asks for it.
+#[derive(Debug, Default)]
+pub(super) struct Live {
+    /// Held by whoever changes it, which may take seconds; requests go on meanwhile.
+    pub(super) changing: tokio::sync::Mutex<()>,
+    now: Mutex<Now>,
+}
+
+#[derive(Debug, Default)]
+struct Now {
+    version: Option<Arc<Version>>,
+    running: Option<Arc<Running>>,
+}
+
+/// What runs next.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// No backend.
+    Nothing,
+    /// One that was started.
+    Started(Running),
+    /// The same one, which has been exchanged.
+    Same,
+}
+
+impl Live {
+    pub(super) fn version(&self) -> Option<Arc<Version>> {
+        self.now.lock().version.clone()
+    }
+
+    pub(super) fn lease(&self) -> Option<Lease> {
+        Some(self.now.lock().running.as_ref()?.lease())
+    }
+
+    pub(super) fn log(&self) -> Option<Arc<Log>> {
+        Some(Arc::clone(self.now.lock().running.as_ref()?.log()))
+    }
+
+    pub(super) fn standing(&self) -> Option<Standing> {
+        Some(self.now.lock().running.as_ref()?.standing())
+    }
+
+    pub(super) fn set(&self, version: Arc<Version>, running: Option<Running>) {
+        *self.now.lock() = Now {
+            version: Some(version),
+            running: running.map(Arc::new),
+        };
+    }
+
+    /// Starts a program, in the place of what runs if something does.
+    pub(super) async fn exchange(
+        &self,
+        supervisor: &Arc<Supervisor>,
+        program: Program,
+    ) -> Result<Next, Refusal> {
+        let running = self.now.lock().running.clone();
+        match running {
+            Some(running) => running.swap(program).await.map(|()| Next::Same),
+            None => supervisor.run(program).await.map(Next::Started),
+        }
+    }
+
+    /// Goes on with another version. A backend that is not needed any more is ended.
+    pub(super) async fn follow(&self, version: Arc<Version>, next: Next) {
+        let old = {
+            let mut now = self.now.lock();
+            now.version = Some(version);
+            match next {
+                Next::Same => None,
+                Next::Nothing => now.running.take(),
+                Next::Started(running) => now.running.replace(Arc::new(running)),
+            }
+        };
+        if let Some(old) = old {
+            old.stop().await;
+        }
+    }
+
+    /// Ends all that serves.
+    pub(super) async fn clear(&self) {
+        let old = std::mem::take(&mut *self.now.lock());
+        if let Some(old) = old.running {
+            old.stop().await;
+        }
+    }
+}

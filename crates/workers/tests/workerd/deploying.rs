@@ -1,0 +1,324 @@
+//! From the zip that somebody sends to the answer of the backend in it.
+
+use crate::harness::{Stage, get_by};
+use dormouse_workers::{
+    App, BindingAddress, Bindings, DeployLimits, Environment, PostgresBinding, Refusal, Repository,
+    Values, bindings,
+    deployments::{Deployed, Deployments, Parts, Request, envelope},
+    modules::Compiler,
+    store::{Source, Store, Vault},
+};
+use std::{
+    io::{self, Cursor, Write as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{io::AsyncReadExt as _, net::UnixListener};
+use zip::{ZipWriter, write::SimpleFileOptions};
+
+const MANIFEST: &str =
+    r#"{ "bindings": { "hyperdrive": [ { "binding": "DB", "id": "postgres-binding-id" } ] } }"#;
+
+/// One configuration, which `owner/shop` may use.
+#[derive(Debug)]
+struct OneBinding(PathBuf);
+
+impl Bindings for OneBinding {
+    fn address(&self, binding: &PostgresBinding, app: &App) -> Result<BindingAddress, Refusal> {
+        if binding.id != "postgres-binding-id" {
+            return Err(bindings::unknown(binding));
+        }
+        if app.repository.to_string() != "owner/shop" {
+            return Err(bindings::not_allowed(binding, app));
+        }
+        Ok(BindingAddress {
+            socket: self.0.clone(),
+            user: "u".to_owned(),
+            password: "p".to_owned(),
+            database: "d".to_owned(),
+            scheme: "postgres".to_owned(),
+        })
+    }
+
+    fn undeployed(&self, _app: &App) {}
+}
+
+#[derive(Debug)]
+struct Open;
+
+impl Vault for Open {
+    fn seal(&self, _context: &str, bytes: &[u8]) -> io::Result<Vec<u8>> {
+        Ok(bytes.to_vec())
+    }
+
+    fn open(&self, _context: &str, sealed: &[u8]) -> io::Result<Vec<u8>> {
+        Ok(sealed.to_vec())
+    }
+}
+
+fn deployments(stage: &Stage) -> Deployments {
+    let folder = stage.folder.path();
+    Deployments::new(Parts {
+        store: Store::open(folder.join("store"), 10, Arc::new(Open)).unwrap(),
+        supervisor: Some(Arc::clone(&stage.supervisor)),
+        compiler: Compiler {
+            program: env!("CARGO_BIN_EXE_dormouse-workers-child").into(),
+            args: vec!["compile".into()],
+            deadline: Duration::from_secs(60),
+        },
+        bindings: Arc::new(OneBinding(socket(folder))),
+        limits: DeployLimits::default(),
+    })
+}
+
+fn socket(folder: &Path) -> PathBuf {
+    folder.join("postgres.sock")
+}
+
+fn app(repository: &str) -> App {
+    App {
+        repository: Repository::parse(repository).unwrap(),
+        environment: Environment::of_branch("main").unwrap(),
+    }
+}
+
+fn request(sha: &str, files: &[(&str, &str)]) -> Request {
+    let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
+    for (path, text) in files {
+        zip.start_file(*path, SimpleFileOptions::default()).unwrap();
+        zip.write_all(text.as_bytes()).unwrap();
+    }
+    Request {
+        app: app("owner/shop"),
+        source: Source {
+            repository: "Owner/Shop".to_owned(),
+            branch: "main".to_owned(),
+            commit_sha: sha.to_owned(),
+        },
+        archive: zip.finish().unwrap().into_inner(),
+        vars: Values::default(),
+        secrets: Values::default(),
+    }
+}
+
+fn saying(text: &str) -> String {
+    format!(
+        "export default {{ async fetch(): Promise<Response> {{ return new Response('{text}'); }} }};"
+    )
+}
+
+async fn answer(deployments: &Deployments) -> String {
+    let lease = deployments
+        .lease(&app("owner/shop"))
+        .await
+        .unwrap()
+        .unwrap();
+    get_by(lease, "/").await.unwrap().1
+}
+
+/// The platform's manifest and flags, the layout of its bundles, and a backend that reads from its binding.
+#[tokio::test]
+async fn the_documented_deployment() {
+    let Some(stage) = Stage::new() else { return };
+    let deployments = deployments(&stage);
+    let backend = "export default { async fetch(_request, env) {\n\
+                   const reader = env.DB.connect().readable.getReader(); const { value } = await reader.read();\n\
+                   return Response.json({ said: new TextDecoder().decode(value), url: env.DB.connectionString, \
+                   region: env.REGION, key: env.KEY }); } };";
+    let mut sent = request(
+        "abc",
+        &[
+            ("w7s.json", MANIFEST),
+            ("dist/server/index.js", backend),
+            (
+                "dist/server/wrangler.json",
+                "{\n\"compatibility_flags\": [\"nodejs_compat_v2\"]\n}",
+            ),
+            ("dist/client/app.css", "a{}"),
+        ],
+    );
+    let value = |name: &str, value: &str| [(name.to_owned(), value.to_owned())];
+    sent.vars = value("REGION", "eu").into_iter().collect();
+    sent.secrets = value("KEY", "s3cret").into_iter().collect();
+    let deployed = deployments.deploy(sent, 1_795_311_178_206).await.unwrap();
+    let body = envelope(&deployed, "http://shop.test/");
+    assert_eq!(body["status"], "success");
+    let deployment = &body["data"]["deployment"];
+    assert_eq!(deployment["repository"], "Owner/Shop");
+    assert_eq!(deployment["environment"], "production");
+    assert_eq!(deployment["branch"], "main");
+    assert_eq!(deployment["commitSha"], "abc");
+    assert_eq!(deployment["deployedAt"], "2026-11-22T01:32:58.206Z");
+    assert_eq!(
+        deployment["targets"]["worker"]["entrypoint"],
+        "dist/server/index.js"
+    );
+    assert_eq!(deployment["targets"]["static"]["fileCount"], 1);
+    assert_eq!(
+        deployment["bindings"]["vars"],
+        serde_json::json!(["REGION"])
+    );
+    assert_eq!(
+        deployment["bindings"]["secrets"],
+        serde_json::json!(["KEY"])
+    );
+    assert_eq!(
+        deployment["bindings"]["hyperdrive"][0]["id"],
+        "postgres-binding-id"
+    );
+    assert!(!body.to_string().contains("s3cret"));
+
+    let listener = UnixListener::bind(socket(stage.folder.path())).unwrap();
+    let speak = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut stream, b"rows")
+            .await
+            .unwrap();
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).await.unwrap();
+    };
+    let (answer, ()) = tokio::join!(answer(&deployments), speak);
+    let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+    assert_eq!(answer["said"], "rows");
+    assert_eq!(
+        (&answer["region"], &answer["key"]),
+        (&"eu".into(), &"s3cret".into())
+    );
+    let url = answer["url"].as_str().unwrap();
+    assert!(url.starts_with("postgres://u:p@") && url.ends_with(":5432/d?sslmode=disable"));
+
+    let version = &deployed.version;
+    let css = &version.site.as_ref().unwrap()["app.css"];
+    assert_eq!(deployments.store().read(version, css).unwrap(), b"a{}");
+    deployments.stop().await;
+}
+
+/// Acceptance behaviours 11 and 27: what is broken leaves the old one serving, and a server that comes back serves it.
+#[tokio::test]
+async fn versions_follow_and_come_back() {
+    let Some(stage) = Stage::new() else { return };
+    let deployments = deployments(&stage);
+    let app = app("owner/shop");
+    let one = saying("one");
+    let send = async |sha: &str, text: &str| {
+        let sent = request(sha, &[("backend/index.ts", text), ("w7s.json", "{}")]);
+        deployments.deploy(sent, 1).await
+    };
+    assert!(deployments.lease(&app).await.unwrap().is_none());
+    let first = send("a", &one).await.unwrap();
+    assert!(first.new);
+    assert_eq!(answer(&deployments).await, "one");
+    let again: Deployed = send("a", &one).await.unwrap();
+    assert!(
+        !again.new && again.version.number == 1,
+        "the same commit again"
+    );
+
+    for (broken, words) in [
+        (
+            "import postgres from 'postgres'; postgres();",
+            "Unsupported import: postgres",
+        ),
+        (
+            "import './nothing';",
+            "Could not resolve ./nothing from backend/index.ts.",
+        ),
+        (
+            "const x: = 1;",
+            "TypeScript does not compile: backend/index.ts:1:10",
+        ),
+        ("throw new Error('early');", "Error: early"),
+        (
+            "export default { other: 1 };",
+            "does not export a fetch() function",
+        ),
+    ] {
+        let refused = send("b", broken).await.unwrap_err();
+        assert_eq!(refused.status, 400);
+        assert!(refused.to_string().contains(words), "{refused}");
+    }
+    // A parser that reads by recursion does not take the server with it.
+    let deep = format!("{}1{}", "(".repeat(1_000_000), ")".repeat(1_000_000));
+    let refused = send("b", &deep).await.unwrap_err();
+    assert_eq!(refused.status, 400);
+    assert!(refused.message.contains("nested"), "{refused}");
+    assert_eq!(answer(&deployments).await, "one");
+    assert_eq!(deployments.store().history(&app).unwrap().len(), 1);
+
+    send("b", &saying("two")).await.unwrap();
+    assert_eq!(answer(&deployments).await, "two");
+    deployments.roll_back(&app, 1).await.unwrap();
+    assert_eq!(answer(&deployments).await, "one");
+    assert_eq!(
+        deployments.roll_back(&app, 9).await.unwrap_err().status,
+        404
+    );
+    deployments.stop().await;
+    drop(deployments);
+
+    let deployments = self::deployments(&stage);
+    assert_eq!(answer(&deployments).await, "one");
+    assert_eq!(deployments.current(&app).await.unwrap().unwrap().number, 1);
+    deployments.delete(&app).await.unwrap();
+    assert!(deployments.lease(&app).await.unwrap().is_none());
+    assert!(deployments.current(&app).await.unwrap().is_none());
+}
+
+/// Acceptance behaviour 7, as far as it is this room's: binding and id are named.
+#[tokio::test]
+async fn bindings_that_are_unknown_or_not_allowed() {
+    let Some(stage) = Stage::new() else { return };
+    let deployments = deployments(&stage);
+    let code = saying("x");
+    let manifest = MANIFEST.replace("postgres-binding-id", "other");
+    let sent = request("a", &[("w7s.json", &manifest), ("worker/index.ts", &code)]);
+    let refused = deployments.deploy(sent, 1).await.unwrap_err();
+    assert_eq!(refused.status, 400);
+    assert!(
+        refused.message.contains("DB") && refused.message.contains("'other'"),
+        "{refused}"
+    );
+    let mut sent = request("a", &[("w7s.json", MANIFEST), ("worker/index.ts", &code)]);
+    sent.app = app("someone/else");
+    let refused = deployments.deploy(sent, 1).await.unwrap_err();
+    assert_eq!(refused.status, 403);
+    assert!(refused.message.contains("someone/else"), "{refused}");
+    let mut sent = request("a", &[("w7s.json", MANIFEST), ("worker/index.ts", &code)]);
+    sent.vars = [("DB".to_owned(), "x".to_owned())].into_iter().collect();
+    let refused = deployments.deploy(sent, 1).await.unwrap_err();
+    assert_eq!(
+        (refused.status, refused.message.contains("DB")),
+        (400, true)
+    );
+}
+
+#[tokio::test]
+async fn static_files_need_no_runtime_and_end_the_backend_before_them() {
+    let Some(stage) = Stage::new() else { return };
+    let deployments = deployments(&stage);
+    let code = saying("x");
+    let both = [("worker/index.ts", code.as_str()), ("out/index.html", "1")];
+    deployments.deploy(request("a", &both), 1).await.unwrap();
+    assert!(
+        deployments
+            .lease(&app("owner/shop"))
+            .await
+            .unwrap()
+            .is_some()
+    );
+    let site = [
+        ("out/index.html", "2"),
+        ("w7s.json", r#"{"secrets":["KEY"]}"#),
+    ];
+    let deployed = deployments.deploy(request("b", &site), 1).await.unwrap();
+    assert_eq!(deployed.warnings[0].code, "value_missing");
+    assert!(
+        deployments
+            .lease(&app("owner/shop"))
+            .await
+            .unwrap()
+            .is_none()
+    );
+    assert!(deployed.version.backend.is_none() && deployed.version.site.is_some());
+}
