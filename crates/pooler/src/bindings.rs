@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use crate::binding::{Binding, BindingTarget, InvalidField};
 use crate::connect;
-use crate::failure::{Failure, FailureKind};
+use crate::failure::Failure;
 use crate::origin::Origin;
 use crate::pool::Pool;
 use crate::record::Record;
@@ -289,10 +289,7 @@ pub async fn check(origin: &Origin, within: Duration) -> Result<Checked, Failure
     let asking = connect::query(&mut link, ";");
     match tokio::time::timeout(within, asking).await {
         Ok(asked) => asked?,
-        Err(_) => {
-            let reason = format!("a query was not answered within {} ms", within.as_millis());
-            return Err(Failure::new(FailureKind::Query, reason));
-        }
+        Err(_) => return Err(Failure::silent(within)),
     };
     let server_version = link.parameters.get("server_version").cloned();
     Ok(Checked {

@@ -1,6 +1,7 @@
 //! Why a server cannot be had.
 
 use std::io;
+use std::time::Duration;
 
 use wire::{PgError, sqlstate};
 
@@ -114,6 +115,15 @@ impl Failure {
             reason,
             error: None,
         }
+    }
+
+    /// Of a server that does not answer.
+    pub(crate) fn silent(within: Duration) -> Self {
+        let ms = within.as_millis();
+        Self::new(
+            FailureKind::Timeout,
+            format!("the server did not answer within {ms} ms"),
+        )
     }
 
     /// Of what a server said while it should let us in.

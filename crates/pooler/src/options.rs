@@ -8,7 +8,7 @@ use std::time::Duration;
 pub struct PoolOptions {
     /// `connections_max`: connections to the origin at any time, those that are being made included.
     pub connections_max: usize,
-    /// `connect_timeout_ms`: from the first packet to the login.
+    /// `connect_timeout_ms`: from the first packet to the login, and for each statement of the pool's own.
     pub connect_timeout: Duration,
     /// `wait_ms_max`: for a connection, while others have them all.
     pub wait_max: Duration,

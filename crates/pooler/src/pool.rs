@@ -1,13 +1,16 @@
 //! Connections to one origin, and who may have them when.
 
-use std::collections::{HashSet, VecDeque};
+mod lease;
+mod standing;
+mod texts;
+
+use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Weak};
 
-use lru::LruCache;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::oneshot;
-use tokio::time::{Duration, Instant, timeout_at};
+use tokio::time::{Duration, Instant, timeout, timeout_at};
 use wire::{PgError, sqlstate};
 
 use crate::connect;
@@ -18,27 +21,24 @@ use crate::origin::Origin;
 use crate::server::{Parameters, Server};
 use crate::statements::Registry;
 
+pub(crate) use lease::Lease;
+pub use standing::{Counts, Standing};
+
+use lease::Handed;
+use texts::Texts;
+
 /// After a failure nobody tries again for this long, unless a connection has come about meanwhile.
 const BACK_OFF: Duration = Duration::from_millis(200);
 
-/// Names of functions that are Postgres' own in every schema.
-const BUILTIN: &str = "SELECT p.proname FROM pg_catalog.pg_proc p GROUP BY p.proname HAVING \
-    pg_catalog.bool_and(p.pronamespace OPERATOR(pg_catalog.=) 'pg_catalog'::pg_catalog.regnamespace)";
-
-/// Texts whose facts are remembered.
-const FACTS_MAX: usize = 4096;
-
-/// Texts longer than this are read each time.
-const FACTS_BYTES_MAX: usize = 16 << 10;
+/// Statements that are known to a pool.
+const STATEMENTS_MAX: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 
 /// A pool of connections to one origin.
 #[derive(Debug)]
 pub struct Pool {
     pub(crate) options: PoolOptions,
     pub(crate) statements: Registry,
-    facts: Mutex<LruCache<String, Arc<Facts>>>,
-    /// Functions of which there are none but those that Postgres has brought along.
-    builtin: RwLock<Option<HashSet<String>>>,
+    texts: Texts,
     /// What the servers tell of themselves.
     parameters: RwLock<Option<Parameters>>,
     state: Mutex<State>,
@@ -91,55 +91,13 @@ struct Waiting {
     label: Arc<str>,
 }
 
-/// How a pool stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Standing {
-    /// Connections, those that are being made included.
-    pub connections: usize,
-    /// Of them, those that nobody has.
-    pub idle: usize,
-    /// Of them, those that sessions keep between transactions.
-    pub pinned: usize,
-    /// Clients that wait for one.
-    pub waiting: usize,
-    /// What was counted.
-    pub counts: Counts,
-}
-
-/// What a pool has counted since it began.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Counts {
-    /// Connections that were made.
-    pub connected: u64,
-    /// Those that could not be made.
-    pub failed: u64,
-    /// How often a client got a connection.
-    pub given: u64,
-    /// Of these, after a wait.
-    pub waited: u64,
-    /// Waits that ended with an error.
-    pub refused: u64,
-    /// Clients that left amid a transaction or a statement.
-    pub abandoned: u64,
-}
-
-/// A connection that somebody has. Dropped without a word it is closed.
-#[derive(Debug)]
-pub(crate) struct Lease {
-    server: Option<Box<Server>>,
-    pool: Arc<Pool>,
-    is_pinned: bool,
-}
-
 impl Pool {
     /// Of an origin. No connection is made before somebody wants one.
     pub fn new(origin: Origin, options: PoolOptions) -> Arc<Self> {
-        let facts_max = NonZeroUsize::new(FACTS_MAX).unwrap_or(NonZeroUsize::MIN);
         Arc::new_cyclic(|me| Self {
             options,
-            statements: Registry::new(facts_max),
-            facts: Mutex::new(LruCache::new(facts_max)),
-            builtin: RwLock::new(None),
+            statements: Registry::new(STATEMENTS_MAX),
+            texts: Texts::new(),
             parameters: RwLock::new(None),
             state: Mutex::new(State {
                 origin: Arc::new(origin),
@@ -178,7 +136,7 @@ impl Pool {
             let mut state = self.state.lock();
             state.origin = Arc::new(origin);
             state.epoch += 1;
-            *self.builtin.write() = None;
+            self.texts.forget_builtin();
             *self.parameters.write() = None;
             state.failed = None;
             self.take_idle(&mut state)
@@ -228,22 +186,12 @@ impl Pool {
 
     /// What a text does to its session.
     pub(crate) fn facts(&self, sql: &[u8]) -> Arc<Facts> {
-        let read = |sql: &[u8]| match std::str::from_utf8(sql) {
-            Ok(sql) => Facts::of(sql),
-            Err(_) => Facts::unknown(),
-        };
-        if sql.len() > FACTS_BYTES_MAX {
-            return Arc::new(read(sql));
-        }
-        let shape = Facts::shape(sql);
-        if let Some(known) = self.facts.lock().get(&shape) {
-            return Arc::clone(known);
-        }
-        let facts = Arc::new(read(sql));
-        if facts.are_of_the_shape() {
-            self.facts.lock().put(shape, Arc::clone(&facts));
-        }
-        facts
+        self.texts.facts(sql)
+    }
+
+    /// Whether nothing that a text calls can leave something behind in its session that is not known.
+    pub(crate) fn is_known(&self, facts: &Facts) -> bool {
+        self.texts.is_known(facts)
     }
 
     /// Waits for a connection, behind those who wait already.
@@ -347,7 +295,7 @@ impl Pool {
             let within = me.options.connect_timeout;
             let mut connected = connect::connect(&origin, within, &settings).await;
             if let Ok(link) = &mut connected
-                && let Err(failure) = me.learn(link).await
+                && let Err(failure) = me.learn(link, epoch).await
             {
                 connected = Err(failure);
             }
@@ -356,27 +304,32 @@ impl Pool {
     }
 
     /// Learns of the first server what holds for all.
-    async fn learn(&self, link: &mut connect::Link) -> Result<(), Failure> {
-        if self.builtin.read().is_none() {
-            let names = connect::query(link, BUILTIN).await?;
-            *self.builtin.write() = Some(names.into_iter().collect());
+    async fn learn(&self, link: &mut connect::Link, epoch: u64) -> Result<(), Failure> {
+        let names = match self.texts.knows_builtin() {
+            true => None,
+            false => {
+                let within = self.options.connect_timeout;
+                let asking = connect::query(link, texts::BUILTIN);
+                let asked = timeout(within, asking).await;
+                Some(asked.unwrap_or_else(|_| Err(Failure::silent(within)))?)
+            }
+        };
+        // Of an origin that is another by now nothing is learned.
+        let state = self.state.lock();
+        if state.epoch != epoch {
+            return Ok(());
         }
-        if self.parameters.read().is_none() {
-            *self.parameters.write() = Some(Arc::new(link.parameters.clone()));
+        if let Some(names) = names {
+            self.texts.set_builtin(names);
         }
+        let mut parameters = self.parameters.write();
+        parameters.get_or_insert_with(|| Arc::new(link.parameters.clone()));
         Ok(())
     }
 
     /// What servers tell of themselves, if one has been there.
     pub(crate) fn parameters(&self) -> Option<Parameters> {
         self.parameters.read().clone()
-    }
-
-    /// Whether nothing that a text calls can leave something behind in its session that is not known.
-    pub(crate) fn is_known(&self, facts: &Facts) -> bool {
-        let builtin = self.builtin.read();
-        let is_builtin = |name: &String| builtin.as_ref().is_some_and(|known| known.contains(name));
-        !facts.is_opaque && facts.functions.iter().all(is_builtin)
     }
 
     fn connected(&self, connected: Result<connect::Link, Failure>, epoch: u64) {
@@ -391,7 +344,7 @@ impl Pool {
                     state.holders.push(None);
                 }
                 drop(state);
-                let mut server = Box::new(Server::new(link, self.options.statements_max, epoch));
+                let mut server = Box::new(Server::new(link, &self.options, epoch));
                 server.number = number;
                 if let Some(known) = self.parameters()
                     && known == server.parameters
@@ -404,6 +357,11 @@ impl Pool {
                 tracing::warn!(kind = failure.kind.name(), %failure, "the origin did not let the pool in");
                 state.counts.failed += 1;
                 state.total -= 1;
+                if state.epoch != epoch {
+                    // It says nothing of where the origin is now.
+                    self.connect_if_wanted(&mut state);
+                    return;
+                }
                 state.failed = Some((Instant::now(), failure.clone()));
                 // While others have connections, one of these may become free; without any, waiting is in vain.
                 let waiting = match state.total - state.connecting {
@@ -435,10 +393,7 @@ impl Pool {
         }
         while let Some(waiting) = state.waiting.pop_front() {
             let number = server.number;
-            let handed = Handed {
-                server: Some(server),
-                pool: Weak::clone(&self.me),
-            };
+            let handed = Handed::new(server, Weak::clone(&self.me));
             match waiting.turn.send(Ok(handed)) {
                 Ok(()) => {
                     state.counts.given += 1;
@@ -493,11 +448,7 @@ impl Pool {
         let Some(pool) = self.me.upgrade() else {
             return Err(closed());
         };
-        Ok(Lease {
-            server: Some(server),
-            pool,
-            is_pinned: false,
-        })
+        Ok(Lease::new(server, pool))
     }
 
     fn refused(&self, error: PgError) -> PgError {
@@ -564,137 +515,6 @@ impl State {
 enum Taken {
     Server(Box<Server>),
     Turn(oneshot::Receiver<Result<Handed, Failure>>),
-}
-
-/// A connection on its way to who waits for it. If nobody takes it, it goes back.
-#[derive(Debug)]
-struct Handed {
-    server: Option<Box<Server>>,
-    pool: Weak<Pool>,
-}
-
-impl Handed {
-    fn take(mut self) -> Option<Box<Server>> {
-        self.server.take()
-    }
-}
-
-impl Drop for Handed {
-    fn drop(&mut self) {
-        if let Some(server) = self.server.take()
-            && let Some(pool) = self.pool.upgrade()
-        {
-            pool.give(server);
-        }
-    }
-}
-
-impl Lease {
-    /// Gives it back.
-    pub(crate) fn give_back(mut self) {
-        if let Some(server) = self.server.take() {
-            self.unpin();
-            self.pool.give(server);
-        }
-    }
-
-    /// Gives it back as its client has left it: what is under way is canceled, and rolled back.
-    pub(crate) fn abandon(mut self, is_pinned: bool) {
-        let Some(mut server) = self.server.take() else {
-            return;
-        };
-        let was_busy = !server.account.is_free();
-        let pool = Arc::clone(&self.pool);
-        if was_busy {
-            pool.state.lock().counts.abandoned += 1;
-        }
-        if !was_busy && !is_pinned && !server.is_broken {
-            self.unpin();
-            pool.give(server);
-            return;
-        }
-        let within = pool.options.abandoned_max;
-        tokio::spawn(async move {
-            let mut works = server.abandon(within).await;
-            if works && is_pinned {
-                works = server.discard_all().await.is_ok();
-            }
-            self.unpin();
-            match works {
-                true => pool.give(server),
-                false => {
-                    pool.lost(server.number);
-                    close_all([server]);
-                }
-            }
-        });
-    }
-
-    /// Keeps it between transactions.
-    ///
-    /// # Errors
-    ///
-    /// 53300 beyond `pinned_max`.
-    pub(crate) fn pin(&mut self) -> Result<(), PgError> {
-        if self.is_pinned {
-            return Ok(());
-        }
-        let mut state = self.pool.state.lock();
-        if state.pinned >= self.pool.options.pinned_max {
-            return Err(PgError::error(
-                sqlstate::TOO_MANY_CONNECTIONS,
-                format!(
-                    "{} sessions keep a connection of their own already, as many as pinned_max allows",
-                    state.pinned
-                ),
-            )
-            .hint("Raise pinned_max of the binding, or do without what binds a session to its connection."));
-        }
-        state.pinned += 1;
-        self.is_pinned = true;
-        let number = self.server.as_ref().map(|server| server.number);
-        let holder = number.and_then(|number| state.holders.get_mut(number)?.as_mut());
-        if let Some(holder) = holder {
-            holder.is_pinned = true;
-        }
-        Ok(())
-    }
-
-    /// It need not be kept any more.
-    pub(crate) fn unpin(&mut self) {
-        if self.is_pinned {
-            self.is_pinned = false;
-            self.pool.state.lock().pinned -= 1;
-        }
-    }
-}
-
-impl std::ops::Deref for Lease {
-    type Target = Server;
-
-    fn deref(&self) -> &Server {
-        self.server
-            .as_deref()
-            .expect("BUG: a lease that was given back is used")
-    }
-}
-
-impl std::ops::DerefMut for Lease {
-    fn deref_mut(&mut self) -> &mut Server {
-        self.server
-            .as_deref_mut()
-            .expect("BUG: a lease that was given back is used")
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        if let Some(server) = self.server.take() {
-            self.unpin();
-            self.pool.lost(server.number);
-            close_all([server]);
-        }
-    }
 }
 
 fn close_all(servers: impl IntoIterator<Item = Box<Server>>) {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -16,6 +15,7 @@ use wire::pg::{Frame, backend, frontend};
 use crate::awaited::{Account, Awaited, Fate, StatementId, Whose};
 use crate::connect::{self, CancelKey, Link};
 use crate::failure::{Failure, FailureKind};
+use crate::options::PoolOptions;
 use crate::settings::Settings;
 use crate::side::Side;
 use crate::stream::Stream;
@@ -50,6 +50,8 @@ pub(crate) struct Server {
     pub(crate) since: Instant,
     /// Its number in the pool.
     pub(crate) number: usize,
+    /// How long a statement of ours may take.
+    patience: Duration,
 }
 
 /// What a server tells of itself; servers and clients for which it is the same share it.
@@ -59,20 +61,21 @@ pub(crate) type Parameters = Arc<BTreeMap<String, String>>;
 pub(crate) type Rows = Vec<Vec<Option<String>>>;
 
 impl Server {
-    pub(crate) fn new(link: Link, statements_max: NonZeroUsize, epoch: u64) -> Self {
+    pub(crate) fn new(link: Link, options: &PoolOptions, epoch: u64) -> Self {
         Self {
             side: link.side,
             account: Account::idle(),
             key: link.key,
             parameters: Arc::new(link.parameters),
             settings: Settings::default(),
-            prepared: LruCache::new(statements_max),
+            prepared: LruCache::new(options.statements_max),
             last_client: 0,
             is_tainted: false,
             is_broken: false,
             epoch,
             since: Instant::now(),
             number: 0,
+            patience: options.connect_timeout,
         }
     }
 
@@ -153,7 +156,10 @@ impl Server {
     pub(crate) async fn ask(&mut self, sql: &str) -> Result<Rows, Failure> {
         frontend::query(&mut self.side.outbox, sql.as_bytes()).map_err(Failure::said)?;
         self.account.sent(Awaited::Query(Whose::Pool));
-        let asked = self.answer().await;
+        // A network that is cut says nothing.
+        let patience = self.patience;
+        let asked = timeout(patience, self.answer()).await;
+        let asked = asked.unwrap_or_else(|_| Err(Failure::silent(patience)));
         self.is_broken |= asked.is_err();
         asked
     }

@@ -277,20 +277,23 @@ async fn an_origin_goes_and_comes_back() {
         .unwrap();
     assert_eq!(one(&joe, "select 1").await, "1");
     postgres.native.kill().unwrap();
-    // Who was amid a transaction has lost it; who was not hears at once that there is no origin, and stays.
-    until("the crash is seen", async || {
-        joe.simple_query("select 1").await.is_err()
+    // Who is amid a statement when a process ends is sent away; everybody else hears at once that there is no origin.
+    until("it is told that there is no origin", async || {
+        let session = pooled.session().await;
+        let error = session.simple_query("select 1").await.err();
+        let error = error.as_ref().and_then(|error| error.as_db_error());
+        error.is_some_and(|error| {
+            let is_refused = error.message().contains("connection_refused");
+            error.code().code() == "58000" && is_refused || error.code().code() == "57P03"
+        })
     })
     .await;
+    // Who was amid a transaction has lost it.
     assert!(ann.simple_query("select 1").await.is_err());
-    let (code, text) = told(&joe.simple_query("select 1").await.unwrap_err());
-    assert!(
-        (code == "58000" && text.contains("connection_refused")) || code == "57P03",
-        "{code} {text}"
-    );
     postgres.native.run().unwrap();
     until("the origin is back", async || {
-        joe.simple_query("select 1").await.is_ok()
+        let session = pooled.session().await;
+        session.simple_query("select 1").await.is_ok()
     })
     .await;
     let standing = pooled.pool.standing();
@@ -352,4 +355,54 @@ async fn another_password_counts_for_new_connections() {
         one(&beside, old).await == "0"
     })
     .await;
+}
+
+/// Passes bytes on to a server, until it is told to keep them to itself.
+async fn wire_tap(to: std::net::SocketAddr) -> (u16, tokio::sync::watch::Sender<bool>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (cut, is_cut) = tokio::sync::watch::channel(false);
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let mut is_cut = is_cut.clone();
+            tokio::spawn(async move {
+                let mut server = tokio::net::TcpStream::connect(to).await.unwrap();
+                tokio::select! {
+                    biased;
+                    _ = is_cut.wait_for(|is_cut| *is_cut) => {}
+                    _ = tokio::io::copy_bidirectional(&mut client, &mut server) => return,
+                }
+                // Both sockets stay open, and nothing comes through any more.
+                let _ = is_cut.wait_for(|is_cut| !*is_cut).await;
+            });
+        }
+    });
+    (port, cut)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_network_that_is_cut_holds_nobody() {
+    let Some(postgres) = Postgres::with_password() else {
+        return;
+    };
+    let (port, cut) = wire_tap(postgres.native.address).await;
+    let mut origin = postgres.origin();
+    origin.hosts = vec![Host::Tcp("127.0.0.1".to_owned(), port)];
+    let options = PoolOptions {
+        connect_timeout: Duration::from_secs(2),
+        check_after: Duration::ZERO,
+        ..limited(1)
+    };
+    let pooled = Pooled::start(origin, options).await;
+    let session = pooled.session().await;
+    assert_eq!(one(&session, "select 1").await, "1");
+    cut.send_replace(true);
+    let (code, text) = told(&session.simple_query("select 1").await.unwrap_err());
+    assert!(code == "58000" && text.contains("timeout"), "{code} {text}");
+    cut.send_replace(false);
+    until("the network is back", async || {
+        session.simple_query("select 1").await.is_ok()
+    })
+    .await;
+    assert_eq!(pooled.pool.standing().connections, 1);
 }

@@ -1,0 +1,33 @@
+//! How a pool stands, for people and for metrics.
+
+/// How a pool stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Standing {
+    /// Connections, those that are being made included.
+    pub connections: usize,
+    /// Of them, those that nobody has.
+    pub idle: usize,
+    /// Of them, those that sessions keep between transactions.
+    pub pinned: usize,
+    /// Clients that wait for one.
+    pub waiting: usize,
+    /// What was counted.
+    pub counts: Counts,
+}
+
+/// What a pool has counted since it began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Connections that were made.
+    pub connected: u64,
+    /// Those that could not be made.
+    pub failed: u64,
+    /// How often a client got a connection.
+    pub given: u64,
+    /// Of these, after a wait.
+    pub waited: u64,
+    /// Waits that ended with an error.
+    pub refused: u64,
+    /// Clients that left amid a transaction or a statement.
+    pub abandoned: u64,
+}
