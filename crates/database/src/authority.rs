@@ -20,6 +20,8 @@ pub enum Authority {
     /// What its role may: the database must be there, and only who has CREATEDB makes others. The
     /// session cannot become a role that its own may not become.
     Role,
+    /// Everything within its own database, as its superuser, and nothing beyond: who comes by a binding.
+    Database,
     /// What this program asks for its own ends; it changes nothing that is remembered of roles.
     Host,
 }
@@ -40,6 +42,10 @@ impl Session {
             return Ok(());
         }
         match statement {
+            DatabaseStatement::Create { .. } if self.authority() == Authority::Database => {
+                Err(denied("permission denied to create database".to_owned())
+                    .detail("Whoever comes by a binding has its database, and no other."))
+            }
             DatabaseStatement::Create { template, .. } => {
                 let (may_create, is_owner) = self.attributes().await?;
                 if !may_create {

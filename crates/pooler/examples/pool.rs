@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::BytesMut;
-use dormouse_pooler::{Canceller, Client, ClientIdentity, Origin, Pool, PoolOptions};
+use dormouse_pooler::{Canceller, Client, ClientIdentity, Origin, Pool, PoolOptions, Stop};
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -82,8 +82,7 @@ async fn serve(
         canceller: Canceller::default(),
     };
     cancellers.lock().insert(pid, identity.canceller.clone());
-    Client::new(pool, stream, arrived, identity)
-        .serve(&startup)
-        .await?;
-    Ok(())
+    let client = Client::new(pool, stream, arrived, identity);
+    let (_stream, served) = client.serve(&startup, Stop::never()).await;
+    Ok(served?)
 }

@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
+use crate::credential::Credential;
 use crate::options::PoolOptions;
 use crate::origin::Origin;
 
 /// Bytes of a binding's name.
 pub const NAME_BYTES_MAX: usize = 128;
+
+/// Credentials that a binding may have.
+pub const CREDENTIALS_MAX: usize = 100;
 
 /// The longest time that an answer may come from the cache, in seconds, as Hyperdrive's.
 pub const MAX_AGE_MAX: u32 = 3600;
@@ -26,6 +30,8 @@ pub struct Binding {
     pub caching: Caching,
     /// Who may bind it; everybody if it is empty.
     pub allowed: Vec<Allowed>,
+    /// With whom it is reached over PostgreSQL's protocol, deployments aside.
+    pub credentials: Vec<Credential>,
     /// Milliseconds since 1970.
     pub created_ms: u64,
     /// Milliseconds since 1970.
@@ -39,6 +45,11 @@ pub enum BindingTarget {
     Origin(Origin),
     /// A database of this program.
     Database(String),
+    /// A database of this program for each application and environment, made when it is first bound.
+    DatabasePerApp {
+        /// What the production environment's begins as; the node's template if it is none.
+        template: Option<String>,
+    },
 }
 
 /// An application that may use a binding.
@@ -153,7 +164,14 @@ impl Binding {
             BindingTarget::Database(name) if name.is_empty() => {
                 return Err(invalid("database", "must not be empty"));
             }
-            BindingTarget::Database(_) => {}
+            BindingTarget::DatabasePerApp { template } if template.as_deref() == Some("") => {
+                return Err(invalid("database.template", "must not be empty"));
+            }
+            BindingTarget::Database(_) | BindingTarget::DatabasePerApp { .. } => {}
+        }
+        if self.credentials.len() > CREDENTIALS_MAX {
+            let reason = format!("must be at most {CREDENTIALS_MAX}: revoke one before");
+            return Err(invalid("credentials", reason));
         }
         self.limits.check()?;
         self.caching.check()?;
@@ -248,6 +266,7 @@ mod tests {
             limits: Limits::default(),
             caching: Caching::default(),
             allowed: Vec::new(),
+            credentials: Vec::new(),
             created_ms: 0,
             modified_ms: 0,
         }

@@ -164,28 +164,29 @@ impl Bindings {
         binding.check()?;
         state.expect_free(&binding.name, Some(id))?;
         binding.modified_ms = now_ms().max(binding.created_ms);
-        let is_same_pool = match (&old.target, &binding.target) {
-            (BindingTarget::Origin(_), BindingTarget::Origin(_)) => old.limits == binding.limits,
-            _ => false,
-        };
+        let has_new_limits = old.limits != binding.limits;
         let has_moved = old.target != binding.target;
         let binding = Arc::new(binding);
         let mut changed = state.bindings.clone();
         changed.insert(id.to_owned(), Arc::clone(&binding));
         self.keep(&changed)?;
         state.bindings = changed;
-        match &binding.target {
-            BindingTarget::Origin(origin) if is_same_pool => {
-                if has_moved && let Some(pool) = state.pools.get(id) {
+        match (&binding.target, state.pools.get(id)) {
+            (BindingTarget::Origin(origin), Some(pool)) => {
+                if has_moved {
                     pool.turn_to(origin.clone());
                 }
-            }
-            _ => {
-                // Sessions of the old one go on there until their transactions end; no new ones begin.
-                if let Some(pool) = state.pools.remove(id) {
-                    pool.restart();
+                if has_new_limits {
+                    pool.adjust(binding.limits.pool_options());
                 }
             }
+            // It leads elsewhere: who is still there is told at the next transaction.
+            (_, Some(_)) => {
+                if let Some(pool) = state.pools.remove(id) {
+                    pool.close();
+                }
+            }
+            (_, None) => {}
         }
         Ok(binding)
     }
@@ -322,6 +323,7 @@ mod tests {
             limits: Limits::default(),
             caching: Caching::default(),
             allowed: Vec::new(),
+            credentials: Vec::new(),
             created_ms: 0,
             modified_ms: 0,
         }

@@ -4,6 +4,7 @@ mod greet;
 mod messages;
 mod relay;
 mod rest;
+mod stop;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::future::poll_fn;
@@ -27,6 +28,8 @@ use crate::side::Side;
 use crate::statements::Statement;
 
 use relay::Relay;
+pub use stop::Stop;
+use stop::Told;
 
 /// Bytes that wait in one direction before no more are taken from the other end.
 const WAITING_BYTES_MAX: usize = 256 << 10;
@@ -48,6 +51,7 @@ pub struct ClientIdentity {
 pub struct Client<S> {
     side: Side<S>,
     pool: Arc<Pool>,
+    message_bytes_max: usize,
     identity: ClientIdentity,
     number: u64,
     /// What its session has set.
@@ -73,6 +77,8 @@ pub struct Client<S> {
     touched: BTreeSet<String>,
     /// Messages up to the next `Sync` are left out, for an error of ours.
     skips: bool,
+    /// It ends when nothing is under way.
+    ends: bool,
 }
 
 /// Consequences of statements that succeed.
@@ -88,6 +94,8 @@ struct Due {
 enum Next {
     /// Something has arrived, or has left.
     Progress,
+    /// It has to end.
+    Told(Told),
     /// The client is gone.
     Left,
     /// The server is gone.
@@ -102,6 +110,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         Self {
             side,
             number: pool.new_client(),
+            message_bytes_max: pool.options().message_bytes_max,
             pool,
             identity,
             settings: Settings::default(),
@@ -117,21 +126,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             due: Due::default(),
             touched: BTreeSet::new(),
             skips: false,
+            ends: false,
         }
     }
 
-    /// Serves it until it leaves. What it leaves open is rolled back at once.
-    ///
-    /// # Errors
-    ///
-    /// If its connection breaks.
-    pub async fn serve(mut self, startup: &Startup) -> io::Result<()> {
-        let served = self.session(startup).await;
+    /// Serves it until it leaves, or has to; an error says that its connection broke. What it leaves open is rolled
+    /// back at once. The stream is given back, to be closed.
+    pub async fn serve(mut self, startup: &Startup, stop: Stop) -> (S, io::Result<()>) {
+        let served = self.session(startup, stop).await;
         self.leave().await;
-        served
+        (self.side.stream, served)
     }
 
-    async fn session(&mut self, startup: &Startup) -> io::Result<()> {
+    async fn session(&mut self, startup: &Startup, mut stop: Stop) -> io::Result<()> {
         if let Err(error) = self.greet(startup).await {
             return self.farewell(&error).await;
         }
@@ -141,8 +148,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 Ok(false) => return self.side.drain().await,
                 Err(error) => return self.farewell(&error).await,
             }
-            match self.wait().await? {
+            if self.ends && self.is_at_rest() {
+                let error = PgError::fatal(
+                    wire::sqlstate::ADMIN_SHUTDOWN,
+                    "terminating connection due to administrator command",
+                );
+                return self.farewell(&error).await;
+            }
+            match self.wait(&mut stop).await? {
                 Next::Progress => {}
+                Next::Told(Told::Drain) => self.ends = true,
+                Next::Told(Told::Cancel) => {
+                    // The answer to it comes the way that the statement's would have.
+                    let canceller = self.identity.canceller.clone();
+                    tokio::spawn(async move { canceller.cancel().await });
+                }
                 Next::Left => return Ok(()),
                 Next::Lost(error) => {
                     if self.lost() {
@@ -168,8 +188,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             if self.is_full() {
                 return Ok(true);
             }
-            let max = self.pool.options.message_bytes_max;
-            let Some(frame) = Frame::split(&mut self.side.inbox, max)? else {
+            let Some(frame) = Frame::split(&mut self.side.inbox, self.message_bytes_max)? else {
                 return Ok(true);
             };
             if frame.kind() == frontend::kind::TERMINATE {
@@ -209,8 +228,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         lease.is_some_and(|lease| lease.side.outbox.len() > WAITING_BYTES_MAX)
     }
 
+    /// Whether it has asked nothing that is not answered.
+    fn is_at_rest(&self) -> bool {
+        let lease = self.lease.as_ref();
+        lease.is_none_or(|lease| lease.account.is_quiet()) && self.relay.is_done()
+    }
+
     /// Waits until something can be done.
-    async fn wait(&mut self) -> io::Result<Next> {
+    async fn wait(&mut self, stop: &mut Stop) -> io::Result<Next> {
         let is_full = self.is_full();
         let side = &mut self.side;
         let mut server = self.lease.as_deref_mut();
@@ -247,10 +272,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                     Poll::Pending => {}
                 }
             }
-            match moved {
-                true => Poll::Ready(Ok(Next::Progress)),
-                false => Poll::Pending,
+            if moved {
+                return Poll::Ready(Ok(Next::Progress));
             }
+            stop.poll(cx).map(|told| Ok(Next::Told(told)))
         })
         .await
     }

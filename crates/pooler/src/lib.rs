@@ -15,6 +15,7 @@ mod bindings;
 mod cancel;
 mod client;
 mod connect;
+mod credential;
 mod facts;
 mod failure;
 mod options;
@@ -30,11 +31,13 @@ mod tls;
 mod vault;
 
 pub use binding::{
-    Allowed, Binding, BindingTarget, Caching, InvalidField, Limits, MAX_AGE_MAX, NAME_BYTES_MAX,
+    Allowed, Binding, BindingTarget, CREDENTIALS_MAX, Caching, InvalidField, Limits, MAX_AGE_MAX,
+    NAME_BYTES_MAX,
 };
 pub use bindings::{BINDINGS_MAX, Bindings, BindingsError, Checked, check};
 pub use cancel::Canceller;
-pub use client::{Client, ClientIdentity};
+pub use client::{Client, ClientIdentity, Stop};
+pub use credential::Credential;
 pub use facts::Pin;
 pub use failure::{Failure, FailureKind};
 pub use options::PoolOptions;

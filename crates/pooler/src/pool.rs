@@ -36,7 +36,7 @@ const STATEMENTS_MAX: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 /// A pool of connections to one origin.
 #[derive(Debug)]
 pub struct Pool {
-    pub(crate) options: PoolOptions,
+    options: RwLock<Arc<PoolOptions>>,
     pub(crate) statements: Registry,
     texts: Texts,
     /// What the servers tell of themselves.
@@ -95,7 +95,7 @@ impl Pool {
     /// Of an origin. No connection is made before somebody wants one.
     pub fn new(origin: Origin, options: PoolOptions) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
-            options,
+            options: RwLock::new(Arc::new(options)),
             statements: Registry::new(STATEMENTS_MAX),
             texts: Texts::new(),
             parameters: RwLock::new(None),
@@ -142,6 +142,17 @@ impl Pool {
             self.take_idle(&mut state)
         };
         close_all(idle);
+    }
+
+    /// What it may use now.
+    pub(crate) fn options(&self) -> Arc<PoolOptions> {
+        Arc::clone(&self.options.read())
+    }
+
+    /// May use something else from now on. Connections of before go when they are free, and count as long as they are there.
+    pub fn adjust(&self, options: PoolOptions) {
+        *self.options.write() = Arc::new(options);
+        self.restart();
     }
 
     /// Closes all connections; those in use when they are free. The next who wants one gets a new one.
@@ -206,7 +217,7 @@ impl Pool {
             let server = match taken {
                 Taken::Server(server) => server,
                 Taken::Turn(turn) => match timeout_at(
-                    *until.get_or_insert_with(|| Instant::now() + self.options.wait_max),
+                    *until.get_or_insert_with(|| Instant::now() + self.options().wait_max),
                     turn,
                 )
                 .await
@@ -226,7 +237,7 @@ impl Pool {
                 drop(lease);
                 continue;
             }
-            if idle_for > self.options.check_after && lease.ask(";").await.is_err() {
+            if idle_for > self.options().check_after && lease.ask(";").await.is_err() {
                 drop(lease);
                 continue;
             }
@@ -252,7 +263,7 @@ impl Pool {
             state.counts.refused += 1;
             return Err(error);
         }
-        if state.waiting.len() >= self.options.waiting_max {
+        if state.waiting.len() >= self.options().waiting_max {
             state.counts.refused += 1;
             return Err(PgError::fatal(
                 sqlstate::TOO_MANY_CONNECTIONS,
@@ -268,7 +279,7 @@ impl Pool {
             turn,
             label: Arc::clone(label),
         });
-        state.counts.waited += u64::from(state.total >= self.options.connections_max);
+        state.counts.waited += u64::from(state.total >= self.options().connections_max);
         self.connect_if_wanted(&mut state);
         Ok(Taken::Turn(receiver))
     }
@@ -277,7 +288,7 @@ impl Pool {
     fn connect_if_wanted(&self, state: &mut State) {
         state.waiting.retain(|waiting| !waiting.turn.is_closed());
         if state.connecting >= state.waiting.len()
-            || state.total >= self.options.connections_max
+            || state.total >= self.options().connections_max
             || state.is_closed
         {
             return;
@@ -291,8 +302,8 @@ impl Pool {
         let epoch = state.epoch;
         // In a task of its own: who waits may leave, and the connection is the next one's.
         tokio::spawn(async move {
-            let settings = me.options.settings();
-            let within = me.options.connect_timeout;
+            let settings = me.options().settings();
+            let within = me.options().connect_timeout;
             let mut connected = connect::connect(&origin, within, &settings).await;
             if let Ok(link) = &mut connected
                 && let Err(failure) = me.learn(link, epoch).await
@@ -308,7 +319,7 @@ impl Pool {
         let names = match self.texts.knows_builtin() {
             true => None,
             false => {
-                let within = self.options.connect_timeout;
+                let within = self.options().connect_timeout;
                 let asking = connect::query(link, texts::BUILTIN);
                 let asked = timeout(within, asking).await;
                 Some(asked.unwrap_or_else(|_| Err(Failure::silent(within)))?)
@@ -344,7 +355,7 @@ impl Pool {
                     state.holders.push(None);
                 }
                 drop(state);
-                let mut server = Box::new(Server::new(link, &self.options, epoch));
+                let mut server = Box::new(Server::new(link, &self.options(), epoch));
                 server.number = number;
                 if let Some(known) = self.parameters()
                     && known == server.parameters
@@ -418,7 +429,7 @@ impl Pool {
     /// Closes what nobody has used for long, as long as there is something to close.
     fn reap_later(&self) {
         let me = Weak::clone(&self.me);
-        let idle = self.options.idle;
+        let idle = self.options().idle;
         tokio::spawn(async move {
             loop {
                 tokio::time::sleep(idle).await;
@@ -481,7 +492,7 @@ impl Pool {
         )
         .detail(format!(
             "No connection became free, and none could be added, within {} ms, which is wait_ms_max.",
-            self.options.wait_max.as_millis()
+            self.options().wait_max.as_millis()
         ))
         .hint(hint)
     }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::binding::{Allowed, Binding, BindingTarget, Caching, Limits};
+use crate::credential::Credential;
 use crate::origin::{Host, Identity, Origin, Secret, Target, Tls, TlsMode};
 
 /// What is kept of a binding, its secrets in clear: the file that it is in is sealed.
@@ -15,11 +16,30 @@ pub(crate) struct Record {
     origin: Option<OriginRecord>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     database: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    per_app: Option<PerAppRecord>,
     limits: [u32; 6],
     caching: (bool, u32, u32),
     allowed: Vec<(String, Option<String>)>,
+    #[serde(default)]
+    credentials: Vec<CredentialRecord>,
     created_ms: u64,
     modified_ms: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct PerAppRecord {
+    template: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct CredentialRecord {
+    user: String,
+    name: String,
+    verifier: String,
+    created_ms: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -48,16 +68,22 @@ enum HostRecord {
 
 impl From<&Binding> for Record {
     fn from(binding: &Binding) -> Self {
-        let (origin, database) = match &binding.target {
-            BindingTarget::Origin(origin) => (Some(origin.into()), None),
-            BindingTarget::Database(name) => (None, Some(name.clone())),
-        };
+        let (mut origin, mut database, mut per_app) = (None, None, None);
+        match &binding.target {
+            BindingTarget::Origin(target) => origin = Some(target.into()),
+            BindingTarget::Database(name) => database = Some(name.clone()),
+            BindingTarget::DatabasePerApp { template } => {
+                let template = template.clone();
+                per_app = Some(PerAppRecord { template });
+            }
+        }
         let limits = &binding.limits;
         Self {
             id: binding.id.clone(),
             name: binding.name.clone(),
             origin,
             database,
+            per_app,
             limits: [
                 limits.connections_max,
                 limits.pinned_max,
@@ -76,6 +102,11 @@ impl From<&Binding> for Record {
                 .iter()
                 .map(|allowed| (allowed.repository.clone(), allowed.environment.clone()))
                 .collect(),
+            credentials: binding
+                .credentials
+                .iter()
+                .map(CredentialRecord::from)
+                .collect(),
             created_ms: binding.created_ms,
             modified_ms: binding.modified_ms,
         }
@@ -85,9 +116,12 @@ impl From<&Binding> for Record {
 impl Record {
     /// The binding; nothing if a record of this form has none.
     pub(crate) fn into_binding(self) -> Option<Binding> {
-        let target = match (self.origin, self.database) {
-            (Some(origin), None) => BindingTarget::Origin(origin.into_origin()?),
-            (None, Some(name)) => BindingTarget::Database(name),
+        let target = match (self.origin, self.database, self.per_app) {
+            (Some(origin), None, None) => BindingTarget::Origin(origin.into_origin()?),
+            (None, Some(name), None) => BindingTarget::Database(name),
+            (None, None, Some(PerAppRecord { template })) => {
+                BindingTarget::DatabasePerApp { template }
+            }
             _ => return None,
         };
         let [
@@ -124,9 +158,38 @@ impl Record {
                     environment,
                 })
                 .collect(),
+            credentials: self.credentials.into_iter().map(Credential::from).collect(),
             created_ms: self.created_ms,
             modified_ms: self.modified_ms,
         })
+    }
+}
+
+impl From<&Credential> for CredentialRecord {
+    fn from(credential: &Credential) -> Self {
+        let Credential {
+            user,
+            name,
+            verifier,
+            created_ms,
+        } = credential.clone();
+        Self {
+            user,
+            name,
+            verifier,
+            created_ms,
+        }
+    }
+}
+
+impl From<CredentialRecord> for Credential {
+    fn from(record: CredentialRecord) -> Self {
+        Self {
+            user: record.user,
+            name: record.name,
+            verifier: record.verifier,
+            created_ms: record.created_ms,
+        }
     }
 }
 

@@ -16,7 +16,7 @@ const KEPT_BYTES: usize = 64 * 1024;
 /// A socket with a buffer for each direction. Neither grows beyond what its owner lets it.
 #[derive(Debug)]
 pub(crate) struct Side<S> {
-    stream: S,
+    pub(crate) stream: S,
     pub(crate) inbox: BytesMut,
     pub(crate) outbox: BytesMut,
     /// Nothing more will arrive.

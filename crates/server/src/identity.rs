@@ -44,7 +44,7 @@ pub(crate) use pass::{Pass, Stay};
 pub(crate) use passwords::{Passwords, Wrong};
 pub(crate) use presented::Password;
 
-use passwords::ADMINISTRATOR;
+pub(crate) use passwords::ADMINISTRATOR;
 use presented::{Presented, Unreadable};
 
 /// Who is known, besides those with passwords (`auth`).

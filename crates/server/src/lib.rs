@@ -17,6 +17,7 @@ mod address;
 mod adjust;
 mod audit;
 mod auth;
+mod bindings;
 mod blocking;
 mod connections;
 mod http;
@@ -24,6 +25,7 @@ mod identity;
 mod insist;
 mod linger;
 mod metrics;
+mod node_key;
 mod options;
 mod pgwire;
 mod reload;
@@ -41,6 +43,7 @@ pub use address::{ListenError, Listeners};
 pub use adjust::{Adjuster, Adjustment, Reconfigure, ReloadDocument};
 pub use audit::Audit;
 pub use auth::{Administrator, AdministratorError, Auth, verifier_of};
+pub use bindings::{BindingsOptions, ManagedBindings, SocketError};
 pub use http::{
     BucketDocument, By, Cors, CorsOptions, CountsDocument, DatabaseDocument, FiguresDocument,
     FiguresPage, LatencyDocument,
@@ -51,6 +54,7 @@ pub use identity::{
     subject_database,
 };
 pub use metrics::{Family, Kind, Meter, Sample, Value};
+pub use node_key::{NodeKey, NodeKeyError};
 pub use options::{HttpOptions, Options, PgwireOptions, RoutingOptions, WebSocketOptions};
 pub use reload::Reload;
 pub use request_limits::RequestLimitOptions;

@@ -10,8 +10,10 @@ mod batch;
 mod cancel;
 mod client_io;
 mod connection;
+mod guest;
 mod inbox;
 mod login;
+mod peer;
 mod startup;
 mod stream;
 
@@ -20,31 +22,46 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::BytesMut;
-use database::Databases;
+use database::{Authority, Databases};
 use parking_lot::RwLock;
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+use wire::pg::startup::Startup;
 use wire::{PgError, sqlstate};
 
 use crate::accept::accept;
 use crate::auth::Auth;
+use crate::bindings::{Guest, LeadsTo, LocalListener, ManagedBindings};
 use crate::connections::Connections;
-use crate::identity::Passwords;
+use crate::identity::{ADMINISTRATOR, Passwords};
 use crate::linger::linger;
 use crate::options::PgwireOptions;
 use crate::shutdown::Stopping;
 use crate::telemetry::Telemetry;
 use crate::tls::{Tls, TlsMode};
+use authentication::Admitted;
 use cancel::CancelKeys;
 use startup::Encryption;
 use stream::Stream;
 
 pub(crate) use login::Login;
+pub(crate) use peer::Peer;
 pub(crate) use stream::Tunnel;
+
+/// A connection whose client was let in.
+struct Begun {
+    stream: Stream,
+    /// What has come and was not read.
+    buffer: BytesMut,
+    startup: Startup,
+    peer: Peer,
+    number: u64,
+}
 
 /// What all connections share.
 pub(crate) struct Pgwire {
     databases: Databases,
+    bindings: Option<Arc<ManagedBindings>>,
     options: RwLock<Arc<PgwireOptions>>,
     auth: Auth,
     tls: Option<Arc<Tls>>,
@@ -61,6 +78,7 @@ pub(crate) struct Pgwire {
 impl Pgwire {
     pub(crate) fn new(
         databases: Databases,
+        bindings: Option<Arc<ManagedBindings>>,
         options: PgwireOptions,
         auth: Auth,
         passwords: Arc<Passwords>,
@@ -70,6 +88,7 @@ impl Pgwire {
     ) -> Self {
         Self {
             databases,
+            bindings,
             cancel_keys: CancelKeys::default(),
             sessions: Connections::new(),
             sockets: Connections::new(),
@@ -104,26 +123,37 @@ impl Pgwire {
             listener,
             &self.stopping,
             "a pgwire connection",
-            |stream, peer| Arc::clone(&self).connection(stream, peer),
+            |(stream, peer)| Arc::clone(&self).connection(stream, peer),
         )
         .await;
+    }
+
+    /// Serves those who come by the local socket, until the server stops.
+    pub(crate) async fn serve_local(self: Arc<Self>, listener: LocalListener) {
+        let each = |stream: UnixStream| {
+            let me = Arc::clone(&self);
+            async move { me.serve_stream(Stream::Local(stream), Peer::Local).await }
+        };
+        accept(listener, &self.stopping, "a binding's connection", each).await;
     }
 
     async fn connection(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
         // Without it the kernel may hold an answer back until the last one is acknowledged.
         if stream.set_nodelay(true).is_ok() {
+            let peer = Peer::Network(peer);
             self.serve_stream(Stream::Plain(stream), peer).await;
         }
     }
 
     /// Serves who comes through HTTP, to the end.
     pub(crate) async fn serve_tunnel(self: Arc<Self>, tunnel: Tunnel, peer: SocketAddr) {
+        let peer = Peer::Network(peer);
         self.serve_stream(Stream::Tunnel(tunnel), peer).await;
     }
 
-    async fn serve_stream(self: Arc<Self>, stream: Stream, peer: SocketAddr) {
+    async fn serve_stream(self: Arc<Self>, stream: Stream, peer: Peer) {
         let connections_max = self.options().connections_max;
-        let Some(_socket) = self.sockets.enter(connections_max.saturating_mul(2)) else {
+        let Some(socket) = self.sockets.enter(connections_max.saturating_mul(2)) else {
             refuse(stream, &too_many(connections_max)).await;
             return;
         };
@@ -150,8 +180,8 @@ impl Pgwire {
                 // Who was not let in takes no session's place.
                 let asked =
                     authentication::authenticate(&self, &mut stream, peer, &startup, &mut buffer);
-                let authority = match Box::pin(asked).await {
-                    Ok(Some(authority)) => authority,
+                let admitted = match Box::pin(asked).await {
+                    Ok(Some(admitted)) => admitted,
                     Ok(None) => return,
                     Err(error) => {
                         tracing::debug!(%peer, %error, "pgwire connection refused");
@@ -159,36 +189,106 @@ impl Pgwire {
                         return;
                     }
                 };
-                let Some(_session) = self.sessions.enter(connections_max) else {
-                    Box::pin(refuse(stream, &too_many(connections_max))).await;
-                    return;
-                };
                 let number = self.connection_number.fetch_add(1, Ordering::Relaxed);
-                tracing::debug!(
-                    connection = number,
-                    %peer,
-                    database = startup.database,
-                    user = startup.user,
-                    "pgwire connection begins"
-                );
-                let label = format!("connection {number}");
-                let client = connection::Newcomer {
-                    peer,
+                let begun = Begun {
+                    stream,
+                    buffer,
                     startup,
-                    authority,
-                    label,
+                    peer,
+                    number,
                 };
-                let ended = connection::run(&self, stream, client, buffer);
-                let ended = Box::pin(ended).await;
-                tracing::debug!(connection = number, reason = %ended, "pgwire connection ends");
+                match admitted {
+                    Admitted::Session(authority) => {
+                        let _socket = socket;
+                        Box::pin(self.session(begun, authority)).await;
+                    }
+                    Admitted::Guest(guest) => {
+                        // They are counted for themselves.
+                        drop(socket);
+                        Box::pin(self.guest(begun, guest)).await;
+                    }
+                }
             }
-            Ok(Some(startup::Started::Cancel { pid, key })) => self.cancel_keys.cancel(pid, &key),
+            Ok(Some(startup::Started::Cancel { pid, key })) => {
+                self.cancel_keys.cancel(pid, &key).await;
+            }
             Ok(None) => {}
             Err(error) => {
                 tracing::debug!(%peer, %error, "pgwire connection refused");
                 Box::pin(refuse(stream, &error)).await;
             }
         }
+    }
+
+    /// A session in a database of ours.
+    async fn session(&self, begun: Begun, authority: Authority) {
+        let connections_max = self.options().connections_max;
+        // Who was not let in takes no session's place.
+        let Some(_session) = self.sessions.enter(connections_max) else {
+            refuse(begun.stream, &too_many(connections_max)).await;
+            return;
+        };
+        let was_asked = self.asks_for_passwords();
+        let label = format!("connection {}", begun.number);
+        self.run(begun, authority, was_asked, label).await;
+    }
+
+    /// Who has come by a binding.
+    async fn guest(&self, mut begun: Begun, guest: Guest) {
+        let Some(bindings) = &self.bindings else {
+            return;
+        };
+        let clients_max = bindings.options().clients_max;
+        let Some(_place) = bindings.clients.enter(clients_max) else {
+            refuse(begun.stream, &guest::too_many(clients_max)).await;
+            return;
+        };
+        let Begun { number, peer, .. } = begun;
+        let Guest { leads_to, label } = guest;
+        tracing::debug!(connection = number, %peer, client = &*label, "a binding's client begins");
+        match leads_to {
+            LeadsTo::Pool(pool) => {
+                let who = (number, label);
+                let serving =
+                    guest::serve(self, begun.stream, begun.buffer, &begun.startup, pool, who);
+                if let Err(error) = serving.await {
+                    tracing::warn!(connection = number, %error, "a binding's client was not served");
+                }
+            }
+            LeadsTo::Database(name) => {
+                begun.startup.database = name.to_string();
+                begun.startup.user = ADMINISTRATOR.to_owned();
+                let label = label.to_string();
+                self.run(begun, Authority::Database, true, label).await;
+            }
+        }
+        tracing::debug!(connection = number, "a binding's client ends");
+    }
+
+    async fn run(&self, begun: Begun, authority: Authority, was_asked: bool, label: String) {
+        let Begun {
+            stream,
+            buffer,
+            startup,
+            peer,
+            number,
+        } = begun;
+        tracing::debug!(
+            connection = number,
+            %peer,
+            database = startup.database,
+            user = startup.user,
+            "pgwire connection begins"
+        );
+        let client = connection::Newcomer {
+            peer,
+            startup,
+            authority,
+            was_asked,
+            label,
+        };
+        let ended = Box::pin(connection::run(self, stream, client, buffer)).await;
+        tracing::debug!(connection = number, reason = %ended, "pgwire connection ends");
     }
 
     /// Whether clients are asked for a password before their session.

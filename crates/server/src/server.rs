@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use crate::address::Listeners;
 use crate::adjust::{Adjuster, Reconfigure};
+use crate::bindings::{LocalListener, ManagedBindings, SocketError};
 use crate::http::{Http, Site};
 use crate::identity::Passwords;
 use crate::metrics::Meter;
@@ -24,7 +25,10 @@ const CANCEL_MAX: Duration = Duration::from_millis(2_000);
 /// Serves databases on two addresses.
 pub struct Server {
     listeners: Listeners,
+    /// The socket of bindings.
+    local: Option<LocalListener>,
     pgwire: Arc<Pgwire>,
+    bindings: Option<Arc<ManagedBindings>>,
     site: Arc<Site>,
     adjuster: Adjuster,
     reload: Reload,
@@ -33,7 +37,18 @@ pub struct Server {
 
 impl Server {
     /// Puts a server together. Nothing is accepted before [`run`](Self::run).
-    pub fn new(listeners: Listeners, databases: Databases, options: Options) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// If there is no local socket for bindings.
+    pub fn new(
+        listeners: Listeners,
+        databases: Databases,
+        bindings: Option<Arc<ManagedBindings>>,
+        options: Options,
+    ) -> Result<Self, SocketError> {
+        let local = bindings.as_ref().map(|bindings| bindings.listen());
+        let local = local.transpose()?;
         let shutdown = Shutdown::new();
         let reload = Reload::of(&options);
         let iterations_max = options.identity.scram_iterations_max;
@@ -41,6 +56,7 @@ impl Server {
         let security = Security::new(&options, Arc::clone(&passwords));
         let pgwire = Arc::new(Pgwire::new(
             databases.clone(),
+            bindings.clone(),
             options.pgwire,
             options.auth,
             passwords,
@@ -64,14 +80,16 @@ impl Server {
             options.telemetry,
             options.drain_max,
         );
-        Self {
+        Ok(Self {
             listeners,
+            local,
             pgwire,
             site,
+            bindings,
             adjuster,
             reload,
             shutdown,
-        }
+        })
     }
 
     /// Tells what is counted, also while it runs.
@@ -93,6 +111,11 @@ impl Server {
     /// `drain_max` to end, and are cancelled after that. The databases stay open.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let Listeners { pgwire, http, .. } = self.listeners;
+        let local = self.local.map(|listener| {
+            let serving = Arc::clone(&self.pgwire).serve_local(listener);
+            tokio::spawn(serving)
+        });
+        let mut local = local.unwrap_or_else(|| tokio::spawn(async {}));
         let mut pgwire = tokio::spawn(self.pgwire.serve(pgwire));
         let mut http = tokio::spawn(self.site.serve(http));
         tokio::select! {
@@ -102,12 +125,15 @@ impl Server {
 
         let mut ended = Box::pin(async {
             // A listener that panicked has ended too.
+            let _ = (&mut local).await;
             let _ = (&mut pgwire).await;
             let _ = (&mut http).await;
         });
         self.shutdown.drain();
         let drain_max = self.adjuster.drain_max();
         if timeout(drain_max, &mut ended).await.is_ok() {
+            drop(ended);
+            close(self.bindings.as_deref());
             return;
         }
         let drain_ms_max = drain_max.as_millis();
@@ -116,12 +142,22 @@ impl Server {
             "statements still run after server.drain_ms_max: cancelling them"
         );
         self.shutdown.cancel();
+        // Who waits for a connection to an origin gets none any more.
+        close(self.bindings.as_deref());
         if timeout(CANCEL_MAX, &mut ended).await.is_err() {
             tracing::warn!("dropping connections whose statements did not end when cancelled");
         }
         drop(ended);
         // Their sessions clean up after themselves.
+        local.abort();
         pgwire.abort();
         http.abort();
+    }
+}
+
+/// Closes all connections to origins.
+fn close(bindings: Option<&ManagedBindings>) {
+    if let Some(bindings) = bindings {
+        bindings.bindings.close();
     }
 }

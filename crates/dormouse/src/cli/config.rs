@@ -1,6 +1,7 @@
 //! The configuration: what can be set, and what the server and its databases make of it.
 
 mod access;
+mod bindings;
 mod http;
 mod opentelemetry;
 mod sources;
@@ -8,7 +9,7 @@ mod sources;
 use http::{HttpSection, RoutingSection};
 pub(crate) use sources::{Loaded, load};
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use server::{Tls, TlsFiles};
 
 use access::{AuditSection, AuthSection, LimitsSection, MetricsSection};
+use bindings::BindingsSection;
 
 use super::failure::Failure;
 
@@ -51,6 +53,7 @@ pub(crate) struct Config {
     limits: LimitsSection,
     metrics: MetricsSection,
     audit: AuditSection,
+    bindings: BindingsSection,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -380,6 +383,7 @@ impl Default for Config {
             limits: LimitsSection::default(),
             metrics: MetricsSection::default(),
             audit: AuditSection::default(),
+            bindings: BindingsSection::default(),
         }
     }
 }
@@ -388,7 +392,17 @@ impl Config {
     /// Connections that there may be at once, of all kinds.
     pub(crate) fn connections_max(&self) -> u64 {
         let http = self.http.connections_max();
-        (self.pgwire.connections_max + http + self.websocket.connections_max) as u64
+        let others = self.websocket.connections_max + self.bindings.clients_max();
+        (self.pgwire.connections_max + http + others) as u64
+    }
+
+    /// The data directory.
+    pub(crate) fn data(&self) -> &Path {
+        &self.data
+    }
+
+    pub(crate) fn bindings(&self) -> server::BindingsOptions {
+        self.bindings.options(&self.data)
     }
 
     pub(crate) fn log_format(&self) -> LogFormat {

@@ -3,12 +3,12 @@
 use std::sync::{Arc, Weak};
 
 use database::Databases;
-use server::{HttpTls, Listeners, Reload, Server};
+use server::{HttpTls, Listeners, ManagedBindings, NodeKey, Reload, Server};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use super::args::ServeArgs;
-use super::config::{self, Loaded};
+use super::config::{self, Config, Loaded};
 use super::failure::Failure;
 use super::logs::{self, LogFilter};
 use super::reloader::Reloader;
@@ -69,7 +69,9 @@ async fn serve(
         listeners.pgwire_address(),
         listeners.http_address(),
     ));
-    let server = Server::new(listeners, databases.clone(), options);
+    let bindings = bindings(config, &databases)?;
+    let server = Server::new(listeners, databases.clone(), Some(bindings), options)
+        .map_err(|error| Failure::unavailable(error.to_string()))?;
     if let Some(telemetry) = telemetry {
         telemetry.send_metrics(server.meter());
     }
@@ -87,6 +89,17 @@ async fn serve(
         .map_err(|error| Failure::unavailable(error.to_string()))?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// What is configured of managed bindings. After the databases: only who has the data directory reads it.
+fn bindings(config: &Config, databases: &Databases) -> Result<Arc<ManagedBindings>, Failure> {
+    let key = NodeKey::of_data(config.data())
+        .map_err(|error| Failure::unavailable(error.to_string()))?
+        .for_purpose("bindings");
+    let bindings = ManagedBindings::open(config.bindings(), &key, databases.clone());
+    bindings
+        .map(Arc::new)
+        .map_err(|error| Failure::unavailable(error.to_string()))
 }
 
 /// Every connection is an open file, and the usual limit is 1,024 of them; the system lets us go

@@ -2,9 +2,11 @@
 //! `dormouse config` all go by this table.
 
 mod access;
+mod bindings;
 mod live;
 
 use access::ACCESS;
+use bindings::BINDINGS;
 use figment::value::Value;
 
 /// One setting.
@@ -477,7 +479,7 @@ pub(crate) enum Variable {
 
 /// Every setting, in the order of the file.
 fn all() -> impl Iterator<Item = &'static Setting> {
-    SETTINGS.iter().chain(ACCESS)
+    SETTINGS.iter().chain(ACCESS).chain(BINDINGS)
 }
 
 /// The names of all settings, in the order of the file.

@@ -11,7 +11,7 @@ use super::Client;
 use crate::server::Parameters;
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
-    /// Everything from `AuthenticationOk` to `ReadyForQuery`. A server is asked only where a setting may be refused,
+    /// Everything from `AuthenticationOk` to `ReadyForQuery`; which version is spoken was told before. A server is asked only where a setting may be refused,
     /// or where none has told its parameters yet.
     pub(super) async fn greet(&mut self, startup: &Startup) -> Result<(), PgError> {
         for (name, value) in &startup.settings {
@@ -29,13 +29,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         }
         let out = &mut self.side.outbox;
         backend::authentication_ok(out);
-        if startup.must_negotiate() {
-            backend::negotiate_protocol_version(
-                out,
-                startup.negotiated_minor(),
-                &startup.unknown_protocol_options,
-            );
-        }
         for (name, value) in self.told.iter() {
             backend::parameter_status(out, name, value);
         }

@@ -316,7 +316,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             Ok((lease, is_continued))
         };
         let side = &mut self.side;
-        let max = self.pool.options.message_bytes_max;
+        let max = self.message_bytes_max;
         let taken = tokio::select! {
             biased;
             taken = taking => taken,

@@ -77,7 +77,7 @@ impl Lease {
             pool.give(server);
             return;
         }
-        let within = pool.options.abandoned_max;
+        let within = pool.options().abandoned_max;
         tokio::spawn(async move {
             let mut works = server.abandon(within).await;
             if works && is_pinned {
@@ -104,7 +104,7 @@ impl Lease {
             return Ok(());
         }
         let mut state = self.pool.state.lock();
-        if state.pinned >= self.pool.options.pinned_max {
+        if state.pinned >= self.pool.options().pinned_max {
             return Err(PgError::error(
                 sqlstate::TOO_MANY_CONNECTIONS,
                 format!(

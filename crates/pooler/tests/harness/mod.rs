@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::BytesMut;
-use dormouse_pooler::{Canceller, Client, ClientIdentity, Origin, Pool, PoolOptions};
+use dormouse_pooler::{Canceller, Client, ClientIdentity, Origin, Pool, PoolOptions, Stop};
 use native::Native;
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -150,7 +150,7 @@ async fn serve(
     cancellers.lock().insert(pid, identity.canceller.clone());
     let client = Client::new(pool, stream, arrived, identity);
     // A client that breaks off is an error of its own.
-    let _ = client.serve(&startup).await;
+    let (_stream, _served) = client.serve(&startup, Stop::never()).await;
 }
 
 /// Waits until something is so, or for long enough.

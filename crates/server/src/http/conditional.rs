@@ -134,7 +134,7 @@ fn who(caller: &Caller, wishes: &Wishes) -> String {
     let wished = wishes.role.as_deref().unwrap_or_default();
     let authority = match caller.authority() {
         Authority::Node => "node",
-        Authority::Role | Authority::Host => "role",
+        Authority::Role | Authority::Database | Authority::Host => "role",
     };
     let scope = caller.scope.as_str();
     format!("{scope}\0{authority}\0{}\0{wished}", caller.role())

@@ -6,23 +6,25 @@
 //! 3. Why somebody was not let in is in the log, not in the answer. No password and no verifier is in
 //!    either.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use database::Authority;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
-use wire::pg::scram::{Exchange, NONCE_BYTES, Refused};
+use wire::pg::scram::{Exchange, NONCE_BYTES, Refused, Verifier};
 use wire::pg::startup::Startup;
 use wire::pg::{Frame, backend, frontend, sasl};
 use wire::{PgError, sqlstate};
 use zeroize::Zeroizing;
 
+use super::guest;
 use super::login::{Login, unreadable, wrong_password};
+use super::peer::Peer;
 use super::stream::Stream;
 use super::{Pgwire, shutting_down};
 use crate::auth::{Administrator, Auth};
+use crate::bindings::{Guest, Proof, Way};
 
 /// A client that was asked.
 struct Asked<'a> {
@@ -30,6 +32,16 @@ struct Asked<'a> {
     /// What has come and was not read.
     buffer: &'a mut BytesMut,
     patience: Duration,
+    peer: Peer,
+    startup: &'a Startup,
+}
+
+/// What somebody may do who was let in.
+pub(super) enum Admitted {
+    /// A session in the database that it has named.
+    Session(Authority),
+    /// What its binding leads to.
+    Guest(Guest),
 }
 
 /// Asks for a password, if one is asked for: what the session may do. Nothing if the client went.
@@ -38,121 +50,95 @@ struct Asked<'a> {
 pub(super) async fn authenticate(
     pgwire: &Pgwire,
     stream: &mut Stream,
-    peer: SocketAddr,
+    peer: Peer,
     startup: &Startup,
     buffer: &mut BytesMut,
-) -> Result<Option<Authority>, PgError> {
-    let Auth::Scram(administrator) = &pgwire.auth else {
-        return Ok(Some(Authority::Node));
+) -> Result<Option<Admitted>, PgError> {
+    let is_local = peer == Peer::Local;
+    let way = match is_local {
+        true => Way::Socket,
+        false => Way::Network,
     };
+    let bindings = pgwire.bindings.as_deref();
+    let guest = bindings.and_then(|bindings| Some((bindings, bindings.proof(&startup.user, way)?)));
+    let administrator = match &pgwire.auth {
+        Auth::Scram(administrator) => Some(administrator),
+        _ => None,
+    };
+    if guest.is_none() && is_local {
+        return Err(guest::no_credential(peer));
+    }
+    if guest.is_none() && administrator.is_none() {
+        return Ok(Some(Admitted::Session(Authority::Node)));
+    }
     let in_tunnel = stream.is_tunnel();
     let asked = Asked {
         stream,
         buffer,
         patience: pgwire.options().auth_timeout,
+        peer,
+        startup,
     };
     let conversation = async {
-        match in_tunnel {
-            true => ask_plainly(pgwire, asked, peer, startup).await,
-            false => converse(pgwire, administrator, asked, peer, startup).await,
+        match (guest, administrator) {
+            (Some((bindings, proof)), _) => {
+                let proved = asked.prove(proof, in_tunnel).await?;
+                let entered = proved.map(|()| bindings.enter(&startup.user, way));
+                Ok(entered.transpose()?.map(Admitted::Guest))
+            }
+            (None, Some(administrator)) => {
+                let authority = match in_tunnel {
+                    true => ask_plainly(pgwire, asked).await?,
+                    false => converse(pgwire, administrator, asked).await?,
+                };
+                Ok(authority.map(Admitted::Session))
+            }
+            (None, None) => Ok(Some(Admitted::Session(Authority::Node))),
         }
     };
     tokio::select! {
-        authority = conversation => authority,
+        admitted = conversation => admitted,
         () = pgwire.stopping.draining() => Err(shutting_down()),
     }
 }
 
 /// Asks for the password as it is. Neon's driver sends it in a tunnel before it is asked, to save a round trip, and
 /// has no other way then.
-async fn ask_plainly(
-    pgwire: &Pgwire,
-    mut asked: Asked<'_>,
-    peer: SocketAddr,
-    startup: &Startup,
-) -> Result<Option<Authority>, PgError> {
-    let mut out = BytesMut::new();
-    negotiate(startup, &mut out);
-    sasl::request_password(&mut out);
-    let Some(answer) = asked.ask(&out).await? else {
+async fn ask_plainly(pgwire: &Pgwire, mut asked: Asked<'_>) -> Result<Option<Authority>, PgError> {
+    let Some(password) = asked.password().await? else {
         return Ok(None);
     };
     let login = Login {
-        user: startup.user.clone(),
-        database: startup.database.clone(),
-        password: Zeroizing::new(sasl::decode_password(answer.body())?.to_owned()),
+        user: asked.startup.user.clone(),
+        database: asked.startup.database.clone(),
+        password,
     };
-    let origin = format!("a tunnel of {peer}");
+    let origin = format!("a tunnel of {}", asked.peer);
     pgwire.check_password(&login, &origin).await.map(Some)
-}
-
-fn negotiate(startup: &Startup, out: &mut BytesMut) {
-    if startup.must_negotiate() {
-        backend::negotiate_protocol_version(
-            out,
-            startup.negotiated_minor(),
-            &startup.unknown_protocol_options,
-        );
-    }
 }
 
 async fn converse(
     pgwire: &Pgwire,
     administrator: &Administrator,
     mut asked: Asked<'_>,
-    peer: SocketAddr,
-    startup: &Startup,
 ) -> Result<Option<Authority>, PgError> {
-    let channel = asked.stream.channel();
-    let mut out = BytesMut::new();
-    negotiate(startup, &mut out);
-    sasl::request(&mut out, channel.mechanisms());
-    let Some(first) = asked.ask(&out).await? else {
+    let Some(first) = asked.first_of_scram().await? else {
         return Ok(None);
     };
-    let first = sasl::InitialResponse::decode(first.body())?;
-
-    let (database, user) = (&*startup.database, &*startup.user);
+    let (database, user) = (&*asked.startup.database, &*asked.startup.user);
     let known = pgwire
         .passwords
         .look_up(administrator, database, user)
         .await;
     let known = known.map_err(|error| unreadable(database, user, &error))?;
-    let mut nonce = [0; NONCE_BYTES];
-    getrandom::fill(&mut nonce).map_err(|error| {
-        PgError::fatal(
-            sqlstate::INTERNAL_ERROR,
-            format!("the system gave no random bytes for a nonce: {error}"),
-        )
-    })?;
-    let exchange = Exchange::new(known.verifier, channel);
-    let data = first.data.unwrap_or_default();
-    let (said, challenge) = exchange.challenge(first.mechanism, data, &nonce)?;
-    out.clear();
-    sasl::challenge(&mut out, said.as_bytes());
-    let Some(last) = asked.ask(&out).await? else {
+    let exchange = (known.verifier, known.reason.as_deref());
+    let Some(outcome) = asked.scram(&first, exchange).await? else {
         return Ok(None);
-    };
-    let outcome = match challenge.judge(last.body()) {
-        Ok(outcome) if known.reason.is_none() => outcome,
-        Err(Refused::Error(error)) => return Err(error),
-        _ => {
-            tracing::info!(
-                %peer,
-                database = startup.database,
-                user = startup.user,
-                reason = known.reason.as_deref().unwrap_or("the password is wrong"),
-                "password authentication failed"
-            );
-            return Err(wrong_password(&startup.user));
-        }
     };
     if let Some(credentials) = &known.credentials {
         credentials.admit()?;
     }
-    out.clear();
-    sasl::outcome(&mut out, outcome.as_bytes());
-    if asked.say(&out).await.is_err() {
+    if asked.let_in(&outcome).await.is_err() {
         return Ok(None);
     }
     Ok(Some(match known.credentials {
@@ -162,6 +148,112 @@ async fn converse(
 }
 
 impl Asked<'_> {
+    /// Has a user of a binding prove that it is one: nothing if it went.
+    async fn prove(mut self, proof: Proof, in_tunnel: bool) -> Result<Option<()>, PgError> {
+        let user = &self.startup.user;
+        match proof {
+            Proof::Verifier(verifier) if !in_tunnel => {
+                let Some(first) = self.first_of_scram().await? else {
+                    return Ok(None);
+                };
+                let Some(outcome) = self.scram(&first, (verifier, None)).await? else {
+                    return Ok(None);
+                };
+                Ok(self.let_in(&outcome).await.ok())
+            }
+            proof => {
+                let Some(password) = self.password().await? else {
+                    return Ok(None);
+                };
+                // Of a verifier it takes some milliseconds.
+                let checking = tokio::task::spawn_blocking(move || proof.is_of(&password));
+                match checking.await {
+                    Ok(true) => Ok(Some(())),
+                    Ok(false) => {
+                        tracing::info!(peer = %self.peer, user, "a binding's user has another password");
+                        Err(wrong_password(user))
+                    }
+                    Err(error) => Err(PgError::fatal(sqlstate::INTERNAL_ERROR, error.to_string())),
+                }
+            }
+        }
+    }
+
+    /// Asks for the password as it is.
+    async fn password(&mut self) -> Result<Option<Zeroizing<String>>, PgError> {
+        let mut out = self.opening();
+        sasl::request_password(&mut out);
+        let Some(answer) = self.ask(&out).await? else {
+            return Ok(None);
+        };
+        let password = sasl::decode_password(answer.body())?;
+        Ok(Some(Zeroizing::new(password.to_owned())))
+    }
+
+    /// Which version is spoken, where that is another than the client's.
+    fn opening(&self) -> BytesMut {
+        let mut out = BytesMut::new();
+        if self.startup.must_negotiate() {
+            backend::negotiate_protocol_version(
+                &mut out,
+                self.startup.negotiated_minor(),
+                &self.startup.unknown_protocol_options,
+            );
+        }
+        out
+    }
+
+    /// Asks for SCRAM.
+    async fn first_of_scram(&mut self) -> Result<Option<Frame>, PgError> {
+        let mut out = self.opening();
+        sasl::request(&mut out, self.stream.channel().mechanisms());
+        self.ask(&out).await
+    }
+
+    /// The rest of SCRAM: what is to be said to a client that has proved who it is.
+    async fn scram(
+        &mut self,
+        first: &Frame,
+        (verifier, reason): (Verifier, Option<&str>),
+    ) -> Result<Option<String>, PgError> {
+        let first = sasl::InitialResponse::decode(first.body())?;
+        let mut nonce = [0; NONCE_BYTES];
+        getrandom::fill(&mut nonce).map_err(|error| {
+            PgError::fatal(
+                sqlstate::INTERNAL_ERROR,
+                format!("the system gave no random bytes for a nonce: {error}"),
+            )
+        })?;
+        let exchange = Exchange::new(verifier, self.stream.channel());
+        let data = first.data.unwrap_or_default();
+        let (said, challenge) = exchange.challenge(first.mechanism, data, &nonce)?;
+        let mut out = BytesMut::new();
+        sasl::challenge(&mut out, said.as_bytes());
+        let Some(last) = self.ask(&out).await? else {
+            return Ok(None);
+        };
+        match challenge.judge(last.body()) {
+            Ok(outcome) if reason.is_none() => Ok(Some(outcome)),
+            Err(Refused::Error(error)) => Err(error),
+            _ => {
+                tracing::info!(
+                    peer = %self.peer,
+                    database = self.startup.database,
+                    user = self.startup.user,
+                    reason = reason.unwrap_or("the password is wrong"),
+                    "password authentication failed"
+                );
+                Err(wrong_password(&self.startup.user))
+            }
+        }
+    }
+
+    async fn let_in(&mut self, outcome: &str) -> std::io::Result<()> {
+        let mut out = BytesMut::new();
+        sasl::outcome(&mut out, outcome.as_bytes());
+        self.say(&out).await
+    }
+
     async fn say(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         self.stream.write_all(bytes).await?;
         self.stream.flush().await

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use database::Canceller;
 use parking_lot::Mutex;
 use wire::{PgError, sqlstate};
 
@@ -13,9 +12,18 @@ const SHORT_KEY_BYTES: usize = 4;
 /// The key of the others, as PostgreSQL's.
 const KEY_BYTES: usize = 32;
 
+/// What ends what a session runs.
+#[derive(Clone)]
+pub(super) enum Cancels {
+    /// In a database of ours.
+    Session(database::Canceller),
+    /// At the origin of a binding.
+    Pooled(pooler::Canceller),
+}
+
 /// The sessions that can be cancelled.
 #[derive(Default)]
-pub(super) struct CancelKeys(Mutex<HashMap<(u32, Bytes), Canceller>>);
+pub(super) struct CancelKeys(Mutex<HashMap<(u32, Bytes), Cancels>>);
 
 /// One of them, as long as it lives.
 pub(super) struct CancelKey<'a> {
@@ -29,7 +37,7 @@ impl CancelKeys {
         &self,
         pid: u32,
         minor: u16,
-        canceller: Canceller,
+        cancels: Cancels,
     ) -> Result<CancelKey<'_>, PgError> {
         let mut key = [0; KEY_BYTES];
         let key = if minor >= 2 {
@@ -44,15 +52,17 @@ impl CancelKeys {
             )
         })?;
         let entry = (pid, Bytes::copy_from_slice(key));
-        self.0.lock().insert(entry.clone(), canceller);
+        self.0.lock().insert(entry.clone(), cancels);
         Ok(CancelKey { keys: self, entry })
     }
 
     /// Cancels what the session runs. As in PostgreSQL a wrong key is answered by silence.
-    pub(super) fn cancel(&self, pid: u32, key: &Bytes) {
-        let canceller = self.0.lock().get(&(pid, key.clone())).cloned();
-        match canceller {
-            Some(canceller) => canceller.cancel(),
+    pub(super) async fn cancel(&self, pid: u32, key: &Bytes) {
+        let cancels = self.0.lock().get(&(pid, key.clone())).cloned();
+        match cancels {
+            Some(Cancels::Session(canceller)) => canceller.cancel(),
+            // Clients take the end of their request for the word that it was passed on.
+            Some(Cancels::Pooled(canceller)) => canceller.cancel().await,
             None => tracing::info!(pid, "a cancel request names no session, or has a wrong key"),
         }
     }

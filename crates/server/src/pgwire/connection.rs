@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::fmt;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,8 +16,10 @@ use wire::pg::backend;
 use wire::pg::startup::Startup;
 use wire::{PgError, Severity, sqlstate};
 
+use super::cancel::Cancels;
 use super::client_io::Client;
 use super::inbox::{End, Inbox, Reader};
+use super::peer::Peer;
 use super::stream::{Stream, WriteHalf};
 use super::{Pgwire, shutting_down};
 use crate::insist::insist;
@@ -62,9 +63,11 @@ impl From<End> for Ended {
 
 /// Who was let in.
 pub(super) struct Newcomer {
-    pub(super) peer: SocketAddr,
+    pub(super) peer: Peer,
     pub(super) startup: Startup,
     pub(super) authority: Authority,
+    /// It was asked for a password, and so has been told which version is spoken.
+    pub(super) was_asked: bool,
     /// What logs call it.
     pub(super) label: String,
 }
@@ -77,7 +80,7 @@ pub(super) async fn run(
     buffer: BytesMut,
 ) -> Ended {
     let message_bytes_max = pgwire.options().message_bytes_max;
-    let inbox = match stream.is_tunnel() && !pgwire.asks_for_passwords() {
+    let inbox = match stream.is_tunnel() && !newcomer.was_asked {
         true => Inbox::with_password(buffer, message_bytes_max),
         false => Inbox::new(buffer, message_bytes_max),
     };
@@ -126,7 +129,7 @@ impl Socket {
             canceller,
             socket: self,
         };
-        let Err(ended) = served.greet_and_serve(pgwire, &newcomer.startup).await;
+        let Err(ended) = served.greet_and_serve(pgwire, &newcomer).await;
         Box::pin(served.session.close()).await;
         Err(ended)
     }
@@ -157,7 +160,7 @@ impl Socket {
         };
         let databases = pgwire.databases.by(Doer {
             who: startup.user.clone(),
-            from: Some(*peer),
+            from: peer.address(),
         });
         tokio::select! {
             biased;
@@ -183,18 +186,18 @@ impl Served<'_> {
     async fn greet_and_serve(
         &mut self,
         pgwire: &Pgwire,
-        startup: &Startup,
+        newcomer: &Newcomer,
     ) -> Result<Infallible, Ended> {
+        let startup = &newcomer.startup;
         let cancel_key = pgwire
             .cancel_keys
             .register(
                 self.session.process_id(),
                 startup.negotiated_minor(),
-                self.canceller.clone(),
+                Cancels::Session(self.canceller.clone()),
             )
             .map_err(Ended::ByError)?;
-        let was_told = pgwire.asks_for_passwords();
-        let greeting = self.greeting(startup, was_told, cancel_key.key());
+        let greeting = self.greeting(startup, newcomer.was_asked, cancel_key.key());
         self.socket.write(&greeting).await?;
 
         // A connection always ends with a reason, so this only returns errors.

@@ -101,8 +101,8 @@ async fn read(
                 return Ok(Some(Started::Cancel { pid, key }));
             }
             FirstPacket::SslRequest => {
-                let is_tls = matches!(stream, Stream::Tls { .. });
-                let identity = encryption.identity.as_ref().filter(|_| !is_tls);
+                let has_none = matches!(stream, Stream::Plain(_) | Stream::Tunnel(_));
+                let identity = encryption.identity.as_ref().filter(|_| has_none);
                 (&mut ssl_asked, identity)
             }
             FirstPacket::GssEncRequest => (&mut gss_asked, None),
@@ -144,7 +144,10 @@ async fn accept(slot: &mut Option<Stream>, identity: &Arc<Identity>) -> Result<(
     let (stream, in_tunnel): (Box<dyn Carrier>, bool) = match slot.take() {
         Some(Stream::Plain(stream)) => (Box::new(stream), false),
         Some(Stream::Tunnel(tunnel)) => (Box::new(tunnel.stream), true),
-        Some(Stream::Tls { .. }) | None => return Ok(()),
+        other @ (Some(Stream::Tls { .. } | Stream::Local(_)) | None) => {
+            *slot = other;
+            return Ok(());
+        }
     };
     let accepted = identity.pgwire().accept(stream).await;
     let stream = accepted.map_err(|error| violation(&format!("the TLS handshake: {error}")))?;

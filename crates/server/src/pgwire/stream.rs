@@ -1,4 +1,4 @@
-//! A client's socket: of TCP, in clear or in TLS, or a tunnel through HTTP.
+//! A client's socket: of TCP, in clear or in TLS, the local one, or a tunnel through HTTP.
 //!
 //! In clear nothing stands between the halves and the socket. Otherwise both share one state; what a write
 //! leaves in it is flushed before the write is done.
@@ -12,8 +12,8 @@ use std::time::Duration;
 use bytes::{Buf as _, BytesMut};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 use wire::pg::scram::Channel;
 
@@ -36,6 +36,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Carrier for T {}
 /// A socket.
 pub(super) enum Stream {
     Plain(TcpStream),
+    /// Of this machine and this user alone.
+    Local(UnixStream),
     Tunnel(Tunnel),
     Tls {
         stream: Box<TlsStream<Box<dyn Carrier>>>,
@@ -58,9 +60,11 @@ pub(super) enum WriteHalf {
 }
 
 impl Stream {
+    /// Whether nobody on the way can read along.
     pub(super) fn is_encrypted(&self) -> bool {
         match self {
             Self::Plain(_) => false,
+            Self::Local(_) => true,
             Self::Tunnel(tunnel) => tunnel.is_encrypted,
             Self::Tls { .. } => true,
         }
@@ -69,7 +73,7 @@ impl Stream {
     /// Whether its bytes come through HTTP.
     pub(super) fn is_tunnel(&self) -> bool {
         match self {
-            Self::Plain(_) => false,
+            Self::Plain(_) | Self::Local(_) => false,
             Self::Tunnel(_) => true,
             Self::Tls { in_tunnel, .. } => *in_tunnel,
         }
@@ -78,7 +82,7 @@ impl Stream {
     /// What a password exchange in it can be bound to.
     pub(super) fn channel(&self) -> Channel {
         match self {
-            Self::Plain(_) | Self::Tunnel(_) => Channel::Plain,
+            Self::Plain(_) | Self::Local(_) | Self::Tunnel(_) => Channel::Plain,
             Self::Tls { identity, .. } => identity.channel(),
         }
     }
@@ -89,6 +93,7 @@ impl Stream {
                 let (read, write) = stream.into_split();
                 (ReadHalf::Plain(read), WriteHalf::Plain(write))
             }
+            Self::Local(stream) => shared(Box::new(stream)),
             Self::Tunnel(tunnel) => shared(Box::new(tunnel.stream)),
             Self::Tls { stream, .. } => shared(stream),
         }
@@ -223,6 +228,7 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Local(stream) => Pin::new(stream).poll_read(context, buffer),
             Self::Tunnel(tunnel) => Pin::new(&mut tunnel.stream).poll_read(context, buffer),
             Self::Tls { stream, .. } => Pin::new(stream).poll_read(context, buffer),
         }
@@ -237,6 +243,7 @@ impl AsyncWrite for Stream {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Local(stream) => Pin::new(stream).poll_write(context, bytes),
             Self::Tunnel(tunnel) => Pin::new(&mut tunnel.stream).poll_write(context, bytes),
             Self::Tls { stream, .. } => Pin::new(stream).poll_write(context, bytes),
         }
@@ -245,6 +252,7 @@ impl AsyncWrite for Stream {
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_flush(context),
+            Self::Local(stream) => Pin::new(stream).poll_flush(context),
             Self::Tunnel(tunnel) => Pin::new(&mut tunnel.stream).poll_flush(context),
             Self::Tls { stream, .. } => Pin::new(stream).poll_flush(context),
         }
@@ -253,6 +261,7 @@ impl AsyncWrite for Stream {
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Local(stream) => Pin::new(stream).poll_shutdown(context),
             Self::Tunnel(tunnel) => Pin::new(&mut tunnel.stream).poll_shutdown(context),
             Self::Tls { stream, .. } => Pin::new(stream).poll_shutdown(context),
         }

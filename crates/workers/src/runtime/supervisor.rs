@@ -71,7 +71,10 @@ impl Supervisor {
     /// A socket of its own for a program.
     pub(super) fn socket(&self, prefix: &str) -> io::Result<Socket> {
         // Short: the path of a socket must be. Random: nobody else has it.
-        let name = format!("{prefix}{:016x}", getrandom::u64()?);
+        let name = format!(
+            "{prefix}{:016x}",
+            getrandom::u64().map_err(io::Error::other)?
+        );
         Socket::bind(self.options.sockets.join(name))
     }
 

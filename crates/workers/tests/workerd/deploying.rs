@@ -357,9 +357,18 @@ async fn bindings_in_use_are_told() {
     let second = telling(&stage, Arc::clone(&told));
     second.tell_bound().unwrap();
     second.delete(&app("owner/shop")).await.unwrap();
-    let ids: Vec<_> = told.lock().unwrap().iter().map(|(_, ids)| ids.len()).collect();
+    let ids: Vec<_> = told
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|(_, ids)| ids.len())
+        .collect();
     assert_eq!(ids, [1, 0, 1, 1, 0]);
     assert_eq!(told.lock().unwrap()[3].1, ["postgres-binding-id"]);
     second.tell_bound().unwrap();
-    assert_eq!(told.lock().unwrap().len(), 5, "an app that is gone binds nothing");
+    assert_eq!(
+        told.lock().unwrap().len(),
+        5,
+        "an app that is gone binds nothing"
+    );
 }

@@ -1,0 +1,85 @@
+//! Managed bindings: what `env.DB` of a deployed backend, or a connection string of ours, leads to: an external Postgres
+//! through its pool, or one of our databases.
+//!
+//! 1. Who comes by a credential has what its binding leads to, and nothing else.
+//! 2. A credential of an application is in memory alone, is taken on the local socket alone, and ends with the
+//!    application's deployment.
+//! 3. An origin's password leaves this process in a login at that origin, and in no other way.
+
+mod applications;
+mod for_workers;
+mod guest;
+mod socket;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use database::{DatabaseName, Databases};
+use pooler::{Bindings, BindingsError};
+
+use crate::connections::Connections;
+
+use applications::Applications;
+pub(crate) use guest::{Guest, LeadsTo, Proof, Way};
+pub(crate) use socket::LocalListener;
+pub use socket::SocketError;
+
+/// What bindings are told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BindingsOptions {
+    /// The file that they are kept in, sealed.
+    pub file: PathBuf,
+    /// `bindings.socket_directory`: the folder of the socket that deployed backends use.
+    pub socket_directory: PathBuf,
+    /// `bindings.clients_max`: clients of bindings at once.
+    pub clients_max: usize,
+}
+
+/// All bindings of a node, with what is behind them.
+pub struct ManagedBindings {
+    pub(crate) bindings: Bindings,
+    databases: Databases,
+    options: BindingsOptions,
+    applications: Applications,
+    pub(crate) clients: Arc<Connections>,
+}
+
+impl std::fmt::Debug for ManagedBindings {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("ManagedBindings")
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ManagedBindings {
+    /// Reads what is configured. Blocks for the disk.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read with this key.
+    pub fn open(
+        options: BindingsOptions,
+        key: &[u8; 32],
+        databases: Databases,
+    ) -> Result<Self, BindingsError> {
+        Ok(Self {
+            bindings: Bindings::open(options.file.clone(), key)?,
+            databases,
+            options,
+            applications: Applications::default(),
+            clients: Connections::new(),
+        })
+    }
+
+    /// What was told.
+    pub(crate) fn options(&self) -> &BindingsOptions {
+        &self.options
+    }
+
+    /// Whether a database of ours is there.
+    pub(crate) fn has_database(&self, name: &DatabaseName) -> bool {
+        self.databases.expect(name).is_ok()
+    }
+}

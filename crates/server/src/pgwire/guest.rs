@@ -1,0 +1,71 @@
+//! Who comes by a credential of a binding: asked for its password, and served what the binding leads to.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use pooler::{Canceller, Client, ClientIdentity, Pool, Stop};
+use tokio::io::AsyncWriteExt as _;
+use wire::pg::startup::Startup;
+use wire::{PgError, sqlstate};
+
+use super::Pgwire;
+use super::cancel::Cancels;
+use super::peer::Peer;
+use super::stream::Stream;
+use crate::linger::linger;
+
+/// Serves a client of an external Postgres, to its end. `number` is the connection's.
+pub(super) async fn serve(
+    pgwire: &Pgwire,
+    stream: Stream,
+    buffer: BytesMut,
+    startup: &Startup,
+    pool: Arc<Pool>,
+    who: (u64, Arc<str>),
+) -> Result<(), PgError> {
+    let (number, label) = who;
+    // Clients of a pool have no process of their own; whatever number identifies one goes with its key.
+    let pid = number as u32 & (u32::MAX >> 1);
+    let canceller = Canceller::default();
+    let key = pgwire.cancel_keys.register(
+        pid,
+        startup.negotiated_minor(),
+        Cancels::Pooled(canceller.clone()),
+    )?;
+    let identity = ClientIdentity {
+        pid,
+        key: key.key().to_vec(),
+        label,
+        canceller,
+    };
+    let stopping = &pgwire.stopping;
+    let stop = Stop::new(stopping.draining(), stopping.cancelling());
+    let client = Client::new(pool, stream, buffer, identity);
+    let (mut stream, served) = client.serve(startup, stop).await;
+    match served {
+        // What it was told last should reach it.
+        Ok(()) if stream.shutdown().await.is_ok() => linger(&mut stream).await,
+        Ok(()) => {}
+        Err(error) => tracing::debug!(connection = number, %error, "a binding's client is gone"),
+    }
+    Ok(())
+}
+
+/// One more client than there may be.
+pub(super) fn too_many(max: usize) -> PgError {
+    PgError::fatal(
+        sqlstate::TOO_MANY_CONNECTIONS,
+        format!("sorry, too many clients of bindings already: bindings.clients_max is {max}"),
+    )
+    .hint("Close connections, or raise bindings.clients_max in Dormouse's configuration.")
+}
+
+/// Somebody at the local socket who has no credential.
+pub(super) fn no_credential(peer: Peer) -> PgError {
+    tracing::info!(%peer, "who is no user of a binding was not let in at the bindings' socket");
+    PgError::fatal(
+        sqlstate::INVALID_AUTHORIZATION_SPECIFICATION,
+        "this socket is for users of bindings",
+    )
+    .hint("Databases are reached at pgwire.listen; `dormouse binding credential` makes a user of a binding.")
+}
