@@ -1,6 +1,7 @@
 //! The command line. [`args`] is what can be typed; every command is a file.
 
 mod args;
+mod bindings;
 mod config;
 mod databases;
 mod doctor;
@@ -40,6 +41,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Db(args) => wait_for(databases::run(args)),
         Command::Doctor(args) => wait_for(doctor::run(args)),
         Command::Reload(args) => wait_for(reload::run(args)),
+        Command::Binding(args) => wait_for(bindings::run(args)),
         Command::Token(args) => wait_for(tokens::run(args)),
         Command::Top(args) => wait_for(top::run(args)),
     };

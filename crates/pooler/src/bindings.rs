@@ -12,7 +12,7 @@ use crate::binding::{Binding, BindingTarget, InvalidField};
 use crate::connect;
 use crate::failure::Failure;
 use crate::origin::Origin;
-use crate::pool::Pool;
+use crate::pool::{Pool, Standing};
 use crate::record::Record;
 use crate::vault::{Vault, VaultError};
 
@@ -220,6 +220,16 @@ impl Bindings {
     /// Says who uses a binding from now on, for people; as long as there is somebody it is not deleted.
     pub fn set_users(&self, id: &str, users: Vec<String>) {
         self.state.lock().users.insert(id.to_owned(), users);
+    }
+
+    /// Who uses it, for people.
+    pub fn users(&self, id: &str) -> Vec<String> {
+        self.state.lock().users.get(id).cloned().unwrap_or_default()
+    }
+
+    /// How its pool stands; none if nobody has used it.
+    pub fn standing(&self, id: &str) -> Option<Standing> {
+        self.state.lock().pools.get(id).map(|pool| pool.standing())
     }
 
     /// The pool of a binding to an external Postgres.

@@ -12,7 +12,7 @@ mod guest;
 mod socket;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use database::{DatabaseName, Databases};
 use pooler::{Bindings, BindingsError};
@@ -41,6 +41,8 @@ pub struct ManagedBindings {
     databases: Databases,
     options: BindingsOptions,
     applications: Applications,
+    /// Where PostgreSQL's protocol is spoken.
+    port: OnceLock<u16>,
     pub(crate) clients: Arc<Connections>,
 }
 
@@ -69,6 +71,7 @@ impl ManagedBindings {
             databases,
             options,
             applications: Applications::default(),
+            port: OnceLock::new(),
             clients: Connections::new(),
         })
     }
@@ -76,6 +79,16 @@ impl ManagedBindings {
     /// What was told.
     pub(crate) fn options(&self) -> &BindingsOptions {
         &self.options
+    }
+
+    /// The port at which clients come over the network, once that is known.
+    pub(crate) fn port(&self) -> Option<u16> {
+        self.port.get().copied()
+    }
+
+    /// Says at which port clients come; whoever says it first is right.
+    pub(crate) fn set_port(&self, port: u16) {
+        self.port.get_or_init(|| port);
     }
 
     /// Whether a database of ours is there.

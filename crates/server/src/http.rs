@@ -9,6 +9,7 @@
 //! end when the client leaves.
 
 mod actor;
+mod bindings;
 mod body;
 pub(crate) mod caller;
 mod conditional;
@@ -64,6 +65,7 @@ use parking_lot::Mutex;
 use wire::PgError;
 
 use crate::adjust::Reconfigure;
+use crate::bindings::ManagedBindings;
 use crate::connections::Connections;
 use crate::identity::Pass;
 use crate::metrics::{Counted, Labelled};
@@ -83,6 +85,11 @@ use transactions::Transactions;
 pub(crate) use site::{Configured, Site};
 pub(crate) use starting::answer as answer_while_starting;
 
+pub use bindings::{
+    AllowedDocument, BindingDocument, BindingFields, CachingDocument, CheckedDocument,
+    CreatedCredential, CredentialDocument, LimitsDocument, NewCredential, OriginDocument,
+    OriginFields, PerAppDocument, PoolDocument,
+};
 pub use cors::{Cors, CorsOptions};
 pub use database_document::DatabaseDocument;
 pub use figures::{
@@ -92,6 +99,7 @@ pub use figures::{
 /// What all connections share.
 pub(crate) struct Http {
     databases: Databases,
+    bindings: Option<Arc<ManagedBindings>>,
     tls: Option<Arc<Tls>>,
     security: Security,
     pgwire: Arc<Pgwire>,
@@ -126,6 +134,7 @@ struct RequestIds {
 impl Http {
     pub(crate) fn new(
         databases: Databases,
+        bindings: Option<Arc<ManagedBindings>>,
         options: &HttpOptions,
         tls: Option<Arc<Tls>>,
         security: Security,
@@ -135,6 +144,7 @@ impl Http {
     ) -> Self {
         Self {
             databases,
+            bindings,
             connections: Connections::new(),
             transactions: Transactions::default(),
             transaction_shares: Arc::default(),

@@ -45,8 +45,10 @@ pub use audit::Audit;
 pub use auth::{Administrator, AdministratorError, Auth, verifier_of};
 pub use bindings::{BindingsOptions, ManagedBindings, SocketError};
 pub use http::{
-    BucketDocument, By, Cors, CorsOptions, CountsDocument, DatabaseDocument, FiguresDocument,
-    FiguresPage, LatencyDocument,
+    AllowedDocument, BindingDocument, BindingFields, BucketDocument, By, CachingDocument,
+    CheckedDocument, Cors, CorsOptions, CountsDocument, CreatedCredential, CredentialDocument,
+    DatabaseDocument, FiguresDocument, FiguresPage, LatencyDocument, LimitsDocument, NewCredential,
+    OriginDocument, OriginFields, PerAppDocument, PoolDocument,
 };
 pub use identity::{
     ClaimDatabase, ClaimOptions, CreatedToken, IdentityOptions, Introspection,

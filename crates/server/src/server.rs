@@ -47,6 +47,9 @@ impl Server {
         bindings: Option<Arc<ManagedBindings>>,
         options: Options,
     ) -> Result<Self, SocketError> {
+        if let Some(bindings) = &bindings {
+            bindings.set_port(listeners.pgwire_address().port());
+        }
         let local = bindings.as_ref().map(|bindings| bindings.listen());
         let local = local.transpose()?;
         let shutdown = Shutdown::new();
@@ -66,6 +69,7 @@ impl Server {
         ));
         let http = Http::new(
             databases,
+            bindings.clone(),
             &options.http,
             options.tls,
             security,

@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use wire::DatabaseName;
 use zeroize::Zeroizing;
 
+use super::bindings::BindingArgs;
 use super::failure::Failure;
 
 const EXIT_CODES: &str = "\
@@ -71,6 +72,15 @@ Examples:
   dormouse token list --server https://db.example.com --token-file admin-token
 ";
 
+const BINDING_EXAMPLES: &str = "\
+Examples:
+  dormouse binding create shop --url-file shop-url
+  dormouse binding create previews --per-app
+  dormouse binding credential shop --name reports
+  dormouse binding change shop --url - --connections-max 40 < new-url
+  dormouse binding list --json | jq -r '.bindings[].id'
+";
+
 const TOP_EXAMPLES: &str = "\
 Examples:
   dormouse top
@@ -112,7 +122,10 @@ pub(crate) enum Command {
     Doctor(DoctorArgs),
     /// Have a server read its configuration again, as SIGHUP does
     #[command(after_help = EXIT_CODES)]
-    Reload(ReloadArgs),
+    Reload(ServerArgs),
+    /// Make, change and delete managed bindings: what env.DB of a deployed backend leads to
+    #[command(after_help = format!("{BINDING_EXAMPLES}\n{EXIT_CODES}"))]
+    Binding(BindingArgs),
     /// Make, list and revoke tokens for HTTP
     #[command(after_help = format!("{TOKEN_EXAMPLES}\n{EXIT_CODES}"))]
     Token(TokenArgs),
@@ -389,7 +402,7 @@ pub(crate) enum DbCommand {
 }
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct ReloadArgs {
+pub(crate) struct ServerArgs {
     /// The server to ask
     #[arg(
         long,

@@ -1,11 +1,11 @@
 //! `dormouse reload`.
 
-use super::args::ReloadArgs;
+use super::args::ServerArgs;
 use super::failure::Failure;
 use super::remote::Remote;
 
 /// Has a server read its configuration again, and says what came of it.
-pub(crate) async fn run(args: ReloadArgs) -> Result<(), Failure> {
+pub(crate) async fn run(args: ServerArgs) -> Result<(), Failure> {
     let changes = Remote::new(&args.server, &args.access)?.reload().await;
     let changes = changes.map_err(|failure| failure.in_json(args.json))?;
     if args.json {

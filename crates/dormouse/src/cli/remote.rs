@@ -1,5 +1,7 @@
 //! A server, asked over HTTP.
 
+mod bindings;
+
 use std::error::Error;
 
 use database::{DatabaseName, Settings};

@@ -4,6 +4,7 @@
 
 mod audit;
 mod bad_input;
+mod bindings;
 mod cancel;
 mod cli;
 mod clients;

@@ -3,6 +3,7 @@
 use axum::http::StatusCode;
 use axum::http::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use axum::response::{IntoResponse, Response};
+use serde_json::Value;
 use wire::{PgError, sqlstate};
 
 /// The media type of a problem document.
@@ -18,6 +19,8 @@ pub(crate) struct ApiError {
     closes: bool,
     /// More headers of the answer.
     headers: Vec<(HeaderName, HeaderValue)>,
+    /// More members of the problem document.
+    members: Vec<(&'static str, Value)>,
 }
 
 impl ApiError {
@@ -36,6 +39,7 @@ impl ApiError {
             error,
             closes: false,
             headers: Vec::new(),
+            members: Vec::new(),
         }
     }
 
@@ -68,6 +72,20 @@ impl ApiError {
         self
     }
 
+    /// Adds a member to the problem document, for programs.
+    pub(crate) fn member(mut self, name: &'static str, value: Value) -> Self {
+        self.members.push((name, value));
+        self
+    }
+
+    /// A member that was added.
+    pub(crate) fn member_of(&self, name: &str) -> Option<&Value> {
+        let mut members = self.members.iter();
+        members
+            .find(|(own, _)| *own == name)
+            .map(|(_, value)| value)
+    }
+
     /// Ends the connection after the answer.
     pub(crate) fn closes(mut self) -> Self {
         self.closes = true;
@@ -86,7 +104,7 @@ impl From<PgError> for ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let kind = (CONTENT_TYPE, HeaderValue::from_static(PROBLEM));
-        let document = problem(self.status, &self.error);
+        let document = problem(self.status, &self.error, &self.members);
         let mut response = (self.status, [kind], document).into_response();
         let tells_when = self.headers.iter().any(|(name, _)| name == RETRY_AFTER);
         if self.status == StatusCode::SERVICE_UNAVAILABLE && !tells_when {
@@ -107,7 +125,7 @@ impl IntoResponse for ApiError {
 }
 
 /// A problem document of RFC 9457. The member `error` has PostgreSQL's fields.
-fn problem(status: StatusCode, error: &PgError) -> Vec<u8> {
+fn problem(status: StatusCode, error: &PgError, members: &[(&'static str, Value)]) -> Vec<u8> {
     let title = status.canonical_reason().unwrap_or_default();
     let detail = serde_json::Value::from(error.message());
     let head = format!(
@@ -115,6 +133,9 @@ fn problem(status: StatusCode, error: &PgError) -> Vec<u8> {
         status.as_u16()
     );
     let mut document = head.into_bytes();
+    for (name, value) in members {
+        document.extend_from_slice(format!("\"{name}\":{value},").as_bytes());
+    }
     // The rest is an object with one member.
     document.extend_from_slice(error.to_json().get(1..).unwrap_or(b"}"));
     document
@@ -129,7 +150,7 @@ pub(crate) fn too_many_connections(max: usize) -> Vec<u8> {
     .hint(
         "Try again, reuse connections, or raise http.connections_max in Dormouse's configuration.",
     );
-    let body = problem(StatusCode::SERVICE_UNAVAILABLE, &error);
+    let body = problem(StatusCode::SERVICE_UNAVAILABLE, &error, &[]);
     let mut answer = format!(
         "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\n\
          content-length: {}\r\nretry-after: 1\r\nconnection: close\r\n\r\n",

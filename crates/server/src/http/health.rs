@@ -45,6 +45,9 @@ struct DatabaseCounts {
 struct ConnectionCounts {
     pgwire: Count,
     http: Count,
+    /// Clients of managed bindings.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bindings: Option<Count>,
 }
 
 #[derive(Serialize)]
@@ -164,6 +167,10 @@ fn known_health(app: &App) -> Result<KnownHealth, ApiError> {
                 open: app.connections(),
                 max: app.options.connections_max,
             },
+            bindings: app.bindings.as_ref().map(|bindings| Count {
+                open: bindings.clients.count(),
+                max: bindings.options().clients_max,
+            }),
         },
     })
 }

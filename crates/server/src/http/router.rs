@@ -15,8 +15,8 @@ use wire::{PgError, sqlstate};
 use super::error::ApiError;
 use super::tenant::caller;
 use super::{
-    Configured, databases, figures, guard, health, metrics, neon, openapi, probe, query, reload,
-    schema, statements, tokens, transactions, tunnel, websocket,
+    Configured, bindings, databases, figures, guard, health, metrics, neon, openapi, probe, query,
+    reload, schema, statements, tokens, transactions, tunnel, websocket,
 };
 
 /// What every handler gets.
@@ -51,6 +51,7 @@ pub(super) fn router(app: App) -> Router {
         .route("/v1/reload", post(reload::reload))
         .route("/v1/tokens", get(tokens::list).post(tokens::create))
         .route("/v1/tokens/{id}", delete(tokens::revoke))
+        .merge(of_bindings())
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(from_fn_with_state(Arc::clone(&app), guard::guard))
@@ -61,6 +62,28 @@ pub(super) fn router(app: App) -> Router {
         Some(cors) => router.layer(cors.layer()),
         None => router,
     }
+}
+
+/// Managed bindings.
+fn of_bindings() -> Router<App> {
+    let one = "/v1/bindings/{id}";
+    let at = |path: &str| format!("{one}{path}");
+    Router::new()
+        .route("/v1/bindings", get(bindings::list).post(bindings::create))
+        .route(
+            one,
+            get(bindings::show)
+                .patch(bindings::change)
+                .delete(bindings::delete),
+        )
+        .route(&at("/check"), post(bindings::check))
+        .route(&at("/restart"), post(bindings::restart))
+        .route(&at("/credentials"), post(bindings::create_credential))
+        .route(
+            &at("/credentials/{user}"),
+            delete(bindings::revoke_credential),
+        )
+        .merge(bindings::cloudflare_router())
 }
 
 /// What is asked of a database, whatever names it.

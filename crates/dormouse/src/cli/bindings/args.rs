@@ -1,0 +1,248 @@
+//! What can be typed behind `dormouse binding`.
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+use server::{
+    AllowedDocument, BindingFields, CachingDocument, LimitsDocument, OriginFields, PerAppDocument,
+};
+use zeroize::Zeroizing;
+
+use crate::cli::args::ServerArgs;
+use crate::cli::failure::Failure;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct BindingArgs {
+    #[command(subcommand)]
+    pub(super) command: BindingCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum BindingCommand {
+    /// Make a binding, once its Postgres has let us in
+    Create {
+        /// What it is called, for people
+        name: String,
+        #[command(flatten)]
+        fields: FieldArgs,
+        #[command(flatten)]
+        place: ServerArgs,
+    },
+    /// List all bindings
+    List {
+        #[command(flatten)]
+        place: ServerArgs,
+    },
+    /// Show a binding, and how its pool stands
+    Show {
+        /// Its id or its name
+        id: String,
+        #[command(flatten)]
+        place: ServerArgs,
+    },
+    /// Change a binding; what is not told stays. Connections go over to it when they are free
+    Change {
+        /// Its id or its name
+        id: String,
+        /// What it is called from now on
+        #[arg(long, value_name = "NAME")]
+        name: Option<String>,
+        #[command(flatten)]
+        fields: Box<FieldArgs>,
+        #[command(flatten)]
+        place: ServerArgs,
+    },
+    /// Delete a binding that no application uses
+    Delete {
+        /// Its id or its name
+        id: String,
+        #[command(flatten)]
+        place: ServerArgs,
+    },
+    /// Connect as the pool would, and say what came of it
+    Check {
+        /// Its id or its name
+        id: String,
+        #[command(flatten)]
+        place: ServerArgs,
+    },
+    /// Close the connections of its pool, those in use when they are free
+    Restart {
+        /// Its id or its name
+        id: String,
+        #[command(flatten)]
+        place: ServerArgs,
+    },
+    /// Make a user of a binding, and print a connection string for it: its password is never seen again
+    Credential {
+        /// The binding's id or name
+        id: String,
+        /// What the user is called, for people
+        #[arg(long)]
+        name: String,
+        #[command(flatten)]
+        place: ServerArgs,
+    },
+    /// Revoke a user of a binding: nobody comes in by it any more
+    Revoke {
+        /// The binding's id or name
+        id: String,
+        /// The user, or what it is called
+        user: String,
+        #[command(flatten)]
+        place: ServerArgs,
+    },
+}
+
+/// Fields of a binding.
+#[derive(Debug, clap::Args)]
+pub(super) struct FieldArgs {
+    /// Lead to the Postgres of this connection string; - reads it from standard input. Who may list
+    /// processes sees it here: better are - and --url-file
+    #[arg(long, value_name = "URL", group = "target")]
+    url: Option<Zeroizing<String>>,
+    /// Lead to the Postgres of the connection string in the first line of a file
+    #[arg(long, value_name = "FILE", group = "target")]
+    url_file: Option<PathBuf>,
+    /// Lead to this database of ours
+    #[arg(long, value_name = "NAME", group = "target")]
+    database: Option<String>,
+    /// Lead each application to a database of its own, made when it is first deployed; other
+    /// environments begin as a fork of production's
+    #[arg(long, group = "target")]
+    per_app: bool,
+    /// With --per-app: what production's begins as
+    #[arg(long, value_name = "NAME", requires = "per_app")]
+    template: Option<String>,
+    /// Authorities that alone are believed: a file in PEM
+    #[arg(long, value_name = "FILE")]
+    sslrootcert: Option<PathBuf>,
+    /// A certificate to show: a file in PEM
+    #[arg(long, value_name = "FILE", requires = "sslkey")]
+    sslcert: Option<PathBuf>,
+    /// Its key: a file in PEM
+    #[arg(long, value_name = "FILE", requires = "sslcert")]
+    sslkey: Option<PathBuf>,
+    /// An application that may bind it, OWNER/REPOSITORY or OWNER/REPOSITORY@ENVIRONMENT; again for
+    /// more [default: any]
+    #[arg(long, value_name = "APP")]
+    allow: Vec<String>,
+    /// Connections to the origin [default: 20]
+    #[arg(long, value_name = "N")]
+    connections_max: Option<u32>,
+    /// Of them, those that sessions may keep between transactions [default: 10]
+    #[arg(long, value_name = "N")]
+    pinned_max: Option<u32>,
+    /// For a login [default: 15000]
+    #[arg(long, value_name = "MS")]
+    connect_timeout_ms: Option<u32>,
+    /// For a connection, while others have them all [default: 15000]
+    #[arg(long, value_name = "MS")]
+    wait_ms_max: Option<u32>,
+    /// After which a connection that nobody uses is closed [default: 600000]
+    #[arg(long, value_name = "MS")]
+    idle_ms: Option<u32>,
+    /// Of a statement; 0 for none [default: 60000]
+    #[arg(long, value_name = "MS")]
+    statement_timeout_ms: Option<u32>,
+    /// Whether answers may come from the cache
+    #[arg(long, value_name = "on|off", value_parser = ["on", "off"])]
+    cache: Option<String>,
+    /// How old an answer of the cache may be [default: 60]
+    #[arg(long, value_name = "SECONDS")]
+    max_age: Option<u32>,
+    /// How much older while it is asked anew [default: 15]
+    #[arg(long, value_name = "SECONDS")]
+    stale_while_revalidate: Option<u32>,
+    /// Save it without trying it
+    #[arg(long)]
+    skip_check: bool,
+}
+
+impl FieldArgs {
+    /// What is sent to a server.
+    pub(super) fn into_fields(self, name: Option<String>) -> Result<BindingFields, Failure> {
+        let mut fields = BindingFields {
+            name,
+            connection_string: self.connection_string()?,
+            origin: self.certificates()?,
+            skip_check: self.skip_check,
+            database: self.database,
+            ..BindingFields::default()
+        };
+        if self.per_app {
+            let template = self.template;
+            fields.database_per_app = Some(PerAppDocument { template });
+        }
+        if !self.allow.is_empty() {
+            fields.allowed = Some(self.allow.iter().map(|text| allowed(text)).collect());
+        }
+        let limits = LimitsDocument {
+            connections_max: self.connections_max,
+            pinned_max: self.pinned_max,
+            connect_timeout_ms: self.connect_timeout_ms,
+            wait_ms_max: self.wait_ms_max,
+            idle_ms: self.idle_ms,
+            statement_timeout_ms: self.statement_timeout_ms,
+        };
+        let caching = CachingDocument {
+            disabled: self.cache.map(|cache| cache == "off"),
+            max_age: self.max_age,
+            stale_while_revalidate: self.stale_while_revalidate,
+        };
+        fields.limits = Some(limits);
+        fields.caching = Some(caching);
+        Ok(fields)
+    }
+
+    fn connection_string(&self) -> Result<Option<String>, Failure> {
+        let url = match (&self.url, &self.url_file) {
+            (Some(url), _) if **url == "-" => {
+                let mut line = Zeroizing::new(String::new());
+                let read = std::io::stdin().read_line(&mut line);
+                read.map_err(|error| Failure::Usage(format!("standard input: {error}")))?;
+                line
+            }
+            (Some(url), _) => url.clone(),
+            (None, Some(path)) => Zeroizing::new(read(path)?),
+            (None, None) => return Ok(None),
+        };
+        match url.lines().next().map(str::trim) {
+            Some(line) if !line.is_empty() => Ok(Some(line.to_owned())),
+            _ => Err(Failure::Usage(
+                "there is no connection string in the first line".to_owned(),
+            )),
+        }
+    }
+
+    fn certificates(&self) -> Result<Option<OriginFields>, Failure> {
+        let files = [&self.sslrootcert, &self.sslcert, &self.sslkey];
+        if files.iter().all(|file| file.is_none()) {
+            return Ok(None);
+        }
+        let read = |file: &Option<PathBuf>| file.as_deref().map(read).transpose();
+        Ok(Some(OriginFields {
+            sslrootcert: read(&self.sslrootcert)?,
+            sslcert: read(&self.sslcert)?,
+            sslkey: read(&self.sslkey)?,
+            ..OriginFields::default()
+        }))
+    }
+}
+
+fn read(path: impl AsRef<std::path::Path>) -> Result<String, Failure> {
+    let path = path.as_ref();
+    std::fs::read_to_string(path)
+        .map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))
+}
+
+fn allowed(text: &str) -> AllowedDocument {
+    let (repository, environment) = match text.split_once('@') {
+        Some((repository, environment)) => (repository, Some(environment.to_owned())),
+        None => (text, None),
+    };
+    AllowedDocument {
+        repository: repository.to_owned(),
+        environment,
+    }
+}

@@ -1,0 +1,319 @@
+//! The paths and documents of Cloudflare's Hyperdrive configurations, so that what was written for these finds ours. The
+//! account in the path is looked at by nobody: this node has one.
+
+use axum::extract::{Path, Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use pooler::{Binding, BindingTarget, Host, TlsMode};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::document::{CachingDocument, LimitsDocument, moment};
+use super::new::{BindingFields, OriginFields};
+use super::{add, alter, managed, remove, said};
+use crate::http::actor::Actor;
+use crate::http::body;
+use crate::http::caller::{Caller, Scope};
+use crate::http::error::ApiError;
+use crate::http::router::App;
+use crate::http::tenant::By;
+
+/// Their number for what has none of its own.
+const GENERIC: u64 = 2015;
+
+const CONFIGS: &str = "/client/v4/accounts/{account}/hyperdrive/configs";
+
+/// What is sent to make or change a configuration.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fields {
+    name: Option<String>,
+    origin: Option<OriginOfTheirs>,
+    caching: Option<CachingOfTheirs>,
+    mtls: Option<Mtls>,
+    origin_connection_limit: Option<u32>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OriginOfTheirs {
+    scheme: Option<String>,
+    host: Option<String>,
+    port: Option<u16>,
+    database: Option<String>,
+    user: Option<String>,
+    password: Option<String>,
+    /// Ways through their network.
+    access_client_id: Option<Value>,
+    access_client_secret: Option<Value>,
+    service_id: Option<Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CachingOfTheirs {
+    disabled: Option<bool>,
+    max_age: Option<u32>,
+    stale_while_revalidate: Option<u32>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Mtls {
+    ca_certificate_id: Option<Value>,
+    mtls_certificate_id: Option<Value>,
+    sslmode: Option<String>,
+}
+
+/// Their envelope.
+#[derive(Serialize)]
+struct Envelope {
+    success: bool,
+    errors: Vec<Value>,
+    messages: Vec<Value>,
+    result: Value,
+}
+
+/// An error in their envelope.
+struct Refused(ApiError);
+
+impl From<ApiError> for Refused {
+    fn from(error: ApiError) -> Self {
+        Self(error)
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let status = self.0.status();
+        let number = self
+            .0
+            .member_of("failure")
+            .and_then(|failure| failure["code"].as_u64());
+        let error = self.0.into_error();
+        let code = number.unwrap_or(GENERIC);
+        let envelope = Envelope {
+            success: false,
+            errors: vec![json!({ "code": code, "message": error.message() })],
+            messages: Vec::new(),
+            result: Value::Null,
+        };
+        let mut response = (status, Json(envelope)).into_response();
+        // For the log.
+        response.extensions_mut().insert(error);
+        response
+    }
+}
+
+fn told(result: Value) -> Response {
+    let envelope = Envelope {
+        success: true,
+        errors: Vec::new(),
+        messages: Vec::new(),
+        result,
+    };
+    Json(envelope).into_response()
+}
+
+pub(in crate::http) fn router() -> Router<App> {
+    Router::new().route(CONFIGS, get(list).post(create)).route(
+        &format!("{CONFIGS}/{{id}}"),
+        get(show).put(replace).patch(change).delete(delete),
+    )
+}
+
+fn expect(caller: &Caller) -> Result<(), Refused> {
+    Ok(caller.expect_node(Scope::Admin)?)
+}
+
+async fn list(State(app): State<App>, By(caller): By) -> Result<Response, Refused> {
+    expect(&caller)?;
+    let bindings = managed(&app)?.bindings.list();
+    // Theirs lead to origins only.
+    let configs = bindings.iter().filter_map(|binding| config(binding));
+    Ok(told(configs.collect()))
+}
+
+async fn show(
+    State(app): State<App>,
+    By(caller): By,
+    Path((_, id)): Path<(String, String)>,
+) -> Result<Response, Refused> {
+    expect(&caller)?;
+    let managed = managed(&app)?;
+    let binding = managed
+        .bindings
+        .get(&id)
+        .map_err(|error| said::binding(&error))?;
+    Ok(told(shown(&binding)?))
+}
+
+async fn create(
+    State(app): State<App>,
+    By(caller): By,
+    actor: Actor,
+    request: Request,
+) -> Result<Response, Refused> {
+    expect(&caller)?;
+    let fields: Fields = body::read(request, app.options.body_bytes_max).await?;
+    let binding = fields.ours()?.into_binding()?;
+    let binding = add(&app, actor, binding, true).await?;
+    Ok(told(shown(&binding)?))
+}
+
+async fn change(
+    State(app): State<App>,
+    By(caller): By,
+    actor: Actor,
+    Path((_, id)): Path<(String, String)>,
+    request: Request,
+) -> Result<Response, Refused> {
+    expect(&caller)?;
+    let fields: Fields = body::read(request, app.options.body_bytes_max).await?;
+    let fields = fields.ours()?;
+    let binding = alter(&app, actor, &id, true, move |binding| fields.apply(binding)).await?;
+    Ok(told(shown(&binding)?))
+}
+
+/// All of it anew.
+async fn replace(
+    State(app): State<App>,
+    By(caller): By,
+    actor: Actor,
+    Path((_, id)): Path<(String, String)>,
+    request: Request,
+) -> Result<Response, Refused> {
+    expect(&caller)?;
+    let fields: Fields = body::read(request, app.options.body_bytes_max).await?;
+    let whole = fields.ours()?.into_binding()?;
+    let replacing = move |binding: &mut Binding| {
+        binding.name = whole.name;
+        binding.target = whole.target;
+        binding.limits.connections_max = whole.limits.connections_max;
+        binding.caching = whole.caching;
+        Ok(())
+    };
+    let binding = alter(&app, actor, &id, true, replacing).await?;
+    Ok(told(shown(&binding)?))
+}
+
+async fn delete(
+    State(app): State<App>,
+    By(caller): By,
+    actor: Actor,
+    Path((_, id)): Path<(String, String)>,
+) -> Result<Response, Refused> {
+    expect(&caller)?;
+    remove(&app, actor, &id).await?;
+    Ok(told(Value::Null))
+}
+
+impl Fields {
+    /// What it says in our words.
+    fn ours(self) -> Result<BindingFields, ApiError> {
+        let mut origin = self.origin.map(OriginOfTheirs::ours).transpose()?;
+        if let Some(mtls) = self.mtls {
+            if mtls.ca_certificate_id.is_some() || mtls.mtls_certificate_id.is_some() {
+                return Err(said::invalid(
+                    "there are no certificates with ids here: give them to POST /v1/bindings as origin.sslrootcert, \
+                     origin.sslcert and origin.sslkey",
+                ));
+            }
+            if mtls.sslmode.is_some() {
+                origin.get_or_insert_default().sslmode = mtls.sslmode;
+            }
+        }
+        Ok(BindingFields {
+            name: self.name,
+            origin,
+            limits: self.origin_connection_limit.map(|limit| LimitsDocument {
+                connections_max: Some(limit),
+                ..LimitsDocument::default()
+            }),
+            caching: self.caching.map(|caching| CachingDocument {
+                disabled: caching.disabled,
+                max_age: caching.max_age,
+                stale_while_revalidate: caching.stale_while_revalidate,
+                ..CachingDocument::default()
+            }),
+            ..BindingFields::default()
+        })
+    }
+}
+
+impl OriginOfTheirs {
+    fn ours(self) -> Result<OriginFields, ApiError> {
+        if !matches!(
+            self.scheme.as_deref(),
+            None | Some("postgres" | "postgresql")
+        ) {
+            return Err(said::invalid(
+                "origin.scheme must be postgres or postgresql",
+            ));
+        }
+        let ways = [
+            ("access_client_id", self.access_client_id.is_some()),
+            ("access_client_secret", self.access_client_secret.is_some()),
+            ("service_id", self.service_id.is_some()),
+        ];
+        if let Some((field, _)) = ways.iter().find(|(_, told)| *told) {
+            return Err(said::invalid(format!(
+                "origin.{field} is a way through Cloudflare's network: leave it out, addresses are reached from this node"
+            )));
+        }
+        Ok(OriginFields {
+            host: self.host,
+            port: self.port,
+            database: self.database,
+            user: self.user,
+            password: self.password,
+            ..OriginFields::default()
+        })
+    }
+}
+
+fn shown(binding: &Binding) -> Result<Value, ApiError> {
+    config(binding).ok_or_else(|| {
+        said::binding(&pooler::BindingsError::Unknown(binding.id.clone()))
+            .hint("It leads to a database of this node: GET /v1/bindings shows it.")
+    })
+}
+
+/// A binding to an origin, in their words; without the password.
+fn config(binding: &Binding) -> Option<Value> {
+    let BindingTarget::Origin(origin) = &binding.target else {
+        return None;
+    };
+    let (host, port) = match origin.hosts.first()? {
+        Host::Tcp(name, port) => (name.clone(), *port),
+        Host::Unix(folder, port) => (folder.to_string_lossy().into_owned(), *port),
+    };
+    let caching = &binding.caching;
+    let mut config = json!({
+        "id": binding.id,
+        "name": binding.name,
+        "created_on": moment(binding.created_ms),
+        "modified_on": moment(binding.modified_ms),
+        "origin": {
+            "scheme": "postgresql",
+            "host": host,
+            "port": port,
+            "database": origin.database,
+            "user": origin.user,
+        },
+        "caching": match caching.is_disabled {
+            true => json!({ "disabled": true }),
+            false => json!({
+                "disabled": false,
+                "max_age": caching.max_age,
+                "stale_while_revalidate": caching.stale_while_revalidate,
+            }),
+        },
+        "origin_connection_limit": binding.limits.connections_max,
+    });
+    if origin.tls.mode != TlsMode::default() {
+        config["mtls"] = json!({ "sslmode": origin.tls.mode.name() });
+    }
+    Some(config)
+}
