@@ -1,7 +1,10 @@
 //! Where a binding's Postgres is: asked of whoever has the bindings, who is above this room.
 
 use crate::{App, Refusal, manifest::PostgresBinding};
-use std::{fmt, path::PathBuf};
+use std::{fmt, future::Future, path::PathBuf, pin::Pin};
+
+/// What is answered later.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// What leads to a binding's Postgres, for one deployment.
 #[derive(Clone, PartialEq, Eq)]
@@ -56,12 +59,20 @@ impl fmt::Debug for BindingAddress {
 
 /// Whoever has the bindings.
 pub trait Bindings: fmt::Debug + Send + Sync {
-    /// What leads to the Postgres of a binding, for the deployments of an app.
+    /// What leads to the Postgres of a binding, for the deployments of an app. It may have to be made first.
     ///
     /// # Errors
     /// 400 for an id that nobody knows, 403 for one that this app may not have; both name the binding and the id:
     /// see [`unknown`] and [`not_allowed`].
-    fn address(&self, binding: &PostgresBinding, app: &App) -> Result<BindingAddress, Refusal>;
+    fn address<'a>(
+        &'a self,
+        binding: &'a PostgresBinding,
+        app: &'a App,
+    ) -> Answer<'a, Result<BindingAddress, Refusal>>;
+
+    /// The ids that the version which serves an app binds: told whenever that changes, with none when the app is gone,
+    /// and for every app when the server starts.
+    fn bound(&self, app: &App, ids: &[String]);
 
     /// An app is gone: credentials that it was given are worth nothing from now on.
     fn undeployed(&self, app: &App);

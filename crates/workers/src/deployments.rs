@@ -11,7 +11,7 @@ use crate::{
     modules::{Backend, Compiler},
     runtime::{Lease, Log, Standing, Supervisor},
     site,
-    store::{NewVersion, Source, Store, Version},
+    store::{NewVersion, Source, Store, StoreError, Version},
 };
 use live::Live;
 use parking_lot::Mutex;
@@ -79,6 +79,22 @@ impl Deployments {
         }
     }
 
+    /// Tells whoever has the bindings which of them are in use. Reads the disk.
+    ///
+    /// # Errors
+    /// If the disk does not let it be known of some app.
+    pub fn tell_bound(&self) -> Result<(), StoreError> {
+        let Parts {
+            store, bindings, ..
+        } = &*self.parts;
+        for app in store.apps()? {
+            if let Some(version) = store.current(&app)? {
+                bindings.bound(&app, &serving::bound(&version));
+            }
+        }
+        Ok(())
+    }
+
     /// Deploys: unpacks, checks, compiles, tries, keeps, and lets it serve. Until the last step nothing that serves is
     /// touched. `at_ms` is the time, in milliseconds since 1970.
     ///
@@ -136,14 +152,10 @@ impl Deployments {
             });
         }
 
-        let program = self.program(
-            &app,
-            0,
-            backend,
-            &new.vars,
-            &new.secrets,
-            &new.manifest.hyperdrive,
-        )?;
+        let bindings = &new.manifest.hyperdrive;
+        let program = self
+            .program(&app, 0, backend, &new.vars, &new.secrets, bindings)
+            .await?;
         if let Some(program) = &program {
             let said = self.supervisor()?.trial(program).await?;
             let target = &program.backend.entrypoint;
@@ -188,6 +200,7 @@ impl Deployments {
         let deleted = app.clone();
         blocking(move || parts.store.delete(&deleted).map_err(internal)).await?;
         live.clear().await;
+        self.parts.bindings.bound(&app, &[]);
         self.parts.bindings.undeployed(&app);
         Ok(())
     }

@@ -5,7 +5,7 @@ use super::{
     live::{Live, Next},
 };
 use crate::{
-    App, BindingAddress, PostgresBinding, Refusal, Values,
+    App, PostgresBinding, Refusal, Values,
     modules::Backend,
     runtime::{Program, Supervisor},
     store::{StoreError, Version},
@@ -56,11 +56,13 @@ impl Deployments {
             return Ok(None);
         };
         let bindings = &version.hyperdrive;
-        let program = self.program(app, version.number, backend, &vars, &secrets, bindings)?;
+        let program = self
+            .program(app, version.number, backend, &vars, &secrets, bindings)
+            .await?;
         Ok(Some((version, program)))
     }
 
-    pub(super) fn program(
+    pub(super) async fn program(
         &self,
         app: &App,
         version: u64,
@@ -72,12 +74,11 @@ impl Deployments {
         let Some(backend) = backend else {
             return Ok(None);
         };
-        let address = |binding: &PostgresBinding| {
-            let address = self.parts.bindings.address(binding, app)?;
-            Ok((binding.binding.clone(), address))
-        };
-        let databases: Result<Vec<(String, BindingAddress)>, Refusal> =
-            bindings.iter().map(address).collect();
+        let mut databases = Vec::with_capacity(bindings.len());
+        for binding in bindings {
+            let address = self.parts.bindings.address(binding, app).await?;
+            databases.push((binding.binding.clone(), address));
+        }
         let pairs = vars.iter().chain(secrets.iter());
         Ok(Some(Program {
             app: app.clone(),
@@ -86,7 +87,7 @@ impl Deployments {
             values: pairs
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
                 .collect(),
-            databases: databases?,
+            databases,
         }))
     }
 
@@ -115,6 +116,7 @@ impl Deployments {
         }
         let version = Arc::new(version);
         live.follow(Arc::clone(&version), next).await;
+        self.parts.bindings.bound(&version.app, &bound(&version));
         Ok(version)
     }
 
@@ -127,4 +129,10 @@ impl Deployments {
             )
         })
     }
+}
+
+/// The ids that a version binds.
+pub(super) fn bound(version: &Version) -> Vec<String> {
+    let ids = version.hyperdrive.iter();
+    ids.map(|binding| binding.id.clone()).collect()
 }

@@ -3,7 +3,8 @@
 use crate::harness::{Stage, get_by};
 use dormouse_workers::{
     App, BindingAddress, Bindings, DeployLimits, Environment, PostgresBinding, Refusal, Repository,
-    Values, bindings,
+    Values,
+    bindings::{self, Answer},
     deployments::{Deployed, Deployments, Parts, Request, envelope},
     modules::Compiler,
     store::{Source, Store, Vault},
@@ -11,7 +12,7 @@ use dormouse_workers::{
 use std::{
     io::{self, Cursor, Write as _},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 use tokio::{io::AsyncReadExt as _, net::UnixListener};
@@ -22,23 +23,37 @@ const MANIFEST: &str =
 
 /// One configuration, which `owner/shop` may use.
 #[derive(Debug)]
-struct OneBinding(PathBuf);
+struct OneBinding(PathBuf, Told);
+
+/// What was told of bindings in use, one after the other.
+type Told = Arc<Mutex<Vec<(String, Vec<String>)>>>;
 
 impl Bindings for OneBinding {
-    fn address(&self, binding: &PostgresBinding, app: &App) -> Result<BindingAddress, Refusal> {
-        if binding.id != "postgres-binding-id" {
-            return Err(bindings::unknown(binding));
-        }
-        if app.repository.to_string() != "owner/shop" {
-            return Err(bindings::not_allowed(binding, app));
-        }
-        Ok(BindingAddress {
-            socket: self.0.clone(),
-            user: "u".to_owned(),
-            password: "p".to_owned(),
-            database: "d".to_owned(),
-            scheme: "postgres".to_owned(),
+    fn address<'a>(
+        &'a self,
+        binding: &'a PostgresBinding,
+        app: &'a App,
+    ) -> Answer<'a, Result<BindingAddress, Refusal>> {
+        Box::pin(async move {
+            if binding.id != "postgres-binding-id" {
+                return Err(bindings::unknown(binding));
+            }
+            if app.repository.to_string() != "owner/shop" {
+                return Err(bindings::not_allowed(binding, app));
+            }
+            Ok(BindingAddress {
+                socket: self.0.clone(),
+                user: "u".to_owned(),
+                password: "p".to_owned(),
+                database: "d".to_owned(),
+                scheme: "postgres".to_owned(),
+            })
         })
+    }
+
+    fn bound(&self, app: &App, ids: &[String]) {
+        let told = (app.repository.to_string(), ids.to_vec());
+        self.1.lock().unwrap().push(told);
     }
 
     fn undeployed(&self, _app: &App) {}
@@ -58,6 +73,10 @@ impl Vault for Open {
 }
 
 fn deployments(stage: &Stage) -> Deployments {
+    telling(stage, Told::default())
+}
+
+fn telling(stage: &Stage, told: Told) -> Deployments {
     let folder = stage.folder.path();
     Deployments::new(Parts {
         store: Store::open(folder.join("store"), 10, Arc::new(Open)).unwrap(),
@@ -67,7 +86,7 @@ fn deployments(stage: &Stage) -> Deployments {
             args: vec!["compile".into()],
             deadline: Duration::from_secs(60),
         },
-        bindings: Arc::new(OneBinding(socket(folder))),
+        bindings: Arc::new(OneBinding(socket(folder), told)),
         limits: DeployLimits::default(),
     })
 }
@@ -321,4 +340,26 @@ async fn static_files_need_no_runtime_and_end_the_backend_before_them() {
             .is_none()
     );
     assert!(deployed.version.backend.is_none() && deployed.version.site.is_some());
+}
+
+/// Whoever has the bindings knows at all times which of them are in use.
+#[tokio::test]
+async fn bindings_in_use_are_told() {
+    let Some(stage) = Stage::new() else { return };
+    let told = Told::default();
+    let first = telling(&stage, Arc::clone(&told));
+    let code = saying("x");
+    let with = [("w7s.json", MANIFEST), ("worker/index.ts", code.as_str())];
+    first.deploy(request("a", &with), 1).await.unwrap();
+    first.deploy(request("b", &with[1..]), 1).await.unwrap();
+    first.roll_back(&app("owner/shop"), 1).await.unwrap();
+    first.stop().await;
+    let second = telling(&stage, Arc::clone(&told));
+    second.tell_bound().unwrap();
+    second.delete(&app("owner/shop")).await.unwrap();
+    let ids: Vec<_> = told.lock().unwrap().iter().map(|(_, ids)| ids.len()).collect();
+    assert_eq!(ids, [1, 0, 1, 1, 0]);
+    assert_eq!(told.lock().unwrap()[3].1, ["postgres-binding-id"]);
+    second.tell_bound().unwrap();
+    assert_eq!(told.lock().unwrap().len(), 5, "an app that is gone binds nothing");
 }
