@@ -24,6 +24,7 @@ mod identity;
 mod insist;
 mod linger;
 mod metrics;
+mod node_key;
 mod options;
 mod pgwire;
 mod reload;
@@ -51,6 +52,7 @@ pub use identity::{
     subject_database,
 };
 pub use metrics::{Family, Kind, Meter, Sample, Value};
+pub use node_key::{NodeKey, NodeKeyError};
 pub use options::{HttpOptions, Options, PgwireOptions, RoutingOptions, WebSocketOptions};
 pub use reload::Reload;
 pub use request_limits::RequestLimitOptions;
