@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use crate::address::Listeners;
 use crate::adjust::{Adjuster, Reconfigure};
+use crate::apps::Apps;
 use crate::http::{Http, Site};
 use crate::identity::Passwords;
 use crate::metrics::Meter;
@@ -87,6 +88,11 @@ impl Server {
     /// Whoever asks over HTTP has this read the configuration again, as long as it is there.
     pub fn reloads_by(&self, configuration: Weak<dyn Reconfigure>) {
         self.site.app().reloads_by(configuration);
+    }
+
+    /// These apps are served too, on the listener for HTTP. Whoever made them ends them, when this has stopped.
+    pub fn serves(&self, apps: Arc<Apps>) {
+        self.site.app().serves(apps);
     }
 
     /// Serves until `stop` is ready. Then idle clients are sent away, running statements have

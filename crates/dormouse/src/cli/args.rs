@@ -245,7 +245,7 @@ pub(crate) enum TokenCommand {
         #[arg(long)]
         name: String,
         /// What it may do
-        #[arg(long, value_parser = ["read", "write", "admin"])]
+        #[arg(long, value_parser = ["read", "write", "admin", "deploy"])]
         scope: String,
         /// The only database that it reaches
         #[arg(long, value_name = "NAME")]
@@ -253,6 +253,9 @@ pub(crate) enum TokenCommand {
         /// The role of its sessions, if not that of its scope
         #[arg(long)]
         role: Option<String>,
+        /// With the scope deploy: the only repository that it deploys, or OWNER/* for all of an owner
+        #[arg(long, value_name = "OWNER/REPO")]
+        repository: Option<String>,
         /// How long it is accepted: 90s, 15m, 12h, 30d, 4w [default: until it is revoked]
         #[arg(long, value_name = "TIME", value_parser = seconds)]
         expires: Option<u64>,
