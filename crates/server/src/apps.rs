@@ -26,7 +26,6 @@ use workers::runtime::{RuntimeOptions, Supervisor};
 use workers::store::{Store, StoreError, Version};
 use workers::{App, Bindings, DeployLimits};
 
-use crate::identity::Workflow;
 use crate::node_key::NodeKey;
 use usage::Usage;
 use vault::SealedValues;
@@ -57,8 +56,6 @@ pub struct AppsOptions {
     pub compiler: Compiler,
     /// How they are run; without it there are sites alone.
     pub runtime: Option<RuntimeOptions>,
-    /// Which workflows may deploy.
-    pub workflow: Option<Arc<Workflow>>,
 }
 
 /// Apps cannot be served.
@@ -82,7 +79,6 @@ pub struct Apps {
     pub(crate) usage: Usage,
     pub(crate) deploys: Semaphore,
     pub(crate) limits: DeployLimits,
-    pub(crate) workflow: Option<Arc<Workflow>>,
     base_domain: Option<String>,
     request_max: Duration,
 }
@@ -134,7 +130,6 @@ impl Apps {
             usage: Usage::default(),
             deploys: Semaphore::new(options.deploys_max.max(1)),
             limits: options.limits,
-            workflow: options.workflow,
             base_domain: options.base_domain,
             request_max: options.request_max,
         }))

@@ -16,6 +16,7 @@ mod connection;
 mod cors;
 mod database_document;
 mod databases;
+mod deployments;
 pub(crate) mod door;
 pub(crate) mod error;
 mod etag;

@@ -61,6 +61,8 @@ pub struct IdentityOptions {
     pub jwt: Option<Arc<Jwt>>,
     /// `auth.introspection`: opaque tokens of a provider.
     pub introspection: Option<Arc<Introspection>>,
+    /// `workers.oidc`: workflows of GitHub Actions, which may deploy and nothing else.
+    pub workflow: Option<Arc<Workflow>>,
     /// `auth.token_bytes_max`: the longest token that is looked at.
     pub token_bytes_max: usize,
     /// `auth.scram_iterations_max`: the most rounds of a role's password that are done here, for one that comes as it is.
@@ -90,6 +92,7 @@ impl Default for IdentityOptions {
             tokens: None,
             jwt: None,
             introspection: None,
+            workflow: None,
             token_bytes_max: 16_384,
             scram_iterations_max: 100_000,
         }

@@ -297,6 +297,17 @@ impl Deployments {
         self.known(app)?.standing()
     }
 
+    /// How many backends have a process now.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        let apps: Vec<_> = self.apps.lock().values().cloned().collect();
+        let runs = |live: &Arc<Live>| {
+            live.standing()
+                .is_some_and(|standing| standing.process.is_some())
+        };
+        apps.iter().filter(|live| runs(live)).count()
+    }
+
     /// Whether backends can be run.
     #[must_use]
     pub fn has_runtime(&self) -> bool {

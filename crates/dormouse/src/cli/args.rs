@@ -119,6 +119,15 @@ pub(crate) enum Command {
     /// Show which databases of a server are used most, again and again
     #[command(after_help = format!("{TOP_EXAMPLES}\n{EXIT_CODES}"))]
     Top(TopArgs),
+    /// Compile a backend: what a server begins with one
+    #[command(name = super::apps::COMPILE, hide = true)]
+    BackendCompile,
+    /// Become the program that follows, and end with who started this
+    #[command(name = super::apps::LAUNCH, hide = true)]
+    BackendLaunch {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<std::ffi::OsString>,
+    },
 }
 
 /// Flags win over `DORMOUSE_*` variables, these over the configuration file.

@@ -4,6 +4,7 @@ mod access;
 mod http;
 mod opentelemetry;
 mod sources;
+mod workers;
 
 use http::{HttpSection, RoutingSection};
 pub(crate) use sources::{Loaded, load};
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use server::{Tls, TlsFiles};
 
 use access::{AuditSection, AuthSection, LimitsSection, MetricsSection};
+use workers::{SecretsSection, WorkersSection};
 
 use super::failure::Failure;
 
@@ -51,6 +53,8 @@ pub(crate) struct Config {
     limits: LimitsSection,
     metrics: MetricsSection,
     audit: AuditSection,
+    workers: WorkersSection,
+    secrets: SecretsSection,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -380,6 +384,8 @@ impl Default for Config {
             limits: LimitsSection::default(),
             metrics: MetricsSection::default(),
             audit: AuditSection::default(),
+            workers: WorkersSection::default(),
+            secrets: SecretsSection::default(),
         }
     }
 }
@@ -419,6 +425,7 @@ impl Config {
 
     /// What of that can change while the server runs. No file is read.
     pub(crate) fn adjustment(&self) -> Result<server::Adjustment, Failure> {
+        self.workers.check(&self.routing.options()?)?;
         Ok(server::Adjustment {
             pgwire: server::PgwireOptions {
                 listen: self.pgwire.listen.clone(),

@@ -7,6 +7,7 @@ use server::{HttpTls, Listeners, Reload, Server};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
+use super::apps::{self, Sockets};
 use super::args::ServeArgs;
 use super::config::{self, Loaded};
 use super::failure::Failure;
@@ -69,7 +70,11 @@ async fn serve(
         listeners.pgwire_address(),
         listeners.http_address(),
     ));
+    let key = config.node_key()?;
+    let sockets = Sockets::below(config.data())?;
+    let apps = apps::open(config, &key, apps::bindings(), &sockets)?;
     let server = Server::new(listeners, databases.clone(), options);
+    server.serves(Arc::clone(&apps));
     if let Some(telemetry) = telemetry {
         telemetry.send_metrics(server.meter());
     }
@@ -81,6 +86,8 @@ async fn serve(
     let reloading = tokio::spawn(reloader.on(hangup));
     server.run(stopped(stop)).await;
     reloading.abort();
+    apps.stop().await;
+    drop(sockets);
     databases
         .close()
         .await

@@ -3,9 +3,11 @@
 
 mod access;
 mod live;
+mod workers;
 
 use access::ACCESS;
 use figment::value::Value;
+use workers::WORKERS;
 
 /// One setting.
 #[derive(Debug)]
@@ -477,7 +479,7 @@ pub(crate) enum Variable {
 
 /// Every setting, in the order of the file.
 fn all() -> impl Iterator<Item = &'static Setting> {
-    SETTINGS.iter().chain(ACCESS)
+    SETTINGS.iter().chain(ACCESS).chain(WORKERS)
 }
 
 /// The names of all settings, in the order of the file.

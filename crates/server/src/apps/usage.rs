@@ -1,6 +1,7 @@
 //! How often apps are asked: requests and errors by day, since the server started.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::http::StatusCode;
@@ -24,7 +25,11 @@ pub(crate) struct Counted {
 
 /// Counts requests to apps.
 #[derive(Debug, Default)]
-pub(crate) struct Usage(Mutex<HashMap<App, BTreeMap<u64, Counted>>>);
+pub(crate) struct Usage {
+    apps: Mutex<HashMap<App, BTreeMap<u64, Counted>>>,
+    requests: AtomicU64,
+    errors: AtomicU64,
+}
 
 impl Usage {
     /// A request to an app that is there was answered.
@@ -33,7 +38,10 @@ impl Usage {
     }
 
     fn answered_on(&self, app: &App, status: StatusCode, day: u64) {
-        let mut apps = self.0.lock();
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.errors
+            .fetch_add(u64::from(status.is_server_error()), Ordering::Relaxed);
+        let mut apps = self.apps.lock();
         if !apps.contains_key(app) {
             apps.insert(app.clone(), BTreeMap::new());
         }
@@ -50,7 +58,7 @@ impl Usage {
 
     /// What was counted on a day, as `2026-11-22`; without one today.
     pub(crate) fn on(&self, app: &App, date: &str) -> Counted {
-        let apps = self.0.lock();
+        let apps = self.apps.lock();
         let days = apps.get(app).into_iter().flatten();
         let mut days = days.filter(|(day, _)| self::date(**day) == date);
         days.next().map(|(_, counted)| *counted).unwrap_or_default()
@@ -58,17 +66,15 @@ impl Usage {
 
     /// An app is gone.
     pub(crate) fn forget(&self, app: &App) {
-        self.0.lock().remove(app);
+        self.apps.lock().remove(app);
     }
 
-    /// All that was counted of the apps that are there.
+    /// All that was counted since the server started, of all apps.
     pub(crate) fn total(&self) -> Counted {
-        let apps = self.0.lock();
-        let days = apps.values().flat_map(BTreeMap::values);
-        days.fold(Counted::default(), |sum, day| Counted {
-            requests: sum.requests + day.requests,
-            errors: sum.errors + day.errors,
-        })
+        Counted {
+            requests: self.requests.load(Ordering::Relaxed),
+            errors: self.errors.load(Ordering::Relaxed),
+        }
     }
 }
 
@@ -113,7 +119,13 @@ mod tests {
         assert_eq!(usage.on(&app, &date(20_012)), both);
         assert_eq!(usage.on(&app, &date(20_011)), Counted::default());
         assert_eq!(date(20_414), "2025-11-22");
-        assert_eq!(usage.total().requests, 16);
+        assert_eq!(
+            usage.total(),
+            Counted {
+                requests: 40,
+                errors: 20
+            }
+        );
         usage.forget(&app);
         assert_eq!(usage.on(&app, &date(20_019)), Counted::default());
     }

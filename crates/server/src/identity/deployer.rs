@@ -94,15 +94,12 @@ impl Deployer {
 }
 
 impl Gatekeeper {
-    /// Who deploys. `workflow` is who knows workflows, if anybody does.
+    /// Who deploys.
     ///
     /// # Errors
     /// Why nobody does.
-    pub(crate) async fn deployer(
-        &self,
-        head: &Parts,
-        workflow: Option<&Workflow>,
-    ) -> Result<Deployer, NotDeployer> {
+    pub(crate) async fn deployer(&self, head: &Parts) -> Result<Deployer, NotDeployer> {
+        let workflow = self.options.workflow.as_deref();
         if !self.asks() && workflow.is_none() {
             return Ok(Deployer::of_all(&Caller::anyone().name));
         }

@@ -71,8 +71,13 @@ impl Workflow {
     }
 
     /// Reads a file of keys again. Blocks for the disk.
-    pub fn reload(&self) {
+    pub(crate) fn reload(&self) {
         self.jwt.reload();
+    }
+
+    /// Whether the keys are in a file.
+    pub(crate) fn has_file(&self) -> bool {
+        self.jwt.has_file()
     }
 
     /// Whether a token says that it is of this issuer. It may lie.
