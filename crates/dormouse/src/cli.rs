@@ -1,5 +1,6 @@
 //! The command line. [`args`] is what can be typed; every command is a file.
 
+mod apps;
 mod args;
 mod bindings;
 mod config;
@@ -44,11 +45,22 @@ pub(crate) fn run() -> ExitCode {
         Command::Binding(args) => wait_for(bindings::run(args)),
         Command::Token(args) => wait_for(tokens::run(args)),
         Command::Top(args) => wait_for(top::run(args)),
+        Command::BackendCompile => compile(),
+        Command::BackendLaunch { args } => {
+            let error = workers::runtime::launch(args);
+            Err(Failure::unavailable(error.to_string()))
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
+}
+
+/// What this program does in a process of its own: it reads what is to be compiled, and writes what became of it.
+fn compile() -> Result<(), Failure> {
+    let (input, output) = (std::io::stdin().lock(), std::io::stdout().lock());
+    workers::modules::answer(input, output).map_err(|error| Failure::unavailable(error.to_string()))
 }
 
 /// Writes to standard output. Whoever closed it has read enough.

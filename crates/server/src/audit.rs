@@ -13,7 +13,6 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use wire::{PgError, sqlstate};
 
-use crate::http::error::ApiError;
 use crate::timestamp::rfc3339;
 
 /// Where lines go: to a file (`audit.file`), or to the log's target `audit`.
@@ -59,16 +58,6 @@ struct Line<'a> {
     time: String,
     #[serde(flatten)]
     deed: &'a Deed,
-}
-
-impl Deed {
-    /// How something ended.
-    pub(crate) fn outcome<T>(done: &Result<T, ApiError>) -> String {
-        match done {
-            Ok(_) => "ok".to_owned(),
-            Err(error) => error.code().to_owned(),
-        }
-    }
 }
 
 impl Audit {

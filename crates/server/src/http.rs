@@ -17,6 +17,7 @@ mod connection;
 mod cors;
 mod database_document;
 mod databases;
+mod deployments;
 pub(crate) mod door;
 pub(crate) mod error;
 mod etag;
@@ -57,14 +58,17 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
 use axum::http::{HeaderMap, HeaderValue, Request, Response};
+use axum::response::IntoResponse;
 use database::Databases;
 use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use parking_lot::Mutex;
+use tracing::Instrument as _;
 use wire::PgError;
 
 use crate::adjust::Reconfigure;
+use crate::apps::{self, Apps, Place, Visit};
 use crate::bindings::ManagedBindings;
 use crate::connections::Connections;
 use crate::identity::Pass;
@@ -82,8 +86,10 @@ use shares::Shares;
 use tenant::Tenant;
 use transactions::Transactions;
 
+pub(crate) use connection::Peer;
 pub(crate) use site::{Configured, Site};
 pub(crate) use starting::answer as answer_while_starting;
+pub(crate) use upgraded::Place as UpgradedPlace;
 
 pub use bindings::{
     AllowedDocument, BindingDocument, BindingFields, CachingDocument, CheckedDocument,
@@ -95,6 +101,9 @@ pub use database_document::DatabaseDocument;
 pub use figures::{
     BucketDocument, By, CountsDocument, FiguresDocument, FiguresPage, LatencyDocument,
 };
+
+/// What requests to apps are called in traces: their paths are not ours.
+const APPS: &str = "an app";
 
 /// What all connections share.
 pub(crate) struct Http {
@@ -118,6 +127,8 @@ pub(crate) struct Http {
     labelled: Mutex<Labelled>,
     /// Who reads the configuration again.
     configuration: OnceLock<Weak<dyn Reconfigure>>,
+    /// What is deployed, if anything is.
+    apps: OnceLock<Arc<Apps>>,
 }
 
 /// What a request is called in logs: an extension of it.
@@ -162,6 +173,7 @@ impl Http {
             counted: Counted::default(),
             labelled: Mutex::default(),
             configuration: OnceLock::new(),
+            apps: OnceLock::new(),
         }
     }
 
@@ -173,6 +185,17 @@ impl Http {
     pub(crate) fn reloads_by(&self, configuration: Weak<dyn Reconfigure>) {
         // There is one configuration; the first that says so has it.
         let _ = self.configuration.set(configuration);
+    }
+
+    /// From now on these are served too.
+    pub(crate) fn serves(&self, apps: Arc<Apps>) {
+        // The first are the only ones.
+        let _ = self.apps.set(apps);
+    }
+
+    /// What is deployed, if anything can be.
+    pub(crate) fn apps(&self) -> Option<&Arc<Apps>> {
+        self.apps.get()
     }
 
     /// Connections that are open.
@@ -213,13 +236,17 @@ impl Http {
         &self,
         router: &TowerToHyperService<axum::Router>,
         mut request: Request<Incoming>,
+        websockets_max: usize,
     ) -> Result<Response<axum::body::Body>, std::convert::Infallible> {
         let id = self.request_ids.next();
         let started = Instant::now();
         let logged = tracing::enabled!(tracing::Level::DEBUG)
             .then(|| (request.method().clone(), request.uri().path().to_owned()));
         request.extensions_mut().insert(RequestId(id.clone()));
-        let mut response = router.call(request).await?;
+        let mut response = match self.place(&request) {
+            Some((apps, place)) => self.app(apps, place, request, websockets_max).await,
+            None => router.call(request).await?,
+        };
         let status = response.status();
         let elapsed = started.elapsed();
         self.counted.answered(status, elapsed);
@@ -238,6 +265,42 @@ impl Http {
             response.headers_mut().insert("x-request-id", id);
         }
         Ok(response)
+    }
+}
+
+impl Http {
+    /// The apps, and which of them a request may be for, if it is for a host of apps.
+    fn place(&self, request: &Request<Incoming>) -> Option<(&Arc<Apps>, Place)> {
+        let apps = self.apps.get()?;
+        let place = apps.place(apps::authority(request)?, request.uri().path())?;
+        Some((apps, place))
+    }
+
+    /// Has an app answer a request.
+    async fn app(
+        &self,
+        apps: &Arc<Apps>,
+        place: Place,
+        request: Request<Incoming>,
+        websockets_max: usize,
+    ) -> Response<axum::body::Body> {
+        let (head, body) = request.into_parts();
+        // Who asks is the app's to find out, and so has no say here in what is recorded.
+        let traced = self.telemetry.request(&head, Some(APPS), false);
+        let upgrade = apps::asks_to_upgrade(&head.headers).then(|| {
+            let place = self.upgraded.enter(websockets_max);
+            place.map_err(IntoResponse::into_response)
+        });
+        let visit = Visit {
+            peer: head.extensions.get::<Peer>().copied(),
+            stopping: self.stopping.clone(),
+            upgrade,
+            trace: traced.context(),
+        };
+        let answering = apps.answer(place, Request::from_parts(head, body), visit);
+        let mut response = answering.instrument(traced.span.clone()).await;
+        traced.answered(&mut response);
+        response
     }
 }
 

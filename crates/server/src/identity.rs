@@ -9,6 +9,7 @@
 //! 3. What is remembered is bounded, and never longer than it is true.
 
 mod claims;
+mod deployer;
 mod introspection;
 mod jwk;
 mod jws;
@@ -23,6 +24,7 @@ mod token;
 mod token_file;
 mod tokens;
 mod verdicts;
+mod workflow;
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -35,11 +37,14 @@ use crate::http::caller::{Caller, Identity, Reach, Scope};
 use crate::http::error::ApiError;
 
 pub use claims::{ClaimDatabase, ClaimOptions, subject_database};
+pub use deployer::RepositoryPattern;
 pub use introspection::{Introspection, IntrospectionOptions};
 pub use jwt::{Jwt, JwtOptions};
 pub use keys::KeySource;
 pub use tokens::{CreatedToken, NewToken, TokenDocument, Tokens, TokensError};
+pub use workflow::{Workflow, WorkflowOptions};
 
+pub(crate) use deployer::{Deployer, NotDeployer};
 pub(crate) use pass::{Pass, Stay};
 pub(crate) use passwords::{Passwords, Wrong};
 pub(crate) use presented::Password;
@@ -56,6 +61,8 @@ pub struct IdentityOptions {
     pub jwt: Option<Arc<Jwt>>,
     /// `auth.introspection`: opaque tokens of a provider.
     pub introspection: Option<Arc<Introspection>>,
+    /// `workers.oidc`: workflows of GitHub Actions, which may deploy and nothing else.
+    pub workflow: Option<Arc<Workflow>>,
     /// `auth.token_bytes_max`: the longest token that is looked at.
     pub token_bytes_max: usize,
     /// `auth.scram_iterations_max`: the most rounds of a role's password that are done here, for one that comes as it is.
@@ -85,6 +92,7 @@ impl Default for IdentityOptions {
             tokens: None,
             jwt: None,
             introspection: None,
+            workflow: None,
             token_bytes_max: 16_384,
             scram_iterations_max: 100_000,
         }

@@ -15,6 +15,7 @@
 mod accept;
 mod address;
 mod adjust;
+mod apps;
 mod audit;
 mod auth;
 mod bindings;
@@ -41,6 +42,7 @@ mod tls;
 
 pub use address::{ListenError, Listeners};
 pub use adjust::{Adjuster, Adjustment, Reconfigure, ReloadDocument};
+pub use apps::{Apps, AppsError, AppsOptions};
 pub use audit::Audit;
 pub use auth::{Administrator, AdministratorError, Auth, verifier_of};
 pub use bindings::{BindingsOptions, ManagedBindings, SocketError};
@@ -52,8 +54,8 @@ pub use http::{
 };
 pub use identity::{
     ClaimDatabase, ClaimOptions, CreatedToken, IdentityOptions, Introspection,
-    IntrospectionOptions, Jwt, JwtOptions, KeySource, NewToken, TokenDocument, Tokens, TokensError,
-    subject_database,
+    IntrospectionOptions, Jwt, JwtOptions, KeySource, NewToken, RepositoryPattern, TokenDocument,
+    Tokens, TokensError, Workflow, WorkflowOptions, subject_database,
 };
 pub use metrics::{Family, Kind, Meter, Sample, Value};
 pub use node_key::{NodeKey, NodeKeyError};

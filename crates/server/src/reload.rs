@@ -7,7 +7,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::audit::Audit;
 use crate::auth::{Administrator, Auth};
-use crate::identity::{Jwt, Tokens};
+use crate::identity::{Jwt, Tokens, Workflow};
 use crate::options::Options;
 use crate::tls::Tls;
 
@@ -21,6 +21,7 @@ pub struct Reload {
     administrator: Option<Arc<Administrator>>,
     tokens: Option<Arc<Tokens>>,
     jwt: Option<Arc<Jwt>>,
+    workflow: Option<Arc<Workflow>>,
     audit: Arc<Audit>,
 }
 
@@ -35,6 +36,7 @@ impl Reload {
             },
             tokens: options.identity.tokens.clone(),
             jwt: options.identity.jwt.clone(),
+            workflow: options.identity.workflow.clone(),
             audit: Arc::clone(&options.audit),
         }
     }
@@ -45,6 +47,10 @@ impl Reload {
             && self.administrator.is_none()
             && self.tokens.is_none()
             && !self.jwt.as_ref().is_some_and(|jwt| jwt.has_file())
+            && !self
+                .workflow
+                .as_ref()
+                .is_some_and(|workflow| workflow.has_file())
             && !self.audit.is_file()
     }
 
@@ -62,6 +68,9 @@ impl Reload {
         }
         if let Some(jwt) = &self.jwt {
             jwt.reload();
+        }
+        if let Some(workflow) = &self.workflow {
+            workflow.reload();
         }
         self.audit.reopen();
     }

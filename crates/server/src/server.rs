@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use crate::address::Listeners;
 use crate::adjust::{Adjuster, Reconfigure};
+use crate::apps::Apps;
 use crate::bindings::{LocalListener, ManagedBindings, SocketError};
 use crate::http::{Http, Site};
 use crate::identity::Passwords;
@@ -109,6 +110,11 @@ impl Server {
     /// Whoever asks over HTTP has this read the configuration again, as long as it is there.
     pub fn reloads_by(&self, configuration: Weak<dyn Reconfigure>) {
         self.site.app().reloads_by(configuration);
+    }
+
+    /// These apps are served too, on the listener for HTTP. Whoever made them ends them, when this has stopped.
+    pub fn serves(&self, apps: Arc<Apps>) {
+        self.site.app().serves(apps);
     }
 
     /// Serves until `stop` is ready. Then idle clients are sent away, running statements have

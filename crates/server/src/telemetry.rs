@@ -211,6 +211,15 @@ impl Default for Traced {
 }
 
 impl Traced {
+    /// The request's place in its trace, for whoever is asked on its behalf; none if the caller's own stands for it.
+    pub(crate) fn context(&self) -> Option<HeaderValue> {
+        let context = match self.span.is_disabled() {
+            true => self.unrecorded,
+            false => own(&self.span),
+        };
+        HeaderValue::try_from(context?.to_string()).ok()
+    }
+
     /// The request was answered: the answer tells its place in the trace.
     pub(crate) fn answered<B>(&self, response: &mut Response<B>) {
         let status = response.status();

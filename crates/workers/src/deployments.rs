@@ -1,18 +1,21 @@
 //! Everything together: what is sent becomes what serves, or a refusal.
 
+mod catalog;
 mod live;
 mod response;
 mod serving;
 
-pub use response::{envelope, failure};
+pub use response::{deployment, envelope, failure, rfc3339};
 
 use crate::{
     App, Archive, Bindings, DeployLimits, Draft, Refusal, Values, Warning,
+    domains::{BlockedDomain, DomainRules},
     modules::{Backend, Compiler},
     runtime::{Lease, Log, Standing, Supervisor},
     site,
-    store::{NewVersion, Source, Store, StoreError, Version},
+    store::{NewVersion, Source, Store, StoreError, StoredFile, Version},
 };
+use catalog::Catalog;
 use live::Live;
 use parking_lot::Mutex;
 use std::{
@@ -34,6 +37,8 @@ pub struct Parts {
     pub bindings: Arc<dyn Bindings>,
     /// What a deployment may be.
     pub limits: DeployLimits,
+    /// Which host names apps may have.
+    pub domains: DomainRules,
 }
 
 /// What somebody deploys.
@@ -43,6 +48,8 @@ pub struct Request {
     pub app: App,
     /// Where from.
     pub source: Source,
+    /// The name of the application, where one is given: that of its manifest.
+    pub application: Option<String>,
     /// The zip.
     pub archive: Vec<u8>,
     /// Values of variables.
@@ -58,6 +65,8 @@ pub struct Deployed {
     pub version: Arc<Version>,
     /// What was left out, and what the runtime has to say.
     pub warnings: Vec<Warning>,
+    /// Host names that it asked for and did not get.
+    pub blocked: Vec<BlockedDomain>,
     /// Whether it is a new one: the same commit with the same content and values is not deployed twice.
     pub new: bool,
 }
@@ -66,33 +75,23 @@ pub struct Deployed {
 #[derive(Debug)]
 pub struct Deployments {
     parts: Arc<Parts>,
+    catalog: Catalog,
     apps: Mutex<HashMap<App, Arc<Live>>>,
 }
 
 impl Deployments {
-    /// The deployments of a store. Backends are started when they are asked for.
-    #[must_use]
-    pub fn new(parts: Parts) -> Self {
-        Self {
-            parts: Arc::new(parts),
-            apps: Mutex::default(),
-        }
-    }
-
-    /// Tells whoever has the bindings which of them are in use. Reads the disk.
+    /// The deployments of a store. Backends are started when they are asked for. Reads the disk, and tells whoever has the
+    /// bindings which are in use.
     ///
     /// # Errors
-    /// If the disk does not let it be known of some app.
-    pub fn tell_bound(&self) -> Result<(), StoreError> {
-        let Parts {
-            store, bindings, ..
-        } = &*self.parts;
-        for app in store.apps()? {
-            if let Some(version) = store.current(&app)? {
-                bindings.bound(&app, &serving::bound(&version));
-            }
-        }
-        Ok(())
+    /// If the folders of the store cannot be read.
+    pub fn open(parts: Parts) -> Result<Self, StoreError> {
+        let catalog = Catalog::load(&parts.store, &parts.domains, &*parts.bindings)?;
+        Ok(Self {
+            parts: Arc::new(parts),
+            catalog,
+            apps: Mutex::default(),
+        })
     }
 
     /// Deploys: unpacks, checks, compiles, tries, keeps, and lets it serve. Until the last step nothing that serves is
@@ -104,6 +103,7 @@ impl Deployments {
         let Request {
             app,
             source,
+            application,
             archive,
             vars,
             secrets,
@@ -115,6 +115,7 @@ impl Deployments {
             Ok((archive, draft))
         })
         .await?;
+        check_application(&draft, application.as_deref())?;
         let mut warnings = check_values(&draft, &vars, &secrets)?;
         warnings.extend(draft.warnings.iter().cloned());
         let backend = self.compiled(&archive, &draft).await?;
@@ -127,6 +128,12 @@ impl Deployments {
                 .map(|(path, bytes)| (path.to_owned(), bytes.to_vec()))
                 .collect()
         });
+        let (domains, blocked) = self.catalog.sort(
+            &app,
+            &draft.manifest.routing,
+            draft.domains,
+            &self.parts.domains,
+        );
         let new = NewVersion {
             source,
             manifest: draft.manifest,
@@ -134,7 +141,7 @@ impl Deployments {
             site,
             vars,
             secrets,
-            domains: draft.domains,
+            domains,
         };
         let parts = Arc::clone(&self.parts);
         let known = app.clone();
@@ -148,6 +155,7 @@ impl Deployments {
             return Ok(Deployed {
                 version,
                 warnings,
+                blocked,
                 new: false,
             });
         }
@@ -171,6 +179,7 @@ impl Deployments {
         Ok(Deployed {
             version,
             warnings,
+            blocked,
             new: true,
         })
     }
@@ -199,6 +208,7 @@ impl Deployments {
         let (parts, app) = (Arc::clone(&self.parts), app.clone());
         let deleted = app.clone();
         blocking(move || parts.store.delete(&deleted).map_err(internal)).await?;
+        self.catalog.remove(&app);
         live.clear().await;
         self.parts.bindings.bound(&app, &[]);
         self.parts.bindings.undeployed(&app);
@@ -206,17 +216,45 @@ impl Deployments {
     }
 
     /// The version that serves, whose files are in the [`Store`].
+    #[must_use]
+    pub fn current(&self, app: &App) -> Option<Arc<Version>> {
+        self.catalog.get(app)
+    }
+
+    /// The versions that serve, of all apps.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Version>> {
+        self.catalog.all()
+    }
+
+    /// The app that has a host, in lower case, of its own.
+    #[must_use]
+    pub fn of_host(&self, host: &str) -> Option<App> {
+        self.catalog.of_host(host)
+    }
+
+    /// The hosts of its own that an app has.
+    #[must_use]
+    pub fn hosts_of(&self, app: &App) -> Vec<String> {
+        self.catalog.hosts_of(app)
+    }
+
+    /// The bytes of a file of a version.
+    ///
+    /// # Errors
+    /// 500 if they are not there, or not what they were.
+    pub async fn read(&self, version: Arc<Version>, file: StoredFile) -> Result<Vec<u8>, Refusal> {
+        let parts = Arc::clone(&self.parts);
+        blocking(move || parts.store.read(&version, &file).map_err(internal)).await
+    }
+
+    /// The versions of an app that are kept, the newest first.
     ///
     /// # Errors
     /// 500 if the disk does not let it be known.
-    pub async fn current(&self, app: &App) -> Result<Option<Arc<Version>>, Refusal> {
-        let live = self.live(app);
-        if let Some(version) = live.version() {
-            return Ok(Some(version));
-        }
-        let _changing = live.changing.lock().await;
-        self.wake(&live, app).await?;
-        Ok(live.version())
+    pub async fn history(&self, app: &App) -> Result<Vec<Version>, Refusal> {
+        let (parts, app) = (Arc::clone(&self.parts), app.clone());
+        blocking(move || parts.store.history(&app).map_err(internal)).await
     }
 
     /// The way to an app's backend, which is started if it does not run; `None` if there is none.
@@ -224,6 +262,13 @@ impl Deployments {
     /// # Errors
     /// 400 if it does not start, 500 for what is wrong here.
     pub async fn lease(&self, app: &App) -> Result<Option<Lease>, Refusal> {
+        if self
+            .catalog
+            .get(app)
+            .is_none_or(|version| version.backend.is_none())
+        {
+            return Ok(None);
+        }
         let live = self.live(app);
         if let Some(lease) = live.lease() {
             return Ok(Some(lease));
@@ -233,16 +278,40 @@ impl Deployments {
         Ok(live.lease())
     }
 
+    /// Ends the process of this id, as its backend answers nobody; it is started again. `why` is for its log.
+    pub async fn restart(&self, app: &App, process: u32, why: &str) {
+        if let Some(running) = self.known(app).and_then(|live| live.running()) {
+            running.restart(process, why).await;
+        }
+    }
+
     /// What an app's backend has written since it was started; `None` if it does not run.
     #[must_use]
     pub fn log(&self, app: &App) -> Option<Arc<Log>> {
-        self.live(app).log()
+        self.known(app)?.log()
     }
 
     /// How an app's backend stands; `None` if it does not run.
     #[must_use]
     pub fn standing(&self, app: &App) -> Option<Standing> {
-        self.live(app).standing()
+        self.known(app)?.standing()
+    }
+
+    /// How many backends have a process now.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        let apps: Vec<_> = self.apps.lock().values().cloned().collect();
+        let runs = |live: &Arc<Live>| {
+            live.standing()
+                .is_some_and(|standing| standing.process.is_some())
+        };
+        apps.iter().filter(|live| runs(live)).count()
+    }
+
+    /// Whether backends can be run.
+    #[must_use]
+    pub fn has_runtime(&self) -> bool {
+        self.parts.supervisor.is_some()
     }
 
     /// The versions.
@@ -264,6 +333,12 @@ impl Deployments {
         while ending.join_next().await.is_some() {}
     }
 
+    /// What there is of an app that has been asked for.
+    fn known(&self, app: &App) -> Option<Arc<Live>> {
+        self.apps.lock().get(app).cloned()
+    }
+
+    /// The same, made if need be: only for apps that are there, or are deployed.
     fn live(&self, app: &App) -> Arc<Live> {
         let mut apps = self.apps.lock();
         Arc::clone(apps.entry(app.clone()).or_default())
@@ -280,6 +355,23 @@ impl Deployments {
             .backend(archive, entrypoint, *limits)
             .await
             .map(Some)
+    }
+}
+
+/// Whoever names the application means the one of the manifest.
+fn check_application(draft: &Draft, application: Option<&str>) -> Result<(), Refusal> {
+    let named = application.map(str::trim).filter(|name| !name.is_empty());
+    match (named, &draft.manifest.name) {
+        (Some(named), Some(name)) if named != name => Err(Refusal::bad(format!(
+            "x-w7s-application is '{}', and w7s.json has the name '{}'.",
+            named.escape_debug(),
+            name.escape_debug()
+        ))),
+        (Some(named), None) => Err(Refusal::bad(format!(
+            "x-w7s-application is '{}', and w7s.json has no name.",
+            named.escape_debug()
+        ))),
+        _ => Ok(()),
     }
 }
 

@@ -13,6 +13,7 @@ pub mod bindings;
 mod capnp;
 mod config;
 pub mod deployments;
+pub mod domains;
 mod draft;
 mod limits;
 mod manifest;

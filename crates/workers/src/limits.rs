@@ -57,6 +57,24 @@ impl Limit {
 }
 
 impl DeployLimits {
+    /// Whether an archive of so many bytes is small enough.
+    ///
+    /// # Errors
+    /// 413 with the limit's name.
+    pub fn check_archive(self, bytes: u64) -> Result<(), crate::Refusal> {
+        match self.archive_bytes().exceeded_by(bytes) {
+            true => {
+                let what = format!("The archive has {bytes} bytes or more");
+                let refusal = too_large(vec![self.archive_bytes().sentence(&what)]);
+                Err(crate::Refusal {
+                    status: 413,
+                    ..refusal
+                })
+            }
+            false => Ok(()),
+        }
+    }
+
     pub(crate) fn archive_bytes(self) -> Limit {
         Limit::new("archive_bytes_max", self.archive_bytes_max)
     }

@@ -132,6 +132,15 @@ pub(crate) enum Command {
     /// Show which databases of a server are used most, again and again
     #[command(after_help = format!("{TOP_EXAMPLES}\n{EXIT_CODES}"))]
     Top(TopArgs),
+    /// Compile a backend: what a server begins with one
+    #[command(name = super::apps::COMPILE, hide = true)]
+    BackendCompile,
+    /// Become the program that follows, and end with who started this
+    #[command(name = super::apps::LAUNCH, hide = true)]
+    BackendLaunch {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<std::ffi::OsString>,
+    },
 }
 
 /// Flags win over `DORMOUSE_*` variables, these over the configuration file.
@@ -258,7 +267,7 @@ pub(crate) enum TokenCommand {
         #[arg(long)]
         name: String,
         /// What it may do
-        #[arg(long, value_parser = ["read", "write", "admin"])]
+        #[arg(long, value_parser = ["read", "write", "admin", "deploy"])]
         scope: String,
         /// The only database that it reaches
         #[arg(long, value_name = "NAME")]
@@ -266,6 +275,9 @@ pub(crate) enum TokenCommand {
         /// The role of its sessions, if not that of its scope
         #[arg(long)]
         role: Option<String>,
+        /// With the scope deploy: the only repository that it deploys, or OWNER/* for all of an owner
+        #[arg(long, value_name = "OWNER/REPO")]
+        repository: Option<String>,
         /// How long it is accepted: 90s, 15m, 12h, 30d, 4w [default: until it is revoked]
         #[arg(long, value_name = "TIME", value_parser = seconds)]
         expires: Option<u64>,

@@ -5,6 +5,7 @@ mod bindings;
 mod http;
 mod opentelemetry;
 mod sources;
+mod workers;
 
 use http::{HttpSection, RoutingSection};
 pub(crate) use sources::{Loaded, load};
@@ -20,6 +21,7 @@ use server::{Tls, TlsFiles};
 
 use access::{AuditSection, AuthSection, LimitsSection, MetricsSection};
 use bindings::BindingsSection;
+use workers::{SecretsSection, WorkersSection};
 
 use super::failure::Failure;
 
@@ -54,6 +56,8 @@ pub(crate) struct Config {
     metrics: MetricsSection,
     audit: AuditSection,
     bindings: BindingsSection,
+    workers: WorkersSection,
+    secrets: SecretsSection,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -384,6 +388,8 @@ impl Default for Config {
             metrics: MetricsSection::default(),
             audit: AuditSection::default(),
             bindings: BindingsSection::default(),
+            workers: WorkersSection::default(),
+            secrets: SecretsSection::default(),
         }
     }
 }
@@ -396,13 +402,9 @@ impl Config {
         (self.pgwire.connections_max + http + others) as u64
     }
 
-    /// The data directory.
-    pub(crate) fn data(&self) -> &Path {
-        &self.data
-    }
-
-    pub(crate) fn bindings(&self) -> server::BindingsOptions {
-        self.bindings.options(&self.data)
+    /// `sockets`: where its socket is, if nothing else is configured.
+    pub(crate) fn bindings(&self, sockets: &Path) -> server::BindingsOptions {
+        self.bindings.options(&self.data, sockets)
     }
 
     pub(crate) fn log_format(&self) -> LogFormat {
@@ -433,6 +435,7 @@ impl Config {
 
     /// What of that can change while the server runs. No file is read.
     pub(crate) fn adjustment(&self) -> Result<server::Adjustment, Failure> {
+        self.workers.check(&self.routing.options()?)?;
         Ok(server::Adjustment {
             pgwire: server::PgwireOptions {
                 listen: self.pgwire.listen.clone(),

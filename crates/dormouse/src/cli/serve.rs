@@ -3,12 +3,13 @@
 use std::sync::{Arc, Weak};
 
 use database::Databases;
-use server::{HttpTls, Listeners, ManagedBindings, NodeKey, Reload, Server};
+use server::{HttpTls, Listeners, Reload, Server};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
+use super::apps::{self, Sockets};
 use super::args::ServeArgs;
-use super::config::{self, Config, Loaded};
+use super::config::{self, Loaded};
 use super::failure::Failure;
 use super::logs::{self, LogFilter};
 use super::reloader::Reloader;
@@ -69,9 +70,13 @@ async fn serve(
         listeners.pgwire_address(),
         listeners.http_address(),
     ));
-    let bindings = bindings(config, &databases)?;
+    let key = config.node_key()?;
+    let sockets = Sockets::below(config.data())?;
+    let bindings = apps::bindings(config, &key, &databases, &sockets)?;
+    let apps = apps::open(config, &key, Arc::clone(&bindings) as _, &sockets)?;
     let server = Server::new(listeners, databases.clone(), Some(bindings), options)
         .map_err(|error| Failure::unavailable(error.to_string()))?;
+    server.serves(Arc::clone(&apps));
     if let Some(telemetry) = telemetry {
         telemetry.send_metrics(server.meter());
     }
@@ -83,23 +88,14 @@ async fn serve(
     let reloading = tokio::spawn(reloader.on(hangup));
     server.run(stopped(stop)).await;
     reloading.abort();
+    apps.stop().await;
+    drop(sockets);
     databases
         .close()
         .await
         .map_err(|error| Failure::unavailable(error.to_string()))?;
     tracing::info!("stopped");
     Ok(())
-}
-
-/// What is configured of managed bindings. After the databases: only who has the data directory reads it.
-fn bindings(config: &Config, databases: &Databases) -> Result<Arc<ManagedBindings>, Failure> {
-    let key = NodeKey::of_data(config.data())
-        .map_err(|error| Failure::unavailable(error.to_string()))?
-        .for_purpose("bindings");
-    let bindings = ManagedBindings::open(config.bindings(), &key, databases.clone());
-    bindings
-        .map(Arc::new)
-        .map_err(|error| Failure::unavailable(error.to_string()))
 }
 
 /// Every connection is an open file, and the usual limit is 1,024 of them; the system lets us go

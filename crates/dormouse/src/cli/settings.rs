@@ -4,10 +4,12 @@
 mod access;
 mod bindings;
 mod live;
+mod workers;
 
 use access::ACCESS;
 use bindings::BINDINGS;
 use figment::value::Value;
+use workers::WORKERS;
 
 /// One setting.
 #[derive(Debug)]
@@ -479,7 +481,7 @@ pub(crate) enum Variable {
 
 /// Every setting, in the order of the file.
 fn all() -> impl Iterator<Item = &'static Setting> {
-    SETTINGS.iter().chain(ACCESS).chain(BINDINGS)
+    SETTINGS.iter().chain(ACCESS).chain(BINDINGS).chain(WORKERS)
 }
 
 /// The names of all settings, in the order of the file.

@@ -25,6 +25,7 @@ pub(crate) async fn run(args: TokenArgs) -> Result<(), Failure> {
             scope,
             database,
             role,
+            repository,
             expires,
             place,
         } => {
@@ -33,6 +34,7 @@ pub(crate) async fn run(args: TokenArgs) -> Result<(), Failure> {
                 scope,
                 database: database.map(|name| name.to_string()),
                 role,
+                repository,
                 expires_seconds: expires,
             };
             let created = Place::open(&place)?.create(new).await;
@@ -135,7 +137,14 @@ fn told(created: &CreatedToken, json: bool) -> String {
 fn listed(tokens: &[TokenDocument]) -> String {
     let mut table = Table::default();
     for name in [
-        "id", "name", "scope", "database", "role", "created", "expires",
+        "id",
+        "name",
+        "scope",
+        "database",
+        "role",
+        "repository",
+        "created",
+        "expires",
     ] {
         table.column(name, false);
     }
@@ -146,6 +155,7 @@ fn listed(tokens: &[TokenDocument]) -> String {
             token.scope.clone(),
             token.database.clone().unwrap_or_default(),
             token.role.clone().unwrap_or_default(),
+            token.repository.clone().unwrap_or_default(),
             token.created_at.clone(),
             token.expires_at.clone().unwrap_or_default(),
         ]);

@@ -106,7 +106,8 @@ impl Configured {
             request.extensions_mut().insert(peer);
             let this = Arc::clone(&self);
             let router = current.router();
-            async move { this.request(&router, request).await }
+            let websockets_max = this.options.websocket.connections_max;
+            async move { this.request(&router, request, websockets_max).await }
         });
         let builder = self.builder(version);
         let mut connection =

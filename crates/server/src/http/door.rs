@@ -9,6 +9,8 @@ pub(super) enum Door {
     Either,
     /// A database of the directory, which need not be one that requests are for.
     Directory,
+    /// Deployments, which find out by themselves who asks.
+    Apps,
     /// Neon's `/sql`, whose header names the database.
     Neon,
     /// The node, or what is nowhere.
@@ -17,6 +19,9 @@ pub(super) enum Door {
 
 /// Where routes that name a database in their path stand.
 const PREFIX: &str = "/v1/databases/{name}";
+
+/// Where endpoints of deployments stand.
+const DEPLOYMENTS: &str = "/api/v1/";
 
 impl Door {
     /// Of a route as the router has it; none is a request that goes nowhere.
@@ -31,6 +36,7 @@ impl Door {
             "/query" | "/ws" | "/batch" | "/transaction" | "/schema" => Self::Database,
             rest if rest.starts_with("/transactions") => Self::Database,
             "/sql" => Self::Neon,
+            rest if rest.starts_with(DEPLOYMENTS) => Self::Apps,
             _ if named.is_some() => Self::Database,
             _ => Self::Node,
         }
@@ -71,6 +77,8 @@ mod tests {
             ("/metrics", Door::Node),
             ("/v1/tokens/{id}", Door::Node),
             ("/v1/figures", Door::Node),
+            ("/api/v1/deploy", Door::Apps),
+            ("/api/v1/logs/{owner}/{repository}", Door::Apps),
         ] {
             assert_eq!(Door::of(Some(route)), door, "{route}");
         }

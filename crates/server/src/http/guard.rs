@@ -65,13 +65,16 @@ async fn enter(
     if !security.gatekeeper.asks() {
         origin::expect_own(head, app.options.cors.as_ref())?;
     }
+    let door = Door::of(route);
+    if door == Door::Apps {
+        return Ok((body, None));
+    }
     let admitted = security.gatekeeper.admit(head).await?;
     if let Admitted::Nobody = admitted
         && is_open(route, app.options.metrics_open)
     {
         return Ok((body, None));
     }
-    let door = Door::of(route);
     let database = named(app, head, door, in_path, &admitted)?;
     let caller = security
         .gatekeeper
@@ -115,7 +118,7 @@ fn named(
         Door::Database => routing.tenant(in_path, head, shown),
         Door::Either | Door::Neon => routing.tenant_or_node(in_path, head, shown),
         Door::Directory => in_path.map(database_name).transpose(),
-        Door::Node => Ok(None),
+        Door::Node | Door::Apps => Ok(None),
     }
 }
 

@@ -15,8 +15,8 @@ use wire::{PgError, sqlstate};
 use super::error::ApiError;
 use super::tenant::caller;
 use super::{
-    Configured, bindings, databases, figures, guard, health, metrics, neon, openapi, probe, query,
-    reload, schema, statements, tokens, transactions, tunnel, websocket,
+    Configured, bindings, databases, deployments, figures, guard, health, metrics, neon, openapi,
+    probe, query, reload, schema, statements, tokens, transactions, tunnel, websocket,
 };
 
 /// What every handler gets.
@@ -37,6 +37,7 @@ pub(super) fn router(app: App) -> Router {
         );
     let router = Router::new()
         .merge(databases)
+        .merge(deployed())
         .merge(of_a_database(""))
         .merge(of_a_database("/v1/databases/{name}"))
         // Those without a database are about the node.
@@ -84,6 +85,26 @@ fn of_bindings() -> Router<App> {
             delete(bindings::revoke_credential),
         )
         .merge(bindings::cloudflare_router())
+}
+
+/// What is deployed.
+fn deployed() -> Router<App> {
+    Router::new()
+        .route("/api/v1/deploy", post(deployments::deploy))
+        .route("/api/v1/deployments", get(deployments::list))
+        .route(
+            "/api/v1/deployments/{owner}/{repository}",
+            get(deployments::history).delete(deployments::undeploy),
+        )
+        .route(
+            "/api/v1/deployments/{owner}/{repository}/rollback",
+            post(deployments::roll_back),
+        )
+        .route("/api/v1/logs/{owner}/{repository}", get(deployments::logs))
+        .route(
+            "/api/v1/usage/{owner}/{repository}",
+            get(deployments::usage),
+        )
 }
 
 /// What is asked of a database, whatever names it.

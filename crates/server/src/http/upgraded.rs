@@ -20,7 +20,7 @@ pub(crate) struct Upgraded {
 }
 
 /// One of them, as long as it lives.
-pub(super) struct Place(Arc<Upgraded>);
+pub(crate) struct Place(Arc<Upgraded>);
 
 /// A request for a WebSocket.
 pub(super) struct Upgrade(pub(super) WebSocketUpgrade);

@@ -123,6 +123,22 @@ impl Jwt {
         if let Some(caller) = self.verdicts.get(&name, now) {
             return Ok(caller);
         }
+        let (claims, expires) = self.claims(token, now).await?;
+        let options = &self.options;
+        let caller = options.claims.caller(&options.issuer, &claims, token);
+        let caller = caller.map_err(NotLet::Refused)?;
+        let until = expires.min(now.saturating_add(self.options.cache_max.as_secs()));
+        self.verdicts.keep(name, caller.clone(), now, until);
+        Ok(caller)
+    }
+
+    /// The claims of a token that this issuer has made for us, and the second from which on it is not accepted.
+    pub(super) async fn claims(
+        &self,
+        token: &str,
+        now: u64,
+    ) -> Result<(Map<String, Value>, u64), NotLet> {
+        let unavailable = NotLet::Unavailable("the keys of the issuer cannot be had now");
         let invalid = |why| NotLet::Refused(Refused::Invalid(why));
         let jws = Jws::parse(token).map_err(invalid)?;
         if !self.algorithms.contains(&jws.algorithm) {
@@ -144,12 +160,7 @@ impl Jwt {
         let claims = claims::parse(&jws.payload)
             .ok_or_else(|| invalid("the token's claims are no object"))?;
         let expires = self.check(&claims, now).map_err(invalid)?;
-        let options = &self.options;
-        let caller = options.claims.caller(&options.issuer, &claims, token);
-        let caller = caller.map_err(NotLet::Refused)?;
-        let until = expires.min(now.saturating_add(self.options.cache_max.as_secs()));
-        self.verdicts.keep(name, caller.clone(), now, until);
-        Ok(caller)
+        Ok((claims, expires))
     }
 
     /// Checks times, issuer and audience: the second from which on it is not accepted.

@@ -39,6 +39,8 @@ pub(super) struct Record {
     pub(super) database: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(super) role: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(super) repository: Option<String>,
     /// Of the token, in hexadecimal.
     pub(super) sha256: String,
     /// Seconds since 1970.
@@ -188,6 +190,7 @@ mod tests {
             scope: "read".to_owned(),
             database: None,
             role: None,
+            repository: None,
             sha256: hexadecimal(&token::hash(token)),
             created: 1,
             expires: None,

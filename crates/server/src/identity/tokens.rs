@@ -9,6 +9,7 @@ use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::deployer::{Deployer, RepositoryPattern};
 use super::token;
 use super::token_file::{Contents, Record, Stamp, hexadecimal, lock};
 use crate::http::caller::{Caller, Identity, Reach, Scope};
@@ -16,6 +17,9 @@ use crate::timestamp::rfc3339;
 
 /// The most tokens of one file.
 const TOKENS_MAX: usize = 10_000;
+
+/// The scope of tokens that deploy, and do nothing else.
+const DEPLOY: &str = "deploy";
 
 /// The longest name of a token, in characters, and of a role, in bytes.
 const NAME_CHARACTERS_MAX: usize = 100;
@@ -43,7 +47,7 @@ struct Looked {
 pub struct NewToken {
     /// What it is called, for people: unique in its file.
     pub name: String,
-    /// `read`, `write` or `admin`.
+    /// `read`, `write`, `admin` or `deploy`.
     pub scope: String,
     /// The only database that it reaches; without it all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -51,6 +55,9 @@ pub struct NewToken {
     /// The role of its sessions, if it is not that of its scope.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<String>,
+    /// With the scope `deploy`: the only repository that it deploys, or `owner/*`; without it all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository: Option<String>,
     /// How long it is accepted; without it until it is revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_seconds: Option<u64>,
@@ -64,12 +71,15 @@ pub struct TokenDocument {
     pub id: String,
     /// What it is called.
     pub name: String,
-    /// `read`, `write` or `admin`.
+    /// `read`, `write`, `admin` or `deploy`.
     pub scope: String,
     /// The only database that it reaches.
     pub database: Option<String>,
     /// The role of its sessions, if it is not that of its scope.
     pub role: Option<String>,
+    /// With the scope `deploy`: the only repository that it deploys, or `owner/*`.
+    #[serde(default)]
+    pub repository: Option<String>,
     /// RFC 3339, UTC.
     pub created_at: String,
     /// RFC 3339, UTC: from then on it is not accepted.
@@ -151,6 +161,7 @@ impl Tokens {
             scope: new.scope,
             database: new.database,
             role: new.role,
+            repository: new.repository,
             sha256: hexadecimal(&token::hash(&token)),
             created,
             expires: new
@@ -240,12 +251,12 @@ impl Tokens {
         }
     }
 
-    /// Who shows this token, or why it is not accepted.
-    pub(super) async fn caller(
+    /// What shows this token, or why it is not accepted.
+    pub(super) async fn known(
         self: &Arc<Self>,
         token: &str,
         now: SystemTime,
-    ) -> Result<Caller, &'static str> {
+    ) -> Result<Known, &'static str> {
         if !token::is_well_formed(token) {
             return Err("the token is damaged: it is not whole, or has been mistyped");
         }
@@ -257,7 +268,21 @@ impl Tokens {
         if record.expires.is_some_and(|expires| unix(now) >= expires) {
             return Err("the token has expired");
         }
-        of_record(record).ok_or("the token's record in auth.tokens_file is damaged")
+        Ok(Known(record.clone()))
+    }
+
+    /// Who shows this token, or why it is not accepted.
+    pub(super) async fn caller(
+        self: &Arc<Self>,
+        token: &str,
+        now: SystemTime,
+    ) -> Result<Caller, &'static str> {
+        let known = self.known(token, now).await?;
+        if known.0.scope == DEPLOY {
+            return Err("the token has the scope deploy, and so is for deployments alone");
+        }
+        let damaged = "the token's record in auth.tokens_file is damaged";
+        known.caller().ok_or(damaged)
     }
 
     /// Reads the file again, if it was not looked at for a while.
@@ -303,9 +328,36 @@ impl From<&Record> for TokenDocument {
             scope: record.scope.clone(),
             database: record.database.clone(),
             role: record.role.clone(),
+            repository: record.repository.clone(),
             created_at: moment(record.created),
             expires_at: record.expires.map(moment),
         }
+    }
+}
+
+/// A token that is accepted.
+pub(super) struct Known(Record);
+
+impl Known {
+    /// Who asks databases with it.
+    pub(super) fn caller(&self) -> Option<Caller> {
+        of_record(&self.0)
+    }
+
+    /// Who deploys with it, if it has the scope for that.
+    pub(super) fn deployer(&self) -> Option<Deployer> {
+        let record = &self.0;
+        if record.scope != DEPLOY {
+            return None;
+        }
+        Some(match &record.repository {
+            None => Deployer::of_all(&record.name.as_str().into()),
+            // One that cannot be read covers nothing.
+            Some(pattern) => Deployer::of(
+                &record.name,
+                RepositoryPattern::parse(pattern).into_iter().collect(),
+            ),
+        })
     }
 }
 
@@ -331,11 +383,20 @@ fn check(new: &NewToken) -> Result<(), TokensError> {
             "a token's name has 1 to {NAME_CHARACTERS_MAX} characters, none of them a control character"
         ));
     }
-    if Scope::parse(&new.scope).is_none() {
+    if new.scope == DEPLOY {
+        if new.database.is_some() || new.role.is_some() {
+            return invalid("a token of the scope deploy has no database and no role".to_owned());
+        }
+    } else if Scope::parse(&new.scope).is_none() {
         return invalid(format!(
-            "there is no scope \"{}\": there are read, write and admin",
+            "there is no scope \"{}\": there are read, write, admin and deploy",
             new.scope
         ));
+    } else if new.repository.is_some() {
+        return invalid("a repository is for tokens of the scope deploy alone".to_owned());
+    }
+    if let Some(pattern) = &new.repository {
+        RepositoryPattern::parse(pattern).map_err(TokensError::Invalid)?;
     }
     if let Some(name) = &new.database
         && let Err(rule) = DatabaseName::parse(name)
@@ -380,6 +441,7 @@ mod tests {
             scope: "write".to_owned(),
             database: Some("shop".to_owned()),
             role: None,
+            repository: None,
             expires_seconds: Some(60),
         }
     }

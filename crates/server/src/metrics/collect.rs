@@ -7,6 +7,7 @@ use axum::http::StatusCode;
 use database::{Counts, Durations, Histogram, Metrics, Timed};
 
 use super::{Family, Kind, process};
+use crate::apps::Apps;
 use crate::http::{Configured, Http};
 use crate::result_cache::ResultCacheMetrics;
 
@@ -79,6 +80,9 @@ pub(crate) fn collect(http: &Configured) -> Vec<Family> {
     ));
     families.extend(connections(http, &metrics));
     families.extend(requests(http.counted()));
+    if let Some(apps) = http.apps() {
+        families.extend(of_apps(apps));
+    }
     families.extend(results(http.results().metrics()));
     if max > 0 {
         families.extend(databases(http.labelled().lock().tell(&figures, max)));
@@ -340,6 +344,33 @@ fn requests(counted: &Counted) -> Vec<Family> {
             "dormouse_http_request_duration_seconds",
             "How long HTTP requests took.",
             counted.durations.get(),
+        ),
+    ]
+}
+
+/// What is deployed. By app there is `usage`.
+fn of_apps(apps: &Apps) -> [Family; 4] {
+    let counted = apps.usage.total();
+    [
+        gauge(
+            "dormouse_apps",
+            "Apps that are deployed.",
+            apps.deployments.all().len() as u64,
+        ),
+        gauge(
+            "dormouse_app_backends",
+            "Processes of backends that run.",
+            apps.deployments.running() as u64,
+        ),
+        counter(
+            "dormouse_app_requests_total",
+            "Requests that apps have answered, of those of HTTP.",
+            counted.requests,
+        ),
+        counter(
+            "dormouse_app_errors_total",
+            "Those of them that were answered with 5xx.",
+            counted.errors,
         ),
     ]
 }

@@ -42,6 +42,10 @@ impl Live {
         Some(self.now.lock().running.as_ref()?.lease())
     }
 
+    pub(super) fn running(&self) -> Option<Arc<Running>> {
+        self.now.lock().running.clone()
+    }
+
     pub(super) fn log(&self) -> Option<Arc<Log>> {
         Some(Arc::clone(self.now.lock().running.as_ref()?.log()))
     }

@@ -1,15 +1,15 @@
 //! The answer to a deployment, with the fields that the platform's own action reads.
 
 use super::Deployed;
-use crate::{Refusal, store::Version};
+use crate::{Refusal, domains::host_of, store::Version};
 use serde_json::{Map, Value, json};
 
 /// Milliseconds of a day.
 const DAY_MS: u64 = 86_400_000;
 
-/// The body of the answer to a deployment. `url` is where it can be reached.
+/// The body of the answer to a deployment. `url` is where it can be reached, if it can.
 #[must_use]
-pub fn envelope(deployed: &Deployed, url: &str) -> Value {
+pub fn envelope(deployed: &Deployed, url: Option<&str>) -> Value {
     let version = &deployed.version;
     let mut data = Map::new();
     data.insert("deployment".to_owned(), deployment(version));
@@ -19,7 +19,12 @@ pub fn envelope(deployed: &Deployed, url: &str) -> Value {
         data.insert("deploymentWarnings".to_owned(), json!(deployed.warnings));
     }
     if !version.domains.is_empty() {
-        data.insert("customDomains".to_owned(), json!(version.domains));
+        let host = |name: &String| host_of(&version.app, &version.routing, name);
+        let hosts: Vec<_> = version.domains.iter().map(host).collect();
+        data.insert("customDomains".to_owned(), json!(hosts));
+    }
+    if !deployed.blocked.is_empty() {
+        data.insert("blockedCustomDomains".to_owned(), json!(deployed.blocked));
     }
     json!({ "status": "success", "data": data })
 }
@@ -30,7 +35,9 @@ pub fn failure(refusal: &Refusal) -> Value {
     refusal.body()
 }
 
-fn deployment(version: &Version) -> Value {
+/// What is said of a version.
+#[must_use]
+pub fn deployment(version: &Version) -> Value {
     let mut targets = Map::new();
     if let Some(backend) = &version.backend {
         let worker = json!({
@@ -69,7 +76,8 @@ fn deployment(version: &Version) -> Value {
 }
 
 /// A time as `2026-11-22T01:02:03.004Z`.
-fn rfc3339(at_ms: u64) -> String {
+#[must_use]
+pub fn rfc3339(at_ms: u64) -> String {
     let (year, month, day) = civil(at_ms / DAY_MS);
     let ms = at_ms % DAY_MS;
     let (hour, minute, second) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1_000 % 60);

@@ -115,6 +115,7 @@ impl Deployments {
             return Err(refused);
         }
         let version = Arc::new(version);
+        self.catalog.put(Arc::clone(&version), &self.parts.domains);
         live.follow(Arc::clone(&version), next).await;
         self.parts.bindings.bound(&version.app, &bound(&version));
         Ok(version)

@@ -55,6 +55,13 @@ impl Keeper {
                     drop(reply.send(done));
                     continue;
                 }
+                Event::Ordered(Some(Order::Restart(id, why))) => {
+                    if process.id() != Some(id) {
+                        continue;
+                    }
+                    process.kill().await;
+                    self.crashed(&why);
+                }
                 Event::Ordered(_) => {
                     self.entrance.close();
                     self.door.released(self.options().drain_max).await;
@@ -124,6 +131,8 @@ impl Keeper {
             *pause = (*pause * 2).min(self.options().restart_max);
             let (started, reply) = match ordered {
                 None => (self.boot(&self.program, &self.door).await, None),
+                // It has ended, and is being started.
+                Some(Some(Order::Restart(..))) => continue,
                 Some(Some(Order::Swap(program, reply))) => {
                     let exchanged = self.exchange(*program).await;
                     (exchanged.map(|(process, _)| process), Some(reply))

@@ -42,6 +42,8 @@ pub struct Running {
 pub(super) enum Order {
     /// To exchange its program.
     Swap(Box<Program>, oneshot::Sender<Result<(), Refusal>>),
+    /// To kill the process of this id, and start it again; why, for the log.
+    Restart(u32, String),
     /// To end.
     Stop,
 }
@@ -107,6 +109,15 @@ impl Running {
         let order = Order::Swap(Box::new(program), reply);
         self.orders.send(order).await.map_err(|_| gone(()))?;
         done.await.map_err(|_| gone(()))?
+    }
+
+    /// Kills the process of this id, which answers nobody, and starts it again. Nothing happens if another one has taken
+    /// its place meanwhile. `why` is for the log.
+    pub async fn restart(&self, process: u32, why: &str) {
+        let order = Order::Restart(process, why.to_owned());
+        if self.orders.send(order).await.is_err() {
+            tracing::debug!("a deployment had ended before it was restarted");
+        }
     }
 
     /// Lets the process finish its requests, and ends it. Whoever asks for a lease later gets one that leads nowhere.

@@ -6,6 +6,7 @@ use dormouse_workers::{
     Values,
     bindings::{self, Answer},
     deployments::{Deployed, Deployments, Parts, Request, envelope},
+    domains::DomainRules,
     modules::Compiler,
     store::{Source, Store, Vault},
 };
@@ -78,7 +79,7 @@ fn deployments(stage: &Stage) -> Deployments {
 
 fn telling(stage: &Stage, told: Told) -> Deployments {
     let folder = stage.folder.path();
-    Deployments::new(Parts {
+    let parts = Parts {
         store: Store::open(folder.join("store"), 10, Arc::new(Open)).unwrap(),
         supervisor: Some(Arc::clone(&stage.supervisor)),
         compiler: Compiler {
@@ -88,7 +89,9 @@ fn telling(stage: &Stage, told: Told) -> Deployments {
         },
         bindings: Arc::new(OneBinding(socket(folder), told)),
         limits: DeployLimits::default(),
-    })
+        domains: DomainRules::new(&["*.shop.example".to_owned()], &[]),
+    };
+    Deployments::open(parts).unwrap()
 }
 
 fn socket(folder: &Path) -> PathBuf {
@@ -115,6 +118,7 @@ fn request(sha: &str, files: &[(&str, &str)]) -> Request {
             branch: "main".to_owned(),
             commit_sha: sha.to_owned(),
         },
+        application: None,
         archive: zip.finish().unwrap().into_inner(),
         vars: Values::default(),
         secrets: Values::default(),
@@ -161,7 +165,7 @@ async fn the_documented_deployment() {
     sent.vars = value("REGION", "eu").into_iter().collect();
     sent.secrets = value("KEY", "s3cret").into_iter().collect();
     let deployed = deployments.deploy(sent, 1_795_311_178_206).await.unwrap();
-    let body = envelope(&deployed, "http://shop.test/");
+    let body = envelope(&deployed, Some("http://shop.test/"));
     assert_eq!(body["status"], "success");
     let deployment = &body["data"]["deployment"];
     assert_eq!(deployment["repository"], "Owner/Shop");
@@ -278,10 +282,10 @@ async fn versions_follow_and_come_back() {
 
     let deployments = self::deployments(&stage);
     assert_eq!(answer(&deployments).await, "one");
-    assert_eq!(deployments.current(&app).await.unwrap().unwrap().number, 1);
+    assert_eq!(deployments.current(&app).unwrap().number, 1);
     deployments.delete(&app).await.unwrap();
     assert!(deployments.lease(&app).await.unwrap().is_none());
-    assert!(deployments.current(&app).await.unwrap().is_none());
+    assert!(deployments.current(&app).is_none());
 }
 
 /// Acceptance behaviour 7, as far as it is this room's: binding and id are named.
@@ -355,7 +359,6 @@ async fn bindings_in_use_are_told() {
     first.roll_back(&app("owner/shop"), 1).await.unwrap();
     first.stop().await;
     let second = telling(&stage, Arc::clone(&told));
-    second.tell_bound().unwrap();
     second.delete(&app("owner/shop")).await.unwrap();
     let ids: Vec<_> = told
         .lock()
@@ -365,10 +368,66 @@ async fn bindings_in_use_are_told() {
         .collect();
     assert_eq!(ids, [1, 0, 1, 1, 0]);
     assert_eq!(told.lock().unwrap()[3].1, ["postgres-binding-id"]);
-    second.tell_bound().unwrap();
+    telling(&stage, Arc::clone(&told));
+    let count = told.lock().unwrap().len();
+    assert_eq!(count, 5, "an app that is gone binds nothing");
+}
+
+/// A host is that of the app that has asked for it first, if the operator lets apps have it.
+#[tokio::test]
+async fn hosts_of_their_own() {
+    let Some(stage) = Stage::new() else { return };
+    let deployments = deployments(&stage);
+    let site = |names: &str| request("a", &[("out/index.html", "1"), ("CNAME", names)]);
+    let first = site("one.shop.example\nelsewhere.example");
+    let first = deployments.deploy(first, 1).await.unwrap();
+    assert_eq!(first.version.domains, ["one.shop.example"]);
+    assert_eq!(first.blocked[0].hostname, "elsewhere.example");
+    assert!(first.blocked[0].reason.contains("workers.domains"));
+    let mut second = site("one.shop.example\ntwo.shop.example");
+    second.app = app("someone/else");
+    let second = deployments.deploy(second, 1).await.unwrap();
+    assert_eq!(second.version.domains, ["two.shop.example"]);
     assert_eq!(
-        told.lock().unwrap().len(),
-        5,
-        "an app that is gone binds nothing"
+        second.blocked[0].current_repository.as_deref(),
+        Some("owner/shop")
     );
+    let of = |deployments: &Deployments, host: &str| {
+        deployments
+            .of_host(host)
+            .map(|app| app.repository.to_string())
+    };
+    assert_eq!(
+        of(&deployments, "one.shop.example").as_deref(),
+        Some("owner/shop")
+    );
+    drop(deployments);
+    let deployments = self::deployments(&stage);
+    assert_eq!(
+        of(&deployments, "one.shop.example").as_deref(),
+        Some("owner/shop")
+    );
+    assert_eq!(
+        of(&deployments, "two.shop.example").as_deref(),
+        Some("someone/else")
+    );
+    deployments.delete(&app("owner/shop")).await.unwrap();
+    assert_eq!(of(&deployments, "one.shop.example"), None);
+}
+
+/// The name of an application is that of its manifest.
+#[tokio::test]
+async fn applications_by_name() {
+    let Some(stage) = Stage::new() else { return };
+    let deployments = deployments(&stage);
+    let send = async |named: Option<&str>, manifest: &str| {
+        let mut sent = request("a", &[("out/index.html", "1"), ("w7s.json", manifest)]);
+        sent.application = named.map(str::to_owned);
+        deployments.deploy(sent, 1).await
+    };
+    send(Some("shop"), r#"{"name":"shop"}"#).await.unwrap();
+    send(None, r#"{"name":"shop"}"#).await.unwrap();
+    let refused = send(Some("other"), r#"{"name":"shop"}"#).await.unwrap_err();
+    assert!(refused.message.contains("'other'") && refused.message.contains("'shop'"));
+    send(Some("other"), "{}").await.unwrap_err();
 }

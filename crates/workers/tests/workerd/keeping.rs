@@ -174,6 +174,25 @@ async fn a_loop_is_killed_when_its_time_to_drain_is_over() {
     assert!(!socket.exists());
 }
 
+/// Whoever notices that a backend answers nobody has it restarted, once.
+#[tokio::test]
+async fn a_loop_is_ended_by_whoever_notices() {
+    let Some(stage) = Stage::new() else { return };
+    let body = "if (request.url.endsWith('/loop')) { console.log('begun'); for (;;) {} } return new Response('up');";
+    let running = stage.supervisor.run(answering(1, body)).await.unwrap();
+    let before = running.standing().process.unwrap();
+    let asked = tokio::spawn(get_by(running.lease(), "/loop"));
+    logged(running.log(), Level::Log, "begun").await;
+    running.restart(before, "it answers nobody").await;
+    running.restart(before, "it answers nobody").await;
+    assert!(asked.await.unwrap().is_err());
+    assert_eq!(get(&running, "/").await.unwrap(), (200, "up".to_owned()));
+    running.restart(before, "it answers nobody").await;
+    assert_eq!(get(&running, "/").await.unwrap(), (200, "up".to_owned()));
+    assert_eq!(running.standing().crashes, 1);
+    running.stop().await;
+}
+
 #[tokio::test]
 async fn a_deployment_that_is_dropped_is_killed() {
     let Some(stage) = Stage::new() else { return };

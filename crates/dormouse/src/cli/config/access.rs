@@ -124,6 +124,23 @@ pub(super) struct AuditSection {
     file: Option<PathBuf>,
 }
 
+/// How providers of identities are asked.
+pub(super) struct Asking {
+    pub(super) ca: Option<PathBuf>,
+    pub(super) timeout: Duration,
+    pub(super) refetch_min: Duration,
+}
+
+impl AuthSection {
+    pub(super) fn provider(&self) -> Asking {
+        Asking {
+            ca: self.provider_ca.clone(),
+            timeout: Duration::from_millis(self.provider_timeout_ms),
+            refetch_min: Duration::from_millis(self.jwt.refetch_ms_min),
+        }
+    }
+}
+
 fn texts(texts: &[&str]) -> Vec<String> {
     texts.iter().map(|&text| text.to_owned()).collect()
 }
@@ -248,6 +265,7 @@ impl Config {
             tokens: tokens.map(Arc::new),
             jwt: self.jwt()?.map(Arc::new),
             introspection: self.introspection()?.map(Arc::new),
+            workflow: self.workflow()?,
             token_bytes_max: self.auth.token_bytes_max,
             scram_iterations_max: self.auth.scram_iterations_max,
         })

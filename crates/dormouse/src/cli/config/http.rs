@@ -133,7 +133,7 @@ impl RoutingSection {
         }
     }
 
-    fn options(&self) -> Result<RoutingOptions, Failure> {
+    pub(super) fn options(&self) -> Result<RoutingOptions, Failure> {
         let is_token =
             |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
         if !self.header.bytes().all(is_token) {

@@ -1,0 +1,375 @@
+//! An app answers: a file that is exactly meant, then its backend, then, for what that does not know, the site's first page.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, LOCATION};
+use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use tokio::io::copy_bidirectional;
+use workers::App;
+use workers::routes::{fallback, file, gives_way};
+use workers::store::{StoredFile, Version};
+
+use super::file::Wanted;
+use super::headers::{self, Origin};
+use super::proxy::{self, Answer, Connection, Trouble};
+use super::{Apps, Place};
+use crate::http::{Peer, UpgradedPlace};
+use crate::shutdown::Stopping;
+
+/// What a request comes with, besides itself.
+pub(crate) struct Visit {
+    pub(crate) peer: Option<Peer>,
+    pub(crate) stopping: Stopping,
+    /// Its place among connections that go on with another protocol, if it asks to be one, or why there is none.
+    pub(crate) upgrade: Option<Result<UpgradedPlace, Response<Body>>>,
+    /// What stands for this request in a trace.
+    pub(crate) trace: Option<HeaderValue>,
+}
+
+/// What a request is for.
+struct Meant {
+    version: Arc<Version>,
+    /// The path from the app's root, encoded.
+    path: String,
+    /// Where the site's first page is to be asked for instead, as relative addresses in it need a slash.
+    with_slash: Option<String>,
+    /// The path as it was asked for.
+    asked: String,
+    /// Whether the host is the app's own.
+    is_own: bool,
+}
+
+impl Meant {
+    fn app(&self) -> &App {
+        &self.version.app
+    }
+}
+
+/// Whether a request asks to go on with another protocol.
+pub(crate) fn asks_to_upgrade(headers: &HeaderMap) -> bool {
+    headers::upgrade(headers).is_some()
+}
+
+/// The host and port that a request is for.
+pub(crate) fn authority<B>(request: &Request<B>) -> Option<&str> {
+    // HTTP/2 has it in the address of the request.
+    let named = request
+        .uri()
+        .authority()
+        .map(|authority| authority.as_str());
+    named.or_else(|| request.headers().get(HOST)?.to_str().ok())
+}
+
+impl Apps {
+    /// Answers a request to a host of apps.
+    pub(crate) async fn answer(
+        self: &Arc<Self>,
+        place: Place,
+        request: Request<Incoming>,
+        visit: Visit,
+    ) -> Response<Body> {
+        let Some(meant) = self.meant(place, request.uri().path()) else {
+            return page(StatusCode::NOT_FOUND, "No app is deployed at this address.");
+        };
+        let app = meant.app().clone();
+        let response = self.serve(meant, request, visit).await;
+        self.usage.answered(&app, response.status());
+        response
+    }
+
+    fn meant(&self, place: Place, asked: &str) -> Option<Meant> {
+        let routes = match place {
+            Place::Own(app) => {
+                return Some(Meant {
+                    version: self.deployments.current(&app)?,
+                    path: asked.to_owned(),
+                    with_slash: None,
+                    asked: asked.to_owned(),
+                    is_own: true,
+                });
+            }
+            Place::Below(routes) => routes,
+        };
+        routes.into_iter().find_map(|route| {
+            let version = self.deployments.current(&route.app)?;
+            // Without slashes before it: two of them would begin the name of a host.
+            let with_slash = || format!("/{}/", asked.trim_matches('/'));
+            version.routing.default_domain.then(|| Meant {
+                with_slash: route.wants_slash(asked).then(with_slash),
+                path: route.path,
+                asked: asked.to_owned(),
+                is_own: false,
+                version,
+            })
+        })
+    }
+
+    async fn serve(
+        self: &Arc<Self>,
+        meant: Meant,
+        request: Request<Incoming>,
+        visit: Visit,
+    ) -> Response<Body> {
+        let method = request.method().clone();
+        let reads = method == Method::GET || method == Method::HEAD;
+        let wanted = Wanted::of(request.headers(), method == Method::HEAD);
+        let exact = match reads {
+            true => file(&meant.version, &meant.path).map(owned),
+            false => None,
+        };
+        let has_backend = meant.version.backend.is_some();
+        if let Some(found) = &exact
+            && !(meant.is_own && has_backend)
+        {
+            if let Some(place) = &meant.with_slash {
+                return elsewhere(place, request.uri());
+            }
+            return self.file(&meant, found, &wanted).await;
+        }
+        let first = fallback(&meant.version).map(owned);
+        let other = exact.or(first.filter(|_| reads));
+        if !has_backend {
+            return match other {
+                Some(found) => self.file(&meant, &found, &wanted).await,
+                None if reads => page(StatusCode::NOT_FOUND, "There is no such page."),
+                None => not_allowed(),
+            };
+        }
+        let response = self.backend(&meant, request, visit).await;
+        match other {
+            Some(found) if gives_way(method.as_str(), response.status().as_u16()) => {
+                self.file(&meant, &found, &wanted).await
+            }
+            _ => response,
+        }
+    }
+
+    async fn file(
+        &self,
+        meant: &Meant,
+        (path, file): &(String, StoredFile),
+        wanted: &Wanted,
+    ) -> Response<Body> {
+        let version = Arc::clone(&meant.version);
+        match self.deployments.read(version, file.clone()).await {
+            Ok(bytes) => wanted.answer(path, &file.sha256, bytes),
+            Err(error) => {
+                tracing::error!(app = %meant.app(), %error, "a file of a site cannot be read");
+                page(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "The file cannot be read.",
+                )
+            }
+        }
+    }
+
+    /// What the backend answers, or what is answered for it.
+    async fn backend(
+        self: &Arc<Self>,
+        meant: &Meant,
+        mut request: Request<Incoming>,
+        visit: Visit,
+    ) -> Response<Body> {
+        if request.method() == Method::CONNECT || request.method() == Method::TRACE {
+            return page(
+                StatusCode::NOT_IMPLEMENTED,
+                "Apps do not answer this method.",
+            );
+        }
+        let place = match visit.upgrade {
+            None => None,
+            Some(Ok(place)) => Some(place),
+            Some(Err(refused)) => return refused,
+        };
+        let app = meant.app();
+        let lease = match self.deployments.lease(app).await {
+            Ok(Some(lease)) => lease,
+            Ok(None) => return page(StatusCode::BAD_GATEWAY, "The backend is gone."),
+            Err(refusal) => {
+                tracing::warn!(%app, error = %refusal, "a backend does not start");
+                let message = format!("The backend does not run. {}", refusal.message);
+                return page(StatusCode::BAD_GATEWAY, &message);
+            }
+        };
+        let protocol = headers::upgrade(request.headers());
+        let client = protocol.is_some().then(|| hyper::upgrade::on(&mut request));
+        let request = to_backend(meant, request, protocol, visit.peer, visit.trace);
+        let process = self
+            .deployments
+            .standing(app)
+            .and_then(|standing| standing.process);
+        match proxy::send(lease.clone(), request, self.request_max).await {
+            Ok((mut response, connection)) => {
+                if let (StatusCode::SWITCHING_PROTOCOLS, Some(client)) = (response.status(), client)
+                {
+                    let backend = hyper::upgrade::on(&mut response);
+                    goes_on(client, backend, connection, place, &visit.stopping);
+                    return switched(response);
+                }
+                from_backend(Answer::new(response, connection))
+            }
+            Err(Trouble::Slow) => {
+                self.look_after(app.clone(), lease, process);
+                let ms = self.request_max.as_millis();
+                let message = format!(
+                    "The backend did not begin to answer within workers.request_ms_max ({ms} ms)."
+                );
+                page(StatusCode::GATEWAY_TIMEOUT, &message)
+            }
+            Err(Trouble::Unreachable(error)) => {
+                tracing::warn!(%app, %error, "a backend cannot be reached");
+                page(StatusCode::BAD_GATEWAY, "The backend cannot be reached.")
+            }
+            Err(Trouble::Broken(error)) => {
+                tracing::info!(%app, %error, "a backend broke off");
+                page(
+                    StatusCode::BAD_GATEWAY,
+                    "The backend ended before it answered.",
+                )
+            }
+        }
+    }
+
+    /// A backend that was slow is restarted if it does nothing at all any more, as one does that runs in a circle.
+    fn look_after(
+        self: &Arc<Self>,
+        app: App,
+        lease: workers::runtime::Lease,
+        process: Option<u32>,
+    ) {
+        let Some(process) = process else { return };
+        let this = Arc::clone(self);
+        tokio::spawn(async move {
+            if proxy::is_alive(&lease).await {
+                return;
+            }
+            let ms = this.request_max.as_millis();
+            let why = format!(
+                "the backend was killed: it answered nobody within request_ms_max ({ms} ms), as one does that \
+                 runs in a circle"
+            );
+            this.deployments.restart(&app, process, &why).await;
+        });
+    }
+}
+
+fn owned((path, file): (&str, &StoredFile)) -> (String, StoredFile) {
+    (path.to_owned(), file.clone())
+}
+
+fn to_backend(
+    meant: &Meant,
+    request: Request<Incoming>,
+    protocol: Option<HeaderValue>,
+    peer: Option<Peer>,
+    trace: Option<HeaderValue>,
+) -> Request<Incoming> {
+    let authority = authority(&request).unwrap_or_default().to_owned();
+    let (mut head, body) = request.into_parts();
+    headers::of_this_connection_only(&mut head.headers, protocol);
+    let origin = Origin {
+        peer: peer.map(|peer| peer.address),
+        is_encrypted: peer.is_some_and(|peer| peer.is_encrypted),
+        authority: &authority,
+        asked: &meant.asked,
+        app: meant.app(),
+        trace,
+    };
+    headers::tell(&mut head.headers, origin);
+    let path = match head.uri.query() {
+        Some(query) => format!("{}?{query}", meant.path),
+        None => meant.path.clone(),
+    };
+    // It is part of an address that was one.
+    head.uri = Uri::try_from(path).unwrap_or_else(|_| Uri::from_static("/"));
+    head.version = axum::http::Version::HTTP_11;
+    head.extensions.clear();
+    Request::from_parts(head, body)
+}
+
+fn from_backend(answer: Answer) -> Response<Body> {
+    let Answer { head, body } = answer;
+    let (mut head, ()) = head.into_parts();
+    headers::of_this_connection_only(&mut head.headers, None);
+    head.version = axum::http::Version::HTTP_11;
+    head.extensions.clear();
+    Response::from_parts(head, Body::new(body))
+}
+
+/// The answer after which client and backend go on with another protocol.
+fn switched(response: Response<Incoming>) -> Response<Body> {
+    let (mut head, _) = response.into_parts();
+    let protocol = headers::upgrade(&head.headers);
+    headers::of_this_connection_only(&mut head.headers, protocol);
+    head.extensions.clear();
+    Response::from_parts(head, Body::empty())
+}
+
+/// Hands bytes to and fro until one side ends, or the server does.
+fn goes_on(
+    client: hyper::upgrade::OnUpgrade,
+    backend: hyper::upgrade::OnUpgrade,
+    connection: Connection,
+    place: Option<UpgradedPlace>,
+    stopping: &Stopping,
+) {
+    let draining = stopping.draining();
+    tokio::spawn(async move {
+        let handing = async {
+            let (client, backend) =
+                tokio::try_join!(client, backend).map_err(std::io::Error::other)?;
+            copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(backend)).await
+        };
+        tokio::select! {
+            handed = handing => if let Err(error) = handed {
+                tracing::debug!(%error, "a connection with a backend breaks off");
+            },
+            () = draining => {}
+        }
+        drop((connection, place));
+    });
+}
+
+/// The same address with the path of a folder.
+fn elsewhere(place: &str, uri: &Uri) -> Response<Body> {
+    let place = match uri.query() {
+        Some(query) => format!("{place}?{query}"),
+        None => place.to_owned(),
+    };
+    let mut response = page(StatusCode::PERMANENT_REDIRECT, "");
+    if let Ok(place) = HeaderValue::from_str(&place) {
+        response.headers_mut().insert(LOCATION, place);
+    }
+    response
+}
+
+fn not_allowed() -> Response<Body> {
+    let mut response = page(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "This app has no backend: there are files to be read alone.",
+    );
+    response
+        .headers_mut()
+        .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    response
+}
+
+/// An answer of the server's own.
+pub(crate) fn page(status: StatusCode, text: &str) -> Response<Body> {
+    let body = match text {
+        "" => Body::empty(),
+        text => Body::from(format!("{text}\n")),
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
