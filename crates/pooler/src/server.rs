@@ -28,6 +28,9 @@ const MESSAGE_BYTES_MAX: usize = 1 << 20;
 const CLEAN: &str = "CLOSE ALL;SET SESSION AUTHORIZATION DEFAULT;RESET ALL;UNLISTEN *;\
     SELECT pg_catalog.pg_advisory_unlock_all();DISCARD TEMP;DISCARD SEQUENCES";
 
+/// Leaves nothing on which an answer to a query depends.
+const CLEAN_FOR_READING: &str = "SET SESSION AUTHORIZATION DEFAULT;RESET ALL;DISCARD TEMP";
+
 /// A connection to the origin.
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -195,6 +198,26 @@ impl Server {
             self.settings = settings.clone();
         }
         self.last_client = client;
+        Ok(())
+    }
+
+    /// Makes its session one of these settings and nothing else on which an answer depends, whatever functions have
+    /// left there.
+    ///
+    /// # Errors
+    ///
+    /// What the server says; it cannot be used again then.
+    pub(crate) async fn prepare_to_read(&mut self, settings: &Settings) -> Result<(), Failure> {
+        if !self.is_tainted {
+            return Ok(());
+        }
+        let mut sql = CLEAN_FOR_READING.to_owned();
+        if let Some(set) = Settings::default().turn_into(settings) {
+            sql.push(';');
+            sql.push_str(&set);
+        }
+        self.ask(&sql).await?;
+        self.settings = settings.clone();
         Ok(())
     }
 

@@ -51,7 +51,10 @@ impl Cache {
             let Some(mut lease) = cache.spare_lease(until).await else {
                 return;
             };
-            let became = lease.become_of(NO_CLIENT, &again.settings).await;
+            let mut became = lease.become_of(NO_CLIENT, &again.settings).await;
+            if became.is_ok() {
+                became = lease.prepare_to_read(&again.settings).await;
+            }
             let tables = match became {
                 Ok(()) => cache.tables(&mut lease, &question).await,
                 Err(failure) => Err(failure),
@@ -96,7 +99,8 @@ impl Cache {
         }
     }
 
-    /// Takes down the answer to what is sent now, if that can be given to others.
+    /// Takes down the answer to what is sent now on a connection that was made ready for it, if it can be given to
+    /// others.
     pub(crate) fn record(
         self: &Arc<Self>,
         lease: &Lease,
@@ -104,9 +108,6 @@ impl Cache {
         tables: Arc<[super::Oid]>,
         flight: Option<super::Flight>,
     ) -> Option<Recording> {
-        if lease.is_tainted {
-            return None;
-        }
         let stamp = self.stamp(&tables)?;
         // Of an origin that is another by now nothing is kept.
         if !self.pool.upgrade()?.is_current(lease.epoch) {

@@ -265,7 +265,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let Some(lease) = &mut self.lease else {
             return Ok(self.failed(frame));
         };
-        match cache.tables(lease, &question).await {
+        let tables = match lease.prepare_to_read(&self.settings).await {
+            Ok(()) => cache.tables(lease, &question).await,
+            Err(failure) => Err(failure),
+        };
+        match tables {
             Ok(Ok(tables)) => {
                 self.cached.judged = Some(CacheStatus::Miss);
                 self.cached.recording = cache.record(lease, question, tables, flight);
