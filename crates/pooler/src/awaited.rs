@@ -147,6 +147,11 @@ impl Account {
         self.awaited.iter().any(of_it)
     }
 
+    /// Whether a `Describe` has not been answered yet.
+    pub(crate) fn awaits_describe(&self) -> bool {
+        self.awaited.contains(&Awaited::Describe)
+    }
+
     /// Answers of the pool's own whose turn it is.
     pub(crate) fn told(&mut self) -> Option<Bytes> {
         match self.awaited.front() {

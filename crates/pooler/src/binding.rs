@@ -107,16 +107,46 @@ impl Default for Limits {
 pub struct Caching {
     /// Nothing may.
     pub is_disabled: bool,
+    /// What makes an answer too old.
+    pub mode: CachingMode,
     /// Seconds.
     pub max_age: u32,
     /// Seconds in which an older answer is given while it is asked anew.
     pub stale_while_revalidate: u32,
 }
 
+/// What makes an answer of the cache too old.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CachingMode {
+    /// A write through the binding to what it was made of, and time.
+    #[default]
+    Fresh,
+    /// Time alone, as with Hyperdrive.
+    Ttl,
+}
+
+impl CachingMode {
+    /// As people write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fresh => "fresh",
+            Self::Ttl => "ttl",
+        }
+    }
+
+    /// By its name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        [Self::Fresh, Self::Ttl]
+            .into_iter()
+            .find(|mode| mode.name() == name)
+    }
+}
+
 impl Default for Caching {
     fn default() -> Self {
         Self {
             is_disabled: false,
+            mode: CachingMode::Fresh,
             max_age: 60,
             stale_while_revalidate: 15,
         }
@@ -240,6 +270,14 @@ impl Limits {
 }
 
 impl Caching {
+    /// Nothing comes from the cache.
+    pub fn disabled() -> Self {
+        Self {
+            is_disabled: true,
+            ..Self::default()
+        }
+    }
+
     fn check(&self) -> Result<(), InvalidField> {
         for (field, value) in [
             ("caching.maxAge", self.max_age),

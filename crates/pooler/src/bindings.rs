@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use zeroize::Zeroizing;
 
 use crate::binding::{Binding, BindingTarget, InvalidField};
+use crate::cache::{CacheOptions, CacheSpace};
 use crate::connect;
 use crate::failure::Failure;
 use crate::origin::Origin;
@@ -50,6 +51,8 @@ pub const BINDINGS_MAX: usize = 10_000;
 /// All bindings.
 pub struct Bindings {
     vault: Vault,
+    /// What the caches of all bindings share.
+    space: Arc<CacheSpace>,
     state: Mutex<State>,
 }
 
@@ -92,12 +95,25 @@ impl Bindings {
         }
         Ok(Self {
             vault,
+            space: CacheSpace::new(CacheOptions::default()),
             state: Mutex::new(State {
                 bindings,
                 pools: BTreeMap::new(),
                 users: BTreeMap::new(),
             }),
         })
+    }
+
+    /// With this memory for the caches of all bindings.
+    #[must_use]
+    pub fn with_cache_space(mut self, space: Arc<CacheSpace>) -> Self {
+        self.space = space;
+        self
+    }
+
+    /// The memory for the caches of all bindings.
+    pub fn cache_space(&self) -> &Arc<CacheSpace> {
+        &self.space
     }
 
     /// All of them, by id.
@@ -166,6 +182,7 @@ impl Bindings {
         binding.modified_ms = now_ms().max(binding.created_ms);
         let has_new_limits = old.limits != binding.limits;
         let has_moved = old.target != binding.target;
+        let caches_otherwise = old.caching != binding.caching;
         let binding = Arc::new(binding);
         let mut changed = state.bindings.clone();
         changed.insert(id.to_owned(), Arc::clone(&binding));
@@ -175,6 +192,9 @@ impl Bindings {
             (BindingTarget::Origin(origin), Some(pool)) => {
                 if has_moved {
                     pool.turn_to(origin.clone());
+                }
+                if caches_otherwise {
+                    pool.set_caching(binding.caching);
                 }
                 if has_new_limits {
                     pool.adjust(binding.limits.pool_options());
@@ -247,10 +267,11 @@ impl Bindings {
             return Ok(None);
         };
         let (origin, options) = (origin.clone(), binding.limits.pool_options());
+        let (caching, space) = (binding.caching, Arc::clone(&self.space));
         let pool = state
             .pools
             .entry(id.to_owned())
-            .or_insert_with(|| Pool::new(origin, options));
+            .or_insert_with(|| Pool::with_cache(origin, options, caching, space));
         Ok(Some(Arc::clone(pool)))
     }
 

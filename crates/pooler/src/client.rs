@@ -1,5 +1,6 @@
 //! One client of a pool: its session, whose transactions run on whatever connection is free.
 
+mod cached;
 mod greet;
 mod messages;
 mod relay;
@@ -27,6 +28,7 @@ use crate::settings::Settings;
 use crate::side::Side;
 use crate::statements::Statement;
 
+use cached::{Answer, Cached};
 use relay::Relay;
 pub use stop::Stop;
 use stop::Told;
@@ -79,6 +81,7 @@ pub struct Client<S> {
     skips: bool,
     /// It ends when nothing is under way.
     ends: bool,
+    cached: Cached,
 }
 
 /// Consequences of statements that succeed.
@@ -127,6 +130,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             touched: BTreeSet::new(),
             skips: false,
             ends: false,
+            cached: Cached::default(),
         }
     }
 
@@ -185,7 +189,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         loop {
             self.relay_all()?;
             self.settle().await?;
-            if self.is_full() {
+            if !self.pour() || self.is_full() {
                 return Ok(true);
             }
             let Some(frame) = Frame::split(&mut self.side.inbox, self.message_bytes_max)? else {
@@ -199,6 +203,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 continue;
             }
             if self.lease.is_none() {
+                match self.from_cache(&frame).await? {
+                    Answer::Done => continue,
+                    Answer::Left => return Ok(false),
+                    Answer::Pass => {}
+                }
+            }
+            if self.lease.is_none() {
                 if self.needs_no_server(&frame)? {
                     continue;
                 }
@@ -209,23 +220,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                     continue;
                 }
             }
-            let is_simple = matches!(
-                frame.kind(),
-                frontend::kind::QUERY | frontend::kind::FUNCTION_CALL
-            );
-            if let Err(error) = self.message(frame) {
-                if error.severity() == Severity::Fatal {
-                    return Err(error);
-                }
-                self.fail(error, is_simple);
-            }
+            self.deliver(frame)?;
         }
     }
 
-    /// Whether so much waits for the server that no more is taken from the client.
+    /// A message for the server that there is.
+    fn deliver(&mut self, frame: Frame) -> Result<(), PgError> {
+        let is_simple = matches!(
+            frame.kind(),
+            frontend::kind::QUERY | frontend::kind::FUNCTION_CALL
+        );
+        match self.message(frame) {
+            Err(error) if error.severity() == Severity::Fatal => Err(error),
+            Err(error) => {
+                self.fail(error, is_simple);
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Whether so much waits for the server, or for the client, that no more is taken from the client.
     fn is_full(&self) -> bool {
         let lease = self.lease.as_ref();
-        lease.is_some_and(|lease| lease.side.outbox.len() > WAITING_BYTES_MAX)
+        self.is_giving() || lease.is_some_and(|lease| lease.side.outbox.len() > WAITING_BYTES_MAX)
     }
 
     /// Whether it has asked nothing that is not answered.

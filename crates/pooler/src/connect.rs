@@ -45,6 +45,13 @@ pub(crate) struct CancelKey {
     key: Vec<u8>,
 }
 
+impl CancelKey {
+    /// The server's process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+}
+
 /// Tries an origin's hosts one after the other.
 ///
 /// # Errors

@@ -7,6 +7,8 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use crate::cache::Reading;
+
 /// Why a session cannot change its server between transactions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Pin {
@@ -64,6 +66,10 @@ pub(crate) struct Facts {
     pub(crate) functions: BTreeSet<String>,
     /// Nobody knows what it does: `DO`, `CALL`, or a text that the parser does not understand.
     pub(crate) is_opaque: bool,
+    /// The parser does not understand it.
+    pub(crate) is_unreadable: bool,
+    /// What it reads and writes.
+    pub(crate) reading: Reading,
 }
 
 const HOLD: i64 = 0x0020;
@@ -78,6 +84,7 @@ impl Facts {
         };
         let mut facts = Self {
             statements: statements.len(),
+            reading: Reading::of(&statements),
             ..Self::default()
         };
         statements
@@ -90,6 +97,8 @@ impl Facts {
     pub(crate) fn unknown() -> Self {
         Self {
             is_opaque: true,
+            is_unreadable: true,
+            reading: Reading::unknown(),
             ..Self::default()
         }
     }

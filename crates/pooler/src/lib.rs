@@ -12,6 +12,7 @@
 mod awaited;
 mod binding;
 mod bindings;
+mod cache;
 mod cancel;
 mod client;
 mod connect;
@@ -31,10 +32,11 @@ mod tls;
 mod vault;
 
 pub use binding::{
-    Allowed, Binding, BindingTarget, CREDENTIALS_MAX, Caching, InvalidField, Limits, MAX_AGE_MAX,
-    NAME_BYTES_MAX,
+    Allowed, Binding, BindingTarget, CREDENTIALS_MAX, Caching, CachingMode, InvalidField, Limits,
+    MAX_AGE_MAX, NAME_BYTES_MAX,
 };
 pub use bindings::{BINDINGS_MAX, Bindings, BindingsError, Checked, check};
+pub use cache::{CacheFigures, CacheFilling, CacheOptions, CacheSpace, CacheStatus};
 pub use cancel::Canceller;
 pub use client::{Client, ClientIdentity, Stop};
 pub use credential::Credential;

@@ -13,6 +13,8 @@ use tokio::sync::oneshot;
 use tokio::time::{Duration, Instant, timeout, timeout_at};
 use wire::{PgError, sqlstate};
 
+use crate::binding::Caching;
+use crate::cache::{Cache, CacheFigures, CacheOptions, CacheSpace};
 use crate::connect;
 use crate::facts::Facts;
 use crate::failure::Failure;
@@ -38,6 +40,7 @@ const STATEMENTS_MAX: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 pub struct Pool {
     options: RwLock<Arc<PoolOptions>>,
     pub(crate) statements: Registry,
+    pub(crate) cache: Arc<Cache>,
     texts: Texts,
     /// What the servers tell of themselves.
     parameters: RwLock<Option<Parameters>>,
@@ -92,11 +95,23 @@ struct Waiting {
 }
 
 impl Pool {
-    /// Of an origin. No connection is made before somebody wants one.
+    /// Of an origin, of which nothing is cached. No connection is made before somebody wants one.
     pub fn new(origin: Origin, options: PoolOptions) -> Arc<Self> {
+        let space = CacheSpace::new(CacheOptions::default());
+        Self::with_cache(origin, options, Caching::disabled(), space)
+    }
+
+    /// Of an origin whose answers are cached, in memory that pools of a node share.
+    pub fn with_cache(
+        origin: Origin,
+        options: PoolOptions,
+        caching: Caching,
+        space: Arc<CacheSpace>,
+    ) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             options: RwLock::new(Arc::new(options)),
             statements: Registry::new(STATEMENTS_MAX),
+            cache: Arc::new(Cache::new(space, caching, Weak::clone(me))),
             texts: Texts::new(),
             parameters: RwLock::new(None),
             state: Mutex::new(State {
@@ -139,6 +154,7 @@ impl Pool {
             self.texts.forget_builtin();
             *self.parameters.write() = None;
             state.failed = None;
+            self.cache.purge();
             self.take_idle(&mut state)
         };
         close_all(idle);
@@ -153,6 +169,21 @@ impl Pool {
     pub fn adjust(&self, options: PoolOptions) {
         *self.options.write() = Arc::new(options);
         self.restart();
+    }
+
+    /// Forgets all answers that the cache has.
+    pub fn purge(&self) {
+        self.cache.purge();
+    }
+
+    /// Caches otherwise from now on; what there is is forgotten.
+    pub fn set_caching(&self, caching: Caching) {
+        self.cache.set_caching(caching);
+    }
+
+    /// What the cache has counted.
+    pub fn cache_figures(&self) -> CacheFigures {
+        self.cache.figures()
     }
 
     /// Closes all connections; those in use when they are free. The next who wants one gets a new one.
@@ -497,8 +528,50 @@ impl Pool {
         .hint(hint)
     }
 
-    /// A connection is no more.
+    /// A connection that nobody has and nobody waits for.
+    pub(crate) async fn spare_lease(&self) -> Option<Lease> {
+        let server = {
+            let mut state = self.state.lock();
+            state.waiting.retain(|waiting| !waiting.turn.is_closed());
+            if !state.waiting.is_empty() || state.is_closed {
+                return None;
+            }
+            let (_, server) = state.idle.pop()?;
+            state.counts.given += 1;
+            state.has(server.number, &Arc::from("the cache"));
+            server
+        };
+        let mut lease = self.leased(server).ok()?;
+        (!lease.is_gone().await).then_some(lease)
+    }
+
+    /// Whether connections of this version of the origin are still right.
+    pub(crate) fn is_current(&self, epoch: u64) -> bool {
+        self.state.lock().epoch == epoch
+    }
+
+    /// Whether a server that was lost has ended; where there are several hosts nobody knows.
+    pub(crate) async fn is_process_gone(&self, pid: u32) -> bool {
+        if self.state.lock().origin.hosts.len() > 1 {
+            return false;
+        }
+        let Ok(mut lease) = self.lease(&Arc::from("the cache")).await else {
+            return false;
+        };
+        let sql = format!(
+            "SELECT FROM pg_catalog.pg_stat_activity a WHERE a.pid OPERATOR(pg_catalog.=) {pid}::pg_catalog.int4"
+        );
+        let Ok(rows) = lease.ask(&sql).await else {
+            return false;
+        };
+        lease.give_back();
+        rows.is_empty()
+    }
+
+    /// A connection is no more, and nobody meant it to end.
     fn lost(&self, number: usize) {
+        // What the origin has acknowledged it may have lost with it.
+        self.cache.drop_all();
         let mut state = self.state.lock();
         state.is_gone(number);
         self.connect_if_wanted(&mut state);

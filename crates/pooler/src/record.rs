@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::binding::{Allowed, Binding, BindingTarget, Caching, Limits};
+use crate::binding::{Allowed, Binding, BindingTarget, Caching, CachingMode, Limits};
 use crate::credential::Credential;
 use crate::origin::{Host, Identity, Origin, Secret, Target, Tls, TlsMode};
 
@@ -20,6 +20,8 @@ pub(crate) struct Record {
     per_app: Option<PerAppRecord>,
     limits: [u32; 6],
     caching: (bool, u32, u32),
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    caching_mode: Option<String>,
     allowed: Vec<(String, Option<String>)>,
     #[serde(default)]
     credentials: Vec<CredentialRecord>,
@@ -97,6 +99,10 @@ impl From<&Binding> for Record {
                 binding.caching.max_age,
                 binding.caching.stale_while_revalidate,
             ),
+            caching_mode: match binding.caching.mode {
+                CachingMode::Fresh => None,
+                mode => Some(mode.name().to_owned()),
+            },
             allowed: binding
                 .allowed
                 .iter()
@@ -133,6 +139,10 @@ impl Record {
             statement_timeout_ms,
         ] = self.limits;
         let (is_disabled, max_age, stale_while_revalidate) = self.caching;
+        let mode = match &self.caching_mode {
+            Some(name) => CachingMode::of_name(name)?,
+            None => CachingMode::Fresh,
+        };
         Some(Binding {
             id: self.id,
             name: self.name,
@@ -147,6 +157,7 @@ impl Record {
             },
             caching: Caching {
                 is_disabled,
+                mode,
                 max_age,
                 stale_while_revalidate,
             },

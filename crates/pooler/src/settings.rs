@@ -106,7 +106,7 @@ fn push_set(sql: &mut String, name: &str, value: Option<&str>) {
 }
 
 /// A string that is the same whatever the session's settings of strings and encodings say.
-fn push_literal(sql: &mut String, text: &str) {
+pub(crate) fn push_literal(sql: &mut String, text: &str) {
     sql.push_str("E'");
     for character in text.chars() {
         match character {

@@ -3,16 +3,18 @@
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::{Bytes, BytesMut};
 use lru::LruCache;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 use wire::PgError;
 use wire::pg::frontend::Parse;
 
 use crate::awaited::StatementId;
+use crate::cache::{Cache, Stamp, Text};
 use crate::facts::Facts;
 use crate::settings::Settings;
 
@@ -27,6 +29,16 @@ pub(crate) struct Statement {
     pub(crate) facts: Arc<Facts>,
     /// A server has taken it once.
     is_valid: AtomicBool,
+    text: OnceLock<Arc<Text>>,
+    described: Mutex<Option<Described>>,
+}
+
+/// What a server has answered to `Describe` of a statement.
+#[derive(Debug, Clone)]
+struct Described {
+    answer: Bytes,
+    stamp: Stamp,
+    asked: Instant,
 }
 
 /// The statements of a pool.
@@ -81,6 +93,8 @@ impl Registry {
             settings: settings.clone(),
             facts,
             is_valid: AtomicBool::new(false),
+            text: OnceLock::new(),
+            described: Mutex::new(None),
         });
         known.statements.put(hash, Arc::clone(&statement));
         statement
@@ -109,6 +123,29 @@ pub(crate) fn name(id: StatementId) -> String {
 impl Statement {
     fn is(&self, sql: &[u8], oids: &[u32], settings: &Settings) -> bool {
         self.sql == sql && self.oids == oids && meaningful(&self.settings).eq(meaningful(settings))
+    }
+
+    /// Its text as the cache sees it.
+    pub(crate) fn text(&self, cache: &Cache) -> Arc<Text> {
+        let read = || cache.text(&self.sql, || Arc::clone(&self.facts));
+        Arc::clone(self.text.get_or_init(read))
+    }
+
+    /// What servers answer to `Describe`, as long as the catalog is what it was.
+    pub(crate) fn described(&self, cache: &Cache) -> Option<Bytes> {
+        let described = self.described.lock().clone()?;
+        cache
+            .is_catalog_of(described.stamp, described.asked)
+            .then_some(described.answer)
+    }
+
+    /// A server has answered `Describe`.
+    pub(crate) fn was_described(&self, answer: Bytes, stamp: Stamp, asked: Instant) {
+        *self.described.lock() = Some(Described {
+            answer,
+            stamp,
+            asked,
+        });
     }
 
     /// Whether a server has taken it once. Another is then asked no sooner than when the statement is to run.

@@ -26,6 +26,7 @@ mod writer;
 pub use database_statement::DatabaseStatement;
 pub use error::{ErrorField, PgError, Severity, http_status, sqlstate};
 pub use frame::{Frame, frames};
+pub use lexer::{Lexer, Token, TokenKind};
 pub use shape::{command, shape};
 pub use tally::Tally;
 

@@ -170,7 +170,8 @@ fn shown(binding: &BindingDocument, json: bool) -> Result<String, Failure> {
         match caching.disabled {
             Some(true) => "off".to_owned(),
             _ => format!(
-                "at most {} s old, {} s more while it is asked anew",
+                "{}, at most {} s old, {} s more while it is asked anew",
+                caching.mode.as_deref().unwrap_or_default(),
                 number(caching.max_age),
                 number(caching.stale_while_revalidate)
             ),

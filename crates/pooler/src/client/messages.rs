@@ -4,17 +4,28 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite};
-use wire::pg::frontend::{self, Bind, Parse, kind};
+use wire::pg::frontend::{self, Bind, Execute, Parse, kind};
 use wire::pg::{Frame, Target, TransactionStatus, backend};
 use wire::{PgError, sqlstate};
 
 use super::Client;
 use crate::awaited::{Awaited, Whose};
+use crate::cache::{Ends, Writes};
 use crate::facts::{Facts, Pin};
 use crate::pool::Lease;
 use crate::statements::{self, Statement};
 
 const CLIENT: Whose = Whose::Client;
+
+const NOTHING_ENDS: Ends = Ends {
+    may_commit: false,
+    may_end: false,
+};
+
+const MAY_END: Ends = Ends {
+    may_commit: true,
+    may_end: true,
+};
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// Passes a message on, or answers it.
@@ -25,8 +36,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             kind::BIND => self.bind(&frame),
             kind::DESCRIBE => self.describe(&frame),
             kind::CLOSE => self.close(&frame),
-            kind::EXECUTE => self.pass(&frame, Some(Awaited::Execute)),
-            kind::SYNC => self.pass(&frame, Some(Awaited::Sync(CLIENT))),
+            kind::EXECUTE => self.execute(&frame),
+            kind::SYNC => {
+                self.cached.bound = None;
+                self.pass(&frame, Some(Awaited::Sync(CLIENT)))
+            }
             kind::FLUSH | kind::COPY_DATA => self.pass(&frame, None),
             kind::COPY_DONE | kind::COPY_FAIL => {
                 self.pass(&frame, None)?;
@@ -35,6 +49,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             }
             kind::FUNCTION_CALL => {
                 self.leased()?.is_tainted = true;
+                self.sends(&Writes::unknown(), NOTHING_ENDS)?;
                 self.pass(&frame, Some(Awaited::FunctionCall))
             }
             other => Err(PgError::fatal(
@@ -66,6 +81,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let sql = frontend::decode_query(frame.body())?;
         let facts = self.pool.facts(sql);
         self.before(&facts)?;
+        self.count(&facts, sql.len());
         // As in Postgres, it takes the unnamed statement along.
         self.unnamed = None;
         self.unnamed_there = None;
@@ -100,7 +116,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         Ok(())
     }
 
-    fn statement_of(&self, parse: &Parse<'_>) -> Arc<Statement> {
+    pub(super) fn statement_of(&self, parse: &Parse<'_>) -> Arc<Statement> {
         let facts = || self.pool.facts(parse.sql);
         let registry = &self.pool.statements;
         registry.get(parse.sql, &parse.param_oids, &self.settings, facts)
@@ -163,6 +179,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let rest = rest.unwrap_or_default();
         let statement = self.statement(name)?;
         self.before(&Arc::clone(&statement.facts))?;
+        self.count(&statement.facts, statement.sql.len() + rest.len());
+        self.cached.bound = Some(Bytes::copy_from_slice(portal));
         let there = self.known_there(&statement, name.is_empty())?;
         let lease = self.leased()?;
         put(
@@ -174,6 +192,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         Ok(())
     }
 
+    fn execute(&mut self, frame: &Frame) -> Result<(), PgError> {
+        let execute = Execute::decode(frame.body())?;
+        if self.cached.bound.as_deref() != Some(execute.portal) {
+            // Of a portal of before, which may be a `COMMIT`.
+            self.sends(&Writes::default(), MAY_END)?;
+        }
+        self.pass(frame, Some(Awaited::Execute))
+    }
+
+    /// Tells the cache what the server is about to do.
+    fn sends(&mut self, writes: &Writes, ends: Ends) -> Result<(), PgError> {
+        let cache = Arc::clone(&self.pool.cache);
+        self.leased()?.sends(&cache, writes, ends);
+        Ok(())
+    }
+
     fn describe(&mut self, frame: &Frame) -> Result<(), PgError> {
         let (target, name) = frontend::decode_target(frame.body())?;
         if target == Target::Portal {
@@ -181,6 +215,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         }
         let statement = self.statement(name)?;
         let there = self.known_there(&statement, name.is_empty())?;
+        self.describes(&statement);
         let lease = self.leased()?;
         frontend::describe(&mut lease.side.outbox, Target::Statement, there.as_bytes())?;
         lease.account.sent(Awaited::Describe);
@@ -205,7 +240,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     /// The statement that the client has by this name.
-    fn statement(&self, name: &[u8]) -> Result<Arc<Statement>, PgError> {
+    pub(super) fn statement(&self, name: &[u8]) -> Result<Arc<Statement>, PgError> {
         let found = match name.is_empty() {
             true => self.unnamed.as_ref(),
             false => self.statements.get(name),
@@ -256,17 +291,32 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             false => Vec::new(),
         };
         let is_continued = self.is_continued;
+        let cache = Arc::clone(&self.pool.cache);
+        let writes = cache.writes(facts, is_known, &self.cached.temporary);
         let lease = self.leased()?;
         if !facts.pins.is_empty() {
             lease.pin()?;
         }
         lease.is_tainted |= !is_known;
+        let writing = &facts.reading.writes;
+        let ends = Ends {
+            may_commit: writing.may_commit,
+            may_end: writing.may_end,
+        };
+        lease.sends(&cache, &writes, ends);
         if facts.asks_sequences && !is_continued && lease.account.is_free() {
             // What sequences have given here, they have given to others.
             frontend::query(&mut lease.side.outbox, b"DISCARD SEQUENCES")?;
             lease.account.sent(Awaited::Query(Whose::Pool));
         }
         self.is_continued = true;
+        if writing.everything {
+            // It may have dropped them.
+            self.cached.temporary.clear();
+        }
+        self.cached
+            .temporary
+            .extend(writing.temporary.iter().cloned());
         self.touched.extend(names);
         self.touched.extend(facts.sets.iter().cloned());
         self.pins.extend(facts.pins.iter().copied());
@@ -341,7 +391,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
 }
 
 /// Ends when a client is gone. What it sends meanwhile is kept, up to a limit.
-async fn left<S: AsyncRead + AsyncWrite + Unpin>(side: &mut crate::side::Side<S>, max: usize) {
+pub(super) async fn left<S: AsyncRead + AsyncWrite + Unpin>(
+    side: &mut crate::side::Side<S>,
+    max: usize,
+) {
     let begun = side.inbox.len();
     while side.inbox.len() - begun < super::WAITING_BYTES_MAX.min(max) {
         if !matches!(side.fill().await, Ok(read) if read > 0) {
@@ -361,7 +414,7 @@ fn prepare(lease: &mut Lease, statement: &Arc<Statement>, whose: Whose) -> Resul
 }
 
 /// Writes a message of these parts.
-fn put(out: &mut BytesMut, kind: u8, parts: &[&[u8]]) -> Result<(), PgError> {
+pub(super) fn put(out: &mut BytesMut, kind: u8, parts: &[&[u8]]) -> Result<(), PgError> {
     let body: usize = parts.iter().map(|part| part.len()).sum();
     let length = i32::try_from(body + 4).map_err(|_| {
         PgError::error(

@@ -47,7 +47,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 }
                 match self.relay.is_swallowed {
                     true => inbox.advance(now),
-                    false => move_front(inbox, now, &mut self.side.outbox),
+                    false => {
+                        if let Some(recording) = &mut self.cached.recording {
+                            recording.bytes(&inbox[..now]);
+                        }
+                        move_front(inbox, now, &mut self.side.outbox);
+                    }
                 }
                 self.relay.rest -= now;
                 continue;
@@ -56,7 +61,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 return Ok(());
             };
             let total = length + 1;
-            if is_looked_at(kind) {
+            if is_looked_at(kind) || (self.cached.describing.is_some() && is_description(kind)) {
                 if total > LOOKED_AT_BYTES_MAX {
                     return Err(broken("the origin sent a message that is far too long"));
                 }
@@ -121,6 +126,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             }
             kind::ERROR_RESPONSE => {
                 self.due.has_failed = true;
+                self.cached.describing = None;
                 for (name, _) in self.unconfirmed.drain(..) {
                     match name.is_empty() {
                         true => self.unnamed = None,
@@ -132,6 +138,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             }
             _ => {}
         }
+        if let Some(describing) = &mut self.cached.describing
+            && describing.message(kind, &lease.side.inbox[..total.min(lease.side.inbox.len())])
+            && let Some(describing) = self.cached.describing.take()
+        {
+            describing.finish();
+        }
+        if let Some(recording) = &mut self.cached.recording
+            && fate != Fate::Swallow
+        {
+            recording.message(kind);
+        }
+        if let Some(status) = status {
+            lease.settle();
+            if fate == Fate::Forward {
+                self.recorded(status);
+            }
+        }
+        let Some(lease) = self.lease.as_deref_mut() else {
+            return Ok(());
+        };
         match fate {
             Fate::Forward => self.pass_on(total, false),
             Fate::Swallow => self.pass_on(total, true),
@@ -169,6 +195,13 @@ fn is_looked_at(kind: u8) -> bool {
     matches!(
         kind,
         kind::READY_FOR_QUERY | kind::PARAMETER_STATUS | kind::ERROR_RESPONSE
+    )
+}
+
+fn is_description(kind: u8) -> bool {
+    matches!(
+        kind,
+        kind::PARAMETER_DESCRIPTION | kind::ROW_DESCRIPTION | kind::NO_DATA
     )
 }
 

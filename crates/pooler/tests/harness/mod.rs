@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test uses its part")]
 
+pub(crate) mod wired;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,7 +11,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::BytesMut;
-use dormouse_pooler::{Canceller, Client, ClientIdentity, Origin, Pool, PoolOptions, Stop};
+use dormouse_pooler::{
+    CacheOptions, CacheSpace, CacheStatus, Caching, Canceller, Client, ClientIdentity, Origin,
+    Pool, PoolOptions, Stop,
+};
 use native::Native;
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -52,6 +57,17 @@ impl Postgres {
         })
     }
 
+    /// Where everybody is let in, with the extensions that the cache's tests want.
+    pub(crate) fn open() -> Option<Self> {
+        Self::start(&native::Options {
+            settings: vec![
+                "max_prepared_transactions=10".to_owned(),
+                "max_connections=100".to_owned(),
+            ],
+            ..native::Options::default()
+        })
+    }
+
     pub(crate) fn origin(&self) -> Origin {
         let url = format!(
             "postgres://postgres:p%40ss%3Aw%2Frd%231@{}/postgres",
@@ -83,7 +99,21 @@ pub(crate) struct Pooled {
 
 impl Pooled {
     pub(crate) async fn start(origin: Origin, options: PoolOptions) -> Self {
-        let pool = Pool::new(origin, options);
+        Self::of(Pool::new(origin, options)).await
+    }
+
+    /// With a cache.
+    pub(crate) async fn cached(origin: Origin, options: PoolOptions, caching: Caching) -> Self {
+        let space = CacheSpace::new(CacheOptions::default());
+        Self::of(Pool::with_cache(origin, options, caching, space)).await
+    }
+
+    /// Queries with this status so far.
+    pub(crate) fn count(&self, status: CacheStatus) -> u64 {
+        self.pool.cache_figures().with(status)
+    }
+
+    pub(crate) async fn of(pool: Arc<Pool>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(accept(listener, Arc::clone(&pool)));
@@ -154,7 +184,7 @@ async fn serve(
 }
 
 /// Waits until something is so, or for long enough.
-pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut is_so: impl FnMut() -> F) {
+pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     for _ in 0..1_000 {
         if is_so().await {
             return;

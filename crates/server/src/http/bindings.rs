@@ -159,7 +159,7 @@ pub(super) async fn restart(
         if let Some(pool) = pool.map_err(|error| said::binding(&error))? {
             pool.restart();
         }
-        Ok(())
+        Ok::<_, ApiError>(())
     };
     let audit = &app.security.audit;
     actor

@@ -7,22 +7,25 @@
 use super::{ErrorField, PgError, sqlstate};
 
 /// The tokens of a text, in order. After an error there is nothing more.
-pub(crate) struct Lexer<'a> {
+pub struct Lexer<'a> {
     text: &'a [u8],
     at: usize,
 }
 
 /// One token and where it stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Token<'a> {
-    pub(crate) kind: TokenKind,
-    pub(crate) start: usize,
+pub struct Token<'a> {
+    /// What it is.
+    pub kind: TokenKind,
+    /// The byte at which it begins.
+    pub start: usize,
     /// The token as written, quotes included.
-    pub(crate) raw: &'a [u8],
+    pub raw: &'a [u8],
 }
 
+/// What a token is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum TokenKind {
+pub enum TokenKind {
     /// A keyword or an unquoted identifier.
     Word,
     /// `"..."`
@@ -44,12 +47,18 @@ pub(crate) enum TokenKind {
 }
 
 impl<'a> Lexer<'a> {
-    pub(crate) fn new(text: &'a [u8]) -> Self {
+    /// Of a text.
+    pub fn new(text: &'a [u8]) -> Self {
         Self { text, at: 0 }
     }
 
     /// The next token, `None` at the end.
-    pub(crate) fn next(&mut self) -> Result<Option<Token<'a>>, PgError> {
+    ///
+    /// # Errors
+    ///
+    /// If a quoted token or a comment has no end.
+    #[allow(clippy::should_implement_trait, reason = "an error is the end of it")]
+    pub fn next(&mut self) -> Result<Option<Token<'a>>, PgError> {
         let token = self.skip_blanks().and_then(|()| self.token());
         if token.is_err() {
             self.at = self.text.len();

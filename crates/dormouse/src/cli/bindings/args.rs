@@ -154,6 +154,10 @@ pub(super) struct FieldArgs {
     /// How much older while it is asked anew [default: 15]
     #[arg(long, value_name = "SECONDS")]
     stale_while_revalidate: Option<u32>,
+    /// What makes an answer of the cache too old: fresh, for writes through the binding and time; ttl,
+    /// for time alone [default: fresh]
+    #[arg(long, value_name = "MODE", value_parser = ["fresh", "ttl"])]
+    cache_mode: Option<String>,
     /// Save it without trying it
     #[arg(long)]
     skip_check: bool,
@@ -189,6 +193,7 @@ impl FieldArgs {
             disabled: self.cache.map(|cache| cache == "off"),
             max_age: self.max_age,
             stale_while_revalidate: self.stale_while_revalidate,
+            mode: self.cache_mode,
         };
         fields.limits = Some(limits);
         fields.caching = Some(caching);

@@ -91,7 +91,7 @@ pub(in crate::http) async fn create(
             })
         })
         .await?;
-        Ok((credential, password))
+        Ok::<_, ApiError>((credential, password))
     };
     let audit = &app.security.audit;
     let (credential, password) = actor

@@ -3,11 +3,13 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use pooler::{
-    Allowed, Binding, BindingTarget, Bindings, Caching, Credential, Host, Limits, Origin, Standing,
-    Target,
+    Allowed, Binding, BindingTarget, Bindings, Caching, CachingMode, Credential, Host, Limits,
+    Origin, Standing, Target,
 };
 use serde::{Deserialize, Serialize};
 
+use super::said;
+use crate::http::error::ApiError;
 use crate::timestamp::rfc3339;
 
 /// A binding.
@@ -94,7 +96,7 @@ pub struct LimitsDocument {
 }
 
 /// What may come from the cache; as [`LimitsDocument`].
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CachingDocument {
     /// Nothing may.
@@ -103,6 +105,8 @@ pub struct CachingDocument {
     pub max_age: Option<u32>,
     /// Seconds in which an older answer is given while it is asked anew.
     pub stale_while_revalidate: Option<u32>,
+    /// What makes an answer too old: `fresh` for writes through the binding, and time; `ttl` for time alone.
+    pub mode: Option<String>,
 }
 
 /// Who may bind it.
@@ -241,17 +245,25 @@ impl From<&Caching> for CachingDocument {
             disabled: Some(caching.is_disabled),
             max_age: Some(caching.max_age),
             stale_while_revalidate: Some(caching.stale_while_revalidate),
+            mode: Some(caching.mode.name().to_owned()),
         }
     }
 }
 
 impl CachingDocument {
     /// What is told becomes so.
-    pub(super) fn apply(&self, caching: &mut Caching) {
+    pub(super) fn apply(&self, caching: &mut Caching) -> Result<(), ApiError> {
         caching.is_disabled = self.disabled.unwrap_or(caching.is_disabled);
         caching.max_age = self.max_age.unwrap_or(caching.max_age);
         let stale = &mut caching.stale_while_revalidate;
         *stale = self.stale_while_revalidate.unwrap_or(*stale);
+        if let Some(mode) = &self.mode {
+            caching.mode = CachingMode::of_name(mode).ok_or_else(|| {
+                said::invalid("caching.mode must be fresh or ttl")
+                    .member("field", "caching.mode".into())
+            })?;
+        }
+        Ok(())
     }
 }
 

@@ -105,7 +105,7 @@ impl BindingFields {
             created_ms: 0,
             modified_ms: 0,
         };
-        self.apply_rest(&mut binding);
+        self.apply_rest(&mut binding)?;
         Ok(binding)
     }
 
@@ -117,20 +117,20 @@ impl BindingFields {
         if let Some(target) = self.target(Some(&binding.target))? {
             binding.target = target;
         }
-        self.apply_rest(binding);
-        Ok(())
+        self.apply_rest(binding)
     }
 
-    fn apply_rest(self, binding: &mut Binding) {
+    fn apply_rest(self, binding: &mut Binding) -> Result<(), ApiError> {
         if let Some(limits) = self.limits {
             limits.apply(&mut binding.limits);
         }
         if let Some(caching) = self.caching {
-            caching.apply(&mut binding.caching);
+            caching.apply(&mut binding.caching)?;
         }
         if let Some(allowed) = self.allowed {
             binding.allowed = allowed.into_iter().map(Into::into).collect();
         }
+        Ok(())
     }
 
     /// Where it is to lead, if that is told. `now`: where it leads.

@@ -1,0 +1,393 @@
+//! What the cache knows of an origin's catalog: which tables a write reaches, and what functions do.
+//!
+//! It is read as a whole, so that a write is judged without a question to the origin amid somebody's transaction. By the
+//! cache's first need, after a change of the catalog through the pool, and when it is older than `max_age`.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use tokio::time::Instant;
+
+use super::body;
+use super::ledger::{Oid, Stamp, Writes};
+use super::reading::{Call, Name, Reading};
+use super::types;
+use crate::facts::Facts;
+use crate::server::Rows;
+
+/// Relations, and edges along which a write goes on. Everything is named in full: the session's search path is a
+/// client's.
+const RELATIONS: &str = "SELECT 'r', c.oid, n.nspname, c.relname, c.relkind::pg_catalog.text \
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
+    WHERE c.relkind::pg_catalog.text OPERATOR(pg_catalog.=) ANY ('{r,p,v,m,f}'::pg_catalog.text[]) \
+    AND n.nspname OPERATOR(pg_catalog.<>) ALL ('{pg_catalog,information_schema,pg_toast}'::pg_catalog.name[]) \
+    UNION ALL SELECT 'i', i.inhparent, NULL, NULL, i.inhrelid::pg_catalog.text FROM pg_catalog.pg_inherits i \
+    UNION ALL SELECT 'k', k.confrelid, NULL, NULL, k.conrelid::pg_catalog.text FROM pg_catalog.pg_constraint k \
+    WHERE k.contype::pg_catalog.text OPERATOR(pg_catalog.=) 'f' AND (k.confdeltype::pg_catalog.text \
+    OPERATOR(pg_catalog.=) ANY ('{c,n,d}'::pg_catalog.text[]) OR k.confupdtype::pg_catalog.text \
+    OPERATOR(pg_catalog.=) ANY ('{c,n,d}'::pg_catalog.text[])) \
+    UNION ALL SELECT DISTINCT 'v', w.ev_class, NULL, NULL, d.refobjid::pg_catalog.text FROM pg_catalog.pg_rewrite w \
+    JOIN pg_catalog.pg_depend d ON d.objid OPERATOR(pg_catalog.=) w.oid \
+    AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_rewrite'::pg_catalog.regclass \
+    AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass \
+    JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) w.ev_class \
+    AND c.relkind::pg_catalog.text OPERATOR(pg_catalog.=) 'v' \
+    WHERE d.refobjid OPERATOR(pg_catalog.<>) w.ev_class";
+
+/// Tables of which nobody knows what a write to them does: rules, and functions of the user's in triggers, defaults,
+/// constraints, generated columns and policies. Bodies of trigger functions are looked at.
+const WILD: &str = "SELECT 'w', w.ev_class, NULL, NULL FROM pg_catalog.pg_rewrite w \
+    WHERE w.rulename OPERATOR(pg_catalog.<>) '_RETURN'::pg_catalog.name \
+    UNION ALL SELECT 't', t.tgrelid, l.lanname::pg_catalog.text, CASE WHEN pg_catalog.length(p.prosrc) \
+    OPERATOR(pg_catalog.<) 8000 AND p.proconfig IS NULL THEN p.prosrc END FROM pg_catalog.pg_trigger t \
+    JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) t.tgfoid \
+    JOIN pg_catalog.pg_language l ON l.oid OPERATOR(pg_catalog.=) p.prolang \
+    WHERE NOT t.tgisinternal AND t.tgenabled::pg_catalog.text OPERATOR(pg_catalog.<>) 'D' \
+    UNION ALL SELECT CASE WHEN COALESCE(o.oid, w.oid) IS NULL THEN 'f' ELSE 'a' END, \
+    COALESCE(a.adrelid, k.conrelid, o.polrelid, w.ev_class), p.proname::pg_catalog.text, NULL FROM pg_catalog.pg_depend d \
+    JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) d.refobjid \
+    AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass \
+    LEFT JOIN pg_catalog.pg_attrdef a ON a.oid OPERATOR(pg_catalog.=) d.objid \
+    AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_attrdef'::pg_catalog.regclass \
+    LEFT JOIN pg_catalog.pg_constraint k ON k.oid OPERATOR(pg_catalog.=) d.objid \
+    AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_constraint'::pg_catalog.regclass \
+    LEFT JOIN pg_catalog.pg_policy o ON o.oid OPERATOR(pg_catalog.=) d.objid \
+    AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_policy'::pg_catalog.regclass \
+    LEFT JOIN pg_catalog.pg_rewrite w ON w.oid OPERATOR(pg_catalog.=) d.objid \
+    AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_rewrite'::pg_catalog.regclass \
+    WHERE p.provolatile::pg_catalog.text OPERATOR(pg_catalog.=) 'v' \
+    AND COALESCE(a.oid, k.oid, o.oid, w.oid) IS NOT NULL";
+
+/// Functions: name, whether Postgres brought it along, the numbers of arguments that it takes, how volatile it and
+/// what it is made of is, whether it only makes values, whether it is called like a column of a row.
+const FUNCTIONS: &str = "SELECT p.proname, (p.oid OPERATOR(pg_catalog.<) 16384::pg_catalog.oid)::pg_catalog.text, \
+    (p.pronargs OPERATOR(pg_catalog.-) p.pronargdefaults)::pg_catalog.text, CASE WHEN p.provariadic \
+    OPERATOR(pg_catalog.<>) 0::pg_catalog.oid THEN '1000' ELSE p.pronargs::pg_catalog.text END, \
+    CASE WHEN p.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid AND p.prokind::pg_catalog.text \
+    OPERATOR(pg_catalog.=) 'a' THEN (SELECT pg_catalog.max(q.provolatile::pg_catalog.text) FROM pg_catalog.pg_aggregate g \
+    JOIN pg_catalog.pg_proc q ON q.oid OPERATOR(pg_catalog.=) ANY (ARRAY[g.aggtransfn, g.aggfinalfn, g.aggcombinefn, \
+    g.aggserialfn, g.aggdeserialfn, g.aggmtransfn, g.aggminvtransfn, g.aggmfinalfn]::pg_catalog.oid[]) \
+    WHERE g.aggfnoid::pg_catalog.oid OPERATOR(pg_catalog.=) p.oid) ELSE p.provolatile::pg_catalog.text END, \
+    EXISTS (SELECT FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension e \
+    ON e.oid OPERATOR(pg_catalog.=) d.refobjid WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass \
+    AND d.objid OPERATOR(pg_catalog.=) p.oid AND d.refclassid OPERATOR(pg_catalog.=) \
+    'pg_catalog.pg_extension'::pg_catalog.regclass AND e.extname OPERATOR(pg_catalog.=) \
+    ANY ('{uuid-ossp,pgcrypto}'::pg_catalog.name[]))::pg_catalog.text, \
+    (p.pronargs OPERATOR(pg_catalog.=) 1::pg_catalog.int2 AND EXISTS (SELECT FROM pg_catalog.pg_type y \
+    WHERE y.oid OPERATOR(pg_catalog.=) p.proargtypes[0] AND y.typtype::pg_catalog.text OPERATOR(pg_catalog.=) \
+    ANY ('{c,p}'::pg_catalog.text[])))::pg_catalog.text FROM pg_catalog.pg_proc p \
+    WHERE p.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid \
+    OR p.pronamespace OPERATOR(pg_catalog.=) 'pg_catalog'::pg_catalog.regnamespace";
+
+/// Operators and casts of the user's that are not immutable.
+const OPERATORS: &str = "SELECT 'o', o.oprname::pg_catalog.text FROM pg_catalog.pg_operator o \
+    JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) o.oprcode::pg_catalog.oid \
+    WHERE o.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid \
+    AND p.provolatile::pg_catalog.text OPERATOR(pg_catalog.<>) 'i' \
+    UNION ALL SELECT 'c', NULL FROM pg_catalog.pg_cast c \
+    JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) c.castfunc \
+    WHERE c.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid \
+    AND p.provolatile::pg_catalog.text OPERATOR(pg_catalog.<>) 'i'";
+
+/// What is asked, in the order in which [`Catalog::of`] takes the answers.
+pub(crate) const QUESTIONS: [&str; 4] = [RELATIONS, WILD, FUNCTIONS, OPERATORS];
+
+/// What is known of an origin's catalog.
+#[derive(Debug)]
+pub(crate) struct Catalog {
+    pub(crate) stamp: Stamp,
+    pub(crate) read: Instant,
+    by_name: HashMap<String, Vec<(String, Oid)>>,
+    kinds: HashMap<Oid, u8>,
+    /// To where a write goes on.
+    edges: HashMap<Oid, Vec<Oid>>,
+    children: HashMap<Oid, Vec<Oid>>,
+    wild: HashSet<Oid>,
+    /// Views and tables whose reading alone runs functions of which nobody knows what they do.
+    acting: HashSet<Oid>,
+    functions: HashMap<String, Vec<Function>>,
+    operators: HashSet<String>,
+    has_odd_casts: bool,
+}
+
+#[derive(Debug)]
+struct Function {
+    is_builtin: bool,
+    arguments: std::ops::RangeInclusive<usize>,
+    volatility: Volatility,
+    only_makes_values: bool,
+    is_of_rows: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Volatility {
+    Immutable,
+    Stable,
+    Volatile,
+}
+
+impl Catalog {
+    /// Of the answers to all questions; nothing if they are of another form.
+    pub(crate) fn of(answers: Vec<Rows>, stamp: Stamp, read: Instant) -> Option<Self> {
+        let [relations, wild, functions, operators] = <[Rows; 4]>::try_from(answers).ok()?;
+        let mut catalog = Self {
+            stamp,
+            read,
+            by_name: HashMap::new(),
+            kinds: HashMap::new(),
+            edges: HashMap::new(),
+            children: HashMap::new(),
+            wild: HashSet::new(),
+            acting: HashSet::new(),
+            functions: HashMap::new(),
+            operators: HashSet::new(),
+            has_odd_casts: false,
+        };
+        relations.iter().try_for_each(|row| catalog.relation(row))?;
+        functions.iter().try_for_each(|row| catalog.function(row))?;
+        wild.iter().try_for_each(|row| catalog.wild(row))?;
+        for row in operators {
+            match row.into_iter().nth(1).flatten() {
+                Some(name) => drop(catalog.operators.insert(name)),
+                None => catalog.has_odd_casts = true,
+            }
+        }
+        Some(catalog)
+    }
+
+    fn relation(&mut self, row: &[Option<String>]) -> Option<()> {
+        let [Some(what), Some(oid), schema, name, Some(other)] = row else {
+            return None;
+        };
+        let oid: Oid = oid.parse().ok()?;
+        if what == "r" {
+            let known = self.by_name.entry(name.clone()?).or_default();
+            known.push((schema.clone()?, oid));
+            self.kinds.insert(oid, *other.as_bytes().first()?);
+            return Some(());
+        }
+        let other: Oid = other.parse().ok()?;
+        self.edges.entry(oid).or_default().push(other);
+        if what == "i" {
+            // What is written to a part is written to the whole.
+            self.edges.entry(other).or_default().push(oid);
+            self.children.entry(oid).or_default().push(other);
+        }
+        Some(())
+    }
+
+    fn wild(&mut self, row: &[Option<String>]) -> Option<()> {
+        let [Some(what), Some(oid), name, source] = row else {
+            return None;
+        };
+        let is_harmless = match (what.as_str(), name, source) {
+            ("t", Some(language), Some(source)) if language == "plpgsql" => {
+                body::is_harmless(source, |name| self.is_reaching(name))
+            }
+            ("t", Some(language), _) => language == "internal",
+            // The name is all that tells overloads apart here; the worst of them counts.
+            ("f" | "a", Some(name), _) => self.makes_values(name),
+            _ => false,
+        };
+        if !is_harmless {
+            let oid = oid.parse().ok()?;
+            self.wild.insert(oid);
+            if what == "a" {
+                self.acting.insert(oid);
+            }
+        }
+        Some(())
+    }
+
+    fn function(&mut self, row: &[Option<String>]) -> Option<()> {
+        let [
+            Some(name),
+            Some(builtin),
+            Some(least),
+            Some(most),
+            volatility,
+            values,
+            of_rows,
+        ] = row
+        else {
+            return None;
+        };
+        let is = |flag: &Option<String>| flag.as_deref() == Some("true");
+        let function = Function {
+            is_builtin: builtin == "true",
+            arguments: least.parse().ok()?..=most.parse().ok()?,
+            volatility: match volatility.as_deref() {
+                Some("i") => Volatility::Immutable,
+                Some("s") => Volatility::Stable,
+                _ => Volatility::Volatile,
+            },
+            only_makes_values: is(values),
+            is_of_rows: is(of_rows),
+        };
+        self.functions
+            .entry(name.clone())
+            .or_default()
+            .push(function);
+        Some(())
+    }
+
+    /// Whether a function of this name may reach tables; nothing if there is none.
+    fn is_reaching(&self, name: &str) -> Option<bool> {
+        let of_it = self.functions.get(name)?;
+        Some(!of_it.iter().all(Function::leaves_tables))
+    }
+
+    /// Whether all functions of this name leave tables alone.
+    fn makes_values(&self, name: &str) -> bool {
+        let of_it = self.functions.get(name);
+        of_it.is_some_and(|all| all.iter().all(Function::leaves_tables))
+    }
+
+    pub(crate) fn knows(&self, table: Oid) -> bool {
+        self.kinds.contains_key(&table)
+    }
+
+    /// Whether a table, or a part of it, is elsewhere.
+    pub(crate) fn is_foreign(&self, table: Oid) -> bool {
+        let mut parts = vec![table];
+        let mut seen = HashSet::new();
+        while let Some(part) = parts.pop() {
+            if self.kinds.get(&part) == Some(&b'f') {
+                return true;
+            }
+            if seen.insert(part) {
+                parts.extend(self.children.get(&part).into_iter().flatten());
+            }
+        }
+        false
+    }
+
+    /// Whether what a text calls depends on nothing but its arguments and settings.
+    pub(crate) fn is_pure(&self, reading: &Reading) -> bool {
+        let is_odd = |name: &String| self.operators.contains(name);
+        // What `BETWEEN`, `IN` and `USING` stand for has no name in the text.
+        let hidden = ["=", "<>", "<", "<=", ">", ">="];
+        !self.has_odd_casts
+            && reading.calls.iter().all(|call| self.is_pure_call(call))
+            && !reading
+                .columns
+                .iter()
+                .any(|name| self.is_impure_column(name))
+            && !reading.operators.iter().any(is_odd)
+            && !hidden.iter().any(|name| self.operators.contains(*name))
+    }
+
+    fn is_pure_call(&self, call: &Call) -> bool {
+        let all = self.functions.get(&call.name).into_iter().flatten();
+        let mut fitting = all
+            .filter(|function| function.arguments.contains(&call.arguments))
+            .peekable();
+        let is_by_settings = types::is_by_settings(&call.name);
+        let is_zone = call.name == "timezone";
+        fitting.peek().is_some()
+            && fitting.all(|function| match function.volatility {
+                Volatility::Immutable => true,
+                Volatility::Stable => function.is_builtin && is_by_settings,
+                // Of a time of the day, which is looked for elsewhere.
+                Volatility::Volatile => function.is_builtin && is_zone,
+            })
+    }
+
+    /// Whether `row.name` may be a call of a function that is not immutable.
+    fn is_impure_column(&self, name: &str) -> bool {
+        let all = self.functions.get(name).into_iter().flatten();
+        let mut of_rows = all.filter(|function| function.is_of_rows);
+        of_rows.any(|function| match function.is_builtin {
+            true => !types::is_by_settings(name) && function.volatility > Volatility::Immutable,
+            false => function.volatility > Volatility::Immutable,
+        })
+    }
+
+    /// What a text writes. Names of relations that are temporary to the session need not be known.
+    pub(crate) fn writes(&self, facts: &Facts, temporary: &BTreeSet<String>) -> Writes {
+        let reading = &facts.reading;
+        let leaves_tables = |name: &String| match self.functions.get(name) {
+            Some(all) => all.iter().all(Function::leaves_tables),
+            // A cast that is written like a call, or an error.
+            None => true,
+        };
+        let of_row = |name: &String| {
+            let all = self.functions.get(name).into_iter().flatten();
+            let mut of_rows = all.filter(|function| function.is_of_rows);
+            of_rows.all(Function::leaves_tables)
+        };
+        let is_known = !reading.writes.everything
+            && !facts.is_opaque
+            && facts.functions.iter().all(leaves_tables)
+            && reading.columns.iter().all(of_row)
+            && !reading
+                .operators
+                .iter()
+                .any(|name| self.operators.contains(name))
+            && (self.acting.is_empty() || !self.acts(reading));
+        if !is_known {
+            return Writes::unknown();
+        }
+        let mut tables = BTreeSet::new();
+        for name in &reading.writes.tables {
+            let found = self.named(name);
+            if found.is_empty() && !temporary.contains(&name.name) {
+                return Writes::unknown();
+            }
+            tables.extend(found);
+        }
+        self.reached(tables)
+    }
+
+    /// Whether it reads what acts when it is read.
+    fn acts(&self, reading: &Reading) -> bool {
+        let mut next: Vec<Oid> = reading
+            .relations
+            .iter()
+            .flat_map(|name| self.named(name))
+            .collect();
+        let mut seen = HashSet::new();
+        while let Some(relation) = next.pop() {
+            if self.acting.contains(&relation) {
+                return true;
+            }
+            if seen.insert(relation) {
+                next.extend(self.edges.get(&relation).into_iter().flatten());
+            }
+        }
+        false
+    }
+
+    /// All relations that a name may mean: the search path is not asked, for more than the right one does no harm.
+    fn named(&self, name: &Name) -> Vec<Oid> {
+        let all = self.by_name.get(&name.name).into_iter().flatten();
+        let is_it = |schema: &String| name.schema.as_ref().is_none_or(|wanted| wanted == schema);
+        let found = all.filter(|(schema, _)| is_it(schema));
+        found.map(|(_, oid)| *oid).collect()
+    }
+
+    /// A write to these, and all to which it goes on.
+    fn reached(&self, tables: BTreeSet<Oid>) -> Writes {
+        let mut reached = BTreeSet::new();
+        let mut next: Vec<Oid> = tables.into_iter().collect();
+        while let Some(table) = next.pop() {
+            if !reached.insert(table) {
+                continue;
+            }
+            if self.wild.contains(&table) || self.kinds.get(&table) == Some(&b'f') {
+                return Writes::unknown();
+            }
+            next.extend(self.edges.get(&table).into_iter().flatten());
+        }
+        Writes {
+            tables: reached,
+            ..Writes::default()
+        }
+    }
+}
+
+impl Function {
+    /// Whether it changes no table.
+    fn leaves_tables(&self) -> bool {
+        self.is_builtin || self.only_makes_values || self.volatility < Volatility::Volatile
+    }
+}

@@ -1,0 +1,528 @@
+//! What a client gets from the cache, and what the cache takes down for it.
+//!
+//! A client without a server has its `Bind`, `Describe` and `Execute` held until `Sync`: then it is known what they ask,
+//! and whether a server is needed. Whatever comes in another order goes to a server as it came.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
+use wire::PgError;
+use wire::pg::frontend::{self, Bind, Execute, Parse, kind};
+use wire::pg::{Frame, Severity, Target, TransactionStatus, backend};
+
+use super::{Client, WAITING_BYTES_MAX};
+use crate::awaited::{Awaited, Whose};
+use crate::cache::{
+    Again, Asked, Boarding, CacheStatus, Looked, Question, Recording, SHARED_WAIT_MAX, Stamp,
+};
+use crate::facts::Facts;
+use crate::statements::Statement;
+
+/// What the cache has to do with one client.
+#[derive(Debug, Default)]
+pub(super) struct Cached {
+    held: Held,
+    /// What has become of the query that is about to be sent.
+    judged: Option<CacheStatus>,
+    pub(super) recording: Option<Recording>,
+    /// What is left of an answer that is given.
+    giving: Bytes,
+    is_giving: bool,
+    pub(super) describing: Option<Describing>,
+    /// Relations that the session has made for itself.
+    pub(super) temporary: BTreeSet<String>,
+    /// The portal that was bound last since the last `Sync`.
+    pub(super) bound: Option<Bytes>,
+}
+
+/// Messages that wait for their `Sync`.
+#[derive(Debug, Default)]
+struct Held {
+    frames: Vec<Frame>,
+    statement: Option<Arc<Statement>>,
+    /// The name that the statement gets, if it is prepared here.
+    name: Option<Bytes>,
+    portal: Bytes,
+    /// What is behind the names in `Bind`.
+    bind: Bytes,
+    describes: bool,
+}
+
+/// The answer to a `Describe` that is taken down.
+#[derive(Debug)]
+pub(super) struct Describing {
+    statement: Arc<Statement>,
+    stamp: Stamp,
+    asked: Instant,
+    answer: BytesMut,
+}
+
+/// What has become of a message.
+pub(super) enum Answer {
+    /// It is done with.
+    Done,
+    /// It goes the usual way.
+    Pass,
+    /// The client has left.
+    Left,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
+    /// A message of a client that has no server.
+    pub(super) async fn from_cache(&mut self, frame: &Frame) -> Result<Answer, PgError> {
+        if !self.pool.cache.is_on() && self.cached.held.frames.is_empty() {
+            return Ok(Answer::Pass);
+        }
+        if frame.kind() == kind::QUERY && self.cached.held.frames.is_empty() {
+            return self.simple(frame).await;
+        }
+        if frame.kind() == kind::SYNC && self.is_whole() {
+            return self.batch(frame).await;
+        }
+        if self.hold(frame) {
+            return Ok(Answer::Done);
+        }
+        if !self.cached.held.frames.is_empty() {
+            return self.release(frame).await;
+        }
+        if frame.kind() == kind::DESCRIBE
+            && let Ok((Target::Statement, name)) = frontend::decode_target(frame.body())
+            && let Ok(statement) = self.statement(name)
+            && let Some(described) = statement.described(&self.pool.cache)
+        {
+            self.side.outbox.extend_from_slice(&described);
+            return Ok(Answer::Done);
+        }
+        Ok(Answer::Pass)
+    }
+
+    /// A query in one message.
+    async fn simple(&mut self, frame: &Frame) -> Result<Answer, PgError> {
+        let Ok(sql) = frontend::decode_query(frame.body()) else {
+            return Ok(Answer::Pass);
+        };
+        let cache = Arc::clone(&self.pool.cache);
+        let text = cache.text(sql, || self.pool.facts(sql));
+        let conforms = self.conforms();
+        match cache.judge(&text, &self.settings, conforms, Asked::Simple) {
+            Ok(question) => self.answer(question, frame).await,
+            Err(status) => {
+                self.cached.judged = Some(status);
+                Ok(Answer::Pass)
+            }
+        }
+    }
+
+    /// Keeps a message until `Sync`, if an answer may be found then.
+    fn hold(&mut self, frame: &Frame) -> bool {
+        let last = self.cached.held.frames.last().map(Frame::kind);
+        let held = match (frame.kind(), last) {
+            (kind::PARSE, None) => self.hold_parse(frame),
+            (kind::BIND, None | Some(kind::PARSE)) => self.hold_bind(frame),
+            (kind::DESCRIBE, Some(kind::BIND)) => {
+                let target = frontend::decode_target(frame.body());
+                let is_portal =
+                    matches!(target, Ok((Target::Portal, name)) if name == self.cached.held.portal);
+                self.cached.held.describes |= is_portal;
+                is_portal
+            }
+            (kind::EXECUTE, Some(kind::BIND | kind::DESCRIBE)) => {
+                let execute = Execute::decode(frame.body());
+                execute.is_ok_and(|execute| {
+                    execute.rows_max <= 0 && execute.portal == self.cached.held.portal
+                })
+            }
+            _ => false,
+        };
+        if held {
+            self.cached.held.frames.push(frame.clone());
+        }
+        held
+    }
+
+    /// Of a statement that no server has taken yet.
+    fn hold_parse(&mut self, frame: &Frame) -> bool {
+        let Ok(parse) = Parse::decode(frame.body()) else {
+            return false;
+        };
+        let statement = self.statement_of(&parse);
+        if statement.is_valid()
+            || self.statements.contains_key(parse.statement)
+            || self.judge_statement(&statement).is_err()
+        {
+            return false;
+        }
+        self.cached.held.name = Some(Bytes::copy_from_slice(parse.statement));
+        self.cached.held.statement = Some(statement);
+        true
+    }
+
+    fn hold_bind(&mut self, frame: &Frame) -> bool {
+        let Ok((portal, name)) = Bind::decode_names(frame.body()) else {
+            return false;
+        };
+        let statement = match &self.cached.held.name {
+            Some(own) if own == name => self.cached.held.statement.clone(),
+            Some(_) => None,
+            None => self.statement(name).ok(),
+        };
+        let Some(statement) = statement else {
+            return false;
+        };
+        if self.judge_statement(&statement).is_err() {
+            return false;
+        }
+        let names = portal.len() + name.len() + 2;
+        // Shares the frame's bytes: 5 are its header.
+        self.cached.held.bind = frame.bytes().slice(5 + names..);
+        self.cached.held.portal = Bytes::copy_from_slice(portal);
+        self.cached.held.statement = Some(statement);
+        true
+    }
+
+    fn judge_statement(&self, statement: &Statement) -> Result<(), CacheStatus> {
+        self.pool.cache.judge_text(&statement.facts, &self.settings)
+    }
+
+    /// Whether what is held is a query as a whole.
+    fn is_whole(&self) -> bool {
+        let last = self.cached.held.frames.last().map(Frame::kind);
+        last == Some(kind::EXECUTE)
+    }
+
+    /// A query in several messages, of which this is the `Sync`.
+    async fn batch(&mut self, sync: &Frame) -> Result<Answer, PgError> {
+        let Some(statement) = self.cached.held.statement.clone() else {
+            return self.release(sync).await;
+        };
+        let cache = Arc::clone(&self.pool.cache);
+        let text = statement.text(&cache);
+        let bind = self.cached.held.bind.clone();
+        let asked = Asked::Extended {
+            oids: &statement.oids,
+            bind: &bind,
+            describes: self.cached.held.describes,
+        };
+        match cache.judge(&text, &self.settings, self.conforms(), asked) {
+            Ok(question) => match self.answer(question, sync).await? {
+                Answer::Pass => self.release(sync).await,
+                answer => Ok(answer),
+            },
+            Err(status) => {
+                self.cached.judged = Some(status);
+                self.release(sync).await
+            }
+        }
+    }
+
+    /// Answers from the cache, or has a server for it whose answer is taken down.
+    async fn answer(&mut self, question: Question, frame: &Frame) -> Result<Answer, PgError> {
+        let cache = Arc::clone(&self.pool.cache);
+        match cache.look(&question) {
+            Looked::Fresh(answer) => {
+                self.give(answer);
+                return Ok(Answer::Done);
+            }
+            Looked::Stale(answer) => {
+                cache.refresh(question, || self.again(frame));
+                self.give(answer);
+                return Ok(Answer::Done);
+            }
+            Looked::Oversized => {
+                self.cached.judged = Some(CacheStatus::OversizedResult);
+                return Ok(Answer::Pass);
+            }
+            Looked::Nothing => {}
+        }
+        if let Some(Err(status)) = cache.known_tables(&question) {
+            self.cached.judged = Some(status);
+            return Ok(Answer::Pass);
+        }
+        let flight = match cache.board(&question) {
+            Boarding::First(flight) => Some(flight),
+            Boarding::Other(waiting) => {
+                let max = self.message_bytes_max;
+                tokio::select! {
+                    biased;
+                    _ = waiting.within(SHARED_WAIT_MAX) => {}
+                    () = super::messages::left(&mut self.side, max) => return Ok(Answer::Left),
+                }
+                if let Looked::Fresh(answer) = cache.look(&question) {
+                    cache.counters.shared.fetch_add(1, Ordering::Relaxed);
+                    self.give(answer);
+                    return Ok(Answer::Done);
+                }
+                None
+            }
+        };
+        if !self.lease_for(frame).await? {
+            return Ok(Answer::Left);
+        }
+        let Some(lease) = &mut self.lease else {
+            return Ok(self.failed(frame));
+        };
+        let tables = match lease.prepare_to_read(&self.settings).await {
+            Ok(()) => cache.tables(lease, &question).await,
+            Err(failure) => Err(failure),
+        };
+        match tables {
+            Ok(Ok(tables)) => {
+                self.cached.judged = Some(CacheStatus::Miss);
+                self.cached.recording = cache.record(lease, question, tables, flight);
+            }
+            Ok(Err(status)) => self.cached.judged = Some(status),
+            Err(failure) => {
+                tracing::warn!(%failure, "the origin did not tell on what a query depends");
+                cache.give_up(&question);
+                self.cached.judged = Some(CacheStatus::Uncacheable);
+                // Nobody knows where it stands.
+                self.identity.canceller.has_none().await;
+                self.lease = None;
+                if !self.lease_for(frame).await? {
+                    return Ok(Answer::Left);
+                }
+                if self.lease.is_none() {
+                    return Ok(self.failed(frame));
+                }
+            }
+        }
+        Ok(Answer::Pass)
+    }
+
+    /// There is no server, which the client has been told.
+    fn failed(&mut self, frame: &Frame) -> Answer {
+        self.cached.held = Held::default();
+        if self.skips {
+            self.skip(frame);
+        }
+        Answer::Done
+    }
+
+    /// Sends what is held the usual way, and the message behind it.
+    async fn release(&mut self, frame: &Frame) -> Result<Answer, PgError> {
+        let held = std::mem::take(&mut self.cached.held);
+        for frame in held.frames {
+            if self.skips {
+                // Up to the next `Sync`.
+                break;
+            }
+            if self.lease.is_none() {
+                if self.needs_no_server(&frame)? {
+                    continue;
+                }
+                if !self.lease_for(&frame).await? {
+                    return Ok(Answer::Left);
+                }
+                if self.lease.is_none() {
+                    continue;
+                }
+            }
+            self.deliver(frame)?;
+        }
+        if self.skips {
+            self.skip(frame);
+            return Ok(Answer::Done);
+        }
+        Ok(Answer::Pass)
+    }
+
+    /// Gives an answer of the cache.
+    fn give(&mut self, answer: Bytes) {
+        let cache = &self.pool.cache;
+        cache.counters.count(CacheStatus::Hit);
+        cache
+            .counters
+            .hit_bytes
+            .fetch_add(answer.len() as u64, Ordering::Relaxed);
+        let held = std::mem::take(&mut self.cached.held);
+        let notice = self.notice(CacheStatus::Hit);
+        if let (Some(name), Some(statement)) = (held.name, &held.statement) {
+            match name.is_empty() {
+                true => self.unnamed = Some(Arc::clone(statement)),
+                false => drop(self.statements.insert(name, Arc::clone(statement))),
+            }
+            backend::parse_complete(&mut self.side.outbox);
+        }
+        if held.statement.is_some() {
+            backend::bind_complete(&mut self.side.outbox);
+        } else {
+            // As in Postgres, a simple query takes the unnamed statement along.
+            self.unnamed = None;
+        }
+        self.side.outbox.extend_from_slice(&notice);
+        self.cached.giving = answer;
+        self.cached.is_giving = true;
+        self.pour();
+    }
+
+    /// Gives as much of an answer as the client takes now: whether that is all.
+    pub(super) fn pour(&mut self) -> bool {
+        let cached = &mut self.cached;
+        let out = &mut self.side.outbox;
+        while !cached.giving.is_empty() {
+            if out.len() > WAITING_BYTES_MAX {
+                return false;
+            }
+            let now = cached.giving.len().min(WAITING_BYTES_MAX + 1);
+            out.extend_from_slice(&cached.giving[..now]);
+            cached.giving.advance(now);
+        }
+        if std::mem::take(&mut cached.is_giving) {
+            cached.giving = Bytes::new();
+            backend::ready_for_query(out, TransactionStatus::Idle);
+        }
+        true
+    }
+
+    /// Whether an answer is being given.
+    pub(super) fn is_giving(&self) -> bool {
+        !self.cached.giving.is_empty()
+    }
+
+    /// The question once more, for the cache.
+    fn again(&self, frame: &Frame) -> Option<Again> {
+        let mut messages = BytesMut::new();
+        let settings = self.settings.clone();
+        let held = &self.cached.held;
+        let Some(statement) = &held.statement else {
+            messages.extend_from_slice(frame.bytes());
+            return Some(Again {
+                settings,
+                messages: messages.freeze(),
+                awaited: vec![Awaited::Query(Whose::Pool)],
+            });
+        };
+        let whose = Whose::Pool;
+        let mut awaited = vec![Awaited::Parse { named: None, whose }, Awaited::Bind];
+        statement.parse(false, &mut messages).ok()?;
+        super::messages::put(&mut messages, kind::BIND, &[b"\0\0", &held.bind]).ok()?;
+        if held.describes {
+            frontend::describe(&mut messages, Target::Portal, b"").ok()?;
+            awaited.push(Awaited::Describe);
+        }
+        let execute = Execute {
+            portal: b"",
+            rows_max: 0,
+        };
+        execute.encode(&mut messages).ok()?;
+        frontend::sync(&mut messages);
+        awaited.extend([Awaited::Execute, Awaited::Sync(whose)]);
+        Some(Again {
+            settings,
+            messages: messages.freeze(),
+            awaited,
+        })
+    }
+
+    /// Counts a query that goes to a server, and tells its status if the session wants to know.
+    pub(super) fn count(&mut self, facts: &Facts, bytes: usize) {
+        let cache = Arc::clone(&self.pool.cache);
+        let judged = self.cached.judged.take();
+        cache
+            .counters
+            .query_bytes
+            .fetch_add(bytes as u64, Ordering::Relaxed);
+        if self.cached.recording.is_some() && judged.is_some() {
+            // At its end.
+            return;
+        }
+        let status = judged.unwrap_or_else(|| self.status_of(facts));
+        cache.counters.count(status);
+        let notice = self.notice(status);
+        if let Some(lease) = &mut self.lease
+            && !notice.is_empty()
+        {
+            lease.account.sent(Awaited::Told(notice));
+        }
+    }
+
+    /// Of a query of a client that has a server already.
+    fn status_of(&self, facts: &Facts) -> CacheStatus {
+        if let Err(status) = self.pool.cache.judge_text(facts, &self.settings) {
+            return status;
+        }
+        let status = self.lease.as_ref().map(|lease| lease.account.status());
+        match status {
+            Some(status) if status != TransactionStatus::Idle => CacheStatus::Transaction,
+            _ if self.is_pinned() => CacheStatus::Uncacheable,
+            _ => CacheStatus::Miss,
+        }
+    }
+
+    /// What a session is told that has asked for it; else nothing.
+    fn notice(&self, status: CacheStatus) -> Bytes {
+        if self.settings.get("dormouse.cache_notice") != Some("on") {
+            return Bytes::new();
+        }
+        let mut notice = BytesMut::new();
+        let text = format!("dormouse cache: {}", status.name());
+        PgError::new(Severity::Notice, "00000", text).encode_notice(&mut notice);
+        notice.freeze()
+    }
+
+    /// The answer that was taken down has come to its end.
+    pub(super) fn recorded(&mut self, status: TransactionStatus) {
+        if let Some(recording) = self.cached.recording.take() {
+            let status = recording.finish(status);
+            let notice = self.notice(status);
+            self.side.outbox.extend_from_slice(&notice);
+        }
+    }
+
+    /// A `Describe` of a statement is sent: its answer may be of use to others.
+    pub(super) fn describes(&mut self, statement: &Arc<Statement>) {
+        let cache = &self.pool.cache;
+        let Some(lease) = &self.lease else {
+            return;
+        };
+        let is_alone = lease.account.status() == TransactionStatus::Idle
+            && lease.track.is_clean()
+            && !lease.is_tainted
+            && !lease.account.awaits_describe();
+        if is_alone
+            && cache.is_on()
+            && self.cached.describing.is_none()
+            && let Some(stamp) = cache.catalog_stamp()
+        {
+            self.cached.describing = Some(Describing {
+                statement: Arc::clone(statement),
+                stamp,
+                asked: Instant::now(),
+                answer: BytesMut::new(),
+            });
+        }
+    }
+
+    /// Whether strings mean what they say.
+    fn conforms(&self) -> bool {
+        let conforms = self.told.get("standard_conforming_strings");
+        conforms.is_some_and(|conforms| conforms == "on")
+    }
+}
+
+impl Describing {
+    /// A message of a server: whether that was the last of the answer.
+    pub(super) fn message(&mut self, message: u8, bytes: &[u8]) -> bool {
+        match message {
+            backend::kind::PARAMETER_DESCRIPTION if self.answer.is_empty() => {
+                self.answer.extend_from_slice(bytes);
+                false
+            }
+            backend::kind::ROW_DESCRIPTION | backend::kind::NO_DATA if !self.answer.is_empty() => {
+                self.answer.extend_from_slice(bytes);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The answer is whole.
+    pub(super) fn finish(self) {
+        self.statement
+            .was_described(self.answer.freeze(), self.stamp, self.asked);
+    }
+}
