@@ -229,7 +229,7 @@ fn a_statement_is_cancelled_at_the_origin() {
 
 #[test]
 fn a_stop_lets_statements_end_and_tells_who_waits() {
-    let Some((server, origin)) = both() else {
+    let Some((mut server, origin)) = both() else {
         return;
     };
     origin.bind(&server, "shop", &json!({}));
@@ -269,7 +269,7 @@ fn a_stop_lets_statements_end_and_tells_who_waits() {
         said.contains("terminating connection due to administrator command"),
         "{said}"
     );
-    assert!(server.stop().success());
+    assert!(server.wait().success());
 }
 
 #[test]
