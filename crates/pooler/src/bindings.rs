@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use zeroize::Zeroizing;
 
 use crate::binding::{Binding, BindingTarget, InvalidField};
-use crate::cache::{CacheOptions, CacheSpace};
+use crate::cache::{CacheFigures, CacheOptions, CacheSpace};
 use crate::connect;
 use crate::failure::Failure;
 use crate::origin::Origin;
@@ -248,8 +248,18 @@ impl Bindings {
     }
 
     /// How its pool stands; none if nobody has used it.
-    pub fn standing(&self, id: &str) -> Option<Standing> {
-        self.state.lock().pools.get(id).map(|pool| pool.standing())
+    pub fn standing(&self, id: &str) -> Option<(Standing, CacheFigures)> {
+        let state = self.state.lock();
+        let pool = state.pools.get(id)?;
+        Some((pool.standing(), pool.cache_figures()))
+    }
+
+    /// How all pools stand that somebody has used, by the ids of their bindings.
+    pub fn standings(&self) -> Vec<(String, Standing, CacheFigures)> {
+        let state = self.state.lock();
+        let of =
+            |(id, pool): (&String, &Arc<Pool>)| (id.clone(), pool.standing(), pool.cache_figures());
+        state.pools.iter().map(of).collect()
     }
 
     /// The pool of a binding to an external Postgres.

@@ -6,9 +6,10 @@ mod texts;
 
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::{Mutex, RwLock};
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::{Duration, Instant, timeout, timeout_at};
 use wire::{PgError, sqlstate};
@@ -42,6 +43,7 @@ pub struct Pool {
     pub(crate) statements: Registry,
     pub(crate) cache: Arc<Cache>,
     texts: Texts,
+    home: OnceLock<Handle>,
     /// What the servers tell of themselves.
     parameters: RwLock<Option<Parameters>>,
     state: Mutex<State>,
@@ -113,6 +115,7 @@ impl Pool {
             statements: Registry::new(STATEMENTS_MAX),
             cache: Arc::new(Cache::new(space, caching, Weak::clone(me))),
             texts: Texts::new(),
+            home: OnceLock::new(),
             parameters: RwLock::new(None),
             state: Mutex::new(State {
                 origin: Arc::new(origin),
@@ -332,7 +335,7 @@ impl Pool {
         let origin = Arc::clone(&state.origin);
         let epoch = state.epoch;
         // In a task of its own: who waits may leave, and the connection is the next one's.
-        tokio::spawn(async move {
+        self.home().spawn(async move {
             let settings = me.options().settings();
             let within = me.options().connect_timeout;
             let mut connected = connect::connect(&origin, within, &settings).await;
@@ -343,6 +346,11 @@ impl Pool {
             }
             me.connected(connected, epoch);
         });
+    }
+
+    /// Where its connections are: where the first of its clients was served.
+    fn home(&self) -> &Handle {
+        self.home.get_or_init(Handle::current)
     }
 
     /// Learns of the first server what holds for all.

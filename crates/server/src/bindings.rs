@@ -10,12 +10,15 @@ mod applications;
 mod for_workers;
 mod guest;
 mod socket;
+mod threads;
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use database::{DatabaseName, Databases};
-use pooler::{Bindings, BindingsError};
+use pooler::{Bindings, BindingsError, CacheOptions, CacheSpace};
+
+use tokio::runtime::Handle;
 
 use crate::connections::Connections;
 
@@ -23,6 +26,7 @@ use applications::Applications;
 pub(crate) use guest::{Guest, LeadsTo, Proof, Way};
 pub(crate) use socket::LocalListener;
 pub use socket::SocketError;
+use threads::Threads;
 
 /// What bindings are told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +37,23 @@ pub struct BindingsOptions {
     pub socket_directory: PathBuf,
     /// `bindings.clients_max`: clients of bindings at once.
     pub clients_max: usize,
+    /// `bindings.threads`: threads that pools run on.
+    pub threads: usize,
+    /// `bindings.metrics_max`: bindings with samples of their own at `/metrics`.
+    pub metrics_max: usize,
+    /// `bindings.cache_…`: what the caches of all bindings may keep.
+    pub cache: CacheOptions,
+}
+
+/// Why bindings cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenBindingsError {
+    /// They cannot be read.
+    #[error(transparent)]
+    File(#[from] BindingsError),
+    /// There are no threads for them.
+    #[error("cannot start the threads of bindings: {0}")]
+    Threads(#[from] std::io::Error),
 }
 
 /// All bindings of a node, with what is behind them.
@@ -44,6 +65,7 @@ pub struct ManagedBindings {
     /// Where PostgreSQL's protocol is spoken.
     port: OnceLock<u16>,
     pub(crate) clients: Arc<Connections>,
+    threads: Threads,
 }
 
 impl std::fmt::Debug for ManagedBindings {
@@ -60,14 +82,16 @@ impl ManagedBindings {
     ///
     /// # Errors
     ///
-    /// If the file cannot be read with this key.
+    /// If the file cannot be read with this key, or there are no threads.
     pub fn open(
         options: BindingsOptions,
         key: &[u8; 32],
         databases: Databases,
-    ) -> Result<Self, BindingsError> {
+    ) -> Result<Self, OpenBindingsError> {
         Ok(Self {
-            bindings: Bindings::open(options.file.clone(), key)?,
+            bindings: Bindings::open(options.file.clone(), key)?
+                .with_cache_space(CacheSpace::new(options.cache)),
+            threads: Threads::start(options.threads)?,
             databases,
             options,
             applications: Applications::default(),
@@ -89,6 +113,11 @@ impl ManagedBindings {
     /// Says at which port clients come; whoever says it first is right.
     pub(crate) fn set_port(&self, port: u16) {
         self.port.get_or_init(|| port);
+    }
+
+    /// Where clients of a binding are served.
+    pub(crate) fn thread_of(&self, binding: &str) -> &Handle {
+        self.threads.of(binding)
     }
 
     /// Whether a database of ours is there.

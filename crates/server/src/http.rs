@@ -193,6 +193,11 @@ impl Http {
         let _ = self.apps.set(apps);
     }
 
+    /// Managed bindings, if there are any here.
+    pub(crate) fn bindings(&self) -> Option<&Arc<ManagedBindings>> {
+        self.bindings.as_ref()
+    }
+
     /// What is deployed, if anything can be.
     pub(crate) fn apps(&self) -> Option<&Arc<Apps>> {
         self.apps.get()

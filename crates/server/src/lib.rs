@@ -45,7 +45,7 @@ pub use adjust::{Adjuster, Adjustment, Reconfigure, ReloadDocument};
 pub use apps::{Apps, AppsError, AppsOptions};
 pub use audit::Audit;
 pub use auth::{Administrator, AdministratorError, Auth, verifier_of};
-pub use bindings::{BindingsOptions, ManagedBindings, SocketError};
+pub use bindings::{BindingsOptions, ManagedBindings, OpenBindingsError, SocketError};
 pub use http::{
     AllowedDocument, BindingDocument, BindingFields, BucketDocument, By, CachingDocument,
     CheckedDocument, Cors, CorsOptions, CountsDocument, CreatedCredential, CredentialDocument,
@@ -60,6 +60,7 @@ pub use identity::{
 pub use metrics::{Family, Kind, Meter, Sample, Value};
 pub use node_key::{NodeKey, NodeKeyError};
 pub use options::{HttpOptions, Options, PgwireOptions, RoutingOptions, WebSocketOptions};
+pub use pooler::CacheOptions;
 pub use reload::Reload;
 pub use request_limits::RequestLimitOptions;
 pub use result_cache::{ResultCache, ResultCacheLimits, ResultCacheMetrics};

@@ -1,5 +1,6 @@
 //! What is counted, as families of samples: for Prometheus' page, and for whoever exports them otherwise.
 
+mod bindings;
 mod collect;
 mod labelled;
 mod page;

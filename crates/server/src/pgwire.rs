@@ -234,7 +234,7 @@ impl Pgwire {
     }
 
     /// Who has come by a binding.
-    async fn guest(&self, mut begun: Begun, guest: Guest) {
+    async fn guest(self: &Arc<Self>, mut begun: Begun, guest: Guest) {
         let Some(bindings) = &self.bindings else {
             return;
         };
@@ -247,11 +247,11 @@ impl Pgwire {
         let Guest { leads_to, label } = guest;
         tracing::debug!(connection = number, %peer, client = &*label, "a binding's client begins");
         match leads_to {
-            LeadsTo::Pool(pool) => {
-                let who = (number, label);
-                let serving =
-                    guest::serve(self, begun.stream, begun.buffer, &begun.startup, pool, who);
-                if let Err(error) = serving.await {
+            LeadsTo::Pool(pool, binding) => {
+                let thread = bindings.thread_of(&binding);
+                let me = Arc::clone(self);
+                let served = guest::serve(me, begun, label, pool, thread).await;
+                if let Err(error) = served {
                     tracing::warn!(connection = number, %error, "a binding's client was not served");
                 }
             }

@@ -202,6 +202,13 @@ fn shown(binding: &BindingDocument, json: bool) -> Result<String, Failure> {
             ),
         ));
     }
+    if let Some(queries) = &binding.queries {
+        let counts: Vec<_> = queries
+            .iter()
+            .map(|(status, count)| format!("{count} {status}"))
+            .collect();
+        lines.push(("queries", counts.join(", ")));
+    }
     let line = |(name, text): &(&str, String)| format!("{name:<20}{text}\n");
     Ok(lines.iter().map(line).collect())
 }

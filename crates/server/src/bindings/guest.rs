@@ -38,8 +38,8 @@ pub(crate) struct Guest {
 
 /// Where a credential leads.
 pub(crate) enum LeadsTo {
-    /// To an external Postgres.
-    Pool(Arc<Pool>),
+    /// To an external Postgres: the pool, and the binding that it is of.
+    Pool(Arc<Pool>, String),
     /// To a database of ours.
     Database(DatabaseName),
 }
@@ -116,7 +116,7 @@ impl ManagedBindings {
         let leads_to = match (&binding.target, application) {
             (BindingTarget::Origin(_), _) => {
                 let pool = self.bindings.pool(id).map_err(|_| revoked())?;
-                LeadsTo::Pool(pool.ok_or_else(revoked)?)
+                LeadsTo::Pool(pool.ok_or_else(revoked)?, binding.id.clone())
             }
             (BindingTarget::Database(name), _) => {
                 LeadsTo::Database(DatabaseName::parse(name).map_err(|rule| {

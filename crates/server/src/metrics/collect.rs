@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use database::{Counts, Durations, Histogram, Metrics, Timed};
 
-use super::{Family, Kind, process};
+use super::{Family, Kind, bindings, process};
 use crate::apps::Apps;
 use crate::http::{Configured, Http};
 use crate::result_cache::ResultCacheMetrics;
@@ -80,6 +80,9 @@ pub(crate) fn collect(http: &Configured) -> Vec<Family> {
     ));
     families.extend(connections(http, &metrics));
     families.extend(requests(http.counted()));
+    if let Some(managed) = http.bindings() {
+        families.extend(bindings::families(managed));
+    }
     if let Some(apps) = http.apps() {
         families.extend(of_apps(apps));
     }

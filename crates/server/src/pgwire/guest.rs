@@ -2,53 +2,70 @@
 
 use std::sync::Arc;
 
-use bytes::BytesMut;
 use pooler::{Canceller, Client, ClientIdentity, Pool, Stop};
 use tokio::io::AsyncWriteExt as _;
-use wire::pg::startup::Startup;
+use tokio::runtime::Handle;
+use tokio_util::task::AbortOnDropHandle;
 use wire::{PgError, sqlstate};
 
-use super::Pgwire;
 use super::cancel::Cancels;
 use super::peer::Peer;
-use super::stream::Stream;
+use super::{Begun, Pgwire};
 use crate::linger::linger;
 
-/// Serves a client of an external Postgres, to its end. `number` is the connection's.
+/// Serves a client of an external Postgres, to its end, on a thread of the pool's.
 pub(super) async fn serve(
-    pgwire: &Pgwire,
-    stream: Stream,
-    buffer: BytesMut,
-    startup: &Startup,
+    pgwire: Arc<Pgwire>,
+    begun: Begun,
+    label: Arc<str>,
     pool: Arc<Pool>,
-    who: (u64, Arc<str>),
+    thread: &Handle,
 ) -> Result<(), PgError> {
-    let (number, label) = who;
-    // Clients of a pool have no process of their own; whatever number identifies one goes with its key.
-    let pid = number as u32 & (u32::MAX >> 1);
-    let canceller = Canceller::default();
-    let key = pgwire.cancel_keys.register(
-        pid,
-        startup.negotiated_minor(),
-        Cancels::Pooled(canceller.clone()),
-    )?;
-    let identity = ClientIdentity {
-        pid,
-        key: key.key().to_vec(),
-        label,
-        canceller,
+    let failed = |error: &dyn std::fmt::Display| {
+        PgError::fatal(
+            sqlstate::INTERNAL_ERROR,
+            format!("a binding's client cannot be served: {error}"),
+        )
     };
-    let stopping = &pgwire.stopping;
-    let stop = Stop::new(stopping.draining(), stopping.cancelling());
-    let client = Client::new(pool, stream, buffer, identity);
-    let (mut stream, served) = client.serve(startup, stop).await;
-    match served {
-        // What it was told last should reach it.
-        Ok(()) if stream.shutdown().await.is_ok() => linger(&mut stream).await,
-        Ok(()) => {}
-        Err(error) => tracing::debug!(connection = number, %error, "a binding's client is gone"),
-    }
-    Ok(())
+    let moving = begun.stream.departing().map_err(|error| failed(&error))?;
+    let Begun {
+        buffer,
+        startup,
+        number,
+        ..
+    } = begun;
+    let serving = async move {
+        // Clients of a pool have no process of their own; whatever number identifies one goes with its key.
+        let pid = number as u32 & (u32::MAX >> 1);
+        let canceller = Canceller::default();
+        let cancels = Cancels::Pooled(canceller.clone());
+        let minor = startup.negotiated_minor();
+        let key = pgwire.cancel_keys.register(pid, minor, cancels)?;
+        let identity = ClientIdentity {
+            pid,
+            key: key.key().to_vec(),
+            label,
+            canceller,
+        };
+        let stream = moving.arrived();
+        let stream =
+            stream.map_err(|error| PgError::fatal(sqlstate::IO_ERROR, error.to_string()))?;
+        let stop = Stop::new(pgwire.stopping.draining(), pgwire.stopping.cancelling());
+        let client = Client::new(pool, stream, buffer, identity);
+        let (mut stream, served) = client.serve(&startup, stop).await;
+        match served {
+            // What it was told last should reach it.
+            Ok(()) if stream.shutdown().await.is_ok() => linger(&mut stream).await,
+            Ok(()) => {}
+            Err(error) => {
+                tracing::debug!(connection = number, %error, "a binding's client is gone");
+            }
+        }
+        Ok(())
+    };
+    // Whoever stops waiting for it ends it.
+    let serving = AbortOnDropHandle::new(thread.spawn(serving));
+    serving.await.map_err(|error| failed(&error))?
 }
 
 /// One more client than there may be.

@@ -47,6 +47,25 @@ pub(super) enum Stream {
     },
 }
 
+/// A socket on its way to another runtime.
+pub(super) enum Moving {
+    Plain(std::net::TcpStream),
+    Local(std::os::unix::net::UnixStream),
+    /// It stays where it is, and is only used from there.
+    Other(Stream),
+}
+
+impl Moving {
+    /// To be called where the socket is to be from now on.
+    pub(super) fn arrived(self) -> io::Result<Stream> {
+        Ok(match self {
+            Self::Plain(stream) => Stream::Plain(TcpStream::from_std(stream)?),
+            Self::Local(stream) => Stream::Local(UnixStream::from_std(stream)?),
+            Self::Other(stream) => stream,
+        })
+    }
+}
+
 /// Its reading half.
 pub(super) enum ReadHalf {
     Plain(OwnedReadHalf),
@@ -85,6 +104,15 @@ impl Stream {
             Self::Plain(_) | Self::Local(_) | Self::Tunnel(_) => Channel::Plain,
             Self::Tls { identity, .. } => identity.channel(),
         }
+    }
+
+    /// Takes it out of the runtime that it is in, where that can be.
+    pub(super) fn departing(self) -> io::Result<Moving> {
+        Ok(match self {
+            Self::Plain(stream) => Moving::Plain(stream.into_std()?),
+            Self::Local(stream) => Moving::Local(stream.into_std()?),
+            other @ (Self::Tunnel(_) | Self::Tls { .. }) => Moving::Other(other),
+        })
     }
 
     pub(super) fn into_split(self) -> (ReadHalf, WriteHalf) {

@@ -9,6 +9,31 @@ pub(super) const BINDINGS: &[Setting] = &[
         "Clients of managed bindings at once, beside the sessions of pgwire.connections_max. Past it a\n\
          connection fails with 53300.",
     ),
+    Setting::number(
+        "bindings.threads",
+        "Threads that the pools of bindings run on; each pool is on one of them. Default: as many as\n\
+         processors.",
+    ),
+    Setting::number(
+        "bindings.metrics_max",
+        "Bindings with samples of their own at /metrics; all others are told as one.",
+    ),
+    Setting::number(
+        "bindings.cache_bytes_max",
+        "Answers that the caches of all bindings keep. Past it those go that nobody has asked for the longest.",
+    ),
+    Setting::number(
+        "bindings.cache_entries_max",
+        "The same, counted in answers.",
+    ),
+    Setting::number(
+        "bindings.cache_result_bytes_max",
+        "The longest answer that is kept; a longer one passes through.",
+    ),
+    Setting::number(
+        "bindings.cache_query_bytes_max",
+        "The longest query, with its parameters, whose answer is kept.",
+    ),
     Setting::string(
         "bindings.socket_directory",
         "The folder of the socket by which deployed backends reach their bindings; nobody else may enter\n\

@@ -1,10 +1,11 @@
 //! A binding as it is shown: without any secret.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, UNIX_EPOCH};
 
 use pooler::{
-    Allowed, Binding, BindingTarget, Bindings, Caching, CachingMode, Credential, Host, Limits,
-    Origin, Standing, Target,
+    Allowed, Binding, BindingTarget, Bindings, CacheFigures, CacheStatus, Caching, CachingMode,
+    Credential, Host, Limits, Origin, Standing, Target,
 };
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +47,9 @@ pub struct BindingDocument {
     /// How its pool stands, where somebody has used it since the start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pool: Option<PoolDocument>,
+    /// Queries since the start by what the cache made of them, those that there were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queries: Option<BTreeMap<String, u64>>,
 }
 
 /// An external Postgres.
@@ -161,6 +165,7 @@ pub struct PoolDocument {
 impl BindingDocument {
     pub(super) fn of(binding: &Binding, all: &Bindings) -> Self {
         let (mut origin, mut database, mut database_per_app) = (None, None, None);
+        let (standing, cache) = all.standing(&binding.id).unzip();
         match &binding.target {
             BindingTarget::Origin(target) => origin = Some(target.into()),
             BindingTarget::Database(name) => database = Some(name.clone()),
@@ -186,9 +191,17 @@ impl BindingDocument {
             used_by: all.users(&binding.id),
             created_at: moment(binding.created_ms),
             modified_at: moment(binding.modified_ms),
-            pool: all.standing(&binding.id).map(PoolDocument::from),
+            pool: standing.map(PoolDocument::from),
+            queries: cache.as_ref().map(queries),
         }
     }
+}
+
+fn queries(cache: &CacheFigures) -> BTreeMap<String, u64> {
+    let counts = CacheStatus::ALL
+        .into_iter()
+        .map(|status| (status.name().to_owned(), cache.with(status)));
+    counts.filter(|(_, count)| *count > 0).collect()
 }
 
 pub(super) fn moment(ms: u64) -> String {
