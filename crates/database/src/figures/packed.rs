@@ -175,6 +175,10 @@ mod tests {
         };
         counts.durations.micros = 100_000_000;
         counts.durations.buckets = [1_000; BUCKETS];
-        assert!(Packed::of(&counts).0.len() <= 72, "{}", Packed::of(&counts).0.len());
+        assert!(
+            Packed::of(&counts).0.len() <= 72,
+            "{}",
+            Packed::of(&counts).0.len()
+        );
     }
 }

@@ -137,7 +137,8 @@ async fn perform(target: &Target, command: &DbCommand) -> Result<String, Failure
 /// # Errors
 /// A limit that allows nothing.
 fn some(bytes: Option<u64>) -> Result<Option<NonZeroU64>, Failure> {
-    let wrong = || Failure::Usage("a request or a result of 0 bytes is none: from 1 byte".to_owned());
+    let wrong =
+        || Failure::Usage("a request or a result of 0 bytes is none: from 1 byte".to_owned());
     let some = bytes.map(|bytes| NonZeroU64::new(bytes).ok_or_else(wrong));
     some.transpose()
 }

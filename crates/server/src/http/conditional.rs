@@ -56,11 +56,7 @@ impl Conditional {
     ///
     /// # Errors
     /// 3D000 if the database is not there.
-    pub(super) fn known(
-        &self,
-        app: &App,
-        tenant: &Tenant,
-    ) -> Result<Option<Response>, ApiError> {
+    pub(super) fn known(&self, app: &App, tenant: &Tenant) -> Result<Option<Response>, ApiError> {
         let Currency::Version(version) = app.databases.currency(&tenant.name, &self.key)? else {
             return Ok(None);
         };

@@ -98,10 +98,19 @@ mod tests {
     #[test]
     fn settings_are_not_limited_by_themselves() {
         let is_limited = |route: &str| Door::of(Some(route)).is_limited(Some(route));
-        for route in ["/query", "/v1/databases/{name}/query", "/transactions/{id}/query", "/sql"] {
+        for route in [
+            "/query",
+            "/v1/databases/{name}/query",
+            "/transactions/{id}/query",
+            "/sql",
+        ] {
             assert!(is_limited(route), "{route}");
         }
-        for route in ["/v1/databases/{name}/settings", "/v1/databases/{name}", "/v1/tokens"] {
+        for route in [
+            "/v1/databases/{name}/settings",
+            "/v1/databases/{name}",
+            "/v1/tokens",
+        ] {
             assert!(!is_limited(route), "{route}");
         }
     }

@@ -11,8 +11,8 @@ use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use database::DatabaseName;
-use wire::{PgError, SizeLimit};
 use wire::http::{ResultWriter, RowMode, neon};
+use wire::{PgError, SizeLimit};
 
 use super::body;
 use super::caller::Caller;

@@ -485,7 +485,10 @@ mod tests {
             caller.reach,
             Reach::One(DatabaseName::parse("shop").unwrap())
         );
-        assert_eq!((caller.sizes.body, caller.sizes.result), (Some(1_000), None));
+        assert_eq!(
+            (caller.sizes.body, caller.sizes.result),
+            (Some(1_000), None)
+        );
         let late = now + Duration::from_secs(61);
         assert!(tokens.caller(&created.token, late).await.is_err());
         let kept = std::fs::read_to_string(&path).unwrap();

@@ -171,9 +171,17 @@ mod tests {
         for max in 0..whole.len() {
             let (lines, taken) = within(max);
             let error = taken.unwrap_err();
-            assert!(error.message().contains(&format!("some.limit, {max} bytes")), "{error}");
+            assert!(
+                error
+                    .message()
+                    .contains(&format!("some.limit, {max} bytes")),
+                "{error}"
+            );
             // Whole lines, as many as there may be.
-            assert!(whole.starts_with(&lines) && lines.len() <= max, "{max}: {lines}");
+            assert!(
+                whole.starts_with(&lines) && lines.len() <= max,
+                "{max}: {lines}"
+            );
             assert!(lines.is_empty() || lines.ends_with('\n'), "{lines}");
         }
     }

@@ -3,9 +3,9 @@
 use super::array_type::ElementOf;
 use super::row::{RowWriter, write_fields};
 use super::{json, neon};
-use crate::pg::backend::CommandTag;
 use crate::SizeLimit;
 use crate::pg::PgError;
+use crate::pg::backend::CommandTag;
 
 /// What comes before the fields, and before the rows.
 const FIELDS: &[u8] = b"\"fields\":";
@@ -259,7 +259,8 @@ mod tests {
         let arrays = format!(r#"{FIELDS}["x",1,"y"],[null,null,null]{END}"#);
         assert_eq!(document(RowMode::Arrays, 1000).unwrap(), arrays);
 
-        let create = ResultWriter::new(RowMode::Objects, limit(1000)).command_complete(b"CREATE TABLE\0");
+        let create =
+            ResultWriter::new(RowMode::Objects, limit(1000)).command_complete(b"CREATE TABLE\0");
         assert_eq!(
             create.unwrap(),
             br#"{"fields":[],"rows":[],"command":"CREATE TABLE","rowCount":null}"#
@@ -293,9 +294,12 @@ mod tests {
             let part = limit(60);
             let mut writer = ResultWriter::in_parts(RowMode::Arrays, "\"id\":1", limit(max), part);
             let mut bytes = 0;
-            writer.writer.describe(&mut Vec::new(), &body(|out| {
-                backend::row_description(out, &[Field::text("a")]);
-            }))?;
+            writer.writer.describe(
+                &mut Vec::new(),
+                &body(|out| {
+                    backend::row_description(out, &[Field::text("a")]);
+                }),
+            )?;
             for _ in 0..3 {
                 writer.data_row(&row, &no_more_arrays)?;
                 bytes += writer.take_part().len();
@@ -307,7 +311,10 @@ mod tests {
         assert_eq!(given(all).unwrap(), all);
         for max in [all - 1, all / 2, 10] {
             let error = given(max).unwrap_err();
-            assert!(error.message().contains(&format!("some.limit, {max}")), "{error}");
+            assert!(
+                error.message().contains(&format!("some.limit, {max}")),
+                "{error}"
+            );
         }
     }
 
