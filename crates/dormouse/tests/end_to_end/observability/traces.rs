@@ -59,9 +59,10 @@ fn shown_of_reading(spans: &[Span]) -> Vec<String> {
     lines
 }
 
-/// The one that ends last is there, and so are all.
-fn is_whole(spans: &Vec<Span>) -> bool {
-    spans.iter().any(|span| hex(&span.parent_span_id) == CALLER)
+/// All of a trace: when the one that ends last is there, so are the others.
+fn whole(collector: &Collector, trace: &str) -> Vec<Span> {
+    let is_root = |span: &Span| hex(&span.parent_span_id) == CALLER;
+    until(|| collector.trace(trace), |spans| spans.iter().any(is_root))
 }
 
 /// Takes out what was read from disk, which is what Postgres had not in its memory: it stands below statements.
@@ -95,7 +96,7 @@ fn a_request_that_wakes_a_database_is_one_trace() {
         "  INSERT shop",
         "  gate",
     ];
-    let all = until(|| collector.trace(TRACE), is_whole);
+    let all = whole(&collector, TRACE);
     print(&all, CALLER, 0);
     let spans = without_fetches(all.clone());
     let lines = shown(&spans);
@@ -153,7 +154,7 @@ fn a_comment_tells_the_trace_over_both_protocols() {
         format!("select 1/0 /*action='x',traceparent='00-{trace}-{CALLER}-{flags}'*/")
     };
     session.query(&commented(TRACE, "01")).unwrap_err();
-    let spans = without_fetches(until(|| collector.trace(TRACE), is_whole));
+    let spans = without_fetches(whole(&collector, TRACE));
     assert_eq!(
         shown_of_reading(&spans),
         ["batch", "  wait", "  SELECT shop"]
@@ -174,7 +175,7 @@ fn a_comment_tells_the_trace_over_both_protocols() {
     session
         .query(&format!("select sum(length(prosrc)) from pg_proc {parent}"))
         .unwrap();
-    let spans = until(|| collector.trace(&read), is_whole);
+    let spans = whole(&collector, &read);
     print(&spans, CALLER, 0);
     let select = spans
         .iter()
@@ -213,7 +214,7 @@ fn a_comment_tells_the_trace_over_both_protocols() {
         .http()
         .query("shop", &commented(&second, "01"))
         .error(400);
-    let spans = without_fetches(until(|| collector.trace(&second), is_whole));
+    let spans = without_fetches(whole(&collector, &second));
     assert_eq!(
         shown_of_reading(&spans),
         ["batch", "  wait", "  SELECT shop"]
@@ -231,7 +232,7 @@ fn a_comment_tells_the_trace_over_both_protocols() {
     );
     let fourth = TRACE.replace("0af7", "3df7");
     session.query(&commented(&fourth, "01")).unwrap_err();
-    until(|| collector.trace(&fourth), is_whole);
+    whole(&collector, &fourth);
     assert!(collector.trace(&third).is_empty());
 }
 
@@ -284,7 +285,7 @@ fn every_way_to_run_statements_is_traced() {
     let sql = format!("select 1 /*traceparent='00-{trace}-{CALLER}-01'*/");
     let message = json!({ "id": 1, "sql": sql }).to_string();
     socket.send(tungstenite::Message::text(message)).unwrap();
-    let spans = without_fetches(until(|| collector.trace(&trace), is_whole));
+    let spans = without_fetches(whole(&collector, &trace));
     assert_eq!(
         shown_of_reading(&spans),
         ["batch", "  wait", "  SELECT shop"]
