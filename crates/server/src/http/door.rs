@@ -41,9 +41,7 @@ impl Door {
             _ => Self::Node,
         }
     }
-}
 
-impl Door {
     /// Whether a database that is named limits how large a request may be: not where its settings are changed, or
     /// what they forbid would have to be sent to allow it.
     pub(super) fn is_limited(self, route: Option<&str>) -> bool {
