@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Instant;
 
 use engine::{Engine, EngineError, EngineOptions};
 use parking_lot::Mutex;
@@ -22,7 +23,7 @@ use crate::database::Database;
 use crate::dependencies::{Known, QueryKey};
 use crate::directory::Directory;
 use crate::disk_watch::DiskWatch;
-use crate::figures::{Counts, DatabaseFigures, NodeFigures};
+use crate::figures::{Counts, DatabaseFigures, NodeFigures, Reuse};
 use crate::gate;
 use crate::images::Images;
 use crate::info::DatabaseInfo;
@@ -255,6 +256,16 @@ impl Databases {
         self.node.find(name).map(drop)
     }
 
+    /// What is set for a database alone; `None` if it is not there. Wakes none.
+    ///
+    /// # Errors
+    ///
+    /// 58030 or XX001 if the directory of databases cannot be read.
+    pub fn settings(&self, name: &DatabaseName) -> Result<Option<Settings>, PgError> {
+        let found = self.node.live.find(&self.node.directory, name)?;
+        Ok(found.map(|database| database.settings()))
+    }
+
     /// The limit for which a database that wakes now would have to wait, if there is one.
     pub fn why_not_admitting(&self) -> Option<&'static str> {
         if self.node.is_closing() {
@@ -437,6 +448,15 @@ impl Databases {
     /// 3D000 if the database is not there.
     pub fn currency(&self, name: &DatabaseName, query: &QueryKey) -> Result<Currency, PgError> {
         Ok(self.node.find(name)?.currency(&self.node, query))
+    }
+
+    /// Counts that somebody asked for an answer of a database that was made before. Of one that is not there nothing is
+    /// counted.
+    pub fn reused(&self, name: &DatabaseName, reuse: Reuse) {
+        if let Ok(database) = self.node.find(name) {
+            let at = self.node.live.since.at(Instant::now());
+            database.figures.reused(reuse, at);
+        }
     }
 
     /// What has been counted since the data directory was opened.

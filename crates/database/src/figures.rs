@@ -3,6 +3,7 @@
 
 mod histogram;
 mod ledger;
+mod packed;
 mod page;
 
 pub use histogram::{Durations, Histogram};
@@ -40,6 +41,23 @@ pub struct Counts {
     pub wakes: u32,
     /// How often it fell asleep.
     pub sleeps: u32,
+    /// Answers that were taken from the cache.
+    pub cache_hits: u64,
+    /// Those that were not in it.
+    pub cache_misses: u64,
+    /// Answers that the client had already.
+    pub not_modified: u64,
+}
+
+/// What became of a question for an answer that was made before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reuse {
+    /// The cache had it.
+    Hit,
+    /// It had not.
+    Miss,
+    /// The client has it.
+    NotModified,
 }
 
 impl Counts {
@@ -56,6 +74,9 @@ impl Counts {
         self.wait_micros += other.wait_micros;
         self.wakes = self.wakes.saturating_add(other.wakes);
         self.sleeps = self.sleeps.saturating_add(other.sleeps);
+        self.cache_hits += other.cache_hits;
+        self.cache_misses += other.cache_misses;
+        self.not_modified += other.not_modified;
     }
 }
 
@@ -73,6 +94,9 @@ pub(crate) struct Figures {
     wait_micros: AtomicU64,
     wakes: AtomicU32,
     sleeps: AtomicU32,
+    cache_hits: AtomicU64,
+    cache_misses: AtomicU64,
+    not_modified: AtomicU64,
     /// When it was last used, as [`Since`] tells it.
     used_at: AtomicU32,
     /// LSN up to which its WAL is counted; 0 for not known.
@@ -110,6 +134,9 @@ impl Figures {
             wait_micros: counts.wait_micros.into(),
             wakes: counts.wakes.into(),
             sleeps: counts.sleeps.into(),
+            cache_hits: counts.cache_hits.into(),
+            cache_misses: counts.cache_misses.into(),
+            not_modified: counts.not_modified.into(),
             used_at: used_at.into(),
             wal_seen: AtomicU64::new(0),
         }
@@ -129,6 +156,9 @@ impl Figures {
             wait_micros: number(&self.wait_micros),
             wakes: self.wakes.load(Ordering::Relaxed),
             sleeps: self.sleeps.load(Ordering::Relaxed),
+            cache_hits: number(&self.cache_hits),
+            cache_misses: number(&self.cache_misses),
+            not_modified: number(&self.not_modified),
         }
     }
 
@@ -160,6 +190,19 @@ impl Figures {
         }
         if self.used_at() != done.at {
             self.used_at.store(done.at, Ordering::Relaxed);
+        }
+    }
+
+    /// Somebody asked for an answer that was made before.
+    pub(crate) fn reused(&self, reuse: Reuse, at: u32) {
+        let count = match reuse {
+            Reuse::Hit => &self.cache_hits,
+            Reuse::Miss => &self.cache_misses,
+            Reuse::NotModified => &self.not_modified,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+        if self.used_at() != at {
+            self.used_at.store(at, Ordering::Relaxed);
         }
     }
 

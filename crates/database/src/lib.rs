@@ -58,7 +58,7 @@ pub use databases::{Databases, OpenError};
 pub use dependencies::{QueryKey, Uncacheable};
 pub use engine::distribution::{PGLITE_VERSION, POSTGRES_VERSION};
 pub use engine::{ClientIo, ClientIoError, Progress, Silent};
-pub use figures::{Counts, DatabaseFigures, Durations, Histogram, NodeFigures};
+pub use figures::{Counts, DatabaseFigures, Durations, Histogram, NodeFigures, Reuse};
 pub use info::{DatabaseInfo, State};
 pub use machine::memory_bytes as machine_memory_bytes;
 pub use metrics::{Metrics, Timed};

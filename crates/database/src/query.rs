@@ -12,7 +12,7 @@ use wire::http::{ResultWriter, RowMode, encode_param, no_more_arrays};
 use wire::pg::backend::{self, CommandTag, DataRow};
 use wire::pg::frontend::{self, Bind, Execute, Param, Parse};
 use wire::pg::{Target, frames};
-use wire::{PgError, sqlstate};
+use wire::{PgError, SizeLimit, sqlstate};
 
 use crate::session::Session;
 
@@ -91,17 +91,17 @@ impl Session {
     /// # Errors
     ///
     /// What Postgres says; 22023 for a parameter that does not fit; 54000 for a result larger
-    /// than `result_bytes_max`; 57P02 if the backend ended.
+    /// than the limit; 57P02 if the backend ended.
     pub async fn query_json(
         &mut self,
         sql: &str,
         params: &[Box<RawValue>],
         mode: RowMode,
-        result_bytes_max: usize,
+        limit: SizeLimit,
     ) -> Result<Vec<u8>, PgError> {
         let messages = self.with_params(sql, params).await?;
         let answer = self.ask(messages).await?;
-        let mut writer = ResultWriter::new(mode, result_bytes_max);
+        let mut writer = ResultWriter::new(mode, limit);
         for (kind, body) in frames(&answer) {
             match kind {
                 backend::kind::ROW_DESCRIPTION => writer.row_description(body)?,

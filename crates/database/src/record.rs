@@ -1,5 +1,7 @@
 //! The record of a database: what is kept of it beside its volume.
 
+use std::num::NonZeroU64;
+
 use serde::{Deserialize, Serialize};
 use volume::{BaseId, DatabaseId, LayerId, TemplateId};
 use wire::{DatabaseName, PgError, sqlstate};
@@ -44,6 +46,20 @@ pub struct Settings {
     /// Bytes from which on the log says that it grows, and its health that it is over them.
     #[serde(default, rename = "bytesWarn", skip_serializing_if = "Option::is_none")]
     pub bytes_warn: Option<u64>,
+    /// The most bytes of the body of a request, or of a message in a WebSocket.
+    #[serde(
+        default,
+        rename = "bodyBytesMax",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub body_bytes_max: Option<NonZeroU64>,
+    /// The most bytes of the result of a request.
+    #[serde(
+        default,
+        rename = "resultBytesMax",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub result_bytes_max: Option<NonZeroU64>,
 }
 
 impl Settings {
@@ -53,29 +69,41 @@ impl Settings {
 
     /// These with the quota that was set before, which they may name and not change.
     pub(crate) fn within_quota_of(self, old: Self) -> Result<Self, PgError> {
-        let is_other = |new: Option<u64>, old| new.is_some() && new != old;
-        if is_other(self.bytes_max, old.bytes_max) || is_other(self.bytes_warn, old.bytes_warn) {
+        if is_other(self.bytes_max, old.bytes_max)
+            || is_other(self.bytes_warn, old.bytes_warn)
+            || is_other(self.body_bytes_max, old.body_bytes_max)
+            || is_other(self.result_bytes_max, old.result_bytes_max)
+        {
             return Err(of_the_node());
         }
         Ok(Self {
             bytes_max: old.bytes_max,
             bytes_warn: old.bytes_warn,
+            body_bytes_max: old.body_bytes_max,
+            result_bytes_max: old.result_bytes_max,
             ..self
         })
     }
 
     pub(crate) fn expect_no_quota(self) -> Result<(), PgError> {
-        match self.bytes_max {
-            Some(_) => Err(of_the_node()),
-            None => Ok(()),
+        let has_quota = self.bytes_max.is_some()
+            || self.body_bytes_max.is_some()
+            || self.result_bytes_max.is_some();
+        match has_quota {
+            true => Err(of_the_node()),
+            false => Ok(()),
         }
     }
+}
+
+fn is_other<T: PartialEq>(new: Option<T>, old: Option<T>) -> bool {
+    new.is_some() && new != old
 }
 
 fn of_the_node() -> PgError {
     PgError::error(
         sqlstate::INSUFFICIENT_PRIVILEGE,
-        "how large the database may be (bytesMax, bytesWarn) is set by the node's administrator alone, who alone deletes one that has a limit",
+        "how large the database, its requests and their results may be (bytesMax, bytesWarn, bodyBytesMax, resultBytesMax) is set by the node's administrator alone, who alone deletes one that has a limit",
     )
 }
 

@@ -7,6 +7,7 @@ mod between;
 mod cancel;
 mod currency;
 mod exchange;
+mod fetches;
 mod host;
 mod leaving;
 pub(crate) mod measure;

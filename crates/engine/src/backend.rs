@@ -36,6 +36,7 @@ use self::instance::{enter, export};
 use crate::error::BackendError;
 use crate::host::{ClientIo, Exit, Host, Interrupt, raise_interrupt, slice_mut};
 use crate::processes::Process;
+use crate::read_watch::ReadWatch;
 
 /// Limits of one backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -214,6 +215,11 @@ impl Backend {
         let client = &mut self.store.data_mut().client;
         client.gone = false;
         std::mem::replace(&mut client.io, io)
+    }
+
+    /// From now on this is told of what the backend reads of its volume.
+    pub fn watch_reads(&mut self, watch: Option<Box<dyn ReadWatch>>) {
+        self.store.data_mut().files.watch_reads(watch);
     }
 
     /// Whether the attached client was found to be gone.

@@ -41,6 +41,7 @@ mod run;
 mod schema;
 mod shares;
 mod site;
+pub(crate) mod sizes;
 mod starting;
 mod statements;
 mod stream;

@@ -35,6 +35,7 @@ use database::DatabaseName;
 use crate::auth::{Administrator, Auth};
 use crate::http::caller::{Caller, Identity, Reach, Scope};
 use crate::http::error::ApiError;
+use crate::http::sizes::OwnSizes;
 
 pub use claims::{ClaimDatabase, ClaimOptions, subject_database};
 pub use deployer::RepositoryPattern;
@@ -185,6 +186,7 @@ impl Gatekeeper {
             reach: Reach::One(database.clone()),
             role: Some(password.user.into()),
             claims: None,
+            sizes: OwnSizes::default(),
         })
     }
 

@@ -1,4 +1,4 @@
-//! Limits of requests: how many a second, and how many at once, for each token, or whoever else comes, and for each database.
+//! Limits of requests: how many a second, how many at once, and how large (which `http::sizes` looks at), for each token, or whoever else comes, and for each database.
 //!
 //! The rate is GCRA's: of each key only the moment is kept at which its requests so far would have been spread out evenly.
 
@@ -28,6 +28,14 @@ pub struct RequestLimitOptions {
     pub token_concurrency_max: u32,
     /// `limits.database_concurrency_max`.
     pub database_concurrency_max: u32,
+    /// `limits.token_body_bytes_max`: the most bytes of a body, or of a message in a WebSocket.
+    pub token_body_bytes_max: usize,
+    /// `limits.token_result_bytes_max`: the most bytes of a result, also of one that is streamed.
+    pub token_result_bytes_max: usize,
+    /// `limits.database_body_bytes_max`.
+    pub database_body_bytes_max: usize,
+    /// `limits.database_result_bytes_max`.
+    pub database_result_bytes_max: usize,
     /// `limits.entries_max`: tokens and databases that are counted.
     pub entries_max: usize,
 }
@@ -75,6 +83,10 @@ impl Default for RequestLimitOptions {
             requests_burst: 0,
             token_concurrency_max: 0,
             database_concurrency_max: 0,
+            token_body_bytes_max: 0,
+            token_result_bytes_max: 0,
+            database_body_bytes_max: 0,
+            database_result_bytes_max: 0,
             entries_max: 100_000,
         }
     }

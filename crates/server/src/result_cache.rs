@@ -47,6 +47,17 @@ pub struct ResultCacheMetrics {
     pub bytes: u64,
 }
 
+/// What there was when an answer was sought.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sought {
+    /// The answer.
+    Hit(Bytes),
+    /// None.
+    Miss,
+    /// Nothing is ever kept.
+    Off,
+}
+
 /// A query in a database, and the form of the answer.
 type Place = (DatabaseId, QueryKey, String);
 
@@ -95,23 +106,26 @@ impl ResultCache {
         query: &QueryKey,
         form: &str,
         now: Instant,
-    ) -> Option<Bytes> {
-        let mut inner = self.inner.as_ref()?.lock();
+    ) -> Sought {
+        let Some(inner) = &self.inner else {
+            return Sought::Off;
+        };
+        let mut inner = inner.lock();
         let place = (version.database(), *query, form.to_owned());
         match inner.kept.get(&place) {
             Some(kept) if kept.version == version && now < kept.until => {
                 let body = kept.body.clone();
                 inner.metrics.hits += 1;
-                Some(body)
+                Sought::Hit(body)
             }
             Some(_old) => {
                 inner.remove(&place);
                 inner.metrics.misses += 1;
-                None
+                Sought::Miss
             }
             None => {
                 inner.metrics.misses += 1;
-                None
+                Sought::Miss
             }
         }
     }
@@ -210,18 +224,18 @@ mod tests {
             cache.get(version(commit), &key(sql), form, at)
         };
         put("a", 1);
-        assert_eq!(get("a", 1, "json", 999).unwrap(), "a 1");
-        assert_eq!(get("b", 1, "json", 0), None);
-        assert_eq!(get("a", 1, "other", 0), None);
+        assert_eq!(get("a", 1, "json", 999), Sought::Hit("a 1".into()));
+        assert_eq!(get("b", 1, "json", 0), Sought::Miss);
+        assert_eq!(get("a", 1, "other", 0), Sought::Miss);
         let other = ResultVersion::new(DatabaseId::new(2).unwrap(), 7, 1);
-        assert_eq!(cache.get(other, &key("a"), "json", now), None);
+        assert_eq!(cache.get(other, &key("a"), "json", now), Sought::Miss);
         // What is old goes.
-        assert_eq!(get("a", 2, "json", 0), None);
-        assert_eq!(get("a", 1, "json", 0), None);
+        assert_eq!(get("a", 2, "json", 0), Sought::Miss);
+        assert_eq!(get("a", 1, "json", 0), Sought::Miss);
         put("a", 2);
         put("a", 2);
         assert_eq!(cache.metrics().entries, 1);
-        assert_eq!(get("a", 2, "json", 1000), None);
+        assert_eq!(get("a", 2, "json", 1000), Sought::Miss);
         let metrics = cache.metrics();
         assert_eq!((metrics.hits, metrics.misses), (1, 6));
         assert_eq!(
@@ -235,12 +249,12 @@ mod tests {
         let now = Instant::now();
         let small = cache(2, 1 << 20);
         for sql in ["a", "b", "a", "c"] {
-            if small.get(version(1), &key(sql), "", now).is_none() {
+            if small.get(version(1), &key(sql), "", now) == Sought::Miss {
                 small.insert(version(1), &key(sql), "", Bytes::from_static(b"x"), now);
             }
         }
-        assert!(small.get(version(1), &key("a"), "", now).is_some());
-        assert_eq!(small.get(version(1), &key("b"), "", now), None);
+        assert_ne!(small.get(version(1), &key("a"), "", now), Sought::Miss);
+        assert_eq!(small.get(version(1), &key("b"), "", now), Sought::Miss);
         assert_eq!((small.metrics().entries, small.metrics().evictions), (2, 1));
         let short = cache(1000, 100_000);
         for n in 0..100 {
@@ -256,10 +270,10 @@ mod tests {
             Bytes::from(vec![0; 50_000]),
             now,
         );
-        assert_eq!(short.get(version(1), &key("large"), "", now), None);
+        assert_eq!(short.get(version(1), &key("large"), "", now), Sought::Miss);
         for off in [cache(0, 1 << 20), cache(10, 0)] {
             off.insert(version(1), &key("a"), "", Bytes::new(), now);
-            assert_eq!(off.get(version(1), &key("a"), "", now), None);
+            assert_eq!(off.get(version(1), &key("a"), "", now), Sought::Off);
         }
     }
 }

@@ -12,8 +12,10 @@
 mod database_name;
 pub mod http;
 pub mod pg;
+mod size_limit;
 mod trace_context;
 
 pub use database_name::{DatabaseName, InvalidDatabaseName};
 pub use pg::{PgError, Severity, sqlstate};
+pub use size_limit::SizeLimit;
 pub use trace_context::{TraceContext, trace_state};

@@ -6,6 +6,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use volume::DatabaseId;
 
+use super::packed::Packed;
 use super::{Counts, Figures};
 
 /// Seconds since the data directory was opened: what a time takes in four bytes.
@@ -27,12 +28,13 @@ impl Since {
 /// What is kept of a database that sleeps.
 #[derive(Debug)]
 struct Kept {
-    counts: Counts,
+    counts: Packed,
     used_at: u32,
 }
 
-/// With its place in the table it is within the 256 bytes that a sleeping database may cost.
-const _: () = assert!(size_of::<Kept>() <= 208);
+/// With its key, and what the table has more than it needs, it leaves most of the 256 bytes that a sleeping database may cost
+/// to what is packed.
+const _: () = assert!(size_of::<Kept>() <= 24);
 
 /// Figures of the databases that were used last, and the sum of all others.
 #[derive(Debug)]
@@ -43,7 +45,7 @@ pub(crate) struct Ledger {
 
 #[derive(Debug, Default)]
 struct Inner {
-    kept: HashMap<DatabaseId, Box<Kept>>,
+    kept: HashMap<DatabaseId, Kept>,
     /// Of those that are kept no longer.
     gone: Counts,
     /// How many times that was.
@@ -63,7 +65,7 @@ impl Ledger {
     pub(crate) fn take(&self, id: DatabaseId) -> Figures {
         let kept = self.inner.lock().kept.remove(&id);
         kept.map_or_else(Figures::default, |kept| {
-            Figures::of(&kept.counts, kept.used_at)
+            Figures::of(&kept.counts.counts(), kept.used_at)
         })
     }
 
@@ -75,10 +77,10 @@ impl Ledger {
         }
         let mut inner = self.inner.lock();
         let kept = Kept {
-            counts,
+            counts: Packed::of(&counts),
             used_at: figures.used_at(),
         };
-        inner.kept.insert(id, Box::new(kept));
+        inner.kept.insert(id, kept);
         if inner.kept.len() > self.max {
             inner.forget(self.max);
         }
@@ -93,7 +95,7 @@ impl Ledger {
     pub(crate) fn look(&self, mut each: impl FnMut(DatabaseId, &Counts, u32)) -> (Counts, u64) {
         let inner = self.inner.lock();
         for (id, kept) in &inner.kept {
-            each(*id, &kept.counts, kept.used_at);
+            each(*id, &kept.counts.counts(), kept.used_at);
         }
         (inner.gone, inner.forgotten)
     }
@@ -111,7 +113,7 @@ impl Inner {
         used.select_nth_unstable(count - 1);
         for (_, id) in &used[..count] {
             if let Some(kept) = self.kept.remove(id) {
-                self.gone.add(&kept.counts);
+                self.gone.add(&kept.counts.counts());
                 self.forgotten += 1;
             }
         }

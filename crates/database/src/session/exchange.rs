@@ -97,9 +97,11 @@ impl Session {
         }
         let mut output = BytesMut::new();
         let span = measure.runs(self);
+        self.watch_reads(&span);
         let wal_began = self.is_traced.then(|| self.wal_end()).flatten();
         let handling = self.handle(whose, messages, &ahead, &mut output);
         let result = handling.instrument(span).await;
+        self.leave_reads();
         self.end_exchange(exchange, result.is_ok()).await;
         self.look_at_statement(measure).await;
         if let Some(backend) = self.slot.as_mut().and_then(|slot| slot.backend.as_mut()) {

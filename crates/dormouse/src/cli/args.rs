@@ -1,5 +1,6 @@
 //! What can be typed.
 
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -281,6 +282,12 @@ pub(crate) enum TokenCommand {
         /// How long it is accepted: 90s, 15m, 12h, 30d, 4w [default: until it is revoked]
         #[arg(long, value_name = "TIME", value_parser = seconds)]
         expires: Option<u64>,
+        /// The largest body of a request, as 64KiB [default: as the server and the database allow]
+        #[arg(long, value_name = "BYTES", value_parser = some_bytes)]
+        body_bytes_max: Option<NonZeroU64>,
+        /// The largest result, also of one that is streamed
+        #[arg(long, value_name = "BYTES", value_parser = some_bytes)]
+        result_bytes_max: Option<NonZeroU64>,
         #[command(flatten)]
         place: TokensArgs,
     },
@@ -393,6 +400,12 @@ pub(crate) enum DbCommand {
         /// Bytes from which on the server's log says that it is large; "default" is never
         #[arg(long, value_name = "BYTES", value_parser = bytes)]
         bytes_warn: Option<BytesArg>,
+        /// The largest body of a request over HTTP, or message in a WebSocket; "default" is as in the configuration
+        #[arg(long, value_name = "BYTES", value_parser = bytes)]
+        body_bytes_max: Option<BytesArg>,
+        /// The largest result over HTTP, also of one that is streamed; "default" is as in the configuration
+        #[arg(long, value_name = "BYTES", value_parser = bytes)]
+        result_bytes_max: Option<BytesArg>,
         #[command(flatten)]
         target: TargetArgs,
     },
@@ -470,6 +483,7 @@ pub(crate) enum ByArg {
     Wal,
     Wakes,
     Waits,
+    Hits,
 }
 
 #[cfg(test)]
@@ -515,6 +529,13 @@ fn bytes(text: &str) -> Result<BytesArg, String> {
     bytes
         .map(|bytes| BytesArg(Some(bytes)))
         .ok_or_else(|| "write a number and a unit, as 500MiB, or default".to_owned())
+}
+
+/// Reads a size that is not none.
+fn some_bytes(text: &str) -> Result<NonZeroU64, String> {
+    let BytesArg(bytes) = bytes(text)?;
+    let some = bytes.and_then(NonZeroU64::new);
+    some.ok_or_else(|| "write a number above 0 and a unit, as 64KiB".to_owned())
 }
 
 /// A durability level, or what the configuration says.

@@ -1,5 +1,7 @@
 //! `dormouse db`.
 
+use std::num::NonZeroU64;
+
 use database::Durability;
 use serde_json::json;
 use server::DatabaseDocument;
@@ -71,6 +73,8 @@ async fn perform(target: &Target, command: &DbCommand) -> Result<String, Failure
             maintenance,
             bytes_max,
             bytes_warn,
+            body_bytes_max,
+            result_bytes_max,
             target: place,
         } => {
             // What is not mentioned stays as it is.
@@ -94,6 +98,12 @@ async fn perform(target: &Target, command: &DbCommand) -> Result<String, Failure
             }
             if let Some(BytesArg(bytes)) = bytes_warn {
                 settings.bytes_warn = *bytes;
+            }
+            if let Some(BytesArg(bytes)) = body_bytes_max {
+                settings.body_bytes_max = some(*bytes)?;
+            }
+            if let Some(BytesArg(bytes)) = result_bytes_max {
+                settings.result_bytes_max = some(*bytes)?;
             }
             let document = target.configure(name, settings).await?;
             Ok(one(&document, place, &described(&document)))
@@ -122,6 +132,15 @@ async fn perform(target: &Target, command: &DbCommand) -> Result<String, Failure
             })
         }
     }
+}
+
+/// # Errors
+/// A limit that allows nothing.
+fn some(bytes: Option<u64>) -> Result<Option<NonZeroU64>, Failure> {
+    let wrong =
+        || Failure::Usage("a request or a result of 0 bytes is none: from 1 byte".to_owned());
+    let some = bytes.map(|bytes| NonZeroU64::new(bytes).ok_or_else(wrong));
+    some.transpose()
 }
 
 fn one(document: &DatabaseDocument, place: &TargetArgs, text: &str) -> String {

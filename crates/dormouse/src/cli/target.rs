@@ -4,15 +4,19 @@ use database::{DatabaseName, Databases, Options, PgError, SessionOptions, Settin
 use dormouse::default_cache_directory;
 use serde_json::value::RawValue;
 use server::DatabaseDocument;
+use wire::SizeLimit;
 use wire::http::RowMode;
 
 use super::args::TargetArgs;
 use super::failure::Failure;
 use super::remote::Remote;
 
-/// The largest result that is taken from a data directory, in bytes of JSON; a server's limit is
-/// its `http.result_bytes_max`.
-const RESULT_BYTES_MAX: usize = 1 << 30;
+/// The largest result that is taken from a data directory, in bytes of JSON; a server has limits of its own.
+const RESULT_MAX: SizeLimit = SizeLimit {
+    bytes: 1 << 30,
+    name: "what dormouse sql takes from a data directory",
+    remedy: "serve the data directory, and ask for it with psql",
+};
 
 /// Where the databases are.
 pub(crate) enum Target {
@@ -126,9 +130,7 @@ async fn query_here(
         ..SessionOptions::default()
     };
     let mut session = databases.session(name, options).await?;
-    let document = session
-        .query_json(sql, params, mode, RESULT_BYTES_MAX)
-        .await;
+    let document = session.query_json(sql, params, mode, RESULT_MAX).await;
     session.close().await;
     document
 }

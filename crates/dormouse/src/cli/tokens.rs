@@ -1,5 +1,6 @@
 //! `dormouse token`.
 
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use serde_json::json;
@@ -7,6 +8,7 @@ use server::{CreatedToken, NewToken, TokenDocument, Tokens, TokensError, subject
 
 use super::args::{ServeArgs, TokenArgs, TokenCommand, TokensArgs};
 use super::config::{self, Loaded};
+use super::databases::size;
 use super::failure::Failure;
 use super::remote::Remote;
 use super::table::Table;
@@ -27,6 +29,8 @@ pub(crate) async fn run(args: TokenArgs) -> Result<(), Failure> {
             role,
             repository,
             expires,
+            body_bytes_max,
+            result_bytes_max,
             place,
         } => {
             let new = NewToken {
@@ -36,6 +40,8 @@ pub(crate) async fn run(args: TokenArgs) -> Result<(), Failure> {
                 role,
                 repository,
                 expires_seconds: expires,
+                body_bytes_max,
+                result_bytes_max,
             };
             let created = Place::open(&place)?.create(new).await;
             told(
@@ -145,6 +151,8 @@ fn listed(tokens: &[TokenDocument]) -> String {
         "repository",
         "created",
         "expires",
+        "body",
+        "result",
     ] {
         table.column(name, false);
     }
@@ -158,9 +166,16 @@ fn listed(tokens: &[TokenDocument]) -> String {
             token.repository.clone().unwrap_or_default(),
             token.created_at.clone(),
             token.expires_at.clone().unwrap_or_default(),
+            bytes(token.body_bytes_max),
+            bytes(token.result_bytes_max),
         ]);
     }
     table.render()
+}
+
+/// A limit, if there is one.
+fn bytes(max: Option<NonZeroU64>) -> String {
+    max.map_or_else(String::new, |max| size(max.get()))
 }
 
 fn database(

@@ -87,6 +87,9 @@ fn render(page: &FiguresPage, before: Option<&Before>, now: Instant) -> String {
         ("WAL", true),
         ("waits", true),
         ("wakes", true),
+        ("hits", true),
+        ("misses", true),
+        ("304s", true),
         ("memory", true),
         ("disk", true),
     ];
@@ -119,7 +122,7 @@ fn per_second(now: &CountsDocument, before: &CountsDocument, seconds: f64) -> f6
     now.queries.saturating_sub(before.queries) as f64 / seconds.max(0.001)
 }
 
-fn row(one: &FiguresDocument, rate: Option<(&CountsDocument, f64)>) -> [String; 15] {
+fn row(one: &FiguresDocument, rate: Option<(&CountsDocument, f64)>) -> [String; 18] {
     let counts = &one.counts;
     let queries = match rate {
         Some((before, seconds)) => format!("{:.1}", per_second(counts, before, seconds)),
@@ -139,6 +142,9 @@ fn row(one: &FiguresDocument, rate: Option<(&CountsDocument, f64)>) -> [String; 
         size(counts.wal_bytes),
         counts.waits.to_string(),
         counts.wakes.to_string(),
+        counts.cache_hits.to_string(),
+        counts.cache_misses.to_string(),
+        counts.not_modified.to_string(),
         size(one.memory_bytes),
         one.own_bytes.map_or_else(String::new, size),
     ]

@@ -176,7 +176,12 @@ fn a_quota_is_the_nodes() {
         ask(&tenants.server, token, "PUT", path, Some(body))
     };
     assert_eq!(put(&tenants.root, json!({"bytesMax": 4 << 20})).status, 200);
-    for other in [json!({"bytesMax": 5 << 20}), json!({"bytesWarn": 1})] {
+    for other in [
+        json!({"bytesMax": 5 << 20}),
+        json!({"bytesWarn": 1}),
+        json!({"bodyBytesMax": 1_000}),
+        json!({"resultBytesMax": 1_000}),
+    ] {
         assert_eq!(put(&tenants.shop, other).error(403).0, "42501");
     }
     for same in [
@@ -189,6 +194,15 @@ fn a_quota_is_the_nodes() {
     let delete = |token: &str| ask(&tenants.server, token, "DELETE", "/v1/databases/shop", None);
     // The next one of its name would have none.
     assert_eq!(delete(&tenants.shop).error(403).0, "42501");
+    for limit in [
+        json!({"bodyBytesMax": 1_000}),
+        json!({"resultBytesMax": 1_000}),
+    ] {
+        let set = put(&tenants.root, limit.clone()).json();
+        assert_eq!(set["settings"], limit);
+        assert_eq!(put(&tenants.shop, json!({})).json()["settings"], limit);
+        assert_eq!(delete(&tenants.shop).error(403).0, "42501");
+    }
     assert_eq!(put(&tenants.root, json!({})).json()["settings"], json!({}));
     assert_eq!(delete(&tenants.shop).status, 204);
 }

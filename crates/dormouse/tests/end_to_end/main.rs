@@ -31,6 +31,7 @@ mod reach;
 mod reload;
 mod scopes;
 mod shutdown;
+mod sizes;
 mod stalled;
 mod staying;
 mod tenants;

@@ -19,6 +19,7 @@ use crate::errno::Errno;
 use crate::files::namespace::Device;
 use crate::files::scratch::ScratchFile;
 use crate::files::{FileKind, Namespace, Place};
+use crate::read_watch::ReadWatch;
 
 /// Most descriptors one backend may hold. Postgres keeps far fewer (`max_files_per_process`).
 const DESCRIPTORS_MAX: usize = 4096;
@@ -71,6 +72,8 @@ pub(crate) struct FileTable {
     directory: String,
     opens: Vec<Option<Open>>,
     descriptors: Vec<Option<usize>>,
+    /// Is told of what is read of the volume.
+    watch: Option<Box<dyn ReadWatch>>,
 }
 
 impl FileTable {
@@ -80,6 +83,7 @@ impl FileTable {
             directory: "/".to_owned(),
             opens: Vec::new(),
             descriptors: Vec::new(),
+            watch: None,
         };
         let objects = match streams {
             StandardStreams::Log => [
@@ -99,6 +103,11 @@ impl FileTable {
                 .expect("BUG: three descriptors fit in an empty table");
         }
         table
+    }
+
+    /// From now on this is told of what is read of the volume.
+    pub(crate) fn watch_reads(&mut self, watch: Option<Box<dyn ReadWatch>>) {
+        self.watch = watch;
     }
 
     pub(crate) fn namespace(&self) -> &Namespace {

@@ -11,10 +11,11 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Body as _;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use tokio::time::timeout;
-use wire::{PgError, sqlstate};
+use wire::{PgError, SizeLimit, sqlstate};
 
 use super::error::ApiError;
 use super::router::App;
+use super::sizes::{LESS, body_of_node};
 
 /// Reads a request's body as JSON.
 pub(super) async fn read<T: DeserializeOwned>(
@@ -32,7 +33,7 @@ pub(super) async fn read_with_bytes<T: DeserializeOwned>(
     body_bytes_max: usize,
 ) -> Result<(T, Bytes), ApiError> {
     expect_json(request.headers())?;
-    let bytes = whole(request.into_body(), body_bytes_max).await?;
+    let bytes = whole(request.into_body(), body_of_node(body_bytes_max)).await?;
     Ok((parse(&bytes)?, bytes))
 }
 
@@ -50,8 +51,9 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
 pub(super) async fn read_untyped<T: DeserializeOwned>(
     request: Request,
     app: &App,
+    max: SizeLimit,
 ) -> Result<T, ApiError> {
-    let bytes = collect(app, request.into_body()).await?;
+    let bytes = collect(app, request.into_body(), max).await?;
     parse(&bytes)
 }
 
@@ -77,24 +79,24 @@ fn expect_json(headers: &HeaderMap) -> Result<(), ApiError> {
     )
 }
 
-/// The whole body of a request, unless it takes too long.
-pub(super) async fn collect(app: &App, body: Body) -> Result<Bytes, ApiError> {
+/// The whole body of a request, unless it is too large or takes too long.
+pub(super) async fn collect(app: &App, body: Body, max: SizeLimit) -> Result<Bytes, ApiError> {
     let limit = app.options.body_timeout;
-    match timeout(limit, whole(body, app.options.body_bytes_max)).await {
+    match timeout(limit, whole(body, max)).await {
         Ok(read) => read,
         Err(_) => Err(too_slow(limit)),
     }
 }
 
 /// The whole body, unless it is too large: then no more of it is read than was needed to know.
-async fn whole(body: Body, body_bytes_max: usize) -> Result<Bytes, ApiError> {
+async fn whole(body: Body, max: SizeLimit) -> Result<Bytes, ApiError> {
     let announced = body.size_hint().lower();
-    if announced > body_bytes_max as u64 {
-        return Err(too_large(body_bytes_max));
+    if announced > max.bytes as u64 {
+        return Err(too_large(max));
     }
-    match Limited::new(body, body_bytes_max).collect().await {
+    match Limited::new(body, max.bytes).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(too_large(body_bytes_max)),
+        Err(error) if error.is::<LengthLimitError>() => Err(too_large(max)),
         Err(error) => Err(ApiError::request(
             StatusCode::BAD_REQUEST,
             format!("the body cannot be read: {error}"),
@@ -113,12 +115,8 @@ fn too_slow(limit: Duration) -> ApiError {
         .closes()
 }
 
-fn too_large(max: usize) -> ApiError {
-    let error = PgError::error(
-        sqlstate::PROGRAM_LIMIT_EXCEEDED,
-        format!("the body exceeds http.body_bytes_max, {max}"),
-    )
-    .hint("Send less at once, or raise http.body_bytes_max in Dormouse's configuration.");
+fn too_large(max: SizeLimit) -> ApiError {
+    let error = max.exceeded("the body", LESS);
     // The rest of the body is in the way of another request.
     ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, error).closes()
 }

@@ -9,6 +9,7 @@ use sha2::{Digest as _, Sha256};
 use wire::{PgError, sqlstate};
 
 use super::error::ApiError;
+use super::sizes::OwnSizes;
 
 /// Who makes a request, and what it may do. Made once a request by whoever checks credentials; found in the
 /// request's extensions by everyone behind.
@@ -27,6 +28,8 @@ pub(crate) struct Caller {
     pub(crate) role: Option<Arc<str>>,
     /// Its claims, a JSON object: `request.jwt.claims` in its sessions.
     pub(crate) claims: Option<Arc<str>>,
+    /// How large its requests and their results may be, if its token says so.
+    pub(crate) sizes: OwnSizes,
 }
 
 /// Tells callers apart: a hash of what kind of caller it is, and of what names it among those. The same for each of its
@@ -81,6 +84,7 @@ impl Caller {
             reach: Reach::All,
             role: None,
             claims: None,
+            sizes: OwnSizes::default(),
         }
     }
 

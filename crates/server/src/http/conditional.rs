@@ -5,7 +5,7 @@ use std::time::Instant;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
-use database::{Authority, Currency, DatabaseName, QueryKey, ResultVersion};
+use database::{Authority, Currency, QueryKey, ResultVersion, Reuse};
 use wire::PgError;
 
 use super::caller::Caller;
@@ -13,7 +13,9 @@ use super::error::ApiError;
 use super::etag::{IfNoneMatch, NOT_KEPT, REVALIDATED, Tag};
 use super::query::json;
 use super::router::App;
+use super::tenant::Tenant;
 use super::visit::{Rows, Statement, Visit, Wishes};
+use crate::result_cache::Sought;
 
 /// Says where an answer came from: `hit` or `miss`.
 const CACHE: &str = "x-dormouse-cache";
@@ -54,28 +56,35 @@ impl Conditional {
     ///
     /// # Errors
     /// 3D000 if the database is not there.
-    pub(super) fn known(
-        &self,
-        app: &App,
-        name: &DatabaseName,
-    ) -> Result<Option<Response>, ApiError> {
-        let Currency::Version(version) = app.databases.currency(name, &self.key)? else {
+    pub(super) fn known(&self, app: &App, tenant: &Tenant) -> Result<Option<Response>, ApiError> {
+        let Currency::Version(version) = app.databases.currency(&tenant.name, &self.key)? else {
             return Ok(None);
         };
         if self.has(version) {
+            count(app, tenant, Reuse::NotModified);
             return Ok(Some(
                 self.tagged(version, StatusCode::NOT_MODIFIED.into_response()),
             ));
         }
-        let kept = app
+        let sought = app
             .results
             .get(version, &self.key, self.form, Instant::now());
-        Ok(kept.map(|document| {
-            let mut response = self.tagged(version, json(document));
-            let hit = HeaderValue::from_static("hit");
-            response.headers_mut().insert(CACHE, hit);
-            response
-        }))
+        let document = match sought {
+            Sought::Off => return Ok(None),
+            Sought::Miss => {
+                count(app, tenant, Reuse::Miss);
+                return Ok(None);
+            }
+            Sought::Hit(document) => document,
+        };
+        count(app, tenant, Reuse::Hit);
+        // It may have been made for somebody with another limit.
+        let max = tenant.sizes.result;
+        max.check("the result", document.len(), "Ask for fewer rows")?;
+        let mut response = self.tagged(version, json(document));
+        let hit = HeaderValue::from_static("hit");
+        response.headers_mut().insert(CACHE, hit);
+        Ok(Some(response))
     }
 
     /// As of which commit the answer will be that is made next.
@@ -84,7 +93,13 @@ impl Conditional {
     }
 
     /// The answer that was made.
-    pub(super) fn respond(&self, app: &App, currency: &Currency, document: Vec<u8>) -> Response {
+    pub(super) fn respond(
+        &self,
+        app: &App,
+        tenant: &Tenant,
+        currency: &Currency,
+        document: Vec<u8>,
+    ) -> Response {
         let Currency::Version(version) = *currency else {
             let mut response = json(document);
             let not_kept = HeaderValue::from_static(NOT_KEPT);
@@ -94,6 +109,7 @@ impl Conditional {
             return response;
         };
         if self.has(version) {
+            count(app, tenant, Reuse::NotModified);
             return self.tagged(version, StatusCode::NOT_MODIFIED.into_response());
         }
         let document = exactly(document);
@@ -123,6 +139,12 @@ impl Conditional {
     }
 }
 
+/// Counts what became of a question for an answer that is there.
+fn count(app: &App, tenant: &Tenant, reuse: Reuse) {
+    // Of a database that was deleted meanwhile nothing is counted any more.
+    app.databases.reused(&tenant.name, reuse);
+}
+
 /// A document that takes no more than its length, which it is counted as while it is kept.
 fn exactly(document: Vec<u8>) -> Bytes {
     Bytes::from(document.into_boxed_slice())
@@ -144,6 +166,7 @@ fn who(caller: &Caller, wishes: &Wishes) -> String {
 mod tests {
     use super::*;
     use crate::http::caller::{Reach, Scope};
+    use database::DatabaseName;
 
     #[test]
     fn what_is_kept_is_as_large_as_it_says() {

@@ -41,6 +41,14 @@ impl Door {
             _ => Self::Node,
         }
     }
+
+    /// Whether a database that is named limits how large a request may be: not where its settings are changed, or
+    /// what they forbid would have to be sent to allow it.
+    pub(super) fn is_limited(self, route: Option<&str>) -> bool {
+        let is_asked = matches!(self, Self::Database | Self::Either | Self::Neon);
+        let named = route.and_then(|route| route.strip_prefix(PREFIX));
+        is_asked && named != Some("/settings")
+    }
 }
 
 /// Whether everybody may ask it: whether the server is there, of databases nothing; or what says in its own way who asks.
@@ -83,6 +91,26 @@ mod tests {
             assert_eq!(Door::of(Some(route)), door, "{route}");
         }
         assert_eq!(Door::of(None), Door::Node);
+    }
+
+    #[test]
+    fn settings_are_not_limited_by_themselves() {
+        let is_limited = |route: &str| Door::of(Some(route)).is_limited(Some(route));
+        for route in [
+            "/query",
+            "/v1/databases/{name}/query",
+            "/transactions/{id}/query",
+            "/sql",
+        ] {
+            assert!(is_limited(route), "{route}");
+        }
+        for route in [
+            "/v1/databases/{name}/settings",
+            "/v1/databases/{name}",
+            "/v1/tokens",
+        ] {
+            assert!(!is_limited(route), "{route}");
+        }
     }
 
     #[test]

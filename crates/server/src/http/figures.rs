@@ -55,6 +55,8 @@ pub enum By {
     Wakes,
     /// Messages that waited for other sessions.
     Waits,
+    /// Answers from the cache.
+    Hits,
 }
 
 impl By {
@@ -68,6 +70,7 @@ impl By {
             Self::Wal => counts.wal_bytes,
             Self::Wakes => counts.wakes.into(),
             Self::Waits => counts.waits,
+            Self::Hits => counts.cache_hits,
         }
     }
 }
@@ -100,6 +103,15 @@ pub struct CountsDocument {
     pub wakes: u32,
     /// How often it fell asleep.
     pub sleeps: u32,
+    /// Answers that were taken from the result cache.
+    #[serde(default)]
+    pub cache_hits: u64,
+    /// Answers that were not in it.
+    #[serde(default)]
+    pub cache_misses: u64,
+    /// Answers that the client had already.
+    #[serde(default)]
+    pub not_modified: u64,
 }
 
 /// How long messages took, in milliseconds.
@@ -243,6 +255,9 @@ impl From<&Counts> for CountsDocument {
             wait_ms: counts.wait_micros as f64 / 1e3,
             wakes: counts.wakes,
             sleeps: counts.sleeps,
+            cache_hits: counts.cache_hits,
+            cache_misses: counts.cache_misses,
+            not_modified: counts.not_modified,
         }
     }
 }

@@ -93,7 +93,12 @@ async fn enter(
         return Ok((body, None));
     }
     let body = match route.is_some() && has_body(&head.method) {
-        true => Body::from(body::collect(app, body).await?),
+        true => {
+            // What limits its requests is set by one that is not limited.
+            let limiting = database.as_ref().filter(|_| door.is_limited(route));
+            let max = app.sizes(&caller, limiting)?.body;
+            Body::from(body::collect(app, body, max).await?)
+        }
         false => body,
     };
     let permit = app.permit(&caller, database.as_ref())?;

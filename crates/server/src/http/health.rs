@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::caller::{Caller, Reach};
 use super::error::ApiError;
 use super::router::App;
+use super::sizes::Sizes;
 use super::tenant::About;
 use crate::blocking::blocking;
 
@@ -176,7 +177,8 @@ fn known_health(app: &App) -> Result<KnownHealth, ApiError> {
 }
 
 pub(super) async fn config(State(app): State<App>, about: About) -> Result<Response, ApiError> {
-    let node = node_config(&app);
+    let sizes = about.tenant.as_ref().map(|tenant| tenant.sizes);
+    let node = node_config(&app, sizes);
     let Some(tenant) = about.tenant else {
         return Ok(Json(node).into_response());
     };
@@ -193,13 +195,14 @@ pub(super) async fn config(State(app): State<App>, about: About) -> Result<Respo
     Ok(Json(config).into_response())
 }
 
-fn node_config(app: &App) -> NodeConfig {
+fn node_config(app: &App, sizes: Option<Sizes>) -> NodeConfig {
+    let (body, result) = (app.options.body_bytes_max, app.options.result_bytes_max);
     NodeConfig {
         version: env!("CARGO_PKG_VERSION"),
         postgres_version: database::POSTGRES_VERSION,
         limits: RequestLimits {
-            body_bytes_max: app.options.body_bytes_max,
-            result_bytes_max: app.options.result_bytes_max,
+            body_bytes_max: sizes.map_or(body, |sizes| sizes.body.bytes),
+            result_bytes_max: sizes.map_or(result, |sizes| sizes.result.bytes),
             request_timeout_ms: app.options.request_timeout.as_millis(),
             statements_max: app.options.statements_max,
             transaction_idle_ms_max: app.options.transaction_idle.as_millis(),

@@ -66,7 +66,7 @@ pub(super) async fn stream(
     tenant: Tenant,
     streamed: Streamed,
 ) -> Result<Response, ApiError> {
-    let mut writer = LineWriter::new(streamed.rows.mode(), MESSAGE_BYTES_MAX);
+    let mut writer = LineWriter::new(streamed.rows.mode(), MESSAGE_BYTES_MAX, tenant.sizes.stream);
     let (sender, mut pieces) = mpsc::channel::<Piece>(PIECES_MAX);
     tokio::spawn(run(app, tenant, streamed, sender).in_current_span());
     let mut first = Vec::new();

@@ -11,8 +11,8 @@ use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use database::DatabaseName;
-use wire::PgError;
 use wire::http::{ResultWriter, RowMode, neon};
+use wire::{PgError, SizeLimit};
 
 use super::body;
 use super::caller::Caller;
@@ -51,6 +51,7 @@ pub(super) async fn sql(State(app): State<App>, request: Request) -> Result<Resp
     // Who has not said who they are sends nothing, and takes no permit.
     let tenant = match admit(&app, shown, &entrance).await {
         Ok((name, caller)) => Tenant {
+            sizes: app.sizes(&caller, Some(&name))?,
             name,
             caller,
             label,
@@ -58,7 +59,7 @@ pub(super) async fn sql(State(app): State<App>, request: Request) -> Result<Resp
         },
         Err(error) => return Ok(Failure(error.into_error()).into_response()),
     };
-    let body = body::read_untyped::<Body>(request, &app).await?;
+    let body = body::read_untyped::<Body>(request, &app, tenant.sizes.body).await?;
     let permit = app.permit(&tenant.caller, Some(&tenant.name))?;
     let limit = app.options.request_timeout;
     let running = run_within(limit, move |slot| async move {
@@ -89,13 +90,13 @@ async fn run(
     transaction: &Transaction,
     body: Body,
 ) -> Result<Vec<u8>, PgError> {
-    let max = app.options.result_bytes_max;
+    let max = visit.result_max();
     match &body.queries {
         Some(queries) => {
             expect_count(queries.len(), app.options.statements_max)?;
             many(visit, queries, style, transaction, max).await
         }
-        None => one(visit, &body.into_query()?, style, max).await,
+        None => one(visit, &body.into_query()?, style, max, 0).await,
     }
 }
 
@@ -122,18 +123,20 @@ async fn admit(
     Ok((name, caller))
 }
 
+/// What one query gives, after so many bytes of the document.
 async fn one(
     visit: &mut Visit,
     query: &Query,
     style: Style,
-    bytes_max: usize,
+    max: SizeLimit,
+    given: usize,
 ) -> Result<Vec<u8>, PgError> {
     let mode = match query.array_mode.unwrap_or(style.arrays) {
         true => RowMode::Arrays,
         false => RowMode::Objects,
     };
     let params = query.params()?;
-    let writer = ResultWriter::neon(mode, style.is_raw, bytes_max);
+    let writer = ResultWriter::neon(mode, style.is_raw, max).after(given);
     visit.write(&query.query, &params, writer).await
 }
 
@@ -143,7 +146,7 @@ async fn many(
     queries: &[Query],
     style: Style,
     transaction: &Transaction,
-    bytes_max: usize,
+    max: SizeLimit,
 ) -> Result<Vec<u8>, PgError> {
     refuse_ends_in(queries.iter().map(|query| &*query.query))?;
     visit.begin(&transaction.begin()).await?;
@@ -152,9 +155,9 @@ async fn many(
         if index > 0 {
             document.push(b',');
         }
-        let left = bytes_max.saturating_sub(document.len());
+        let given = document.len();
         // What was begun is rolled back when the session is closed.
-        document.extend(one(visit, query, style, left).await?);
+        document.extend(one(visit, query, style, max, given).await?);
         if visit.is_over() {
             return Err(ended_amid(index + 1));
         }

@@ -78,12 +78,12 @@ pub(super) async fn query(
         .by(tenant.doer())
         .ensure_for(&tenant.name, tenant.caller.scope >= Scope::Write)
         .await?;
-    if let Some(known) = conditional.known(&app, &tenant.name)? {
+    if let Some(known) = conditional.known(&app, &tenant)? {
         return Ok(known);
     }
     run_within(limit, move |slot| async move {
         let mut visit = Visit::open(&app, &tenant, wishes, &slot).await?;
-        let answered = answer(&app, &mut visit, &conditional, &statement, rows).await;
+        let answered = answer(&app, &tenant, &mut visit, &conditional, &statement, rows).await;
         visit.close().await;
         answered
     })
@@ -92,6 +92,7 @@ pub(super) async fn query(
 
 async fn answer(
     app: &App,
+    tenant: &Tenant,
     visit: &mut Visit,
     conditional: &Conditional,
     statement: &Statement,
@@ -99,7 +100,7 @@ async fn answer(
 ) -> Result<Response, ApiError> {
     let currency = conditional.currency(visit, &statement.sql).await?;
     let document = visit.run(statement, rows).await?;
-    Ok(conditional.respond(app, &currency, document))
+    Ok(conditional.respond(app, tenant, &currency, document))
 }
 
 async fn run_with_key(

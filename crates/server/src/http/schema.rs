@@ -62,15 +62,9 @@ pub(super) async fn schema(State(app): State<App>, tenant: Tenant) -> Result<Res
         let head =
             format!("{{\"version\":\"{version}\",\"postgresVersion\":\"{postgres}\",\"tables\":");
         let document = [head.as_bytes(), tables.as_bytes(), b"}"].concat();
-        let max = app.options.result_bytes_max;
-        if document.len() > max {
-            return Err(PgError::error(
-                sqlstate::PROGRAM_LIMIT_EXCEEDED,
-                format!("the schema exceeds http.result_bytes_max, {max} bytes"),
-            )
-            .hint("Raise http.result_bytes_max in Dormouse's configuration."));
-        }
-        Ok(document)
+        let (max, bytes) = (tenant.sizes.result, document.len());
+        max.check("the schema", bytes, "Ask the catalogs for less")?;
+        Ok::<_, PgError>(document)
     })
     .await?;
     Ok(json(document))

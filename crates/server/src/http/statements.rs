@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
 use wire::pg::{ErrorField, statement};
-use wire::{PgError, sqlstate};
+use wire::{PgError, SizeLimit, sqlstate};
 
 use super::body;
 use super::caller::Scope;
@@ -53,7 +53,7 @@ struct Transaction {
 /// The document of several results, written as they come.
 struct Results {
     out: Vec<u8>,
-    bytes_max: usize,
+    max: SizeLimit,
 }
 
 pub(super) async fn batch(
@@ -78,12 +78,12 @@ pub(super) async fn batch(
         let mut visit = Visit::open(&app, &tenant, wishes, &slot).await?;
         let (statements, rows) = (&batch.statements, batch.row_mode);
         let done = match once {
-            None => run_each(&app, &mut visit, statements, rows)
+            None => run_each(&mut visit, statements, rows)
                 .await
                 .map(Done::Now)
                 .map_err(ApiError::from),
             Some(once) => {
-                let work = async |visit: &mut Visit| run_apart(&app, visit, statements, rows).await;
+                let work = async |visit: &mut Visit| run_apart(visit, statements, rows).await;
                 run_once(Some(&once), &mut visit, "BEGIN", work).await
             }
         };
@@ -95,12 +95,11 @@ pub(super) async fn batch(
 
 /// Runs each statement by itself, though all are in one transaction.
 async fn run_apart(
-    app: &App,
     visit: &mut Visit,
     statements: &[Statement],
     rows: Rows,
 ) -> Result<Vec<u8>, PgError> {
-    let mut results = Results::new(app.options.result_bytes_max);
+    let mut results = Results::new(visit.result_max());
     for (number, statement) in (1..).zip(statements) {
         visit.order("SAVEPOINT dormouse_statement").await?;
         let document = match visit.run(statement, rows).await {
@@ -122,12 +121,11 @@ async fn run_apart(
 }
 
 async fn run_each(
-    app: &App,
     visit: &mut Visit,
     statements: &[Statement],
     rows: Rows,
 ) -> Result<Vec<u8>, PgError> {
-    let mut results = Results::new(app.options.result_bytes_max);
+    let mut results = Results::new(visit.result_max());
     for statement in statements {
         let document = match visit.run(statement, rows).await {
             Ok(document) => document,
@@ -161,7 +159,7 @@ pub(super) async fn transaction(
     let done = run_within(limit, move |slot| async move {
         let mut visit = Visit::open(&app, &tenant, wishes, &slot).await?;
         let (statements, rows) = (&wanted.statements, wanted.row_mode);
-        let work = async |visit: &mut Visit| run_all(&app, visit, statements, rows).await;
+        let work = async |visit: &mut Visit| run_all(visit, statements, rows).await;
         let done = run_once(once.as_ref(), &mut visit, &begin, work).await;
         visit.close().await;
         done
@@ -170,12 +168,11 @@ pub(super) async fn transaction(
 }
 
 async fn run_all(
-    app: &App,
     visit: &mut Visit,
     statements: &[Statement],
     rows: Rows,
 ) -> Result<Vec<u8>, PgError> {
-    let mut results = Results::new(app.options.result_bytes_max);
+    let mut results = Results::new(visit.result_max());
     for (number, statement) in (1..).zip(statements) {
         let document = visit.run(statement, rows).await;
         let document = document.map_err(|error| of_statement(number, error))?;
@@ -254,10 +251,10 @@ pub(super) fn ended_amid(number: usize) -> PgError {
 }
 
 impl Results {
-    fn new(bytes_max: usize) -> Self {
+    fn new(max: SizeLimit) -> Self {
         Self {
             out: b"{\"results\":[".to_vec(),
-            bytes_max,
+            max,
         }
     }
 
@@ -266,15 +263,12 @@ impl Results {
             self.out.push(b',');
         }
         self.out.extend_from_slice(document);
-        let max = self.bytes_max;
-        if self.out.len() <= max {
-            return Ok(());
-        }
-        Err(PgError::error(
-            sqlstate::PROGRAM_LIMIT_EXCEEDED,
-            format!("the results exceed http.result_bytes_max, {max} bytes of JSON"),
+        let max = self.max;
+        max.check(
+            "what the statements give together",
+            self.out.len(),
+            "Ask for fewer rows",
         )
-        .hint("Ask for fewer rows, or raise http.result_bytes_max in Dormouse's configuration."))
     }
 
     fn end(mut self) -> Vec<u8> {

@@ -16,6 +16,7 @@ use super::caller::{Caller, Reach};
 use super::connection::Peer;
 use super::error::ApiError;
 use super::router::{App, database_name};
+use super::sizes::Sizes;
 use crate::options::RoutingOptions;
 
 /// The database that a request is for, and who asks. The caller may use it.
@@ -26,6 +27,8 @@ pub(super) struct Tenant {
     pub(super) label: String,
     /// Where it comes from.
     pub(super) from: Option<SocketAddr>,
+    /// How large it and its result may be.
+    pub(super) sizes: Sizes,
 }
 
 /// What a request is about: a database, or, if it names none, the node.
@@ -90,8 +93,10 @@ async fn tenant(
         return Ok(None);
     };
     caller.expect_database(&name)?;
+    let sizes = app.sizes(&caller, Some(&name))?;
     Ok(Some(Tenant {
         name,
+        sizes,
         caller,
         label: label(&parts.extensions),
         from: from(&parts.extensions),

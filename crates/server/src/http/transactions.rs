@@ -155,6 +155,7 @@ pub(super) async fn query(
         statement,
         rows: query.row_mode,
         limit,
+        max: tenant.sizes.result,
         answer,
     })
     .await?;

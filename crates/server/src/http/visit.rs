@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use tracing::Instrument as _;
 use wire::http::{ResultWriter, RowMode};
 use wire::pg::TransactionStatus;
-use wire::{PgError, Severity, sqlstate};
+use wire::{PgError, Severity, SizeLimit, sqlstate};
 
 use super::caller::{Caller, Scope};
 use super::router::App;
@@ -78,7 +78,8 @@ pub(super) struct Visit {
     telemetry: Telemetry,
     /// Every transaction of it is read-only.
     reads_only: bool,
-    result_bytes_max: usize,
+    /// Of the document of a result.
+    result_max: SizeLimit,
     /// The number of the transaction that was begun last.
     transaction: u32,
 }
@@ -130,7 +131,7 @@ impl Visit {
             session,
             telemetry: app.telemetry.clone(),
             reads_only: caller.scope == Scope::Read,
-            result_bytes_max: app.options.result_bytes_max,
+            result_max: tenant.sizes.result,
             transaction: 0,
         };
         let begun = visit.take_role(wishes.role.as_deref()).await;
@@ -192,7 +193,7 @@ impl Visit {
         let span = self.telemetry.statement(sql, &self.session);
         let running = self
             .session
-            .query_json(sql, params, rows.mode(), self.result_bytes_max);
+            .query_json(sql, params, rows.mode(), self.result_max);
         let document = running.instrument(span).await;
         self.release(is_own, document.is_ok()).await?;
         document
@@ -242,6 +243,16 @@ impl Visit {
         let answered = running.instrument(span).await;
         self.release(is_own, answered.is_ok()).await?;
         answered
+    }
+
+    /// No document of a result may be larger from now on.
+    pub(super) fn limit_results(&mut self, max: SizeLimit) {
+        self.result_max = max;
+    }
+
+    /// The limit on the document of a result.
+    pub(super) fn result_max(&self) -> SizeLimit {
+        self.result_max
     }
 
     /// Whether nothing can be asked of the session after this error.

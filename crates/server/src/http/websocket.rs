@@ -55,12 +55,13 @@ pub(super) async fn websocket(
     let place = app.upgraded.enter(app.options.websocket.connections_max)?;
     let share = app.share_of_websockets(Some(&tenant.caller), Some(&tenant.name))?;
     let options = app.options.websocket.clone();
+    let message_max = tenant.sizes.message;
     let upgrade = upgrade
         .protocols([PROTOCOL])
         .read_buffer_size(READ_BYTES)
         .write_buffer_size(0)
-        .max_message_size(options.message_bytes_max.saturating_mul(OVERSIZE))
-        .max_frame_size(options.message_bytes_max.saturating_mul(OVERSIZE));
+        .max_message_size(message_max.bytes.saturating_mul(OVERSIZE))
+        .max_frame_size(message_max.bytes.saturating_mul(OVERSIZE));
     if upgrade.selected_protocol().is_none() && upgrade.requested_protocols().next().is_some() {
         return Err(ApiError::request(
             StatusCode::BAD_REQUEST,

@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
 use crate::http::caller::{Caller, Identity, Reach, Scope};
+use crate::http::sizes::OwnSizes;
 
 /// The most characters of a subject that logs show.
 const NAME_CHARACTERS_MAX: usize = 120;
@@ -137,6 +138,7 @@ impl ClaimOptions {
             reach: self.reach(issuer, subject, claims)?,
             role: self.role(claims)?.map(Into::into),
             claims: Some(text.into()),
+            sizes: OwnSizes::default(),
         })
     }
 

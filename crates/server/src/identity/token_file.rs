@@ -6,6 +6,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
+use std::num::NonZeroU64;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -48,6 +49,11 @@ pub(super) struct Record {
     /// Seconds since 1970 from which on it is not accepted.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(super) expires: Option<u64>,
+    /// The most bytes of a body of its requests, and of a result.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(super) body_bytes_max: Option<NonZeroU64>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(super) result_bytes_max: Option<NonZeroU64>,
 }
 
 /// Tells one state of the file from another.
@@ -194,6 +200,8 @@ mod tests {
             sha256: hexadecimal(&token::hash(token)),
             created: 1,
             expires: None,
+            body_bytes_max: None,
+            result_bytes_max: None,
         }
     }
 

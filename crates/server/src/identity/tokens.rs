@@ -1,5 +1,6 @@
 //! Static tokens: made, listed, revoked, and recognised.
 
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -13,6 +14,7 @@ use super::deployer::{Deployer, RepositoryPattern};
 use super::token;
 use super::token_file::{Contents, Record, Stamp, hexadecimal, lock};
 use crate::http::caller::{Caller, Identity, Reach, Scope};
+use crate::http::sizes::OwnSizes;
 use crate::timestamp::rfc3339;
 
 /// The most tokens of one file.
@@ -61,6 +63,13 @@ pub struct NewToken {
     /// How long it is accepted; without it until it is revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_seconds: Option<u64>,
+    /// The most bytes of the body of one of its requests, or of a message in a WebSocket, if the node and the database allow
+    /// more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body_bytes_max: Option<NonZeroU64>,
+    /// The same of a result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result_bytes_max: Option<NonZeroU64>,
 }
 
 /// What is said of a token: never the token itself.
@@ -84,6 +93,12 @@ pub struct TokenDocument {
     pub created_at: String,
     /// RFC 3339, UTC: from then on it is not accepted.
     pub expires_at: Option<String>,
+    /// The most bytes of the body of one of its requests.
+    #[serde(default)]
+    pub body_bytes_max: Option<NonZeroU64>,
+    /// The most bytes of a result.
+    #[serde(default)]
+    pub result_bytes_max: Option<NonZeroU64>,
 }
 
 /// A token has just been made: the only time that it is seen.
@@ -167,6 +182,8 @@ impl Tokens {
             expires: new
                 .expires_seconds
                 .map(|seconds| created.saturating_add(seconds)),
+            body_bytes_max: new.body_bytes_max,
+            result_bytes_max: new.result_bytes_max,
         };
         let document = TokenDocument::from(&record);
         self.change(|contents| {
@@ -331,6 +348,8 @@ impl From<&Record> for TokenDocument {
             repository: record.repository.clone(),
             created_at: moment(record.created),
             expires_at: record.expires.map(moment),
+            body_bytes_max: record.body_bytes_max,
+            result_bytes_max: record.result_bytes_max,
         }
     }
 }
@@ -372,6 +391,10 @@ fn of_record(record: &Record) -> Option<Caller> {
         },
         role: record.role.as_deref().map(Into::into),
         claims: None,
+        sizes: OwnSizes {
+            body: record.body_bytes_max.map(Into::into),
+            result: record.result_bytes_max.map(Into::into),
+        },
     })
 }
 
@@ -443,6 +466,8 @@ mod tests {
             role: None,
             repository: None,
             expires_seconds: Some(60),
+            body_bytes_max: NonZeroU64::new(1_000),
+            result_bytes_max: None,
         }
     }
 
@@ -459,6 +484,10 @@ mod tests {
         assert_eq!(
             caller.reach,
             Reach::One(DatabaseName::parse("shop").unwrap())
+        );
+        assert_eq!(
+            (caller.sizes.body, caller.sizes.result),
+            (Some(1_000), None)
         );
         let late = now + Duration::from_secs(61);
         assert!(tokens.caller(&created.token, late).await.is_err());

@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use database::{Counts, Durations, Histogram, Metrics, Timed};
 
+use super::labelled::Numbers;
 use super::{Family, Kind, bindings, process};
 use crate::apps::Apps;
 use crate::http::{Configured, Http};
@@ -410,7 +411,7 @@ fn results(metrics: ResultCacheMetrics) -> [Family; 5] {
 }
 
 /// What is told of some databases, and of all others together.
-fn databases(told: Vec<(String, [u64; 6])>) -> Vec<Family> {
+fn databases(told: Vec<(String, Numbers)>) -> Vec<Family> {
     let of = |at: usize| {
         let numbers = told
             .iter()
@@ -457,6 +458,24 @@ fn databases(told: Vec<(String, [u64; 6])>) -> Vec<Family> {
             "How often it woke.",
             "database",
             of(5),
+        ),
+        counters(
+            "dormouse_database_cache_hits_total",
+            "Answers of it that were taken from the result cache.",
+            "database",
+            of(6),
+        ),
+        counters(
+            "dormouse_database_cache_misses_total",
+            "Answers of it that were not in the result cache.",
+            "database",
+            of(7),
+        ),
+        counters(
+            "dormouse_database_not_modified_total",
+            "Answers of it that the client had already.",
+            "database",
+            of(8),
         ),
     ]
 }

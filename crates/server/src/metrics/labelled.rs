@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use database::{Counts, NodeFigures};
 
 /// The numbers that are told of a database.
-const NUMBERS: usize = 6;
+const NUMBERS: usize = 9;
 
 /// What is told of a database.
 pub(super) type Numbers = [u64; NUMBERS];
@@ -84,6 +84,9 @@ fn numbers(counts: &Counts) -> Numbers {
         counts.durations.sum().as_micros() as u64,
         counts.wal_bytes,
         counts.wakes.into(),
+        counts.cache_hits,
+        counts.cache_misses,
+        counts.not_modified,
     ]
 }
 

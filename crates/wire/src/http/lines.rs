@@ -3,8 +3,9 @@
 use bytes::BytesMut;
 
 use super::array_type::no_more_arrays;
-use super::result::{RowMode, write_end};
+use super::result::{FEWER, RowMode, write_end};
 use super::row::RowWriter;
+use crate::SizeLimit;
 use crate::pg::backend::{self, CommandTag};
 use crate::pg::{Frame, PgError};
 
@@ -23,27 +24,39 @@ pub struct LineWriter {
     /// What has come, and is no whole message yet.
     rest: BytesMut,
     message_bytes_max: usize,
+    limit: SizeLimit,
+    /// Bytes of the lines so far.
+    given: usize,
 }
 
 impl LineWriter {
-    /// Begins a result. No message may be larger than `message_bytes_max`.
-    pub fn new(mode: RowMode, message_bytes_max: usize) -> Self {
+    /// Begins a result. No message may be larger than `message_bytes_max`, nor all lines together than the limit; the line
+    /// of an error does not count.
+    pub fn new(mode: RowMode, message_bytes_max: usize, limit: SizeLimit) -> Self {
         Self {
             writer: RowWriter::new(mode),
             rest: BytesMut::new(),
             message_bytes_max,
+            limit,
+            given: 0,
         }
     }
 
     /// Takes bytes of the backend: the lines that they complete.
     ///
     /// # Errors
-    /// What the backend says, or 08P01 for bytes that are no messages; the lines before it are in `out`.
+    /// What the backend says, 08P01 for bytes that are no messages, or 54000 past the limit; the lines before it are in `out`.
     pub fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), PgError> {
         self.rest.extend_from_slice(bytes);
         while let Some(frame) = Frame::split(&mut self.rest, self.message_bytes_max)? {
             let before = out.len();
-            if let Err(error) = self.take(&frame, out) {
+            let taken = self.take(&frame, out).and_then(|()| {
+                let given = self.given.saturating_add(out.len() - before);
+                self.limit.check("the result", given, FEWER)?;
+                self.given = given;
+                Ok(())
+            });
+            if let Err(error) = taken {
                 out.truncate(before);
                 return Err(error);
             }
@@ -60,7 +73,12 @@ impl LineWriter {
                 out.extend_from_slice(b"}\n");
             }
             backend::kind::DATA_ROW => {
-                self.writer.row(out, body, &no_more_arrays, |_| Ok(()))?;
+                let before = out.len();
+                let check = |out: &[u8]| {
+                    let given = self.given.saturating_add(out.len() - before);
+                    self.limit.check("the result", given, FEWER)
+                };
+                self.writer.row(out, body, &no_more_arrays, check)?;
                 out.push(b'\n');
             }
             backend::kind::COMMAND_COMPLETE => end(out, Some(CommandTag::decode(body)?)),
@@ -94,7 +112,7 @@ mod tests {
     use crate::pg::backend::Field;
 
     fn lines(bytes: &[u8], step: usize) -> (String, Option<String>) {
-        let mut writer = LineWriter::new(RowMode::Objects, 1 << 20);
+        let mut writer = LineWriter::new(RowMode::Objects, 1 << 20, SizeLimit::NONE);
         let mut out = Vec::new();
         let mut failed = None;
         for piece in bytes.chunks(step) {
@@ -126,5 +144,45 @@ mod tests {
         }
         PgError::error("22012", "division by zero").encode(&mut bytes);
         assert_eq!(lines(&bytes, 7), (whole, Some("22012".to_owned())));
+    }
+
+    #[test]
+    fn all_lines_together_are_limited() {
+        let mut bytes = BytesMut::new();
+        backend::row_description(&mut bytes, &[Field::text("a")]);
+        for _ in 0..10 {
+            backend::data_row(&mut bytes, &[Some(b"x")]);
+        }
+        backend::command_complete(&mut bytes, "SELECT 10");
+        let (whole, _) = lines(&bytes, bytes.len());
+        let within = |max: usize| {
+            let limit = SizeLimit {
+                bytes: max,
+                name: "some.limit",
+                remedy: "raise it",
+            };
+            let mut writer = LineWriter::new(RowMode::Objects, 1 << 20, limit);
+            let mut out = Vec::new();
+            let mut all = bytes.chunks(7);
+            let taken = all.try_for_each(|piece| writer.push(piece, &mut out));
+            (String::from_utf8(out).unwrap(), taken)
+        };
+        assert_eq!(within(whole.len()), (whole.clone(), Ok(())));
+        for max in 0..whole.len() {
+            let (lines, taken) = within(max);
+            let error = taken.unwrap_err();
+            assert!(
+                error
+                    .message()
+                    .contains(&format!("some.limit, {max} bytes")),
+                "{error}"
+            );
+            // Whole lines, as many as there may be.
+            assert!(
+                whole.starts_with(&lines) && lines.len() <= max,
+                "{max}: {lines}"
+            );
+            assert!(lines.is_empty() || lines.ends_with('\n'), "{lines}");
+        }
     }
 }

@@ -87,6 +87,7 @@ pub fn error_json(error: &PgError) -> Vec<u8> {
 mod tests {
     use super::super::{ResultWriter, RowMode};
     use super::*;
+    use crate::SizeLimit;
     use crate::pg::backend::{self, Field};
     use crate::pg::frames;
     use bytes::BytesMut;
@@ -114,7 +115,7 @@ mod tests {
         let mut messages = BytesMut::new();
         backend::row_description(&mut messages, &fields);
         backend::data_row(&mut messages, &values);
-        let mut writer = ResultWriter::neon(mode, is_raw, 10_000);
+        let mut writer = ResultWriter::neon(mode, is_raw, SizeLimit::NONE);
         for (kind, body) in frames(&messages) {
             match kind {
                 backend::kind::ROW_DESCRIPTION => writer.row_description(body).unwrap(),

@@ -3,8 +3,9 @@
 use super::array_type::ElementOf;
 use super::row::{RowWriter, write_fields};
 use super::{json, neon};
+use crate::SizeLimit;
+use crate::pg::PgError;
 use crate::pg::backend::CommandTag;
-use crate::pg::{PgError, sqlstate};
 
 /// What comes before the fields, and before the rows.
 const FIELDS: &[u8] = b"\"fields\":";
@@ -44,30 +45,41 @@ pub struct ResultWriter {
     /// What each document begins with.
     head: Box<[u8]>,
     writer: RowWriter,
-    result_bytes_max: usize,
+    limit: SizeLimit,
+    /// Bytes that count against the limit and are not in the document: of parts, and of other documents before.
+    given: usize,
+    /// What one part may be, where there are several.
+    part: SizeLimit,
     /// Rows in the document so far.
     rows: u64,
 }
 
 impl ResultWriter {
-    /// Begins a document, which may not grow beyond `result_bytes_max`.
-    pub fn new(mode: RowMode, result_bytes_max: usize) -> Self {
-        Self::styled(mode, Style::Own, result_bytes_max)
+    /// Begins a document, which may not grow beyond the limit.
+    pub fn new(mode: RowMode, limit: SizeLimit) -> Self {
+        Self::styled(mode, Style::Own, limit)
     }
 
-    /// Begins a document as Neon's SQL over HTTP has it, which may not grow beyond `result_bytes_max`: `command`
+    /// Begins a document as Neon's SQL over HTTP has it, which may not grow beyond the limit: `command`
     /// is one word, and `rowAsArray` and `viaNeonFetch` follow. With `is_raw` values are PostgreSQL's text.
-    pub fn neon(mode: RowMode, is_raw: bool, result_bytes_max: usize) -> Self {
-        Self::styled(mode, Style::Neon { is_raw }, result_bytes_max)
+    pub fn neon(mode: RowMode, is_raw: bool, limit: SizeLimit) -> Self {
+        Self::styled(mode, Style::Neon { is_raw }, limit)
     }
 
     /// Begins a row of documents, each with these members before the others: `"id":1`. [`take_part`](Self::take_part)
-    /// ends one and begins the next. None may grow beyond `part_bytes_max`.
-    pub fn in_parts(mode: RowMode, members: &str, part_bytes_max: usize) -> Self {
+    /// ends one and begins the next. None may grow beyond `part`, nor all together beyond the limit.
+    pub fn in_parts(mode: RowMode, members: &str, limit: SizeLimit, part: SizeLimit) -> Self {
         Self {
             head: format!("{{{members},").into_bytes().into(),
-            ..Self::styled(mode, Style::Own, part_bytes_max)
+            part,
+            ..Self::styled(mode, Style::Own, limit)
         }
+    }
+
+    /// The same after so many bytes of something else, which count against the same limit.
+    #[must_use]
+    pub fn after(self, given: usize) -> Self {
+        Self { given, ..self }
     }
 
     /// The bytes of the document so far.
@@ -81,18 +93,21 @@ impl ResultWriter {
         let next = [&*self.head, b"\"rows\":["].concat();
         let mut part = std::mem::replace(&mut self.out, next);
         part.extend_from_slice(b"],\"more\":true}");
+        self.given = self.given.saturating_add(part.len());
         self.rows = 0;
         part
     }
 
-    fn styled(mode: RowMode, style: Style, result_bytes_max: usize) -> Self {
+    fn styled(mode: RowMode, style: Style, limit: SizeLimit) -> Self {
         Self {
             out: Vec::new(),
             mode,
             style,
             head: Box::from(*b"{"),
             writer: RowWriter::new(mode),
-            result_bytes_max,
+            limit,
+            given: 0,
+            part: SizeLimit::NONE,
             rows: 0,
         }
     }
@@ -114,8 +129,8 @@ impl ResultWriter {
             self.out.push(b',');
         }
         self.rows += 1;
-        let max = self.result_bytes_max;
-        let check = |out: &[u8]| check_limit(out, max);
+        let (limit, given, part) = (self.limit, self.given, self.part);
+        let check = |out: &[u8]| check_limit(out.len(), given, limit, part);
         self.writer.row(&mut self.out, body, element_of, check)
     }
 
@@ -157,7 +172,7 @@ impl ResultWriter {
     }
 
     fn check_limit(&self) -> Result<(), PgError> {
-        check_limit(&self.out, self.result_bytes_max)
+        check_limit(self.out.len(), self.given, self.limit, self.part)
     }
 }
 
@@ -182,15 +197,17 @@ pub(super) fn write_end(out: &mut Vec<u8>, command: Option<&str>, row_count: Opt
     out.extend_from_slice(row_count.as_bytes());
 }
 
-fn check_limit(out: &[u8], max: usize) -> Result<(), PgError> {
-    if out.len() <= max {
-        return Ok(());
-    }
-    Err(PgError::error(
-        sqlstate::PROGRAM_LIMIT_EXCEEDED,
-        format!("the result exceeds result_bytes_max, {max} bytes of JSON"),
-    )
-    .hint("Ask for fewer rows, or raise result_bytes_max in Dormouse's configuration."))
+/// What to do about a result that is too large.
+pub(super) const FEWER: &str = "Ask for fewer rows";
+
+fn check_limit(
+    bytes: usize,
+    given: usize,
+    limit: SizeLimit,
+    part: SizeLimit,
+) -> Result<(), PgError> {
+    part.check("a row of the result", bytes, FEWER)?;
+    limit.check("the result", given.saturating_add(bytes), FEWER)
 }
 
 #[cfg(test)]
@@ -207,11 +224,19 @@ mod tests {
         out[5..].to_vec()
     }
 
+    fn limit(bytes: usize) -> SizeLimit {
+        SizeLimit {
+            bytes,
+            name: "some.limit",
+            remedy: "raise it",
+        }
+    }
+
     fn document(mode: RowMode, max: usize) -> Result<String, PgError> {
         let mut id = Field::text("id");
         (id.type_oid, id.type_size, id.table_oid, id.column) = (23, 4, 16_384, 1);
         let fields = [Field::text("a\""), id, Field::text("a\"")];
-        let mut writer = ResultWriter::new(mode, max);
+        let mut writer = ResultWriter::new(mode, limit(max));
         writer.row_description(&body(|out| backend::row_description(out, &fields)))?;
         for row in [
             [Some(&b"x"[..]), Some(b"1"), Some(b"y")],
@@ -234,12 +259,13 @@ mod tests {
         let arrays = format!(r#"{FIELDS}["x",1,"y"],[null,null,null]{END}"#);
         assert_eq!(document(RowMode::Arrays, 1000).unwrap(), arrays);
 
-        let create = ResultWriter::new(RowMode::Objects, 1000).command_complete(b"CREATE TABLE\0");
+        let create =
+            ResultWriter::new(RowMode::Objects, limit(1000)).command_complete(b"CREATE TABLE\0");
         assert_eq!(
             create.unwrap(),
             br#"{"fields":[],"rows":[],"command":"CREATE TABLE","rowCount":null}"#
         );
-        let empty = ResultWriter::new(RowMode::Objects, 1000).empty_query();
+        let empty = ResultWriter::new(RowMode::Objects, limit(1000)).empty_query();
         assert_eq!(
             empty.unwrap(),
             br#"{"fields":[],"rows":[],"command":null,"rowCount":null}"#
@@ -256,15 +282,58 @@ mod tests {
             assert!(
                 error
                     .message()
-                    .contains(&format!("result_bytes_max, {max} bytes"))
+                    .contains(&format!("some.limit, {max} bytes"))
             );
         }
+    }
+
+    #[test]
+    fn parts_count_together() {
+        let row = body(|out| backend::data_row(out, &[Some(b"1234567890")]));
+        let given = |max: usize| {
+            let part = limit(60);
+            let mut writer = ResultWriter::in_parts(RowMode::Arrays, "\"id\":1", limit(max), part);
+            let mut bytes = 0;
+            writer.writer.describe(
+                &mut Vec::new(),
+                &body(|out| {
+                    backend::row_description(out, &[Field::text("a")]);
+                }),
+            )?;
+            for _ in 0..3 {
+                writer.data_row(&row, &no_more_arrays)?;
+                bytes += writer.take_part().len();
+            }
+            let last = writer.command_complete(b"SELECT 3\0")?;
+            Ok::<usize, PgError>(bytes + last.len())
+        };
+        let all = given(usize::MAX).unwrap();
+        assert_eq!(given(all).unwrap(), all);
+        for max in [all - 1, all / 2, 10] {
+            let error = given(max).unwrap_err();
+            assert!(
+                error.message().contains(&format!("some.limit, {max}")),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_came_before_counts_too() {
+        let length = document(RowMode::Objects, usize::MAX).unwrap().len();
+        let complete = |given: usize| {
+            let writer = ResultWriter::new(RowMode::Objects, limit(length)).after(given);
+            writer.command_complete(b"CREATE TABLE\0")
+        };
+        let own = complete(0).unwrap().len();
+        assert!(complete(length - own).is_ok());
+        assert!(complete(length - own + 1).is_err());
     }
 
     proptest! {
         #[test]
         fn hostile_bodies(a in proptest::collection::vec(any::<u8>(), 0..40), b in proptest::collection::vec(any::<u8>(), 0..40)) {
-            let mut writer = ResultWriter::new(RowMode::Objects, 1000);
+            let mut writer = ResultWriter::new(RowMode::Objects, limit(1000));
             let _ = writer.row_description(&a);
             let _ = writer.data_row(&b, &no_more_arrays);
             let _ = writer.command_complete(&a);

@@ -109,6 +109,10 @@ pub(super) struct LimitsSection {
     requests_burst: u32,
     token_concurrency_max: u32,
     database_concurrency_max: u32,
+    token_body_bytes_max: usize,
+    token_result_bytes_max: usize,
+    database_body_bytes_max: usize,
+    database_result_bytes_max: usize,
     entries_max: usize,
 }
 
@@ -229,6 +233,10 @@ impl Default for LimitsSection {
             requests_burst: options.requests_burst,
             token_concurrency_max: options.token_concurrency_max,
             database_concurrency_max: options.database_concurrency_max,
+            token_body_bytes_max: options.token_body_bytes_max,
+            token_result_bytes_max: options.token_result_bytes_max,
+            database_body_bytes_max: options.database_body_bytes_max,
+            database_result_bytes_max: options.database_result_bytes_max,
             entries_max: options.entries_max,
         }
     }
@@ -391,6 +399,10 @@ impl Config {
             requests_burst: section.requests_burst,
             token_concurrency_max: section.token_concurrency_max,
             database_concurrency_max: section.database_concurrency_max,
+            token_body_bytes_max: section.token_body_bytes_max,
+            token_result_bytes_max: section.token_result_bytes_max,
+            database_body_bytes_max: section.database_body_bytes_max,
+            database_result_bytes_max: section.database_result_bytes_max,
             entries_max: section.entries_max,
         }
     }

@@ -178,6 +178,27 @@ pub(super) const ACCESS: &[Setting] = &[
         "Requests for one database that are served at once. 0: no limit.",
     ),
     Setting::number(
+        "limits.token_body_bytes_max",
+        "The body of a request of one token, and a message of its WebSockets. Past it the answer is 413.\n\
+         A token may have a smaller limit of its own. 0: http.body_bytes_max and\n\
+         websocket.message_bytes_max alone.",
+    ),
+    Setting::number(
+        "limits.token_result_bytes_max",
+        "The result of a request of one token, also one that is streamed, as lines or in a WebSocket.\n\
+         A token may have a smaller limit of its own. 0: http.result_bytes_max alone, which streams\n\
+         do not have.",
+    ),
+    Setting::number(
+        "limits.database_body_bytes_max",
+        "The same of a request for one database. A database may have a smaller limit of its own:\n\
+         dormouse db set.",
+    ),
+    Setting::number(
+        "limits.database_result_bytes_max",
+        "The same of the result of a request for one database.",
+    ),
+    Setting::number(
         "limits.entries_max",
         "Tokens and databases that are counted at once. Past it new ones get 429.",
     ),

@@ -145,6 +145,7 @@ pub(crate) fn attributes(all: &[KeyValue]) -> BTreeMap<String, String> {
             Some(any_value::Value::StringValue(text)) => text.clone(),
             Some(any_value::Value::IntValue(number)) => number.to_string(),
             Some(any_value::Value::BoolValue(yes)) => yes.to_string(),
+            Some(any_value::Value::DoubleValue(number)) => number.to_string(),
             other => format!("{other:?}"),
         }
     };

@@ -93,6 +93,91 @@ fn the_first_are_told_first() {
 }
 
 #[test]
+fn answers_from_the_cache_are_counted_by_database() {
+    let server = Server::start_with(&[
+        ("DORMOUSE_DATABASES__IDLE_MS", "100"),
+        ("DORMOUSE_TELEMETRY__METRICS_DATABASES_MAX", "2"),
+    ]);
+    for database in ["shop", "other"] {
+        server.sql(database, "create table fruit (name text)");
+    }
+    let metric = |name: &str| {
+        let page = server.http().get("/metrics").text();
+        let line = page.lines().find_map(|line| line.strip_prefix(name));
+        let value = line.and_then(|line| line.trim().parse::<f64>().ok());
+        value.unwrap_or_else(|| panic!("{name}: {page}"))
+    };
+    // From here on they have samples of their own.
+    assert_eq!(
+        metric("dormouse_database_cache_hits_total{database=\"shop\"}"),
+        0.0
+    );
+    let ask = |database: &str, tag: &str| {
+        let path = format!("/v1/databases/{database}/query");
+        let body = json!({"sql": "select name from fruit"}).to_string();
+        let headers = [("if-none-match", tag)];
+        server
+            .http()
+            .request_with("POST", &path, &headers, Some(&body))
+    };
+    let told = |database: &str| {
+        let figures = of(&server, database);
+        ["cacheHits", "cacheMisses", "notModified"].map(|name| figures[name].as_u64().unwrap())
+    };
+    // Of the first question it may not be known yet what it depends on: nothing is sought then.
+    ask("shop", "\"\"");
+    let first = ask("shop", "\"\"");
+    let [hits, misses, confirmed] = told("shop");
+    assert_eq!(confirmed, 0);
+    let tag = first.header("etag").unwrap();
+    for _ in 0..3 {
+        assert_eq!(ask("shop", "\"\"").header("x-dormouse-cache"), Some("hit"));
+    }
+    assert_eq!(ask("shop", tag).status, 304);
+    assert_eq!(told("shop"), [hits + 3, misses, 1]);
+    server.sql("shop", "insert into fruit values ('apple')");
+    assert_eq!(ask("shop", tag).status, 200);
+    assert_eq!(told("shop"), [hits + 3, misses + 1, 1]);
+    // They stay while it sleeps, and count on without waking it.
+    server.until_awake(0);
+    assert_eq!(ask("shop", "\"\"").header("x-dormouse-cache"), Some("hit"));
+    server.until_awake(0);
+    assert_eq!(told("shop"), [hits + 4, misses + 1, 1]);
+
+    for _ in 0..3 {
+        ask("other", "\"\"");
+    }
+    let [other_hits, ..] = told("other");
+    assert!((1..hits + 4).contains(&other_hits), "{other_hits}");
+    // The node counts the same ones, and what `server.sql` has asked of it.
+    let page = server.http().get("/v1/figures?by=hits&top=1").json();
+    assert_eq!(page["databases"][0]["name"], "shop");
+    let of_node =
+        ["hits", "misses"].map(|name| metric(&format!("dormouse_result_cache_{name}_total")));
+    let of_all = ["cacheHits", "cacheMisses"].map(|name| page["total"][name].as_f64().unwrap());
+    assert_eq!(of_node, of_all);
+    let sample = |name: &str| {
+        metric(&format!(
+            "dormouse_database_{name}_total{{database=\"shop\"}}"
+        ))
+    };
+    assert_eq!(sample("cache_hits"), (hits + 4) as f64);
+    assert_eq!(sample("not_modified"), 1.0);
+    assert!(sample("cache_misses") >= 1.0);
+
+    let url = format!("http://{}", server.http);
+    let top = dormouse()
+        .args(["top", "--once", "--by", "hits", "--server", &url])
+        .output()
+        .unwrap();
+    let table = String::from_utf8(top.stdout).unwrap();
+    assert!(
+        table.contains(" hits ") && table.contains(" misses "),
+        "{table}"
+    );
+}
+
+#[test]
 fn top_shows_them() {
     let server = Server::start();
     server.sql("shop", "select 1");

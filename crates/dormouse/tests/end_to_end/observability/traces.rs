@@ -59,6 +59,18 @@ fn shown_of_reading(spans: &[Span]) -> Vec<String> {
     lines
 }
 
+/// All of a trace: when the one that ends last is there, so are the others.
+fn whole(collector: &Collector, trace: &str) -> Vec<Span> {
+    let is_root = |span: &Span| hex(&span.parent_span_id) == CALLER;
+    until(|| collector.trace(trace), |spans| spans.iter().any(is_root))
+}
+
+/// Takes out what was read from disk, which is what Postgres had not in its memory: it stands below statements.
+fn without_fetches(mut spans: Vec<Span>) -> Vec<Span> {
+    spans.retain(|span| span.name != "fetch");
+    spans
+}
+
 #[test]
 fn a_request_that_wakes_a_database_is_one_trace() {
     let collector = Collector::start();
@@ -84,12 +96,10 @@ fn a_request_that_wakes_a_database_is_one_trace() {
         "  INSERT shop",
         "  gate",
     ];
-    let spans = until(
-        || collector.trace(TRACE),
-        |spans| spans.len() >= names.len(),
-    );
+    let all = whole(&collector, TRACE);
+    print(&all, CALLER, 0);
+    let spans = without_fetches(all.clone());
     let lines = shown(&spans);
-    print(&spans, CALLER, 0);
     // The exchange finds the session's process free: a wait that is none.
     let lines: Vec<_> = lines.iter().map(String::as_str).collect();
     let mut expected = names.to_vec();
@@ -124,7 +134,7 @@ fn a_request_that_wakes_a_database_is_one_trace() {
     assert_eq!(resource["service.name"], "dormouse");
     assert_eq!(resource["region"], "eu");
     // Nothing else was to be recorded.
-    assert_eq!(collector.spans().len(), spans.len());
+    assert_eq!(collector.spans().len(), all.len());
 
     let names = until(|| collector.metrics(), |names| !names.is_empty());
     for name in [
@@ -144,7 +154,7 @@ fn a_comment_tells_the_trace_over_both_protocols() {
         format!("select 1/0 /*action='x',traceparent='00-{trace}-{CALLER}-{flags}'*/")
     };
     session.query(&commented(TRACE, "01")).unwrap_err();
-    let spans = until(|| collector.trace(TRACE), |spans| spans.len() >= 3);
+    let spans = without_fetches(whole(&collector, TRACE));
     assert_eq!(
         shown_of_reading(&spans),
         ["batch", "  wait", "  SELECT shop"]
@@ -165,20 +175,46 @@ fn a_comment_tells_the_trace_over_both_protocols() {
     session
         .query(&format!("select sum(length(prosrc)) from pg_proc {parent}"))
         .unwrap();
-    let spans = until(|| collector.trace(&read), |spans| spans.len() >= 3);
+    let spans = whole(&collector, &read);
+    print(&spans, CALLER, 0);
     let select = spans
         .iter()
         .find(|span| span.name == "SELECT shop")
         .unwrap();
     let pages = attributes(&select.attributes)["dormouse.pages.read"].clone();
-    assert!(pages.parse::<u64>().unwrap() > 10, "{pages}");
+    let pages = pages.parse::<u64>().unwrap();
+    assert!(pages > 10, "{pages}");
+    let fetches: Vec<&Span> = spans.iter().filter(|span| span.name == "fetch").collect();
+    assert!((1..=16).contains(&fetches.len()), "{}", fetches.len());
+    let (mut fetched, mut bytes) = (0, 0);
+    for fetch in fetches {
+        assert_eq!(fetch.parent_span_id, select.span_id);
+        let (begin, end) = (fetch.start_time_unix_nano, fetch.end_time_unix_nano);
+        assert!(select.start_time_unix_nano <= begin && begin <= end);
+        assert!(end <= select.end_time_unix_nano);
+        let told = attributes(&fetch.attributes);
+        fetched += told["dormouse.pages.read"].parse::<u64>().unwrap();
+        bytes += told["dormouse.bytes.read"].parse::<u64>().unwrap();
+        // What it took to read is within the time of the span.
+        let ms: f64 = told["dormouse.read.ms"].parse().unwrap();
+        assert!(
+            ms > 0.0 && ms <= (end - begin) as f64 / 1e6 + 0.1,
+            "{told:?}"
+        );
+    }
+    // Nobody else reads in this database, but the host may.
+    assert!(fetched > 10 && fetched <= pages, "{fetched} of {pages}");
+    assert!(
+        bytes > 10 * 8_192 && bytes <= fetched * 8_192,
+        "{bytes} of {fetched}"
+    );
 
     let second = TRACE.replace("0af7", "1bf7");
     server
         .http()
         .query("shop", &commented(&second, "01"))
         .error(400);
-    let spans = until(|| collector.trace(&second), |spans| spans.len() >= 3);
+    let spans = without_fetches(whole(&collector, &second));
     assert_eq!(
         shown_of_reading(&spans),
         ["batch", "  wait", "  SELECT shop"]
@@ -196,7 +232,7 @@ fn a_comment_tells_the_trace_over_both_protocols() {
     );
     let fourth = TRACE.replace("0af7", "3df7");
     session.query(&commented(&fourth, "01")).unwrap_err();
-    until(|| collector.trace(&fourth), |spans| spans.len() >= 3);
+    whole(&collector, &fourth);
     assert!(collector.trace(&third).is_empty());
 }
 
@@ -249,7 +285,7 @@ fn every_way_to_run_statements_is_traced() {
     let sql = format!("select 1 /*traceparent='00-{trace}-{CALLER}-01'*/");
     let message = json!({ "id": 1, "sql": sql }).to_string();
     socket.send(tungstenite::Message::text(message)).unwrap();
-    let spans = until(|| collector.trace(&trace), |spans| spans.len() >= 3);
+    let spans = without_fetches(whole(&collector, &trace));
     assert_eq!(
         shown_of_reading(&spans),
         ["batch", "  wait", "  SELECT shop"]

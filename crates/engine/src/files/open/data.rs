@@ -43,7 +43,10 @@ impl FileTable {
     ) -> Result<usize, Errno> {
         let index = self.index(descriptor)?;
         let Self {
-            opens, namespace, ..
+            opens,
+            namespace,
+            watch,
+            ..
         } = self;
         let open = opens[index].as_mut().ok_or(Errno::BADF)?;
         if !open.flags.reads() {
@@ -51,7 +54,15 @@ impl FileTable {
         }
         let at = offset.unwrap_or(open.offset);
         let read = match &open.object {
-            Object::Volume(ino) => namespace.volume().read(*ino, at, buffer)?,
+            Object::Volume(ino) => match watch {
+                None => namespace.volume().read(*ino, at, buffer)?,
+                Some(watch) => {
+                    watch.begins();
+                    let read = namespace.volume().read(*ino, at, buffer);
+                    watch.ended(read.as_ref().map_or(0, |read| *read));
+                    read?
+                }
+            },
             Object::Scratch(file) => copy_from(&file.lock(), at, buffer),
             Object::Distribution { contents, .. } => copy_from(contents, at, buffer),
             Object::Device(Device::Null) => 0,

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep;
 use tracing::{Instrument as _, Span};
 use wire::pg::TransactionStatus;
-use wire::{PgError, sqlstate};
+use wire::{PgError, SizeLimit, sqlstate};
 
 use super::Place;
 use crate::http::router::App;
@@ -26,6 +26,8 @@ pub(super) enum Command {
         statement: Statement,
         rows: Rows,
         limit: Duration,
+        /// How large the result may be.
+        max: SizeLimit,
         answer: oneshot::Sender<Result<Vec<u8>, PgError>>,
     },
     Commit {
@@ -146,8 +148,10 @@ impl Held {
                 statement,
                 rows,
                 limit,
+                max,
                 mut answer,
             } => {
+                self.visit.limit_results(max);
                 let ends = ends(limit, &mut answer, &self.app.stopping);
                 let running = self.visit.run(&statement, rows);
                 let done = unless(&self.canceller, ends, running).await;

@@ -8,7 +8,7 @@ use database::Answer;
 use tokio::sync::Notify;
 use wire::http::{ResultWriter, no_more_arrays};
 use wire::pg::backend::kind;
-use wire::{PgError, sqlstate};
+use wire::{PgError, SizeLimit, sqlstate};
 
 use super::outbox::Outbox;
 use super::request::Id;
@@ -18,7 +18,11 @@ use crate::http::visit::Rows;
 const PART_BYTES: usize = 16 * 1024;
 
 /// The largest row, as JSON.
-const ROW_BYTES_MAX: usize = 64 << 20;
+const ROW_MAX: SizeLimit = SizeLimit {
+    bytes: 64 << 20,
+    name: "what a row in a WebSocket may be",
+    remedy: "ask for it by Accept: application/x-ndjson, or over PostgreSQL's protocol",
+};
 
 /// Whether a request is to end.
 #[derive(Clone, Default)]
@@ -53,9 +57,15 @@ pub(super) struct Result {
 }
 
 impl Result {
-    pub(super) fn new(id: Id, rows: Rows, outbox: Arc<Outbox>, given: Given) -> Self {
+    pub(super) fn new(
+        id: Id,
+        rows: Rows,
+        max: SizeLimit,
+        outbox: Arc<Outbox>,
+        given: Given,
+    ) -> Self {
         let mode = rows.mode();
-        let writer = ResultWriter::in_parts(mode, &format!("\"id\":{id}"), ROW_BYTES_MAX);
+        let writer = ResultWriter::in_parts(mode, &format!("\"id\":{id}"), max, ROW_MAX);
         Self {
             writer: Some(writer),
             outbox,

@@ -202,7 +202,9 @@ async fn statement_job(
         return Err(cancelled());
     }
     let outbox = Arc::clone(&conversation.outbox);
-    let result = answer::Result::new(ticket.id, statement.rows, outbox, ticket.given.clone());
+    let max = conversation.visitor.sizes()?.stream;
+    let given = ticket.given.clone();
+    let result = answer::Result::new(ticket.id, statement.rows, max, outbox, given);
     let canceller = visit.canceller();
     let running = visit.run(&sql, &statement.params, result);
     let result = within(conversation, ticket, &canceller, limit, running).await?;

@@ -12,6 +12,8 @@ use serde_json::json;
 use tokio::time::{sleep, timeout};
 use tungstenite::error::{CapacityError, Error as ProtocolError};
 
+use wire::SizeLimit;
+
 use super::conversation::{Conversation, End, MALFORMED, Refusal};
 use super::outbox::Next;
 use super::registry::{Keys, Registry, Resumed};
@@ -177,8 +179,9 @@ impl Socket {
                     });
                 }
             };
-            if text.len() > self.conversation.options.message_bytes_max {
-                return Left::Refused(self.too_large(text.len()));
+            let max = self.message_max();
+            if text.len() > max.bytes {
+                return Left::Refused(too_large(text.len(), max));
             }
             let taken = match Request::parse(&text) {
                 Ok(Request::Resume(resume)) if may_resume => return Left::Resume(resume),
@@ -205,17 +208,15 @@ impl Socket {
             tracing::debug!(%error, "a WebSocket breaks");
             return Left::Lost;
         };
-        Left::Refused(self.too_large(*size))
+        Left::Refused(too_large(*size, self.message_max()))
     }
 
-    fn too_large(&self, bytes: usize) -> Refusal {
-        let max = self.conversation.options.message_bytes_max;
-        Refusal {
-            code: close_code::SIZE,
-            reason: format!(
-                "a message of {bytes} bytes exceeds websocket.message_bytes_max, {max}"
-            ),
-        }
+    /// How large a message may be.
+    fn message_max(&self) -> SizeLimit {
+        let visitor = &self.conversation.visitor;
+        // What cannot be looked up is said to whoever runs a statement.
+        let sizes = visitor.sizes().unwrap_or(visitor.tenant.sizes);
+        sizes.message
     }
 
     async fn speak(&self, sink: &mut SplitSink<WebSocket, Message>) -> Left {
@@ -280,6 +281,16 @@ impl Socket {
             // It has come back.
             () = conversation.outbox.replaced(self.epoch) => {}
         }
+    }
+}
+
+fn too_large(bytes: usize, max: SizeLimit) -> Refusal {
+    let SizeLimit {
+        bytes: max, name, ..
+    } = max;
+    Refusal {
+        code: close_code::SIZE,
+        reason: format!("a message of {bytes} bytes exceeds {name}, {max}"),
     }
 }
 

@@ -10,6 +10,7 @@ use wire::pg::TransactionStatus;
 
 use crate::http::error::ApiError;
 use crate::http::router::App;
+use crate::http::sizes::Sizes;
 use crate::http::tenant::Tenant;
 use crate::http::visit::{self, Wishes};
 use crate::http::work::CancelSlot;
@@ -44,6 +45,18 @@ impl Visitor {
             .app
             .permit(&self.tenant.caller, Some(&self.tenant.name));
         permit.map_err(ApiError::into_error)
+    }
+
+    /// How large a request and its result may be: as of when the WebSocket was opened, and as of now.
+    ///
+    /// # Errors
+    /// 58030 or XX001 if the directory of databases cannot be read.
+    pub(super) fn sizes(&self) -> Result<Sizes, PgError> {
+        let now = self
+            .app
+            .sizes(&self.tenant.caller, Some(&self.tenant.name))?;
+        let message = self.tenant.sizes.message.or_smaller(now.message);
+        Ok(Sizes { message, ..now })
     }
 
     /// Whether its client may stay.
