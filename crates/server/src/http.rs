@@ -109,7 +109,6 @@ const APPS: &str = "an app";
 /// What all connections share.
 pub(crate) struct Http {
     databases: Databases,
-    bindings: Option<Arc<ManagedBindings>>,
     tls: Option<Arc<Tls>>,
     security: Security,
     pgwire: Arc<Pgwire>,
@@ -146,7 +145,6 @@ struct RequestIds {
 impl Http {
     pub(crate) fn new(
         databases: Databases,
-        bindings: Option<Arc<ManagedBindings>>,
         options: &HttpOptions,
         tls: Option<Arc<Tls>>,
         security: Security,
@@ -156,7 +154,6 @@ impl Http {
     ) -> Self {
         Self {
             databases,
-            bindings,
             connections: Connections::new(),
             transactions: Transactions::default(),
             transaction_shares: Arc::default(),
@@ -196,7 +193,7 @@ impl Http {
 
     /// Managed bindings, if there are any here.
     pub(crate) fn bindings(&self) -> Option<&Arc<ManagedBindings>> {
-        self.bindings.as_ref()
+        self.pgwire.bindings()
     }
 
     /// What is deployed, if anything can be.

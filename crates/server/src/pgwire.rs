@@ -75,10 +75,15 @@ pub(crate) struct Pgwire {
     connection_number: AtomicU64,
 }
 
+/// What clients come for.
+pub(crate) struct Rooms {
+    pub(crate) databases: Databases,
+    pub(crate) bindings: Option<Arc<ManagedBindings>>,
+}
+
 impl Pgwire {
     pub(crate) fn new(
-        databases: Databases,
-        bindings: Option<Arc<ManagedBindings>>,
+        rooms: Rooms,
         options: PgwireOptions,
         auth: Auth,
         passwords: Arc<Passwords>,
@@ -87,8 +92,8 @@ impl Pgwire {
         stopping: Stopping,
     ) -> Self {
         Self {
-            databases,
-            bindings,
+            databases: rooms.databases,
+            bindings: rooms.bindings,
             cancel_keys: CancelKeys::default(),
             sessions: Connections::new(),
             sockets: Connections::new(),
@@ -110,6 +115,11 @@ impl Pgwire {
     /// Connections that begin from now on have these. Where it listens stays.
     pub(crate) fn adjust(&self, options: PgwireOptions) {
         *self.options.write() = Arc::new(options);
+    }
+
+    /// Managed bindings, if there are any here.
+    pub(crate) fn bindings(&self) -> Option<&Arc<ManagedBindings>> {
+        self.bindings.as_ref()
     }
 
     /// How many sessions there are.

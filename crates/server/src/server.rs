@@ -15,7 +15,7 @@ use crate::http::{Http, Site};
 use crate::identity::Passwords;
 use crate::metrics::Meter;
 use crate::options::Options;
-use crate::pgwire::Pgwire;
+use crate::pgwire::{Pgwire, Rooms};
 use crate::reload::Reload;
 use crate::security::Security;
 use crate::shutdown::Shutdown;
@@ -59,8 +59,10 @@ impl Server {
         let passwords = Arc::new(Passwords::new(databases.clone(), iterations_max));
         let security = Security::new(&options, Arc::clone(&passwords));
         let pgwire = Arc::new(Pgwire::new(
-            databases.clone(),
-            bindings.clone(),
+            Rooms {
+                databases: databases.clone(),
+                bindings: bindings.clone(),
+            },
             options.pgwire,
             options.auth,
             passwords,
@@ -70,7 +72,6 @@ impl Server {
         ));
         let http = Http::new(
             databases,
-            bindings.clone(),
             &options.http,
             options.tls,
             security,

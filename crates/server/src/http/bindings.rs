@@ -169,7 +169,7 @@ pub(super) async fn restart(
 }
 
 fn managed(app: &App) -> Result<Arc<ManagedBindings>, ApiError> {
-    app.bindings.clone().ok_or_else(said::none_here)
+    app.bindings().cloned().ok_or_else(said::none_here)
 }
 
 /// Adds a binding, which leads somewhere if that is to be checked.

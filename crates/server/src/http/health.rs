@@ -168,7 +168,7 @@ fn known_health(app: &App) -> Result<KnownHealth, ApiError> {
                 open: app.connections(),
                 max: app.options.connections_max,
             },
-            bindings: app.bindings.as_ref().map(|bindings| Count {
+            bindings: app.bindings().map(|bindings| Count {
                 open: bindings.clients.count(),
                 max: bindings.options().clients_max,
             }),

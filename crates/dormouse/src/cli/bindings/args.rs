@@ -24,7 +24,7 @@ pub(super) enum BindingCommand {
         /// What it is called, for people
         name: String,
         #[command(flatten)]
-        fields: FieldArgs,
+        fields: Box<FieldArgs>,
         #[command(flatten)]
         place: ServerArgs,
     },
