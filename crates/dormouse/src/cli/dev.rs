@@ -33,7 +33,10 @@ pub(crate) fn run(mut args: DevArgs) -> Result<(), Failure> {
     args.source.branch.get_or_insert_with(|| "main".to_owned());
     args.source.commit.get_or_insert_with(|| COMMIT.to_owned());
     let source = Source::of(&folder, args.source)?;
-    let data = args.data.unwrap_or_else(|| folder.join(DATA));
+    let data = match args.data {
+        Some(data) => data,
+        None => beside_the_code(&folder)?,
+    };
     let data = data
         .to_str()
         .ok_or_else(|| Failure::Usage(format!("{}: its name is not text", data.display())))?;
@@ -50,6 +53,18 @@ pub(crate) fn run(mut args: DevArgs) -> Result<(), Failure> {
             Box::pin(beside(address, folder, source))
         })),
     )
+}
+
+/// A folder for databases in the folder of the code, which git leaves out.
+fn beside_the_code(folder: &Path) -> Result<PathBuf, Failure> {
+    let data = folder.join(DATA);
+    let ignored = data.join(".gitignore");
+    let made = std::fs::create_dir_all(&data).and_then(|()| match ignored.exists() {
+        true => Ok(()),
+        false => std::fs::write(&ignored, "*\n"),
+    });
+    made.map_err(|error| Failure::unavailable(format!("{}: {error}", data.display())))?;
+    Ok(data)
 }
 
 /// Deploys, and again whenever something has changed, and prints what is logged.

@@ -140,7 +140,7 @@ fn request(document: &[u8], sql: Option<&str>, json: bool) -> String {
         Ok(Document { error }) => like_psql(&error, sql),
         Err(_) => match envelope(document) {
             Some(Envelope { error, details }) => {
-                let details = details.lines.iter();
+                let details = details.lines.iter().filter(|line| !error.contains(*line));
                 let details = details.map(|line| format!("DETAIL:  {line}\n"));
                 format!("ERROR:  {error}\n{}", details.collect::<String>())
             }
