@@ -75,7 +75,7 @@ fn a_folder_is_deployed_by_what_git_says() {
 
     let said = ask(&stage, &["apps"]).done();
     assert!(
-        said.contains(" acme/shop  | production  |       1 |"),
+        said.contains(" Acme/shop  | production  |       1 |"),
         "{said}"
     );
     let listed: Value = serde_json::from_str(&ask(&stage, &["apps", "--json"]).done()).unwrap();

@@ -181,10 +181,9 @@ fn websockets_reach_a_backend() {
             format!("heard {text}")
         );
     }
-    assert_eq!(
-        stage.server.http().get("/health").json()["connections"]["http"]["websockets"],
-        1
-    );
+    let metrics = stage.api("/metrics").text();
+    let line = "dormouse_connections{protocol=\"websocket\"} 1";
+    assert!(metrics.lines().any(|one| one == line), "{metrics}");
 }
 
 #[test]

@@ -78,7 +78,11 @@ impl Stage {
     }
 
     pub(crate) fn start_with(settings: &[(&str, &str)]) -> Option<Self> {
-        let folder = tempfile::tempdir().unwrap();
+        Self::start_in(tempfile::tempdir().unwrap(), settings)
+    }
+
+    /// In a folder that has something already.
+    pub(crate) fn start_in(folder: TempDir, settings: &[(&str, &str)]) -> Option<Self> {
         let server = Self::serve(folder.path(), settings)?;
         Some(Self {
             server,

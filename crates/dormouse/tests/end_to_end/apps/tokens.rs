@@ -1,5 +1,9 @@
 //! Who may deploy.
 
+use std::path::Path;
+
+use tempfile::TempDir;
+
 use super::stage::{Archive, Stage};
 use crate::harness::{dormouse, run_program};
 
@@ -9,24 +13,37 @@ fn site() -> Archive {
     Archive::of(&[("out/index.html", "x")])
 }
 
-fn create(stage: &Stage, name: &str, args: &[&str]) -> String {
+fn create(folder: &Path, name: &str, args: &[&str]) -> String {
     let mut command = dormouse();
     command.args(["token", "create", "--name", name]).args(args);
-    let file = stage.folder.path().join("tokens");
-    let made = run_program(command.env("DORMOUSE_AUTH__TOKENS_FILE", file));
+    let made = run_program(command.env("DORMOUSE_AUTH__TOKENS_FILE", folder.join("tokens")));
     made.done().trim_end().to_owned()
 }
 
-fn start() -> Option<Stage> {
-    Stage::start_with(&[
-        ("DORMOUSE_AUTH__TOKENS_FILE", "tokens"),
-        ("DORMOUSE_AUDIT__FILE", "audit"),
-    ])
+/// A server that asks for the tokens of a folder.
+fn start(folder: TempDir) -> Option<Stage> {
+    Stage::start_in(
+        folder,
+        &[
+            ("DORMOUSE_AUTH__TOKENS_FILE", "tokens"),
+            ("DORMOUSE_AUDIT__FILE", "audit"),
+        ],
+    )
 }
 
 #[test]
 fn tokens_deploy_what_they_are_for_and_nothing_else() {
-    let Some(stage) = start() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let create = |name: &str, args: &[&str]| create(folder.path(), name, args);
+    let one = create("one", &["--scope", "deploy", "--repository", "Acme/Shop"]);
+    let all = create("all", &["--scope", "deploy", "--repository", "acme/*"]);
+    let any = create("any", &["--scope", "deploy"]);
+    let admin = create("admin", &["--scope", "admin"]);
+    let write = create("write", &["--scope", "write"]);
+    let own = create("own", &["--scope", "admin", "--database", "shop"]);
+    let Some(mut stage) = start(folder) else {
+        return;
+    };
     let answer = stage.deploy_with("acme/shop", "", &[], &site());
     assert_eq!(answer.status, 401);
     assert_eq!(answer.json()["error"], "Missing bearer token.");
@@ -35,26 +52,11 @@ fn tokens_deploy_what_they_are_for_and_nothing_else() {
         Some("Bearer realm=\"dormouse\"")
     );
 
-    let one = create(
-        &stage,
-        "one",
-        &["--scope", "deploy", "--repository", "Acme/Shop"],
-    );
-    let all = create(
-        &stage,
-        "all",
-        &["--scope", "deploy", "--repository", "acme/*"],
-    );
-    let any = create(&stage, "any", &["--scope", "deploy"]);
-    let admin = create(&stage, "admin", &["--scope", "admin"]);
-    let write = create(&stage, "write", &["--scope", "write"]);
-    let own = create(&stage, "own", &["--scope", "admin", "--database", "shop"]);
-    let mut stage = stage;
     for (token, repositories) in [
         (&one, &["acme/shop"][..]),
         (&all, &["acme/shop", "ACME/other"]),
-        (&any, &["acme/shop", "someone/else"]),
-        (&admin, &["acme/shop", "someone/else"]),
+        (&any, &["acme/shop", "ACME/other", "someone/else"]),
+        (&admin, &["acme/shop", "ACME/other", "someone/else"]),
         (&write, &[]),
         (&own, &[]),
         (&format!("{}x", &any[..any.len() - 1]), &[]),
@@ -119,8 +121,9 @@ fn tokens_deploy_what_they_are_for_and_nothing_else() {
 
 #[test]
 fn a_token_that_was_revoked_deploys_no_more() {
-    let Some(stage) = start() else { return };
-    let token = create(&stage, "ci", &["--scope", "deploy"]);
+    let folder = tempfile::tempdir().unwrap();
+    let token = create(folder.path(), "ci", &["--scope", "deploy"]);
+    let Some(stage) = start(folder) else { return };
     let stage = stage.with_token(&token);
     stage.deploy("acme/shop", &site());
     let mut command = dormouse();
