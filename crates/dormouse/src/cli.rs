@@ -5,6 +5,9 @@ mod args;
 mod bindings;
 mod config;
 mod databases;
+mod deploy;
+mod deployments;
+mod dev;
 mod doctor;
 mod failure;
 mod logs;
@@ -45,6 +48,12 @@ pub(crate) fn run() -> ExitCode {
         Command::Binding(args) => wait_for(bindings::run(args)),
         Command::Token(args) => wait_for(tokens::run(args)),
         Command::Top(args) => wait_for(top::run(args)),
+        Command::Deploy(args) => wait_for(deploy::run(args)),
+        Command::Dev(args) => dev::run(args),
+        Command::Apps(args) => wait_for(deployments::list(args)),
+        Command::Logs(args) => wait_for(deployments::logs(args)),
+        Command::Rollback(args) => wait_for(deployments::roll_back(args)),
+        Command::Undeploy(args) => wait_for(deployments::undeploy(args)),
         Command::BackendCompile => compile(),
         Command::BackendLaunch { args } => {
             let error = workers::runtime::launch(args);

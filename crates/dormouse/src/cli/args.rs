@@ -1,5 +1,7 @@
 //! What can be typed.
 
+mod apps;
+
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 
@@ -9,6 +11,8 @@ use zeroize::Zeroizing;
 
 use super::bindings::BindingArgs;
 use super::failure::Failure;
+
+pub(crate) use apps::{AppArgs, AppsArgs, DeployArgs, DevArgs, LogsArgs, RollbackArgs, SourceArgs};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -82,6 +86,29 @@ Examples:
   dormouse binding list --json | jq -r '.bindings[].id'
 ";
 
+const DEPLOY_EXAMPLES: &str = "\
+Left out are .git, node_modules, .wrangler, dist/.vite and .dormouse. Nothing is built: build before.
+
+Examples:
+  dormouse deploy
+  dormouse deploy ./shop --repository acme/shop --branch main --commit none
+  dormouse deploy --environment staging --var REGION=eu --secret API_KEY
+  dormouse deploy --server https://db.example.com --token-file deploy-token
+";
+
+const DEV_EXAMPLES: &str = "\
+Examples:
+  dormouse dev
+  dormouse dev ./shop --port 8080 --var REGION=eu
+";
+
+const LOGS_EXAMPLES: &str = "\
+Examples:
+  dormouse logs acme/shop
+  dormouse logs acme/shop --follow --level error
+  dormouse logs acme/shop --json | jq -r .text
+";
+
 const TOP_EXAMPLES: &str = "\
 Examples:
   dormouse top
@@ -133,6 +160,24 @@ pub(crate) enum Command {
     /// Show which databases of a server are used most, again and again
     #[command(after_help = format!("{TOP_EXAMPLES}\n{EXIT_CODES}"))]
     Top(TopArgs),
+    /// Deploy a backend in JavaScript or TypeScript, or a site, from a folder
+    #[command(after_help = format!("{DEPLOY_EXAMPLES}\n{EXIT_CODES}"))]
+    Deploy(DeployArgs),
+    /// Run what is in a folder on this machine, with its databases, and again whenever it changes
+    #[command(after_help = format!("{DEV_EXAMPLES}\n{EXIT_CODES}"))]
+    Dev(DevArgs),
+    /// List what is deployed
+    #[command(after_help = EXIT_CODES)]
+    Apps(AppsArgs),
+    /// Print what a backend has logged
+    #[command(after_help = format!("{LOGS_EXAMPLES}\n{EXIT_CODES}"))]
+    Logs(LogsArgs),
+    /// Let an earlier version of what is deployed serve again
+    #[command(after_help = EXIT_CODES)]
+    Rollback(RollbackArgs),
+    /// Take away what is deployed, all versions of it
+    #[command(after_help = EXIT_CODES)]
+    Undeploy(AppArgs),
     /// Compile a backend: what a server begins with one
     #[command(name = super::apps::COMPILE, hide = true)]
     BackendCompile,
@@ -208,7 +253,7 @@ pub(crate) struct TargetArgs {
 }
 
 /// How a server knows us, and we it.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub(crate) struct AccessArgs {
     /// The token to show to the server. Who may list processes sees it here: better are the variable
     /// and --token-file

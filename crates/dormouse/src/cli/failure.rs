@@ -33,6 +33,20 @@ struct Document {
     error: Fields,
 }
 
+/// The same about deployments.
+#[derive(Debug, Deserialize)]
+struct Envelope {
+    error: String,
+    #[serde(default)]
+    details: Details,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Details {
+    #[serde(default)]
+    lines: Vec<String>,
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Fields {
@@ -60,7 +74,10 @@ impl Failure {
             Self::Usage(message) | Self::Unavailable(message) => message.clone(),
             Self::Request { document, .. } => match serde_json::from_slice::<Document>(document) {
                 Ok(document) => document.error.message,
-                Err(_) => String::from_utf8_lossy(document).into_owned(),
+                Err(_) => match envelope(document) {
+                    Some(said) => said.error,
+                    None => String::from_utf8_lossy(document).into_owned(),
+                },
             },
         }
     }
@@ -121,9 +138,20 @@ fn request(document: &[u8], sql: Option<&str>, json: bool) -> String {
     }
     match serde_json::from_slice::<Document>(document) {
         Ok(Document { error }) => like_psql(&error, sql),
-        // Some other server.
-        Err(_) => format!("dormouse: the server answered: {text}\n"),
+        Err(_) => match envelope(document) {
+            Some(Envelope { error, details }) => {
+                let details = details.lines.iter().filter(|line| !error.contains(*line));
+                let details = details.map(|line| format!("DETAIL:  {line}\n"));
+                format!("ERROR:  {error}\n{}", details.collect::<String>())
+            }
+            // Some other server.
+            None => format!("dormouse: the server answered: {text}\n"),
+        },
     }
+}
+
+fn envelope(document: &[u8]) -> Option<Envelope> {
+    serde_json::from_slice(document).ok()
 }
 
 /// As psql prints an error.

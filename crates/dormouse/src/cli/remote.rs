@@ -8,6 +8,7 @@ use database::{DatabaseName, Settings};
 use reqwest::{Client, Method, RequestBuilder};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use serde_json::value::RawValue;
 use server::{
     CreatedToken, DatabaseDocument, FiguresPage, NewToken, ReloadDocument, TokenDocument,
@@ -60,6 +61,12 @@ struct Readiness {
 #[derive(Deserialize)]
 struct Tokens {
     tokens: Vec<TokenDocument>,
+}
+
+/// What is about deployments is answered in this form.
+#[derive(Deserialize)]
+struct Envelope {
+    data: Value,
 }
 
 impl Remote {
@@ -200,6 +207,36 @@ impl Remote {
         self.document(self.at(Method::GET, &path)).await
     }
 
+    /// Deploys an archive: the body of the answer.
+    pub(crate) async fn deploy(
+        &self,
+        headers: &[(&'static str, String)],
+        archive: Vec<u8>,
+    ) -> Result<Vec<u8>, Failure> {
+        let mut request = self.at(Method::POST, "/api/v1/deploy");
+        for (name, value) in headers {
+            request = request.header(*name, value);
+        }
+        let request = request.header("content-type", "application/zip");
+        self.send(request.body(archive)).await
+    }
+
+    /// What is asked about deployments: `data` of the answer.
+    pub(crate) async fn data(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<Value, Failure> {
+        let request = self.at(method, path);
+        let request = match body {
+            Some(body) => request.json(&body),
+            None => request,
+        };
+        let Envelope { data } = self.document(request).await?;
+        Ok(data)
+    }
+
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.at(method, &format!("/v1/databases{path}"))
     }
@@ -248,8 +285,8 @@ impl Remote {
     }
 }
 
-/// One segment of a path.
-fn encoded(text: &str) -> String {
+/// One segment of a path, or a value in a query.
+pub(crate) fn encoded(text: &str) -> String {
     let mut out = String::new();
     for byte in text.bytes() {
         match byte {

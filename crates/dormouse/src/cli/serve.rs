@@ -1,5 +1,6 @@
 //! `dormouse serve`.
 
+use std::pin::Pin;
 use std::sync::{Arc, Weak};
 
 use database::Databases;
@@ -18,8 +19,17 @@ use super::telemetry::Telemetry;
 /// Added to the number of a signal that ends the process at once, as shells do.
 const EXIT_BY_SIGNAL: i32 = 128;
 
+/// What goes on beside a server in its process, once that can be asked, at this address.
+pub(crate) type Beside = Box<dyn FnOnce(String) -> BoxFuture + Send>;
+type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// Serves until a signal says stop.
 pub(crate) fn run(args: ServeArgs) -> Result<(), Failure> {
+    run_beside(args, None)
+}
+
+/// The same with something beside it, which is dropped when the server stops.
+pub(crate) fn run_beside(args: ServeArgs, beside: Option<Beside>) -> Result<(), Failure> {
     let loaded = config::load(&args)?;
     let runtime = super::runtime()?;
     let telemetry = Telemetry::start(loaded.config.telemetry(), runtime.handle())?;
@@ -27,7 +37,7 @@ pub(crate) fn run(args: ServeArgs) -> Result<(), Failure> {
     let log = logs::init(&loaded.log_filter(), loaded.config.log_format(), traces)?;
     raise_file_limit();
     runtime.block_on(async {
-        let served = serve((args, loaded), log, telemetry.as_ref()).await;
+        let served = serve((args, loaded), log, telemetry.as_ref(), beside).await;
         if let Some(telemetry) = telemetry {
             telemetry.stop().await;
         }
@@ -39,6 +49,7 @@ async fn serve(
     given: (ServeArgs, Loaded),
     log: LogFilter,
     telemetry: Option<&Telemetry>,
+    beside: Option<Beside>,
 ) -> Result<(), Failure> {
     let config = &given.1.config;
     let stop = stop_signals()?;
@@ -65,10 +76,10 @@ async fn serve(
         HttpTls::Off => "http",
         HttpTls::Require => "https",
     };
+    let address = format!("{scheme}://{}", listeners.http_address());
     super::print(&format!(
-        "PostgreSQL: postgres://postgres@{}/postgres\nHTTP:       {scheme}://{}\n",
+        "PostgreSQL: postgres://postgres@{}/postgres\nHTTP:       {address}\n",
         listeners.pgwire_address(),
-        listeners.http_address(),
     ));
     let key = config.node_key()?;
     let sockets = Sockets::below(config.data())?;
@@ -86,8 +97,12 @@ async fn serve(
     let configuration: Weak<Reloader> = Arc::downgrade(&reloader);
     server.reloads_by(configuration);
     let reloading = tokio::spawn(reloader.on(hangup));
+    let beside = beside.map(|beside| tokio::spawn(beside(address)));
     server.run(stopped(stop)).await;
     reloading.abort();
+    if let Some(beside) = beside {
+        beside.abort();
+    }
     apps.stop().await;
     drop(sockets);
     databases

@@ -158,6 +158,11 @@ fn browser() {
 }
 
 #[test]
+fn deploy() {
+    node_alone("deploy");
+}
+
+#[test]
 fn openid() {
     node_alone("oidc");
 }

@@ -2,6 +2,7 @@
 //! whose action for GitHub calls the first of them, `usage` and `logs`.
 
 mod archive;
+mod asked;
 mod gate;
 mod logs;
 
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Json;
-use axum::extract::{Path, Query, Request, State};
+use axum::extract::{Request, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -24,6 +25,7 @@ use workers::{App as Place, Environment, Refusal, Repository, Values};
 
 use super::router::App;
 use crate::apps::Apps;
+use asked::{Asked, Named};
 use gate::Gate;
 
 /// The longest name of a branch or a commit, in bytes.
@@ -69,7 +71,7 @@ fn done(data: Value) -> Response {
 pub(super) async fn deploy(
     State(app): State<App>,
     gate: Gate,
-    Query(which): Query<Which>,
+    Asked(which): Asked<Which>,
     request: Request,
 ) -> Result<Response, Refused> {
     let headers = request.headers();
@@ -152,8 +154,8 @@ pub(super) async fn list(gate: Gate) -> Result<Response, Refused> {
 /// `GET /api/v1/deployments/OWNER/REPOSITORY`
 pub(super) async fn history(
     gate: Gate,
-    Path(repository): Path<(String, String)>,
-    Query(which): Query<Which>,
+    Named(repository): Named,
+    Asked(which): Asked<Which>,
 ) -> Result<Response, Refused> {
     let place = gate.place(&repository, which.environment.as_deref())?;
     let current = serving(&gate.apps, &place)?;
@@ -173,8 +175,8 @@ pub(super) async fn history(
 pub(super) async fn roll_back(
     State(app): State<App>,
     gate: Gate,
-    Path(repository): Path<(String, String)>,
-    Query(which): Query<Which>,
+    Named(repository): Named,
+    Asked(which): Asked<Which>,
     request: Request,
 ) -> Result<Response, Refused> {
     let place = gate.place(&repository, which.environment.as_deref())?;
@@ -225,8 +227,8 @@ pub(super) async fn roll_back(
 pub(super) async fn undeploy(
     State(app): State<App>,
     gate: Gate,
-    Path(repository): Path<(String, String)>,
-    Query(which): Query<Which>,
+    Named(repository): Named,
+    Asked(which): Asked<Which>,
 ) -> Result<Response, Refused> {
     let place = gate.place(&repository, which.environment.as_deref())?;
     serving(&gate.apps, &place)?;

@@ -2,7 +2,6 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use axum::extract::{Path, Query};
 use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -10,6 +9,7 @@ use workers::Refusal;
 use workers::deployments::rfc3339;
 use workers::runtime::{Level, LogEntry};
 
+use super::asked::{Asked, Named};
 use super::gate::Gate;
 use super::{Refused, done, serving};
 use crate::apps::today_as_date;
@@ -41,8 +41,8 @@ pub(in crate::http) struct Day {
 /// `GET /api/v1/logs/OWNER/REPOSITORY`
 pub(in crate::http) async fn logs(
     gate: Gate,
-    Path(repository): Path<(String, String)>,
-    Query(wanted): Query<Wanted>,
+    Named(repository): Named,
+    Asked(wanted): Asked<Wanted>,
 ) -> Result<Response, Refused> {
     let place = gate.place(&repository, wanted.environment.as_deref())?;
     let hours = number(wanted.hours.as_deref(), "hours", 1, 168)?.unwrap_or(1);
@@ -98,8 +98,8 @@ pub(in crate::http) async fn logs(
 /// `GET /api/v1/usage/OWNER/REPOSITORY`
 pub(in crate::http) async fn usage(
     gate: Gate,
-    Path(repository): Path<(String, String)>,
-    Query(day): Query<Day>,
+    Named(repository): Named,
+    Asked(day): Asked<Day>,
 ) -> Result<Response, Refused> {
     let place = gate.place(&repository, day.environment.as_deref())?;
     let date = match day
