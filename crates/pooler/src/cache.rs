@@ -46,7 +46,7 @@ pub(crate) use text::Text;
 pub(crate) use track::{Ends, Track};
 
 use analysis::{Analysis, Outcome};
-use catalog::Catalog;
+use catalog::{Catalog, Functions};
 use flight::Flights;
 use ledger::Ledger;
 use space::Key;
@@ -78,6 +78,8 @@ pub(crate) struct Cache {
     generation: AtomicU64,
     ledger: Mutex<Ledger>,
     catalog: RwLock<Option<Arc<Catalog>>>,
+    /// Postgres' own functions at this origin.
+    builtin: RwLock<Option<Arc<Functions>>>,
     /// One at a time reads the catalog.
     reads_catalog: tokio::sync::Mutex<()>,
     texts: Mutex<LruCache<Bytes, Arc<Text>>>,
@@ -130,6 +132,7 @@ impl Cache {
             generation: AtomicU64::new(1),
             ledger: Mutex::new(Ledger::default()),
             catalog: RwLock::new(None),
+            builtin: RwLock::new(None),
             reads_catalog: tokio::sync::Mutex::new(()),
             texts: Mutex::new(LruCache::new(KNOWN_MAX)),
             analyses: Mutex::new(LruCache::new(KNOWN_MAX)),
@@ -156,6 +159,7 @@ impl Cache {
     /// Forgets everything.
     pub(crate) fn purge(&self) {
         self.generation.fetch_add(1, Ordering::SeqCst);
+        *self.builtin.write() = None;
         self.drop_all();
         self.space.remove_all(self.number);
     }
@@ -369,8 +373,8 @@ impl Cache {
             self.analyses.lock().put(shape, Arc::new(analysis));
             return Ok(verdict);
         }
-        // Somebody changes the catalog at this moment.
-        Ok(Err(CacheStatus::Uncacheable))
+        // Somebody changes the catalog at this moment, or another reads it.
+        Ok(Err(CacheStatus::Miss))
     }
 
     /// As [`tables`](Self::tables), if it is known.
@@ -408,11 +412,22 @@ impl Cache {
             return Ok(None);
         };
         let read = Instant::now();
+        let known = self.builtin.read().clone();
+        let builtin = match known {
+            Some(known) => known,
+            None => {
+                let rows = server.ask(catalog::BUILTIN).await?;
+                Arc::new(catalog::functions_of(&rows, true).unwrap_or_default())
+            }
+        };
         let mut answers = Vec::new();
         for sql in catalog::QUESTIONS {
             answers.push(server.ask(sql).await?);
         }
-        let catalog = Catalog::of(answers, stamp, read).map(Arc::new);
+        let catalog = Catalog::of(answers, Arc::clone(&builtin), stamp, read).map(Arc::new);
+        if self.ledger.lock().is_catalog_right(stamp) {
+            *self.builtin.write() = Some(builtin);
+        }
         self.catalog.write().clone_from(&catalog);
         Ok(catalog)
     }

@@ -4,6 +4,7 @@
 //! cache's first need, after a change of the catalog through the pool, and when it is older than `max_age`.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
@@ -57,10 +58,9 @@ const WILD: &str = "SELECT 'w', w.ev_class, NULL, NULL FROM pg_catalog.pg_rewrit
     WHERE p.provolatile::pg_catalog.text OPERATOR(pg_catalog.=) 'v' \
     AND COALESCE(a.oid, k.oid, o.oid, w.oid) IS NOT NULL";
 
-/// Functions: name, whether Postgres brought it along, the numbers of arguments that it takes, how volatile it and
+/// Functions of users: name, the least and the greatest number of arguments that it takes, how volatile it and
 /// what it is made of is, whether it only makes values, whether it is called like a column of a row.
-const FUNCTIONS: &str = "SELECT p.proname, (p.oid OPERATOR(pg_catalog.<) 16384::pg_catalog.oid)::pg_catalog.text, \
-    (p.pronargs OPERATOR(pg_catalog.-) p.pronargdefaults)::pg_catalog.text, CASE WHEN p.provariadic \
+const FUNCTIONS: &str = "SELECT p.proname, (p.pronargs OPERATOR(pg_catalog.-) p.pronargdefaults)::pg_catalog.text, CASE WHEN p.provariadic \
     OPERATOR(pg_catalog.<>) 0::pg_catalog.oid THEN '1000' ELSE p.pronargs::pg_catalog.text END, \
     CASE WHEN p.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid AND p.prokind::pg_catalog.text \
     OPERATOR(pg_catalog.=) 'a' THEN (SELECT pg_catalog.max(q.provolatile::pg_catalog.text) FROM pg_catalog.pg_aggregate g \
@@ -75,8 +75,16 @@ const FUNCTIONS: &str = "SELECT p.proname, (p.oid OPERATOR(pg_catalog.<) 16384::
     (p.pronargs OPERATOR(pg_catalog.=) 1::pg_catalog.int2 AND EXISTS (SELECT FROM pg_catalog.pg_type y \
     WHERE y.oid OPERATOR(pg_catalog.=) p.proargtypes[0] AND y.typtype::pg_catalog.text OPERATOR(pg_catalog.=) \
     ANY ('{c,p}'::pg_catalog.text[])))::pg_catalog.text FROM pg_catalog.pg_proc p \
-    WHERE p.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid \
-    OR p.pronamespace OPERATOR(pg_catalog.=) 'pg_catalog'::pg_catalog.regnamespace";
+    WHERE p.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid";
+
+/// Postgres' own functions, as [`FUNCTIONS`]. They stay what they are.
+pub(crate) const BUILTIN: &str = "SELECT DISTINCT p.proname, (p.pronargs OPERATOR(pg_catalog.-) p.pronargdefaults)::pg_catalog.text, \
+    CASE WHEN p.provariadic OPERATOR(pg_catalog.<>) 0::pg_catalog.oid THEN '1000' ELSE p.pronargs::pg_catalog.text END, \
+    p.provolatile::pg_catalog.text, NULL, (p.pronargs OPERATOR(pg_catalog.=) 1::pg_catalog.int2 AND EXISTS \
+    (SELECT FROM pg_catalog.pg_type y WHERE y.oid OPERATOR(pg_catalog.=) p.proargtypes[0] \
+    AND y.typtype::pg_catalog.text OPERATOR(pg_catalog.=) ANY ('{c,p}'::pg_catalog.text[])))::pg_catalog.text \
+    FROM pg_catalog.pg_proc p WHERE p.oid OPERATOR(pg_catalog.<) 16384::pg_catalog.oid \
+    AND p.pronamespace OPERATOR(pg_catalog.=) 'pg_catalog'::pg_catalog.regnamespace";
 
 /// Operators and casts of the user's that are not immutable.
 const OPERATORS: &str = "SELECT 'o', o.oprname::pg_catalog.text FROM pg_catalog.pg_operator o \
@@ -104,13 +112,18 @@ pub(crate) struct Catalog {
     wild: HashSet<Oid>,
     /// Views and tables whose reading alone runs functions of which nobody knows what they do.
     acting: HashSet<Oid>,
-    functions: HashMap<String, Vec<Function>>,
+    functions: Functions,
+    builtin: Arc<Functions>,
     operators: HashSet<String>,
     has_odd_casts: bool,
 }
 
+/// Functions by their names.
+pub(crate) type Functions = HashMap<String, Vec<Function>>;
+
+/// A function as far as the cache cares.
 #[derive(Debug)]
-struct Function {
+pub(crate) struct Function {
     is_builtin: bool,
     arguments: std::ops::RangeInclusive<usize>,
     volatility: Volatility,
@@ -127,7 +140,12 @@ enum Volatility {
 
 impl Catalog {
     /// Of the answers to all questions; nothing if they are of another form.
-    pub(crate) fn of(answers: Vec<Rows>, stamp: Stamp, read: Instant) -> Option<Self> {
+    pub(crate) fn of(
+        answers: Vec<Rows>,
+        builtin: Arc<Functions>,
+        stamp: Stamp,
+        read: Instant,
+    ) -> Option<Self> {
         let [relations, wild, functions, operators] = <[Rows; 4]>::try_from(answers).ok()?;
         let mut catalog = Self {
             stamp,
@@ -138,12 +156,12 @@ impl Catalog {
             children: HashMap::new(),
             wild: HashSet::new(),
             acting: HashSet::new(),
-            functions: HashMap::new(),
+            functions: functions_of(&functions, false)?,
+            builtin,
             operators: HashSet::new(),
             has_odd_casts: false,
         };
         relations.iter().try_for_each(|row| catalog.relation(row))?;
-        functions.iter().try_for_each(|row| catalog.function(row))?;
         wild.iter().try_for_each(|row| catalog.wild(row))?;
         for row in operators {
             match row.into_iter().nth(1).flatten() {
@@ -198,48 +216,21 @@ impl Catalog {
         Some(())
     }
 
-    fn function(&mut self, row: &[Option<String>]) -> Option<()> {
-        let [
-            Some(name),
-            Some(builtin),
-            Some(least),
-            Some(most),
-            volatility,
-            values,
-            of_rows,
-        ] = row
-        else {
-            return None;
-        };
-        let is = |flag: &Option<String>| flag.as_deref() == Some("true");
-        let function = Function {
-            is_builtin: builtin == "true",
-            arguments: least.parse().ok()?..=most.parse().ok()?,
-            volatility: match volatility.as_deref() {
-                Some("i") => Volatility::Immutable,
-                Some("s") => Volatility::Stable,
-                _ => Volatility::Volatile,
-            },
-            only_makes_values: is(values),
-            is_of_rows: is(of_rows),
-        };
-        self.functions
-            .entry(name.clone())
-            .or_default()
-            .push(function);
-        Some(())
+    /// All functions of a name.
+    fn called(&self, name: &str) -> impl Iterator<Item = &Function> {
+        let own = self.functions.get(name).into_iter().flatten();
+        own.chain(self.builtin.get(name).into_iter().flatten())
     }
 
     /// Whether a function of this name may reach tables; nothing if there is none.
     fn is_reaching(&self, name: &str) -> Option<bool> {
-        let of_it = self.functions.get(name)?;
-        Some(!of_it.iter().all(Function::leaves_tables))
+        self.called(name).next()?;
+        Some(!self.called(name).all(Function::leaves_tables))
     }
 
     /// Whether all functions of this name leave tables alone.
     fn makes_values(&self, name: &str) -> bool {
-        let of_it = self.functions.get(name);
-        of_it.is_some_and(|all| all.iter().all(Function::leaves_tables))
+        self.is_reaching(name) == Some(false)
     }
 
     pub(crate) fn knows(&self, table: Oid) -> bool {
@@ -277,7 +268,7 @@ impl Catalog {
     }
 
     fn is_pure_call(&self, call: &Call) -> bool {
-        let all = self.functions.get(&call.name).into_iter().flatten();
+        let all = self.called(&call.name);
         let mut fitting = all
             .filter(|function| function.arguments.contains(&call.arguments))
             .peekable();
@@ -294,8 +285,7 @@ impl Catalog {
 
     /// Whether `row.name` may be a call of a function that is not immutable.
     fn is_impure_column(&self, name: &str) -> bool {
-        let all = self.functions.get(name).into_iter().flatten();
-        let mut of_rows = all.filter(|function| function.is_of_rows);
+        let mut of_rows = self.called(name).filter(|function| function.is_of_rows);
         of_rows.any(|function| match function.is_builtin {
             true => !types::is_by_settings(name) && function.volatility > Volatility::Immutable,
             false => function.volatility > Volatility::Immutable,
@@ -305,13 +295,10 @@ impl Catalog {
     /// What a text writes. Names of relations that are temporary to the session need not be known.
     pub(crate) fn writes(&self, facts: &Facts, temporary: &BTreeSet<String>) -> Writes {
         let reading = &facts.reading;
-        let leaves_tables = |name: &String| match self.functions.get(name) {
-            Some(all) => all.iter().all(Function::leaves_tables),
-            // A cast that is written like a call, or an error.
-            None => true,
-        };
+        // One that there is not is a cast that is written like a call, or an error.
+        let leaves_tables = |name: &String| self.called(name).all(Function::leaves_tables);
         let of_row = |name: &String| {
-            let all = self.functions.get(name).into_iter().flatten();
+            let all = self.called(name);
             let mut of_rows = all.filter(|function| function.is_of_rows);
             of_rows.all(Function::leaves_tables)
         };
@@ -383,6 +370,38 @@ impl Catalog {
             ..Writes::default()
         }
     }
+}
+
+/// Functions of the answer to [`FUNCTIONS`] or to [`BUILTIN`].
+pub(crate) fn functions_of(rows: &Rows, is_builtin: bool) -> Option<Functions> {
+    let mut functions = Functions::new();
+    for row in rows {
+        let [
+            Some(name),
+            Some(least),
+            Some(most),
+            volatility,
+            values,
+            of_rows,
+        ] = row.as_slice()
+        else {
+            return None;
+        };
+        let is = |flag: &Option<String>| flag.as_deref() == Some("true");
+        let function = Function {
+            is_builtin,
+            arguments: least.parse().ok()?..=most.parse().ok()?,
+            volatility: match volatility.as_deref() {
+                Some("i") => Volatility::Immutable,
+                Some("s") => Volatility::Stable,
+                _ => Volatility::Volatile,
+            },
+            only_makes_values: is(values),
+            is_of_rows: is(of_rows),
+        };
+        functions.entry(name.clone()).or_default().push(function);
+    }
+    Some(functions)
 }
 
 impl Function {
