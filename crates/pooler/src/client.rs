@@ -2,6 +2,7 @@
 
 mod cached;
 mod greet;
+mod held;
 mod messages;
 mod relay;
 mod rest;
@@ -203,7 +204,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 continue;
             }
             if self.lease.is_none() {
-                match self.from_cache(&frame).await? {
+                match self.try_cache(&frame).await? {
                     Answer::Done => continue,
                     Answer::Left => return Ok(false),
                     Answer::Pass => {}
@@ -220,17 +221,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                     continue;
                 }
             }
-            self.deliver(frame)?;
+            self.deliver(frame).await?;
         }
     }
 
     /// A message for the server that there is.
-    fn deliver(&mut self, frame: Frame) -> Result<(), PgError> {
+    async fn deliver(&mut self, frame: Frame) -> Result<(), PgError> {
         let is_simple = matches!(
             frame.kind(),
             frontend::kind::QUERY | frontend::kind::FUNCTION_CALL
         );
-        match self.message(frame) {
+        let expected = self.expect_told(&frame).await;
+        match expected.and_then(|()| self.message(frame)) {
             Err(error) if error.severity() == Severity::Fatal => Err(error),
             Err(error) => {
                 self.fail(error, is_simple);

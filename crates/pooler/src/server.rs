@@ -1,19 +1,21 @@
 //! One connection to the origin, and what its session there knows.
 
+mod cached;
+
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use lru::LruCache;
 use tokio::time::{Instant, timeout};
 use wire::PgError;
-use wire::pg::{Frame, TransactionStatus, backend, frontend};
+use wire::pg::{Frame, backend, frontend};
 
 use crate::awaited::{Account, Awaited, Fate, StatementId, Whose};
-use crate::cache::{Again, Cache, Ends, Recording, Track, Writes};
+use crate::cache::Track;
 use crate::connect::{self, CancelKey, Link};
 use crate::failure::{Failure, FailureKind};
 use crate::options::PoolOptions;
@@ -28,9 +30,6 @@ const MESSAGE_BYTES_MAX: usize = 1 << 20;
 const CLEAN: &str = "CLOSE ALL;SET SESSION AUTHORIZATION DEFAULT;RESET ALL;UNLISTEN *;\
     SELECT pg_catalog.pg_advisory_unlock_all();DISCARD TEMP;DISCARD SEQUENCES";
 
-/// Leaves nothing on which an answer to a query depends.
-const CLEAN_FOR_READING: &str = "SET SESSION AUTHORIZATION DEFAULT;RESET ALL;DISCARD TEMP";
-
 /// A connection to the origin.
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -41,8 +40,8 @@ pub(crate) struct Server {
     pub(crate) parameters: Parameters,
     /// What its session has set.
     pub(crate) settings: Settings,
-    /// Statements that it knows by name.
-    pub(crate) prepared: LruCache<StatementId, ()>,
+    /// Statements that it knows by name, with what it has answered to `Describe` if it was asked.
+    pub(crate) prepared: LruCache<StatementId, Option<Bytes>>,
     /// What its transaction has written.
     pub(crate) track: Track,
     /// The client that has used it last.
@@ -119,65 +118,6 @@ impl Server {
         }
     }
 
-    /// A statement that writes these is about to be sent.
-    pub(crate) fn sends(&mut self, cache: &Arc<Cache>, writes: &Writes, ends: Ends) {
-        let in_transaction = self.account.status() != TransactionStatus::Idle;
-        let pid = self.key.pid();
-        self.track.sends(cache, pid, writes, ends, in_transaction);
-    }
-
-    /// To be called when answers have come: what has been committed is known when none is outstanding.
-    pub(crate) fn settle(&mut self) {
-        if self.account.is_quiet() {
-            let in_transaction = self.account.status() != TransactionStatus::Idle;
-            self.track.settled(in_transaction);
-        }
-    }
-
-    /// Asks what a client has asked before, for the cache.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer to the end; it cannot be used again then.
-    pub(crate) async fn answer_again(
-        &mut self,
-        again: Again,
-        mut recording: Recording,
-    ) -> Result<(), Failure> {
-        let broke = |error: std::io::Error| Failure::of_io(&error, "talking to the server");
-        self.side.outbox.extend_from_slice(&again.messages);
-        for awaited in again.awaited {
-            self.account.sent(awaited);
-        }
-        self.side.drain().await.map_err(broke)?;
-        loop {
-            while let Some(frame) =
-                Frame::split(&mut self.side.inbox, usize::MAX).map_err(Failure::said)?
-            {
-                let status = match frame.kind() {
-                    backend::kind::READY_FOR_QUERY => {
-                        let status = backend::decode_ready_for_query(frame.body());
-                        Some(status.map_err(Failure::said)?)
-                    }
-                    _ => None,
-                };
-                self.account.received(frame.kind(), status);
-                if frame.kind() == backend::kind::PARAMETER_STATUS {
-                    self.parameter(frame.body());
-                }
-                if let Some(status) = status {
-                    recording.finish(status);
-                    return Ok(());
-                }
-                recording.message(frame.kind());
-                recording.bytes(frame.bytes());
-            }
-            if self.side.fill().await.map_err(broke)? == 0 {
-                return Err(Failure::new(FailureKind::Network, "the server hung up"));
-            }
-        }
-    }
-
     /// Makes its session that of a client.
     ///
     /// # Errors
@@ -198,26 +138,6 @@ impl Server {
             self.settings = settings.clone();
         }
         self.last_client = client;
-        Ok(())
-    }
-
-    /// Makes its session one of these settings and nothing else on which an answer depends, whatever functions have
-    /// left there.
-    ///
-    /// # Errors
-    ///
-    /// What the server says; it cannot be used again then.
-    pub(crate) async fn prepare_to_read(&mut self, settings: &Settings) -> Result<(), Failure> {
-        if !self.is_tainted {
-            return Ok(());
-        }
-        let mut sql = CLEAN_FOR_READING.to_owned();
-        if let Some(set) = Settings::default().turn_into(settings) {
-            sql.push(';');
-            sql.push_str(&set);
-        }
-        self.ask(&sql).await?;
-        self.settings = settings.clone();
         Ok(())
     }
 

@@ -139,6 +139,11 @@ impl Statement {
             .then_some(described.answer)
     }
 
+    /// What servers answer to `Describe` is something else now.
+    pub(crate) fn forget_description(&self) {
+        *self.described.lock() = None;
+    }
+
     /// A server has answered `Describe`.
     pub(crate) fn was_described(&self, answer: Bytes, stamp: Stamp, asked: Instant) {
         *self.described.lock() = Some(Described {

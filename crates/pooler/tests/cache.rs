@@ -532,3 +532,73 @@ async fn another_origin_has_other_answers() {
     wired.query("select n from t").await;
     assert_eq!(pooled.count(CacheStatus::Disabled), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_told_from_memory_is_not_given_something_else() {
+    let Some(postgres) = Postgres::open() else {
+        return;
+    };
+    let beside = postgres.session().await;
+    beside
+        .batch_execute("create table t (n int); insert into t values (1)")
+        .await
+        .unwrap();
+    let pooled = Pooled::cached(postgres.origin(), limited(1), Caching::default()).await;
+    let sql = "select * from t where n > $1";
+    let mut wired = Wired::connect(pooled.address).await;
+    let mut described = Vec::new();
+    for _ in 0..3 {
+        wired
+            .parse("s", sql, &[23])
+            .describe(Target::Statement, "s");
+        described.push(bytes(&wired.sync().await));
+        wired.close("s").sync().await;
+    }
+    let given = pooled.pool.standing().counts.given;
+    assert!(
+        given <= 2 && described.iter().all(|one| *one == described[0]),
+        "{given}"
+    );
+    // Elsewhere, so that the pool does not know; and the connection is another.
+    beside
+        .batch_execute("alter table t alter n type text")
+        .await
+        .unwrap();
+    pooled.pool.restart();
+    wired
+        .parse("s", sql, &[23])
+        .describe(Target::Statement, "s");
+    assert_eq!(bytes(&wired.sync().await), described[0]);
+    let given = pooled.pool.standing().counts.given;
+    wired.bind("s", &["0"], Format::Text);
+    let told = values(&wired.execute(0).sync().await);
+    assert!(
+        told.starts_with("42883") || told.starts_with("0A000"),
+        "{told}"
+    );
+    assert_eq!(pooled.pool.standing().counts.given, given + 1);
+    // One whose parameters stay what they are.
+    let sql = "select n from t where $1 > 0";
+    let mut wired = Wired::connect(pooled.address).await;
+    let mut ask = async |param: &str| {
+        wired
+            .parse("s", sql, &[23])
+            .describe(Target::Statement, "s");
+        let described = bytes(&wired.sync().await);
+        wired.bind("s", &[param], Format::Text);
+        let told = values(&wired.execute(0).sync().await);
+        wired.close("s").sync().await;
+        (described, told)
+    };
+    let (text, told) = ask("1").await;
+    assert_eq!(told, "1");
+    assert_eq!(ask("2").await, (text.clone(), told));
+    let change = "alter table t alter n type int8 using n::int8";
+    beside.batch_execute(change).await.unwrap();
+    pooled.pool.restart();
+    let (same, told) = ask("3").await;
+    assert_eq!(same, text);
+    assert_eq!(told, "0A000 cached plan must not change result type");
+    let (other, told) = ask("4").await;
+    assert!(other != text && told == "1", "{told}");
+}

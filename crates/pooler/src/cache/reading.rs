@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::types;
+use super::writing::Writing;
 
 /// A relation as it is written: its schema, if one is, and its name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -52,20 +53,6 @@ pub(crate) struct Reading {
     /// Names that the text gives to columns.
     pub(crate) aliases: BTreeSet<String>,
     pub(crate) writes: Writing,
-}
-
-/// What a text writes.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Writing {
-    pub(crate) tables: BTreeSet<Name>,
-    /// It changes the catalog, or nobody knows what it does.
-    pub(crate) everything: bool,
-    /// It may commit what its transaction has done.
-    pub(crate) may_commit: bool,
-    /// It may end its transaction: what comes behind it is in another, or in none.
-    pub(crate) may_end: bool,
-    /// Temporary relations that it makes.
-    pub(crate) temporary: BTreeSet<String>,
 }
 
 impl Reading {
@@ -142,11 +129,11 @@ impl Reading {
 
     fn node(&mut self, kind: &str, node: &Value) {
         match kind {
-            "SelectStmt" | "larg" | "rarg" => {
-                if node.get("into_clause").is_some_and(Value::is_object) {
-                    self.stands_against(Obstacle::NotAQuery);
-                    self.writes.made(node.get("into_clause"));
-                }
+            "SelectStmt" | "larg" | "rarg"
+                if node.get("into_clause").is_some_and(Value::is_object) =>
+            {
+                self.stands_against(Obstacle::NotAQuery);
+                self.writes.made(node.get("into_clause"));
             }
             "InsertStmt" | "UpdateStmt" | "DeleteStmt" | "MergeStmt" => {
                 self.stands_against(Obstacle::NotAQuery);
@@ -270,91 +257,8 @@ impl Reading {
     }
 }
 
-impl Writing {
-    /// One statement, by its kind. What is written within it is found by looking at all nodes.
-    fn statement(&mut self, kind: &str, node: &Value) {
-        match kind {
-            "SelectStmt" | "InsertStmt" | "UpdateStmt" | "DeleteStmt" | "MergeStmt"
-            | "VariableSetStmt" | "VariableShowStmt" | "DeclareCursorStmt" | "FetchStmt"
-            | "ClosePortalStmt" | "ListenStmt" | "UnlistenStmt" | "NotifyStmt"
-            | "CheckPointStmt" | "ExplainStmt" | "PrepareStmt" | "DeallocateStmt"
-            | "DiscardStmt" | "LockStmt" | "ConstraintsSetStmt" | "VacuumStmt" => {}
-            "TransactionStmt" => self.transaction(node),
-            "CopyStmt" => {
-                if node.get("is_from") == Some(&Value::Bool(true)) {
-                    self.table(node.get("relation"));
-                }
-            }
-            "TruncateStmt" => {
-                use pg_query::protobuf::DropBehavior::DropCascade;
-                let tables = node.get("relations").and_then(Value::as_array);
-                for table in tables.into_iter().flatten() {
-                    self.table(table.get("node").and_then(|node| node.get("RangeVar")));
-                }
-                let cascades = node.get("behavior").and_then(Value::as_i64);
-                self.everything |= cascades == Some(DropCascade as i64);
-            }
-            "RefreshMatViewStmt" => self.table(node.get("relation")),
-            "CreateStmt" if is_temporary(node.get("relation")) => self.made_temporary(node),
-            "CreateTableAsStmt" => self.made(node.get("into")),
-            _ => self.everything = true,
-        }
-    }
-
-    /// What `SELECT INTO` and `CREATE TABLE AS` make.
-    fn made(&mut self, into: Option<&Value>) {
-        let relation = into.and_then(|into| into.get("rel"));
-        match is_temporary(relation) {
-            true => self.temporary.extend(
-                relation
-                    .and_then(|relation| text(relation, "relname"))
-                    .map(str::to_owned),
-            ),
-            false => self.everything = true,
-        }
-    }
-
-    fn made_temporary(&mut self, node: &Value) {
-        let relation = node.get("relation");
-        let name = relation.and_then(|relation| text(relation, "relname"));
-        self.temporary.extend(name.map(str::to_owned));
-    }
-
-    fn table(&mut self, relation: Option<&Value>) {
-        match relation.and_then(Name::of) {
-            Some(name) => drop(self.tables.insert(name)),
-            None => self.everything = true,
-        }
-    }
-
-    fn transaction(&mut self, node: &Value) {
-        use pg_query::protobuf::TransactionStmtKind as Kind;
-        let kind = node.get("kind").and_then(Value::as_i64);
-        let kind = kind.and_then(|kind| Kind::try_from(i32::try_from(kind).ok()?).ok());
-        match kind {
-            Some(
-                Kind::TransStmtBegin
-                | Kind::TransStmtStart
-                | Kind::TransStmtSavepoint
-                | Kind::TransStmtRelease
-                | Kind::TransStmtRollbackTo
-                | Kind::TransStmtRollbackPrepared,
-            ) => {}
-            Some(Kind::TransStmtRollback) => self.may_end = true,
-            Some(Kind::TransStmtCommitPrepared) => {
-                self.everything = true;
-                self.may_commit = true;
-            }
-            _ => {
-                self.may_end = true;
-                self.may_commit = true;
-            }
-        }
-    }
-}
-
 impl Name {
-    fn of(node: &Value) -> Option<Self> {
+    pub(super) fn of(node: &Value) -> Option<Self> {
         let name = text(node, "relname").filter(|name| !name.is_empty())?;
         let schema = text(node, "schemaname").filter(|name| !name.is_empty());
         Some(Self {
@@ -364,14 +268,7 @@ impl Name {
     }
 }
 
-fn is_temporary(relation: Option<&Value>) -> bool {
-    relation.is_some_and(|relation| {
-        text(relation, "relpersistence") == Some("t")
-            || text(relation, "schemaname") == Some("pg_temp")
-    })
-}
-
-fn text<'a>(node: &'a Value, field: &str) -> Option<&'a str> {
+pub(super) fn text<'a>(node: &'a Value, field: &str) -> Option<&'a str> {
     node.get(field)?.as_str()
 }
 

@@ -18,7 +18,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 const ANSWER_MAX: Duration = Duration::from_secs(60);
 
 /// Nobody has this number: the pool itself.
-const NO_CLIENT: u64 = 0;
+pub(super) const NO_CLIENT: u64 = 0;
 
 /// All that is needed to ask once more.
 #[derive(Debug)]
@@ -85,7 +85,7 @@ impl Cache {
     }
 
     /// A connection that nobody waits for.
-    async fn spare_lease(&self, until: Instant) -> Option<Lease> {
+    pub(super) async fn spare_lease(&self, until: Instant) -> Option<Lease> {
         loop {
             let pool: Arc<Pool> = self.pool.upgrade()?;
             if let Some(lease) = pool.spare_lease().await {

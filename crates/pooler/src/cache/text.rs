@@ -136,8 +136,8 @@ fn seconds_of(text: &str) -> Option<Duration> {
 pub(crate) fn has_clock_word(value: &[u8]) -> bool {
     let words = value.split(|byte| !byte.is_ascii_alphabetic());
     let is_clock = |word: &[u8]| {
-        let same = |clock: &&str| word.eq_ignore_ascii_case(clock.as_bytes());
-        CLOCK_WORDS.iter().any(|clock| same(&clock))
+        let mut clocks = CLOCK_WORDS.iter();
+        clocks.any(|clock| word.eq_ignore_ascii_case(clock.as_bytes()))
     };
     words.into_iter().any(is_clock)
 }

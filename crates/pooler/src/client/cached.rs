@@ -11,13 +11,14 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use wire::PgError;
-use wire::pg::frontend::{self, Bind, Execute, Parse, kind};
+use wire::pg::frontend::{self, Bind, kind};
 use wire::pg::{Frame, Severity, Target, TransactionStatus, backend};
 
+use super::held::Held;
 use super::{Client, WAITING_BYTES_MAX};
-use crate::awaited::{Awaited, Whose};
+use crate::awaited::{Awaited, StatementId};
 use crate::cache::{
-    Again, Asked, Boarding, CacheStatus, Looked, Question, Recording, SHARED_WAIT_MAX, Stamp,
+    Asked, Boarding, CacheStatus, Looked, Question, Recording, SHARED_WAIT_MAX, Stamp,
 };
 use crate::facts::Facts;
 use crate::statements::Statement;
@@ -25,7 +26,7 @@ use crate::statements::Statement;
 /// What the cache has to do with one client.
 #[derive(Debug, Default)]
 pub(super) struct Cached {
-    held: Held,
+    pub(super) held: Held,
     /// What has become of the query that is about to be sent.
     judged: Option<CacheStatus>,
     pub(super) recording: Option<Recording>,
@@ -33,23 +34,12 @@ pub(super) struct Cached {
     giving: Bytes,
     is_giving: bool,
     pub(super) describing: Option<Describing>,
+    /// What the client was told of a statement without asking a server.
+    told: Option<(StatementId, Bytes)>,
     /// Relations that the session has made for itself.
     pub(super) temporary: BTreeSet<String>,
     /// The portal that was bound last since the last `Sync`.
     pub(super) bound: Option<Bytes>,
-}
-
-/// Messages that wait for their `Sync`.
-#[derive(Debug, Default)]
-struct Held {
-    frames: Vec<Frame>,
-    statement: Option<Arc<Statement>>,
-    /// The name that the statement gets, if it is prepared here.
-    name: Option<Bytes>,
-    portal: Bytes,
-    /// What is behind the names in `Bind`.
-    bind: Bytes,
-    describes: bool,
 }
 
 /// The answer to a `Describe` that is taken down.
@@ -73,7 +63,7 @@ pub(super) enum Answer {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// A message of a client that has no server.
-    pub(super) async fn from_cache(&mut self, frame: &Frame) -> Result<Answer, PgError> {
+    pub(super) async fn try_cache(&mut self, frame: &Frame) -> Result<Answer, PgError> {
         if !self.pool.cache.is_on() && self.cached.held.frames.is_empty() {
             return Ok(Answer::Pass);
         }
@@ -95,6 +85,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             && let Some(described) = statement.described(&self.pool.cache)
         {
             self.side.outbox.extend_from_slice(&described);
+            self.cached.told = Some((statement.id, described));
             return Ok(Answer::Done);
         }
         Ok(Answer::Pass)
@@ -115,83 +106,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 Ok(Answer::Pass)
             }
         }
-    }
-
-    /// Keeps a message until `Sync`, if an answer may be found then.
-    fn hold(&mut self, frame: &Frame) -> bool {
-        let last = self.cached.held.frames.last().map(Frame::kind);
-        let held = match (frame.kind(), last) {
-            (kind::PARSE, None) => self.hold_parse(frame),
-            (kind::BIND, None | Some(kind::PARSE)) => self.hold_bind(frame),
-            (kind::DESCRIBE, Some(kind::BIND)) => {
-                let target = frontend::decode_target(frame.body());
-                let is_portal =
-                    matches!(target, Ok((Target::Portal, name)) if name == self.cached.held.portal);
-                self.cached.held.describes |= is_portal;
-                is_portal
-            }
-            (kind::EXECUTE, Some(kind::BIND | kind::DESCRIBE)) => {
-                let execute = Execute::decode(frame.body());
-                execute.is_ok_and(|execute| {
-                    execute.rows_max <= 0 && execute.portal == self.cached.held.portal
-                })
-            }
-            _ => false,
-        };
-        if held {
-            self.cached.held.frames.push(frame.clone());
-        }
-        held
-    }
-
-    /// Of a statement that no server has taken yet.
-    fn hold_parse(&mut self, frame: &Frame) -> bool {
-        let Ok(parse) = Parse::decode(frame.body()) else {
-            return false;
-        };
-        let statement = self.statement_of(&parse);
-        if statement.is_valid()
-            || self.statements.contains_key(parse.statement)
-            || self.judge_statement(&statement).is_err()
-        {
-            return false;
-        }
-        self.cached.held.name = Some(Bytes::copy_from_slice(parse.statement));
-        self.cached.held.statement = Some(statement);
-        true
-    }
-
-    fn hold_bind(&mut self, frame: &Frame) -> bool {
-        let Ok((portal, name)) = Bind::decode_names(frame.body()) else {
-            return false;
-        };
-        let statement = match &self.cached.held.name {
-            Some(own) if own == name => self.cached.held.statement.clone(),
-            Some(_) => None,
-            None => self.statement(name).ok(),
-        };
-        let Some(statement) = statement else {
-            return false;
-        };
-        if self.judge_statement(&statement).is_err() {
-            return false;
-        }
-        let names = portal.len() + name.len() + 2;
-        // Shares the frame's bytes: 5 are its header.
-        self.cached.held.bind = frame.bytes().slice(5 + names..);
-        self.cached.held.portal = Bytes::copy_from_slice(portal);
-        self.cached.held.statement = Some(statement);
-        true
-    }
-
-    fn judge_statement(&self, statement: &Statement) -> Result<(), CacheStatus> {
-        self.pool.cache.judge_text(&statement.facts, &self.settings)
-    }
-
-    /// Whether what is held is a query as a whole.
-    fn is_whole(&self) -> bool {
-        let last = self.cached.held.frames.last().map(Frame::kind);
-        last == Some(kind::EXECUTE)
     }
 
     /// A query in several messages, of which this is the `Sync`.
@@ -302,34 +216,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         Answer::Done
     }
 
-    /// Sends what is held the usual way, and the message behind it.
-    async fn release(&mut self, frame: &Frame) -> Result<Answer, PgError> {
-        let held = std::mem::take(&mut self.cached.held);
-        for frame in held.frames {
-            if self.skips {
-                // Up to the next `Sync`.
-                break;
-            }
-            if self.lease.is_none() {
-                if self.needs_no_server(&frame)? {
-                    continue;
-                }
-                if !self.lease_for(&frame).await? {
-                    return Ok(Answer::Left);
-                }
-                if self.lease.is_none() {
-                    continue;
-                }
-            }
-            self.deliver(frame)?;
-        }
-        if self.skips {
-            self.skip(frame);
-            return Ok(Answer::Done);
-        }
-        Ok(Answer::Pass)
-    }
-
     /// Gives an answer of the cache.
     fn give(&mut self, answer: Bytes) {
         let cache = &self.pool.cache;
@@ -381,41 +267,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// Whether an answer is being given.
     pub(super) fn is_giving(&self) -> bool {
         !self.cached.giving.is_empty()
-    }
-
-    /// The question once more, for the cache.
-    fn again(&self, frame: &Frame) -> Option<Again> {
-        let mut messages = BytesMut::new();
-        let settings = self.settings.clone();
-        let held = &self.cached.held;
-        let Some(statement) = &held.statement else {
-            messages.extend_from_slice(frame.bytes());
-            return Some(Again {
-                settings,
-                messages: messages.freeze(),
-                awaited: vec![Awaited::Query(Whose::Pool)],
-            });
-        };
-        let whose = Whose::Pool;
-        let mut awaited = vec![Awaited::Parse { named: None, whose }, Awaited::Bind];
-        statement.parse(false, &mut messages).ok()?;
-        super::messages::put(&mut messages, kind::BIND, &[b"\0\0", &held.bind]).ok()?;
-        if held.describes {
-            frontend::describe(&mut messages, Target::Portal, b"").ok()?;
-            awaited.push(Awaited::Describe);
-        }
-        let execute = Execute {
-            portal: b"",
-            rows_max: 0,
-        };
-        execute.encode(&mut messages).ok()?;
-        frontend::sync(&mut messages);
-        awaited.extend([Awaited::Execute, Awaited::Sync(whose)]);
-        Some(Again {
-            settings,
-            messages: messages.freeze(),
-            awaited,
-        })
     }
 
     /// Counts a query that goes to a server, and tells its status if the session wants to know.
@@ -494,6 +345,48 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 asked: Instant::now(),
                 answer: BytesMut::new(),
             });
+        }
+    }
+
+    /// Before a `Bind` on a connection that is idle: whoever was told from memory what a statement gives is not given
+    /// something else, if the catalog was changed elsewhere meanwhile.
+    pub(super) async fn expect_told(&mut self, frame: &Frame) -> Result<(), PgError> {
+        let Some((id, _)) = &self.cached.told else {
+            return Ok(());
+        };
+        if frame.kind() != kind::BIND {
+            return Ok(());
+        }
+        // What is wrong with it is told where it is sent.
+        let Ok((_, name)) = Bind::decode_names(frame.body()) else {
+            return Ok(());
+        };
+        let Ok(statement) = self.statement(name) else {
+            return Ok(());
+        };
+        let Some(lease) = &mut self.lease else {
+            return Ok(());
+        };
+        if statement.id != *id || !lease.account.is_free() {
+            return Ok(());
+        }
+        let Some((id, told)) = self.cached.told.take() else {
+            return Ok(());
+        };
+        // A server that has said so keeps to it, or says an error itself.
+        if !name.is_empty() && lease.prepared.get(&id).and_then(Option::as_ref) == Some(&told) {
+            return Ok(());
+        }
+        let described = lease.describe(&statement).await;
+        match described.map_err(|failure| failure.to_error())? {
+            Some(now) if now != told => {
+                statement.forget_description();
+                Err(PgError::error(
+                    "0A000",
+                    "cached plan must not change result type",
+                ))
+            }
+            _ => Ok(()),
         }
     }
 

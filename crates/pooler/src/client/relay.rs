@@ -116,7 +116,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             }
             kind::PARSE_COMPLETE => {
                 for id in std::mem::take(&mut lease.account.prepared) {
-                    lease.prepared.put(id, ());
+                    lease.prepared.put(id, None);
                 }
                 if fate == Fate::Forward
                     && let Some((_, statement)) = self.unconfirmed.pop_front()
