@@ -20,6 +20,13 @@ impl Settings {
         self.0.keys().map(String::as_str)
     }
 
+    /// Whether texts are in the encoding that servers begin with.
+    pub(crate) fn is_utf8(&self) -> bool {
+        self.get("client_encoding").is_none_or(|name| {
+            name.eq_ignore_ascii_case("utf8") || name.eq_ignore_ascii_case("utf-8")
+        })
+    }
+
     /// Remembers a value, or that there is none.
     pub(crate) fn put(&mut self, name: &str, value: Option<String>) {
         let map = Arc::make_mut(&mut self.0);

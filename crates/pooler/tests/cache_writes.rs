@@ -127,6 +127,7 @@ const WRITES: &[&str] = &[
     "update a set v = v + 1 where n = 2",
     "create table other.child (n int, v int);;set search_path = other, public;;insert into child values (1, 1);;reset search_path",
     "drop view acting",
+    "set client_encoding = 'LATIN1';;update a set v = v + 1;;reset client_encoding",
     "lock a; update a set v = 0",
     "select setval('seq', 7)",
     "grant select on a to joe",

@@ -91,6 +91,10 @@ impl Cache {
         if !self.is_on() || settings.get("dormouse.cache") == Some("off") {
             return Err(CacheStatus::Disabled);
         }
+        if !settings.is_utf8() {
+            // Its bytes are read as what they are not.
+            return Err(CacheStatus::Uncacheable);
+        }
         if facts.is_unreadable {
             return Err(CacheStatus::ParseError);
         }

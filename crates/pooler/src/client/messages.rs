@@ -292,7 +292,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         };
         let is_continued = self.is_continued;
         let cache = Arc::clone(&self.pool.cache);
-        let writes = cache.writes(facts, is_known, &self.cached.temporary);
+        let is_read_right = self.settings.is_utf8() && !self.touched.contains("client_encoding");
+        let writes = match is_read_right {
+            true => cache.writes(facts, is_known, &self.cached.temporary),
+            false => Writes::unknown(),
+        };
         let lease = self.leased()?;
         if !facts.pins.is_empty() {
             lease.pin()?;
