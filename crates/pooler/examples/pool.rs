@@ -1,4 +1,4 @@
-//! A pool in a process of its own, without logins: `pool ORIGIN_URL ADDRESS [CONNECTIONS_MAX]`. For benchmarks and
+//! A pool in a process of its own, without logins: `pool ORIGIN_URL ADDRESS [CONNECTIONS_MAX [cached]]`. For benchmarks and
 //! for looking at it by hand, on loopback only.
 
 use std::collections::HashMap;
@@ -29,7 +29,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
         options.connections_max = connections.parse()?;
         options.pinned_max = options.connections_max;
     }
-    let pool = Pool::new(Origin::of_url(&url)?, options);
+    let caching = match arguments.next().as_deref() {
+        Some("cached") => Caching::default(),
+        _ => Caching::disabled(),
+    };
+    let space = CacheSpace::new(CacheOptions::default());
+    let pool = Pool::with_cache(Origin::of_url(&url)?, options, caching, space);
     let listener = TcpListener::bind(address).await?;
     println!("{}", listener.local_addr()?);
     let cancellers = Cancellers::default();
