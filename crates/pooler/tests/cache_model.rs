@@ -43,6 +43,8 @@ const READS: &[&str] = &[
     "select sum(v), count(*) from s1.t",
     "select n, v from s1.child order by n",
     "select * from s1.view order by n",
+    "select * from s1.view order by n",
+    "select * from s1.view order by n",
     "select count(*) from s1.whole",
     "select count(*) from s1.part",
     "select count(*) from s1.log",
@@ -118,7 +120,7 @@ fn step() -> impl Strategy<Value = Step> {
     let read = proptest::sample::select(READS);
     let write = proptest::sample::select(WRITES);
     let rare = proptest::sample::select(RARE);
-    let sql = prop_oneof![30 => read, 4 => write, 1 => rare];
+    let sql = prop_oneof![30 => read, 3 => write, 2 => rare];
     let flow = prop_oneof![3 => Just(0), 1 => Just(1), 1 => Just(2)];
     (0..SESSIONS, sql, flow).prop_map(|(session, sql, flow)| Step { session, sql, flow })
 }

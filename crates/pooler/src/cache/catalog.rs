@@ -219,6 +219,7 @@ impl Catalog {
             of_rows.all(Function::leaves_tables)
         };
         let is_known = !reading.writes.everything
+            && !self.has_odd_casts
             && !facts.is_opaque
             && facts.functions.iter().all(leaves_tables)
             && reading.columns.iter().all(of_row)

@@ -38,7 +38,7 @@ impl Doubt {
     pub(crate) fn add(&mut self, writes: &Writes) {
         let news = writes.without(&self.writes);
         if !news.is_empty() {
-            if news.everything {
+            if news.everything && self.cache.is_on() {
                 super::add(&self.cache.counters.dropped_all, 1);
             }
             self.cache.ledger.lock().begin(&news);
