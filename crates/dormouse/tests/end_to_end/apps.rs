@@ -4,7 +4,7 @@ mod commands;
 mod keeping;
 mod refused;
 mod serving;
-mod stage;
+pub(crate) mod stage;
 mod tokens;
 
 use serde_json::json;

@@ -6,6 +6,7 @@ mod apps;
 mod audit;
 mod bad_input;
 mod bindings;
+mod bound;
 mod cancel;
 mod cli;
 mod clients;
