@@ -3,9 +3,12 @@
 mod dormouse;
 mod driven;
 mod native;
+mod programs;
 mod socket;
 
-pub(crate) use {dormouse::Dormouse, driven::Driven, native::Native, socket::Socket};
+pub(crate) use {
+    dormouse::Dormouse, driven::Driven, native::Native, programs::Programs, socket::Socket,
+};
 
 use crate::{
     pgwire::{self, Address},
@@ -90,7 +93,7 @@ fn create_by_sql(
 }
 
 /// A loopback address that nobody listens on just now.
-fn free_address() -> Result<SocketAddr> {
+pub(crate) fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 

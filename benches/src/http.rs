@@ -59,6 +59,13 @@ impl Client {
         Ok(serde_json::from_slice(&self.buffer[body])?)
     }
 
+    /// Sends JSON to a path; the JSON that comes back.
+    pub(crate) fn send(&mut self, path: &str, body: &Value) -> Result<Value> {
+        let request = self.post(path, &body.to_string());
+        let body = self.answer(&request)?;
+        Ok(serde_json::from_slice(&self.buffer[body])?)
+    }
+
     fn post(&self, path: &str, body: &str) -> Vec<u8> {
         format!(
             "POST {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n\

@@ -11,6 +11,8 @@ mod disk;
 mod fill;
 mod known;
 mod large;
+mod pgbench;
+mod pool;
 mod server;
 mod sessions;
 mod table;
@@ -87,7 +89,7 @@ pub(crate) struct Suite {
     parts_help: &'static str,
 }
 
-const SUITES: [Suite; 2] = [
+const SUITES: [Suite; 3] = [
     Suite {
         name: "lifecycle",
         about: "Measures what a database's life costs on this machine: create, commit, sleep, wake, fork.",
@@ -96,6 +98,7 @@ const SUITES: [Suite; 2] = [
         parts_help: PARTS_HELP,
     },
     sessions::SUITE,
+    pool::SUITE,
 ];
 
 /// The command that a word names.

@@ -69,10 +69,13 @@ fn suite() -> Option<ExitCode> {
 #[cfg(not(target_os = "linux"))]
 fn suite() -> Option<ExitCode> {
     let word = env::args_os().nth(1)?;
-    (word == "lifecycle" || word == "sessions").then(|| {
-        eprintln!("{}: runs on Linux alone", word.display());
-        ExitCode::FAILURE
-    })
+    ["lifecycle", "sessions", "pool"]
+        .iter()
+        .any(|suite| word == *suite)
+        .then(|| {
+            eprintln!("{}: runs on Linux alone", word.display());
+            ExitCode::FAILURE
+        })
 }
 
 /// The run's own folder, removed at its end.

@@ -5,7 +5,8 @@
 //! cargo xtask test [ARGS]    tools and the clients of clients/, then the whole workspace's tests
 //! cargo xtask bench [ARGS]   release builds, then the comparison with our peers; or, with
 //!                            `lifecycle` first, what a database's life costs; with
-//!                            `sessions`, what many sessions of one database do
+//!                            `sessions`, what many sessions of one database do; with `pool`,
+//!                            the pool of bindings beside PgBouncer
 //! cargo xtask regress ARGS   PostgreSQL's own regression tests against a Dormouse database
 //! cargo xtask ci             what CI runs: format, clippy, tests
 //! ```
@@ -38,6 +39,7 @@ Commands:
                  With `lifecycle` as the first of ARGS: what creating, committing, sleeping,
                  waking and forking cost; see `cargo xtask bench lifecycle --help`.
                  With `sessions`: many sessions of one database beside a native PostgreSQL.
+                 With `pool`: the pool of bindings beside PgBouncer, which is brought too.
   regress ARGS   PostgreSQL's own regression tests, from its sources, against a Dormouse
                  database: what passes, and the differences. See `--help`.
   ci             What CI runs: cargo fmt --check, clippy with warnings denied, `test`.
@@ -164,11 +166,13 @@ fn build_clients(args: &[OsString]) -> Result<PathBuf> {
     Ok(target)
 }
 
-/// Builds in release mode and runs the comparison of `benches/`, or its command `lifecycle` or `sessions`.
+/// Builds in release mode and runs the comparison of `benches/`, or one of its other commands.
 fn bench(args: &[OsString]) -> Result<()> {
-    let suite = args
-        .first()
-        .is_some_and(|arg| arg == "lifecycle" || arg == "sessions");
+    let suite = args.first().is_some_and(|arg| {
+        ["lifecycle", "sessions", "pool"]
+            .iter()
+            .any(|suite| arg == suite)
+    });
     let (command, args) = args.split_at(usize::from(suite));
     if args.iter().any(|arg| arg == "--help" || arg == "-h") {
         return run(cargo()
@@ -177,7 +181,10 @@ fn bench(args: &[OsString]) -> Result<()> {
             .args(command)
             .arg("--help"));
     }
-    let tools = tools::bring()?;
+    let tools = match command.first() {
+        Some(command) if command == "pool" => tools::bring_poolers()?,
+        _ => tools::bring()?,
+    };
     run(cargo().args([
         "build",
         "--release",

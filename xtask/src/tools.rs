@@ -1,12 +1,15 @@
 //! What tests and benchmarks need beside the Rust toolchain, kept outside the checkout.
 //!
 //! The cache folder holds one folder for each version of each part (`postgresql-18-r1`,
-//! `node-HASH`, `python-HASH`), made beside its place and renamed into it when complete, and one *set*
-//! for each combination: `set-HASH/{bin,node_modules}` and, for the clients that are tested,
-//! `clients-HASH/{node_modules,python}`, links into the parts. A set that exists is complete, so
+//! `pgbouncer-r1`, `node-HASH`, `python-HASH`), made beside its place and renamed into it when complete, and one *set*
+//! for each combination: `set-HASH/{bin,node_modules}`, for the clients that are tested
+//! `clients-HASH/{node_modules,python}`, and for the benchmark of pools `pool-HASH/{bin,pgbouncer}`;
+//! links into the parts. A set that exists is complete, so
 //! checking for it is all that a run needs to do when nothing has changed.
 
+mod debian;
 mod node;
+mod pgbouncer;
 mod postgres;
 mod python;
 
@@ -32,6 +35,17 @@ pub(crate) fn bring() -> Result<PathBuf> {
         Ok(vec![
             ("bin", postgres::bring(cache)?),
             ("node_modules", node::bring(cache, PEERS, &node)?),
+        ])
+    })
+}
+
+/// Brings PostgreSQL's programs and PgBouncer; gives the set's folder.
+pub(crate) fn bring_poolers() -> Result<PathBuf> {
+    let name = format!("pool-{:016x}", hash(&[postgres::NAME, pgbouncer::NAME]));
+    set(&name, |cache| {
+        Ok(vec![
+            ("bin", postgres::bring(cache)?),
+            ("pgbouncer", pgbouncer::bring(cache)?),
         ])
     })
 }

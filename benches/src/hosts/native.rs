@@ -1,32 +1,19 @@
 //! A native PostgreSQL server.
 
-use super::{Created, DATABASE, Host, NOT_RUNNING, Started, create_by_sql, free_address};
+use super::{Created, DATABASE, Host, NOT_RUNNING, Programs, Started, create_by_sql, free_address};
 use crate::{
     pgwire::{Address, Client},
     process::{Memory, Running},
     session::{Result, Session, us},
 };
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-    time::Instant,
-};
+use std::{path::Path, time::Instant};
 
 pub(crate) struct Native {
-    bin: PathBuf,
+    programs: Programs,
     fsync: bool,
-    /// Who the server runs as: it refuses to be root.
-    user: Option<User>,
     server: Option<Server>,
     /// Further settings, as `name=value`.
     settings: Vec<String>,
-}
-
-#[derive(Clone, Copy)]
-struct User {
-    id: u32,
-    group: u32,
 }
 
 struct Server {
@@ -40,31 +27,12 @@ impl Native {
     /// `work` is a folder for this run, where the programs are copied to if they have to run as
     /// somebody who cannot reach them where they are.
     pub(crate) fn new(tools: &Path, work: &Path, fsync: bool) -> Result<Self> {
-        let mut native = Self {
-            bin: tools.join("bin"),
+        Ok(Self {
+            programs: Programs::new(&tools.join("bin"), work, &["postgres", "initdb"])?,
             fsync,
-            user: unprivileged(work)?,
             server: None,
             settings: Vec::new(),
-        };
-        let Some(_) = native.user else {
-            return Ok(native);
-        };
-        let copy = work.join("postgresql");
-        if native.check().is_err() && fs::exists(native.bin.join("postgres"))? {
-            // `bin` is a link into the folder of the unpacked packages.
-            let bin = fs::canonicalize(&native.bin)?;
-            let root = bin
-                .ancestors()
-                .find(|folder| folder.file_name() == Some("root".as_ref()));
-            if let Some(root) = root {
-                if !copy.exists() {
-                    Command::new("cp").arg("-a").arg(root).arg(&copy).status()?;
-                }
-                native.bin = copy.join(bin.strip_prefix(root)?);
-            }
-        }
-        Ok(native)
+        })
     }
 
     /// Adds a setting, `name=value`, for the next start.
@@ -80,19 +48,8 @@ impl Native {
         (server.running.child.id(), &server.tcp)
     }
 
-    fn program(&self, name: &str) -> Command {
-        let mut command = Command::new(self.bin.join(name));
-        #[cfg(unix)]
-        if let Some(User { id, group }) = self.user {
-            use std::os::unix::process::CommandExt as _;
-            command.uid(id).gid(group);
-        }
-        command.current_dir("/");
-        command
-    }
-
     fn initialize(&self, data: &Path) -> Result<()> {
-        let mut initdb = self.program("initdb");
+        let mut initdb = self.programs.command("initdb");
         initdb
             .arg("--pgdata")
             .arg(data)
@@ -138,33 +95,20 @@ impl Host for Native {
     }
 
     fn check(&self) -> Result<()> {
-        for name in ["postgres", "initdb"] {
-            let output = self.program(name).arg("--version").output();
-            if !output
-                .map_err(|error| format!("{name}: {error}"))?
-                .status
-                .success()
-            {
-                return Err(format!("{name} does not run").into());
-            }
-        }
-        Ok(())
+        self.programs.check()
     }
 
     fn start(&mut self, data: &Path) -> Result<Started> {
         let folder = data
             .parent()
             .ok_or("BUG: a data folder is inside the run's")?;
-        #[cfg(unix)]
-        if let Some(User { id, group }) = self.user {
-            std::os::unix::fs::chown(folder, Some(id), Some(group))?;
-        }
+        self.programs.give(folder)?;
         let port = free_address()?;
         let start = Instant::now();
         if !data.exists() {
             self.initialize(data)?;
         }
-        let mut command = self.program("postgres");
+        let mut command = self.programs.command("postgres");
         command.arg("-D").arg(data);
         for setting in [
             format!("port={}", port.port()),
@@ -191,7 +135,11 @@ impl Host for Native {
             unix,
             others: Vec::new(),
         });
-        let version = self.program("postgres").arg("--version").output()?;
+        let version = self
+            .programs
+            .command("postgres")
+            .arg("--version")
+            .output()?;
         let version = String::from_utf8_lossy(&version.stdout).trim().to_owned();
         Ok(Started {
             ready_us,
@@ -242,30 +190,4 @@ impl Host for Native {
     fn memory(&self) -> Result<Memory> {
         self.server.as_ref().expect(NOT_RUNNING).running.memory()
     }
-}
-
-/// Somebody harmless to run the server as, if this is root.
-#[cfg(unix)]
-fn unprivileged(work: &Path) -> Result<Option<User>> {
-    use std::os::unix::fs::MetadataExt as _;
-    // The folder was made by this process.
-    if fs::metadata(work)?.uid() != 0 {
-        return Ok(None);
-    }
-    let users = fs::read_to_string("/etc/passwd")?;
-    let line = users.lines().find(|line| line.starts_with("nobody:"));
-    let mut fields = line
-        .ok_or("there is no user 'nobody' to run PostgreSQL as")?
-        .split(':');
-    let mut number = |nth| fields.nth(nth).and_then(|field| field.parse().ok());
-    let (id, group) = (number(2), number(0));
-    Ok(Some(User {
-        id: id.ok_or("nobody's id")?,
-        group: group.ok_or("nobody's group")?,
-    }))
-}
-
-#[cfg(not(unix))]
-fn unprivileged(_work: &Path) -> Result<Option<User>> {
-    Ok(None)
 }

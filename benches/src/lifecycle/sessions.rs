@@ -6,7 +6,6 @@ mod disconnect;
 mod idle;
 mod large;
 mod peer;
-mod pgbench;
 mod speed;
 mod timeouts;
 mod turns;

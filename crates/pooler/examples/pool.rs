@@ -8,7 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::BytesMut;
-use dormouse_pooler::{Canceller, Client, ClientIdentity, Origin, Pool, PoolOptions, Stop};
+use dormouse_pooler::{
+    CacheOptions, CacheSpace, Caching, Canceller, Client, ClientIdentity, Origin, Pool,
+    PoolOptions, Stop,
+};
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};

@@ -290,10 +290,12 @@ impl Http {
         let (head, body) = request.into_parts();
         // Who asks is the app's to find out, and so has no say here in what is recorded.
         let traced = self.telemetry.request(&head, Some(APPS), false);
-        let upgrade = apps::asks_to_upgrade(&head.headers).then(|| {
-            let place = self.upgraded.enter(websockets_max);
-            place.map_err(IntoResponse::into_response)
-        });
+        let upgrade =
+            apps::asks_to_upgrade(&head.headers).then(|| self.upgraded.enter(websockets_max));
+        let upgrade = match upgrade.transpose() {
+            Ok(upgrade) => upgrade,
+            Err(error) => return error.into_response(),
+        };
         let visit = Visit {
             peer: head.extensions.get::<Peer>().copied(),
             stopping: self.stopping.clone(),

@@ -1,13 +1,11 @@
 //! Clients that run statements beside many more that are idle, all in one database.
 
-use super::{
-    pgbench,
-    turns::{Rounds, Servers, Turn},
-};
+use super::turns::{Rounds, Servers, Turn};
 use crate::{
     lifecycle::{
         Run,
         crowd::Crowd,
+        pgbench,
         table::{Table, ms},
     },
     samples::Round,
@@ -23,7 +21,7 @@ pub(super) fn run(run: &Run) -> Result<String> {
     let servers = Servers::start(run)?;
     let mut idle = Vec::new();
     for peer in servers.both() {
-        pgbench::load(run, peer)?;
+        pgbench::load(run, &peer.target())?;
         eprintln!("  {IDLE} idle connections, {}", peer.name);
         let mut crowd = Crowd::new(peer.address)?;
         peer.join(&mut crowd, IDLE)?;
@@ -38,7 +36,8 @@ pub(super) fn run(run: &Run) -> Result<String> {
         let mut turns = Turn::ALL;
         turns.rotate_left(round % Turn::ALL.len());
         for turn in turns {
-            let found = pgbench::latencies(run, servers.ready(turn)?, &options, seconds);
+            let target = servers.ready(turn)?.target();
+            let found = pgbench::latencies(run, &target, &options, seconds, || Ok(0.0));
             match found {
                 Ok(found) => {
                     tps.note(round, turn, Some(found.tps));

@@ -5,6 +5,7 @@ use crate::{
     lifecycle::{
         Run,
         crowd::{Crowd, query},
+        pgbench::Target,
         server::{IDLE_MS, Server, Setting},
     },
     pgwire::{Address, Client},
@@ -73,6 +74,17 @@ pub(super) fn native(run: &Run, connections: usize) -> Result<Peer> {
 }
 
 impl Peer {
+    /// Where pgbench finds it.
+    pub(super) fn target(&self) -> Target {
+        Target {
+            name: self.name,
+            address: self.address,
+            user: "postgres".to_owned(),
+            password: String::new(),
+            database: DATABASE.to_owned(),
+        }
+    }
+
     /// A client.
     pub(super) fn connect(&self) -> Result<Client> {
         Client::connect(&Address::Tcp(self.address), DATABASE)

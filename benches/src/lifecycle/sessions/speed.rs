@@ -1,12 +1,9 @@
 //! What one database does for one client and for several.
 
-use super::{
-    pgbench,
-    turns::{Rounds, Servers, Turn},
-};
+use super::turns::{Rounds, Servers, Turn};
 use crate::{
     lifecycle::{
-        Run,
+        Run, pgbench,
         table::{Table, goal},
     },
     session::Result,
@@ -40,7 +37,7 @@ pub(super) fn run(run: &Run) -> Result<String> {
     let seconds = run.choose(3, 1);
     let servers = Servers::start(run)?;
     for peer in servers.both() {
-        pgbench::load(run, peer)?;
+        pgbench::load(run, &peer.target())?;
     }
     let mut found: [Rounds; WORK.len()] = Default::default();
     let mut cpu: [Rounds; WORK.len()] = Default::default();
@@ -53,7 +50,7 @@ pub(super) fn run(run: &Run) -> Result<String> {
             for turn in turns {
                 let peer = servers.ready(turn)?;
                 let before = peer.cpu_us()?;
-                let tps = pgbench::throughput(run, peer, options, seconds);
+                let tps = pgbench::throughput(run, &peer.target(), options, seconds);
                 if let Err(error) = &tps {
                     failed.push_str(&format!("\n- {what}, {}: {error}", turn.name()));
                 }

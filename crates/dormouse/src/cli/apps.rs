@@ -4,6 +4,7 @@ use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -55,7 +56,10 @@ pub(crate) struct Sockets {
 impl Sockets {
     /// In the data directory, if its path is not too long for sockets.
     pub(crate) fn below(data: &Path) -> Result<Self, Failure> {
-        let near = data.join("run");
+        let near = data
+            .canonicalize()
+            .unwrap_or_else(|_| data.to_owned())
+            .join("run");
         let is_temporary = near.as_os_str().len() > SOCKETS_BYTES_MAX;
         let path = match is_temporary {
             true => env::temp_dir().join(format!("dormouse-{}", std::process::id())),
@@ -68,7 +72,13 @@ impl Sockets {
             }
             _ => {}
         }
-        Ok(Self { path, is_temporary })
+        let made = fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&path);
+        made.and_then(|()| path.canonicalize())
+            .map(|path| Self { path, is_temporary })
+            .map_err(|error| Failure::unavailable(format!("{}: {error}", path.display())))
     }
 
     pub(crate) fn path(&self) -> &Path {

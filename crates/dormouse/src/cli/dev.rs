@@ -1,6 +1,9 @@
 //! `dormouse dev`: a server with its databases, and what is in a folder deployed to it, again whenever that changes.
 
+mod local;
+
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
@@ -10,7 +13,8 @@ use super::deploy::{self, Packed, Source};
 use super::deployments::Wanted;
 use super::failure::Failure;
 use super::remote::Remote;
-use super::serve;
+use super::serve::{self, With};
+use local::LocalBindings;
 
 /// How often it is looked whether something has changed.
 const LOOK: Duration = Duration::from_millis(300);
@@ -47,12 +51,16 @@ pub(crate) fn run(mut args: DevArgs) -> Result<(), Failure> {
         log: Some(args.log),
         config: args.config,
     };
-    serve::run_beside(
-        serve,
-        Some(Box::new(move |address| {
+    let with = With {
+        beside: Some(Box::new(move |address| {
             Box::pin(beside(address, folder, source))
         })),
-    )
+        bindings: Box::new(|others, sockets| {
+            let local = LocalBindings::of_environment(sockets.to_owned(), others)?;
+            Ok(Arc::new(local))
+        }),
+    };
+    serve::run_with(serve, with)
 }
 
 /// A folder for databases in the folder of the code, which git leaves out.

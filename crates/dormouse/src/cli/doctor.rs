@@ -1,9 +1,11 @@
 //! `dormouse doctor`: what would keep a server from doing its work, here and where it runs.
 
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
+use workers::runtime::NoWorkerd;
 
 use super::args::DoctorArgs;
 use super::config::{self, Config};
@@ -70,6 +72,7 @@ fn of_configuration(config: &Config) -> Vec<Finding> {
         folder("cache", &options.cache_directory),
         open_files(config.connections_max()),
         memory(limits.memory_bytes(), database::machine_memory_bytes()),
+        runtime(config),
     ]
 }
 
@@ -150,6 +153,39 @@ fn memory(allowed: u64, machine: u64) -> Finding {
             format!("{message}: the system may end the server first"),
         ),
         false => ok(what, message),
+    }
+}
+
+/// Whether backends can be run: what runs them says its version.
+fn runtime(config: &Config) -> Finding {
+    let what = "workerd";
+    let program = match config.workerd() {
+        Ok(program) => program,
+        Err(error @ NoWorkerd::NotFound) => {
+            return ok(
+                what,
+                format!("backends cannot be deployed, sites can: {error}"),
+            );
+        }
+        Err(error) => return fail(what, error.to_string()),
+    };
+    let said = Command::new(&program)
+        .arg("--version")
+        .stdin(Stdio::null())
+        .output();
+    match said {
+        Ok(said) if said.status.success() => {
+            let version = String::from_utf8_lossy(&said.stdout);
+            ok(
+                what,
+                format!("{} runs: {}", program.display(), version.trim()),
+            )
+        }
+        Ok(said) => fail(
+            what,
+            format!("{} does not run: {}", program.display(), said.status),
+        ),
+        Err(error) => fail(what, format!("{} does not run: {error}", program.display())),
     }
 }
 

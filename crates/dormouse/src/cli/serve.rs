@@ -1,5 +1,6 @@
 //! `dormouse serve`.
 
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 
@@ -7,6 +8,7 @@ use database::Databases;
 use server::{HttpTls, Listeners, Reload, Server};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use workers::Bindings;
 
 use super::apps::{self, Sockets};
 use super::args::ServeArgs;
@@ -23,13 +25,33 @@ const EXIT_BY_SIGNAL: i32 = 128;
 pub(crate) type Beside = Box<dyn FnOnce(String) -> BoxFuture + Send>;
 type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Serves until a signal says stop.
-pub(crate) fn run(args: ServeArgs) -> Result<(), Failure> {
-    run_beside(args, None)
+/// What comes before the bindings that there are, with sockets in this folder.
+pub(crate) type BindingsBefore =
+    Box<dyn FnOnce(Arc<dyn Bindings>, &Path) -> Result<Arc<dyn Bindings>, Failure> + Send>;
+
+/// What a server has besides what it is configured to have.
+pub(crate) struct With {
+    /// Dropped when the server stops.
+    pub(crate) beside: Option<Beside>,
+    pub(crate) bindings: BindingsBefore,
 }
 
-/// The same with something beside it, which is dropped when the server stops.
-pub(crate) fn run_beside(args: ServeArgs, beside: Option<Beside>) -> Result<(), Failure> {
+impl Default for With {
+    fn default() -> Self {
+        Self {
+            beside: None,
+            bindings: Box::new(|bindings, _| Ok(bindings)),
+        }
+    }
+}
+
+/// Serves until a signal says stop.
+pub(crate) fn run(args: ServeArgs) -> Result<(), Failure> {
+    run_with(args, With::default())
+}
+
+/// The same with what else there is.
+pub(crate) fn run_with(args: ServeArgs, with: With) -> Result<(), Failure> {
     let loaded = config::load(&args)?;
     let runtime = super::runtime()?;
     let telemetry = Telemetry::start(loaded.config.telemetry(), runtime.handle())?;
@@ -37,7 +59,7 @@ pub(crate) fn run_beside(args: ServeArgs, beside: Option<Beside>) -> Result<(), 
     let log = logs::init(&loaded.log_filter(), loaded.config.log_format(), traces)?;
     raise_file_limit();
     runtime.block_on(async {
-        let served = serve((args, loaded), log, telemetry.as_ref(), beside).await;
+        let served = serve((args, loaded), log, telemetry.as_ref(), with).await;
         if let Some(telemetry) = telemetry {
             telemetry.stop().await;
         }
@@ -49,7 +71,7 @@ async fn serve(
     given: (ServeArgs, Loaded),
     log: LogFilter,
     telemetry: Option<&Telemetry>,
-    beside: Option<Beside>,
+    with: With,
 ) -> Result<(), Failure> {
     let config = &given.1.config;
     let stop = stop_signals()?;
@@ -84,7 +106,8 @@ async fn serve(
     let key = config.node_key()?;
     let sockets = Sockets::below(config.data())?;
     let bindings = apps::bindings(config, &key, &databases, &sockets)?;
-    let apps = apps::open(config, &key, Arc::clone(&bindings) as _, &sockets)?;
+    let known = (with.bindings)(Arc::clone(&bindings) as _, sockets.path())?;
+    let apps = apps::open(config, &key, known, &sockets)?;
     let server = Server::new(listeners, databases.clone(), Some(bindings), options)
         .map_err(|error| Failure::unavailable(error.to_string()))?;
     server.serves(Arc::clone(&apps));
@@ -97,7 +120,7 @@ async fn serve(
     let configuration: Weak<Reloader> = Arc::downgrade(&reloader);
     server.reloads_by(configuration);
     let reloading = tokio::spawn(reloader.on(hangup));
-    let beside = beside.map(|beside| tokio::spawn(beside(address)));
+    let beside = with.beside.map(|beside| tokio::spawn(beside(address)));
     server.run(stopped(stop)).await;
     reloading.abort();
     if let Some(beside) = beside {

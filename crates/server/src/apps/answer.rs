@@ -23,8 +23,8 @@ use crate::shutdown::Stopping;
 pub(crate) struct Visit {
     pub(crate) peer: Option<Peer>,
     pub(crate) stopping: Stopping,
-    /// Its place among connections that go on with another protocol, if it asks to be one, or why there is none.
-    pub(crate) upgrade: Option<Result<UpgradedPlace, Response<Body>>>,
+    /// Its place among connections that go on with another protocol, if it asks to be one.
+    pub(crate) upgrade: Option<UpgradedPlace>,
     /// What stands for this request in a trace.
     pub(crate) trace: Option<HeaderValue>,
 }
@@ -130,7 +130,7 @@ impl Apps {
             return self.file(&meant, found, &wanted).await;
         }
         let first = fallback(&meant.version).map(owned);
-        let other = exact.or(first.filter(|_| reads));
+        let other = exact.or_else(|| first.filter(|_| reads));
         if !has_backend {
             return match other {
                 Some(found) => self.file(&meant, &found, &wanted).await,
@@ -179,11 +179,6 @@ impl Apps {
                 "Apps do not answer this method.",
             );
         }
-        let place = match visit.upgrade {
-            None => None,
-            Some(Ok(place)) => Some(place),
-            Some(Err(refused)) => return refused,
-        };
         let app = meant.app();
         let lease = match self.deployments.lease(app).await {
             Ok(Some(lease)) => lease,
@@ -206,7 +201,7 @@ impl Apps {
                 if let (StatusCode::SWITCHING_PROTOCOLS, Some(client)) = (response.status(), client)
                 {
                     let backend = hyper::upgrade::on(&mut response);
-                    goes_on(client, backend, connection, place, &visit.stopping);
+                    goes_on(client, backend, connection, visit.upgrade, &visit.stopping);
                     return switched(response);
                 }
                 from_backend(Answer::new(response, connection))
