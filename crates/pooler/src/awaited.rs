@@ -147,6 +147,47 @@ impl Account {
         self.awaited.iter().any(of_it)
     }
 
+    /// Messages that await their answer.
+    pub(crate) fn outstanding(&self) -> usize {
+        self.awaited.len()
+    }
+
+    /// Whether the next answer is to a `Bind`.
+    pub(crate) fn is_at_bind(&self) -> bool {
+        self.awaited.front() == Some(&Awaited::Bind)
+    }
+
+    /// Whether nothing is under way that runs something, and no transaction is open.
+    pub(crate) fn has_begun_nothing(&self) -> bool {
+        let prepares = |message: &Awaited| {
+            matches!(
+                message,
+                Awaited::Parse { .. } | Awaited::Told(_) | Awaited::Close(_)
+            )
+        };
+        self.status() == TransactionStatus::Idle
+            && self.copies_in.is_none()
+            && self.awaited.iter().all(prepares)
+    }
+
+    /// The server has answered a `Bind` with an error, and what came with it is to be sent again: the messages that await
+    /// their answer until the next `Sync`, that one included. From now on the server's answer to the `Sync` is the pool's.
+    /// Nothing if the server has more than these. Where there is no `Sync` yet, the pool has to send one.
+    pub(crate) fn takes_back(&mut self) -> Option<Vec<Awaited>> {
+        let is_sync = |message: &Awaited| matches!(message, Awaited::Sync(_));
+        let end = self.awaited.iter().position(is_sync);
+        if self.awaited.front() != Some(&Awaited::Bind)
+            || end.is_some_and(|end| end + 1 < self.awaited.len())
+        {
+            return None;
+        }
+        let taken = self.awaited.drain(..).collect();
+        self.skips = false;
+        self.is_open = false;
+        self.awaited.push_back(Awaited::Sync(Whose::Pool));
+        Some(taken)
+    }
+
     /// Whether a `Describe` has not been answered yet.
     pub(crate) fn awaits_describe(&self) -> bool {
         self.awaited.contains(&Awaited::Describe)
@@ -295,6 +336,39 @@ fn failure(whose: Whose) -> Fate {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_sent_again_is_the_clients_and_the_sync_before_it_is_not() {
+        let mut account = Account::idle();
+        assert!(account.has_begun_nothing());
+        for message in [
+            Awaited::Bind,
+            Awaited::Describe,
+            Awaited::Execute,
+            Awaited::Sync(Whose::Client),
+        ] {
+            account.sent(message);
+        }
+        assert!(!account.has_begun_nothing());
+        let taken = account.takes_back().unwrap();
+        assert_eq!(taken.len(), 4);
+        taken.into_iter().for_each(|message| account.sent(message));
+        let idle = Some(TransactionStatus::Idle);
+        assert_eq!(account.received(kind::READY_FOR_QUERY, idle), Fate::Swallow);
+        assert_eq!(account.received(kind::BIND_COMPLETE, None), Fate::Forward);
+        assert_eq!(account.received(kind::ROW_DESCRIPTION, None), Fate::Forward);
+        assert_eq!(
+            account.received(kind::COMMAND_COMPLETE, None),
+            Fate::Forward
+        );
+        assert_eq!(account.received(kind::READY_FOR_QUERY, idle), Fate::Forward);
+        assert!(account.is_free());
+        // What came behind the `Sync` is under way already.
+        for message in [Awaited::Bind, Awaited::Sync(Whose::Client), Awaited::Bind] {
+            account.sent(message);
+        }
+        assert_eq!(account.takes_back(), None);
+    }
 
     const CLIENT: Whose = Whose::Client;
 

@@ -40,6 +40,11 @@ pub enum BindingsError {
         /// Who uses it, for people.
         users: Vec<String>,
     },
+    /// It is not any more as whoever changes it has seen it.
+    #[error(
+        "binding {0:?} was changed by somebody else meanwhile, and is as they left it: look at it, and try again"
+    )]
+    Changed(String),
     /// There are more than enough.
     #[error("there are {0} bindings already, as many as bindings_max allows")]
     TooMany(usize),
@@ -51,6 +56,8 @@ pub const BINDINGS_MAX: usize = 10_000;
 /// All bindings.
 pub struct Bindings {
     vault: Vault,
+    /// Whoever changes the file has it. What is read meanwhile waits for no disk.
+    writing: Mutex<()>,
     /// What the caches of all bindings share.
     space: Arc<CacheSpace>,
     state: Mutex<State>,
@@ -95,6 +102,7 @@ impl Bindings {
         }
         Ok(Self {
             vault,
+            writing: Mutex::new(()),
             space: CacheSpace::new(CacheOptions::default()),
             state: Mutex::new(State {
                 bindings,
@@ -142,61 +150,61 @@ impl Bindings {
     /// If a field is wrong, the name is taken, or it cannot be kept.
     pub fn create(&self, mut binding: Binding) -> Result<Arc<Binding>, BindingsError> {
         binding.check()?;
-        let mut state = self.state.lock();
-        if state.bindings.len() >= BINDINGS_MAX {
+        let _writing = self.writing.lock();
+        let mut changed = self.state.lock().bindings.clone();
+        if changed.len() >= BINDINGS_MAX {
             return Err(BindingsError::TooMany(BINDINGS_MAX));
         }
-        state.expect_free(&binding.name, None)?;
+        expect_free(&changed, &binding.name, None)?;
         binding.id = self.new_id()?;
         binding.created_ms = now_ms();
         binding.modified_ms = binding.created_ms;
         let binding = Arc::new(binding);
-        let mut changed = state.bindings.clone();
         changed.insert(binding.id.clone(), Arc::clone(&binding));
         self.keep(&changed)?;
-        state.bindings = changed;
+        self.state.lock().bindings = changed;
         Ok(binding)
     }
 
-    /// Changes one. What its pool has open is given up when it is free, and nobody gets the old place any more. Blocks
-    /// for the disk.
+    /// Changes one, if it is still as it was at `modified_ms` where that is told. What its pool has open is given up when it
+    /// is free, and nobody gets the old place any more. Blocks for the disk.
     ///
     /// # Errors
     ///
-    /// As of [`create`](Self::create), and if there is none.
+    /// As of [`create`](Self::create); if there is none, or somebody else has changed it.
     pub fn change(
         &self,
         id: &str,
+        modified_ms: Option<u64>,
         change: impl FnOnce(&mut Binding) -> Result<(), InvalidField>,
     ) -> Result<Arc<Binding>, BindingsError> {
-        let mut state = self.state.lock();
-        let old = state
-            .bindings
-            .get(id)
-            .ok_or_else(|| BindingsError::Unknown(id.to_owned()))?;
-        let mut binding = Binding::clone(old);
+        let _writing = self.writing.lock();
+        let mut changed = self.state.lock().bindings.clone();
+        let old = changed.get(id).cloned();
+        let old = old.ok_or_else(|| BindingsError::Unknown(id.to_owned()))?;
+        if modified_ms.is_some_and(|told| told != old.modified_ms) {
+            return Err(BindingsError::Changed(old.name.clone()));
+        }
+        let mut binding = Binding::clone(&old);
         change(&mut binding)?;
         binding.id = id.to_owned();
         binding.check()?;
-        state.expect_free(&binding.name, Some(id))?;
-        binding.modified_ms = now_ms().max(binding.created_ms);
-        let has_new_limits = old.limits != binding.limits;
-        let has_moved = old.target != binding.target;
-        let caches_otherwise = old.caching != binding.caching;
+        expect_free(&changed, &binding.name, Some(id))?;
+        binding.modified_ms = now_ms().max(old.modified_ms + 1);
         let binding = Arc::new(binding);
-        let mut changed = state.bindings.clone();
         changed.insert(id.to_owned(), Arc::clone(&binding));
         self.keep(&changed)?;
+        let mut state = self.state.lock();
         state.bindings = changed;
         match (&binding.target, state.pools.get(id)) {
             (BindingTarget::Origin(origin), Some(pool)) => {
-                if has_moved {
+                if old.target != binding.target {
                     pool.turn_to(origin.clone());
                 }
-                if caches_otherwise {
+                if old.caching != binding.caching {
                     pool.set_caching(binding.caching);
                 }
-                if has_new_limits {
+                if old.limits != binding.limits {
                     pool.adjust(binding.limits.pool_options());
                 }
             }
@@ -217,20 +225,27 @@ impl Bindings {
     ///
     /// If there is none, or somebody uses it.
     pub fn delete(&self, id: &str) -> Result<(), BindingsError> {
+        let _writing = self.writing.lock();
+        let (binding, changed) = {
+            let mut state = self.state.lock();
+            if let Some(users) = state.users.get(id).filter(|users| !users.is_empty()) {
+                return Err(BindingsError::InUse {
+                    id: id.to_owned(),
+                    users: users.clone(),
+                });
+            }
+            // From here on nobody begins to use it.
+            let removed = state.bindings.remove(id);
+            let removed = removed.ok_or_else(|| BindingsError::Unknown(id.to_owned()))?;
+            (removed, state.bindings.clone())
+        };
+        let kept = self.keep(&changed);
         let mut state = self.state.lock();
-        if !state.bindings.contains_key(id) {
-            return Err(BindingsError::Unknown(id.to_owned()));
+        if let Err(error) = kept {
+            state.bindings.insert(id.to_owned(), binding);
+            return Err(error);
         }
-        if let Some(users) = state.users.get(id).filter(|users| !users.is_empty()) {
-            return Err(BindingsError::InUse {
-                id: id.to_owned(),
-                users: users.clone(),
-            });
-        }
-        let mut changed = state.bindings.clone();
-        changed.remove(id);
-        self.keep(&changed)?;
-        state.bindings = changed;
+        state.users.remove(id);
         if let Some(pool) = state.pools.remove(id) {
             pool.close();
         }
@@ -311,13 +326,15 @@ impl Bindings {
     }
 }
 
-impl State {
-    fn expect_free(&self, name: &str, but: Option<&str>) -> Result<(), BindingsError> {
-        let mut others = self.bindings.values().filter(|one| Some(&*one.id) != but);
-        match others.any(|one| one.name == name) {
-            true => Err(BindingsError::NameTaken(name.to_owned())),
-            false => Ok(()),
-        }
+fn expect_free(
+    bindings: &BTreeMap<String, Arc<Binding>>,
+    name: &str,
+    but: Option<&str>,
+) -> Result<(), BindingsError> {
+    let mut others = bindings.values().filter(|one| Some(&*one.id) != but);
+    match others.any(|one| one.name == name) {
+        true => Err(BindingsError::NameTaken(name.to_owned())),
+        false => Ok(()),
     }
 }
 
@@ -390,7 +407,7 @@ mod tests {
             one.name = "store".to_owned();
             Ok(())
         };
-        bindings.change(&made.id, rename).unwrap();
+        bindings.change(&made.id, None, rename).unwrap();
         assert!(open().get("shop").is_err());
         bindings.set_users(&made.id, vec!["acme/shop".to_owned()]);
         let error = bindings.delete(&made.id).unwrap_err();
@@ -412,7 +429,7 @@ mod tests {
             one.limits.connections_max = 0;
             Ok(())
         };
-        assert!(bindings.change(&made.id, wrong).is_err());
+        assert!(bindings.change(&made.id, None, wrong).is_err());
         assert_eq!(*bindings.get("a").unwrap(), *made);
     }
 }

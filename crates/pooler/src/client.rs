@@ -1,5 +1,6 @@
 //! One client of a pool: its session, whose transactions run on whatever connection is free.
 
+mod again;
 mod cached;
 mod greet;
 mod held;
@@ -13,9 +14,11 @@ use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
 use wire::PgError;
 use wire::pg::startup::Startup;
 use wire::pg::{Frame, Severity, TransactionStatus, backend, frontend};
@@ -29,6 +32,7 @@ use crate::settings::Settings;
 use crate::side::Side;
 use crate::statements::Statement;
 
+use again::Kept;
 use cached::{Answer, Cached};
 use relay::Relay;
 pub use stop::Stop;
@@ -36,6 +40,12 @@ use stop::Told;
 
 /// Bytes that wait in one direction before no more are taken from the other end.
 const WAITING_BYTES_MAX: usize = 256 << 10;
+
+/// Messages that wait for their answer before no more are taken from the client.
+const WAITING_MESSAGES_MAX: usize = 16 << 10;
+
+/// How long a client may take to hear the last word.
+const FAREWELL_MAX: Duration = Duration::from_secs(5);
 
 /// Who a client is to itself and to others.
 #[derive(Debug, Clone)]
@@ -82,6 +92,10 @@ pub struct Client<S> {
     skips: bool,
     /// It ends when nothing is under way.
     ends: bool,
+    /// What may have to be sent again.
+    kept: Option<Kept>,
+    /// The server's next `ReadyForQuery` ends nothing.
+    is_asked_again: bool,
     cached: Cached,
 }
 
@@ -131,6 +145,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             touched: BTreeSet::new(),
             skips: false,
             ends: false,
+            kept: None,
+            is_asked_again: false,
             cached: Cached::default(),
         }
     }
@@ -139,26 +155,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// back at once. The stream is given back, to be closed.
     pub async fn serve(mut self, startup: &Startup, stop: Stop) -> (S, io::Result<()>) {
         let served = self.session(startup, stop).await;
+        // Others need the connection more than this one needs to hear why.
         self.leave().await;
+        let told = timeout(FAREWELL_MAX, self.side.drain()).await;
+        let served =
+            served.and_then(|()| told.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())));
         (self.side.stream, served)
     }
 
     async fn session(&mut self, startup: &Startup, mut stop: Stop) -> io::Result<()> {
         if let Err(error) = self.greet(startup).await {
-            return self.farewell(&error).await;
+            return self.farewell(&error);
         }
         loop {
             match self.work().await {
                 Ok(true) => {}
-                Ok(false) => return self.side.drain().await,
-                Err(error) => return self.farewell(&error).await,
+                Ok(false) => return Ok(()),
+                Err(error) => return self.farewell(&error),
             }
             if self.ends && self.is_at_rest() {
                 let error = PgError::fatal(
                     wire::sqlstate::ADMIN_SHUTDOWN,
                     "terminating connection due to administrator command",
                 );
-                return self.farewell(&error).await;
+                return self.farewell(&error);
             }
             match self.wait(&mut stop).await? {
                 Next::Progress => {}
@@ -172,14 +192,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 Next::Lost(error) => {
                     if self.lost() {
                         // It has said why.
-                        return self.side.drain().await;
+                        return Ok(());
                     }
                     let error = PgError::fatal(
                         wire::sqlstate::CONNECTION_FAILURE,
                         "the connection to the origin was lost",
                     )
                     .detail(error.to_string());
-                    return self.farewell(&error).await;
+                    return self.farewell(&error);
                 }
             }
         }
@@ -191,6 +211,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             self.relay_all()?;
             self.settle().await?;
             if !self.pour() || self.is_full() {
+                return Ok(true);
+            }
+            if self.ends && self.is_at_rest() {
                 return Ok(true);
             }
             let Some(frame) = Frame::split(&mut self.side.inbox, self.message_bytes_max)? else {
@@ -244,8 +267,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
 
     /// Whether so much waits for the server, or for the client, that no more is taken from the client.
     fn is_full(&self) -> bool {
-        let lease = self.lease.as_ref();
-        self.is_giving() || lease.is_some_and(|lease| lease.side.outbox.len() > WAITING_BYTES_MAX)
+        let is_full = |lease: &Lease| {
+            lease.side.outbox.len() > WAITING_BYTES_MAX
+                || lease.account.outstanding() > WAITING_MESSAGES_MAX
+        };
+        self.is_giving()
+            || self.side.outbox.len() > WAITING_BYTES_MAX
+            || self.lease.as_ref().is_some_and(is_full)
     }
 
     /// Whether it has asked nothing that is not answered.
@@ -345,9 +373,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         }
     }
 
-    async fn farewell(&mut self, error: &PgError) -> io::Result<()> {
+    fn farewell(&mut self, error: &PgError) -> io::Result<()> {
         error.encode(&mut self.side.outbox);
-        self.side.drain().await
+        Ok(())
     }
 }
 

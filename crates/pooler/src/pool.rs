@@ -69,6 +69,8 @@ struct State {
     next_client: u64,
     counts: Counts,
     is_closed: bool,
+    /// Somebody closes what is idle for long.
+    is_reaped: bool,
 }
 
 /// Who has a connection.
@@ -131,6 +133,7 @@ impl Pool {
                 next_client: 1,
                 counts: Counts::default(),
                 is_closed: false,
+                is_reaped: false,
             }),
             me: Weak::clone(me),
         })
@@ -458,9 +461,9 @@ impl Pool {
             }
         }
         state.idle.push((server.since, server));
-        let is_first = state.idle.len() == 1;
+        let was_reaped = std::mem::replace(&mut state.is_reaped, true);
         drop(state);
-        if is_first {
+        if !was_reaped {
             self.reap_later();
         }
     }
@@ -484,6 +487,8 @@ impl Pool {
                     state.idle = young;
                     old.iter()
                         .for_each(|(_, server)| state.is_gone(server.number));
+                    // Whoever gives the next one back begins anew.
+                    state.is_reaped = !state.idle.is_empty();
                     (old, state.idle.is_empty())
                 };
                 close_all(old.into_iter().map(|(_, server)| server));

@@ -1,6 +1,7 @@
 //! One connection to the origin, and what its session there knows.
 
 mod cached;
+mod prepared;
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
@@ -42,6 +43,8 @@ pub(crate) struct Server {
     pub(crate) settings: Settings,
     /// Statements that it knows by name, with what it has answered to `Describe` if it was asked.
     pub(crate) prepared: LruCache<StatementId, Option<Bytes>>,
+    /// Statements that it still has, and is to know no longer.
+    closing: Vec<StatementId>,
     /// What its transaction has written.
     pub(crate) track: Track,
     /// The client that has used it last.
@@ -74,6 +77,7 @@ impl Server {
             parameters: Arc::new(link.parameters),
             settings: Settings::default(),
             prepared: LruCache::new(options.statements_max),
+            closing: Vec::new(),
             track: Track::default(),
             last_client: 0,
             is_tainted: false,
@@ -149,7 +153,7 @@ impl Server {
     pub(crate) async fn discard_all(&mut self) -> Result<(), Failure> {
         self.ask("DISCARD ALL").await?;
         self.settings = Settings::default();
-        self.prepared.clear();
+        self.has_none_prepared();
         self.is_tainted = false;
         Ok(())
     }

@@ -18,6 +18,9 @@ use crate::cache::{Cache, Stamp, Text};
 use crate::facts::Facts;
 use crate::settings::Settings;
 
+/// Longer texts are not shared: they would stay in memory for nobody.
+const SHARED_BYTES_MAX: usize = 64 << 10;
+
 /// A statement as servers of a pool know it: of one text, with these types of parameters, in sessions with these
 /// settings, for what a text means depends on them.
 #[derive(Debug)]
@@ -96,8 +99,23 @@ impl Registry {
             text: OnceLock::new(),
             described: Mutex::new(None),
         });
-        known.statements.put(hash, Arc::clone(&statement));
+        if sql.len() <= SHARED_BYTES_MAX {
+            known.statements.put(hash, Arc::clone(&statement));
+        }
         statement
+    }
+
+    /// Whoever prepares its text from now on gets another statement.
+    pub(crate) fn retire(&self, statement: &Arc<Statement>) {
+        let hash = self.hash(&statement.sql, &statement.oids, &statement.settings);
+        let mut known = self.known.lock();
+        if known
+            .statements
+            .peek(&hash)
+            .is_some_and(|known| Arc::ptr_eq(known, statement))
+        {
+            known.statements.pop(&hash);
+        }
     }
 
     fn hash(&self, sql: &[u8], oids: &[u32], settings: &Settings) -> u64 {

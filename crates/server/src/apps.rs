@@ -77,7 +77,7 @@ pub enum AppsError {
 pub struct Apps {
     pub(crate) deployments: Deployments,
     pub(crate) usage: Usage,
-    pub(crate) deploys: Semaphore,
+    pub(crate) deploys: Arc<Semaphore>,
     pub(crate) limits: DeployLimits,
     base_domain: Option<String>,
     request_max: Duration,
@@ -128,7 +128,7 @@ impl Apps {
         Ok(Arc::new(Self {
             deployments,
             usage: Usage::default(),
-            deploys: Semaphore::new(options.deploys_max.max(1)),
+            deploys: Arc::new(Semaphore::new(options.deploys_max.max(1))),
             limits: options.limits,
             base_domain: options.base_domain,
             request_max: options.request_max,

@@ -71,6 +71,8 @@ pub(crate) struct Pgwire {
     sessions: Arc<Connections>,
     /// Sessions, and who has not said yet whether they want one.
     sockets: Arc<Connections>,
+    /// The same, by the local socket.
+    local_sockets: Arc<Connections>,
     stopping: Stopping,
     connection_number: AtomicU64,
 }
@@ -97,6 +99,7 @@ impl Pgwire {
             cancel_keys: CancelKeys::default(),
             sessions: Connections::new(),
             sockets: Connections::new(),
+            local_sockets: Connections::new(),
             options: RwLock::new(Arc::new(options)),
             auth,
             passwords,
@@ -163,7 +166,12 @@ impl Pgwire {
 
     async fn serve_stream(self: Arc<Self>, stream: Stream, peer: Peer) {
         let connections_max = self.options().connections_max;
-        let Some(socket) = self.sockets.enter(connections_max.saturating_mul(2)) else {
+        let (sockets, connections_max) = match (&peer, &self.bindings) {
+            // Backends do not take the places of whoever comes over the network.
+            (Peer::Local, Some(bindings)) => (&self.local_sockets, bindings.options().clients_max),
+            _ => (&self.sockets, connections_max),
+        };
+        let Some(socket) = sockets.enter(connections_max.saturating_mul(2)) else {
             refuse(stream, &too_many(connections_max)).await;
             return;
         };

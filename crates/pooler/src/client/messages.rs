@@ -9,6 +9,7 @@ use wire::pg::{Frame, Target, TransactionStatus, backend};
 use wire::{PgError, sqlstate};
 
 use super::Client;
+use super::again::Kept;
 use crate::awaited::{Awaited, Whose};
 use crate::cache::{Ends, Writes};
 use crate::facts::{Facts, Pin};
@@ -16,6 +17,13 @@ use crate::pool::Lease;
 use crate::statements::{self, Statement};
 
 const CLIENT: Whose = Whose::Client;
+
+/// Prepared statements of one client (`client_statements_max`).
+const STATEMENTS_MAX: usize = 10_000;
+
+/// Bytes of them, looked at when a long one comes (`client_statements_bytes_max`).
+const STATEMENTS_BYTES_MAX: usize = 64 << 20;
+const LONG_TEXT_BYTES: usize = 4 << 10;
 
 const NOTHING_ENDS: Ends = Ends {
     may_commit: false,
@@ -30,6 +38,11 @@ const MAY_END: Ends = Ends {
 impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// Passes a message on, or answers it.
     pub(super) fn message(&mut self, frame: Frame) -> Result<(), PgError> {
+        if let Some(kept) = &mut self.kept
+            && !kept.takes(&frame)
+        {
+            self.kept = None;
+        }
         match frame.kind() {
             kind::QUERY => self.query(&frame),
             kind::PARSE => self.parse(&frame),
@@ -108,7 +121,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             backend::parse_complete(&mut told);
             lease.account.sent(Awaited::Told(told.freeze()));
         } else {
-            prepare(lease, &statement, CLIENT)?;
+            lease.prepares(&statement, CLIENT)?;
         }
         self.unconfirmed
             .push_back((name.clone(), Arc::clone(&statement)));
@@ -122,8 +135,34 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         registry.get(parse.sql, &parse.param_oids, &self.settings, facts)
     }
 
+    /// # Errors
+    ///
+    /// 53400 if the client has as many statements as it may, or as long ones.
+    fn expect_room(&self, parse: &Parse<'_>) -> Result<(), PgError> {
+        let is_long = parse.sql.len() > LONG_TEXT_BYTES;
+        let bytes = || {
+            self.statements
+                .values()
+                .map(|one| one.sql.len())
+                .sum::<usize>()
+        };
+        let too_many = self.statements.len() >= STATEMENTS_MAX;
+        if too_many || is_long && bytes() + parse.sql.len() > STATEMENTS_BYTES_MAX {
+            return Err(PgError::error(
+                sqlstate::CONFIGURATION_LIMIT_EXCEEDED,
+                format!(
+                    "a client of a binding may have {STATEMENTS_MAX} prepared statements, of {STATEMENTS_BYTES_MAX} bytes where they are \
+                     long"
+                ),
+            )
+            .hint("Close statements that are not needed any more."));
+        }
+        Ok(())
+    }
+
     /// The name that a statement gets.
     fn new_name(&self, parse: &Parse<'_>) -> Result<Bytes, PgError> {
+        self.expect_room(parse)?;
         if self.statements.contains_key(parse.statement) {
             let name = String::from_utf8_lossy(parse.statement).into_owned();
             return Err(PgError::error(
@@ -143,7 +182,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                     return Ok(false);
                 };
                 let statement = self.statement_of(&parse);
-                if !statement.is_valid() || self.statements.contains_key(parse.statement) {
+                if !statement.is_valid()
+                    || self.statements.contains_key(parse.statement)
+                    || self.expect_room(&parse).is_err()
+                {
                     return Ok(false);
                 }
                 match parse.statement.is_empty() {
@@ -183,12 +225,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         self.cached.bound = Some(Bytes::copy_from_slice(portal));
         let there = self.known_there(&statement, name.is_empty())?;
         let lease = self.leased()?;
+        let is_first = lease.account.has_begun_nothing();
+        let begin = lease.side.outbox.len();
         put(
             &mut lease.side.outbox,
             kind::BIND,
             &[portal, b"\0", there.as_bytes(), b"\0", rest],
         )?;
+        let kept = match is_first && !name.is_empty() {
+            true => Kept::new(&statement, &lease.side.outbox[begin..]),
+            false => None,
+        };
         lease.account.sent(Awaited::Bind);
+        self.kept = kept;
         Ok(())
     }
 
@@ -278,7 +327,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let lease = self.leased()?;
         if lease.prepared.get(&statement.id).is_none() && !lease.account.will_prepare(statement.id)
         {
-            prepare(lease, statement, Whose::Pool)?;
+            lease.prepares(statement, Whose::Pool)?;
         }
         Ok(statements::name(statement.id))
     }
@@ -406,15 +455,6 @@ pub(super) async fn left<S: AsyncRead + AsyncWrite + Unpin>(
         }
     }
     std::future::pending().await
-}
-
-fn prepare(lease: &mut Lease, statement: &Arc<Statement>, whose: Whose) -> Result<(), PgError> {
-    statement.parse(true, &mut lease.side.outbox)?;
-    lease.account.sent(Awaited::Parse {
-        named: Some(statement.id),
-        whose,
-    });
-    Ok(())
 }
 
 /// Writes a message of these parts.

@@ -103,8 +103,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             kind::READY_FOR_QUERY => Some(backend::decode_ready_for_query(body)?),
             _ => None,
         };
+        if kind == kind::ERROR_RESPONSE
+            && lease.account.is_at_bind()
+            && self.asks_again(&PgError::decode(&self.error(total))?)?
+        {
+            self.pass_on(total, true);
+            return Ok(());
+        }
+        let Some(lease) = self.lease.as_deref_mut() else {
+            return Ok(());
+        };
+        let body = match is_looked_at(kind) {
+            true => &lease.side.inbox[HEADER_BYTES..total],
+            false => &[],
+        };
         let fate = lease.account.received(kind, status);
         match kind {
+            kind::BIND_COMPLETE => self.kept = None,
             kind::PARAMETER_STATUS => {
                 let (name, value) = backend::decode_parameter_status(body)?;
                 let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
@@ -116,7 +131,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             }
             kind::PARSE_COMPLETE => {
                 for id in std::mem::take(&mut lease.account.prepared) {
-                    lease.prepared.put(id, None);
+                    lease.knows(id, None);
                 }
                 if fate == Fate::Forward
                     && let Some((_, statement)) = self.unconfirmed.pop_front()
@@ -150,6 +165,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             recording.message(kind);
         }
         if let Some(status) = status {
+            if std::mem::take(&mut self.is_asked_again) {
+                // What ends is what was refused.
+                self.pass_on(total, true);
+                return Ok(());
+            }
+            self.kept = None;
             lease.settle();
             if fate == Fate::Forward {
                 self.recorded(status);
@@ -169,6 +190,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             }
         }
         Ok(())
+    }
+
+    /// The body of a message that is here as a whole.
+    fn error(&self, total: usize) -> Vec<u8> {
+        let inbox = self.lease.as_ref().map(|lease| &lease.side.inbox);
+        let body = inbox.and_then(|inbox| inbox.get(HEADER_BYTES..total));
+        body.unwrap_or_default().to_vec()
     }
 
     /// Moves as much of a message as there is, and remembers the rest.

@@ -59,7 +59,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         if let Some(lease) = &mut self.lease
             && (deallocates || discards_all)
         {
-            lease.prepared.clear();
+            lease.has_none_prepared();
         }
         if discards_all {
             self.statements.clear();

@@ -19,6 +19,9 @@ const FACTS_MAX: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 /// Texts longer than this are read each time.
 const FACTS_BYTES_MAX: usize = 16 << 10;
 
+/// Texts longer than this are not read at all, and taken for what may do anything.
+const READ_BYTES_MAX: usize = 1 << 20;
+
 /// Texts of clients.
 #[derive(Debug)]
 pub(super) struct Texts {
@@ -51,8 +54,9 @@ impl Texts {
     /// What a text does to its session.
     pub(super) fn facts(&self, sql: &[u8]) -> Arc<Facts> {
         let read = |sql: &[u8]| match std::str::from_utf8(sql) {
-            Ok(sql) => Facts::of(sql),
-            Err(_) => Facts::unknown(),
+            Ok(sql) if sql.len() <= READ_BYTES_MAX => Facts::of(sql),
+            // The parser's tree of a long one takes many times its length.
+            Ok(_) | Err(_) => Facts::unknown(),
         };
         if sql.len() > FACTS_BYTES_MAX {
             return Arc::new(read(sql));

@@ -107,12 +107,10 @@ impl Server {
     ) -> Result<Option<Bytes>, Failure> {
         let id = statement.id;
         let whose = Whose::Pool;
-        let out = &mut self.side.outbox;
         if self.prepared.get(&id).is_none() {
-            statement.parse(true, out).map_err(Failure::said)?;
-            let named = Some(id);
-            self.account.sent(Awaited::Parse { named, whose });
+            self.prepares(statement, whose).map_err(Failure::said)?;
         }
+        let out = &mut self.side.outbox;
         let name = statements::name(id);
         frontend::describe(out, Target::Statement, name.as_bytes()).map_err(Failure::said)?;
         frontend::sync(out);
@@ -123,7 +121,7 @@ impl Server {
         let described = described.unwrap_or_else(|_| Err(Failure::silent(patience)));
         self.is_broken |= described.is_err();
         if let Ok(Some(answer)) = &described {
-            self.prepared.put(id, Some(answer.clone()));
+            self.knows(id, Some(answer.clone()));
         }
         described
     }
@@ -154,7 +152,7 @@ impl Server {
                     _ => {}
                 }
                 for id in std::mem::take(&mut self.account.prepared) {
-                    self.prepared.put(id, None);
+                    self.knows(id, None);
                 }
                 if self.account.is_quiet() {
                     return Ok((!has_failed).then(|| answer.freeze()));

@@ -180,13 +180,14 @@ impl Apps {
             );
         }
         let app = meant.app();
-        let lease = match self.deployments.lease(app).await {
+        let leasing = tokio::time::timeout(self.request_max, self.deployments.lease(app));
+        let lease = match leasing.await.unwrap_or_else(|_| Err(still_starting())) {
             Ok(Some(lease)) => lease,
             Ok(None) => return page(StatusCode::BAD_GATEWAY, "The backend is gone."),
             Err(refusal) => {
+                // Why is for who deploys it, not for who visits it.
                 tracing::warn!(%app, error = %refusal, "a backend does not start");
-                let message = format!("The backend does not run. {}", refusal.message);
-                return page(StatusCode::BAD_GATEWAY, &message);
+                return page(StatusCode::BAD_GATEWAY, "The backend does not run.");
             }
         };
         let protocol = headers::upgrade(request.headers());
@@ -367,4 +368,9 @@ pub(crate) fn page(status: StatusCode, text: &str) -> Response<Body> {
     );
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+/// Of a backend that takes longer to start than a request may wait.
+fn still_starting() -> workers::Refusal {
+    workers::Refusal::with_status(503, "It is still starting.")
 }

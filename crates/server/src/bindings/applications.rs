@@ -88,8 +88,9 @@ impl Applications {
         });
     }
 
-    /// An application binds these from now on: who binds each binding that this is about.
-    pub(super) fn bind(&self, app: &App, ids: Vec<String>) -> Vec<(String, Vec<String>)> {
+    /// An application binds these from now on: `tell` hears who binds each binding that this is about, before anybody else
+    /// binds something.
+    pub(super) fn bind(&self, app: &App, ids: Vec<String>, tell: impl Fn(&str, Vec<String>)) {
         let mut state = self.0.lock();
         let app = app.to_string();
         let before = state.bound.remove(&app).unwrap_or_default();
@@ -104,7 +105,7 @@ impl Applications {
             let binds = |(app, ids): (&String, &Vec<String>)| ids.contains(id).then(|| app.clone());
             state.bound.iter().filter_map(binds).collect()
         };
-        touched.iter().map(|id| (id.clone(), users(id))).collect()
+        touched.iter().for_each(|id| tell(id, users(id)));
     }
 }
 
@@ -146,16 +147,23 @@ mod tests {
         let applications = Applications::default();
         let (shop, blog) = (app("acme/shop"), app("acme/blog"));
         let ids = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>();
-        let one = applications.bind(&shop, ids(&["a", "b"]));
+        let bind = |app: &App, names: &[&str]| {
+            let told = Mutex::new(Vec::new());
+            applications.bind(app, ids(names), |id, users| {
+                told.lock().push((id.to_owned(), users));
+            });
+            told.into_inner()
+        };
+        let one = bind(&shop, &["a", "b"]);
         assert_eq!(one[0].1, [shop.to_string()]);
-        let two = applications.bind(&blog, ids(&["b"]));
+        let two = bind(&blog, &["b"]);
         assert_eq!(
             two,
             [("b".to_owned(), vec![blog.to_string(), shop.to_string()])]
         );
-        let three = applications.bind(&shop, ids(&["a"]));
+        let three = bind(&shop, &["a"]);
         assert_eq!(three[1], ("b".to_owned(), vec![blog.to_string()]));
-        let none = applications.bind(&shop, Vec::new());
+        let none = bind(&shop, &[]);
         assert_eq!(none, [("a".to_owned(), Vec::new())]);
     }
 }

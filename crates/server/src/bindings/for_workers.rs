@@ -29,9 +29,8 @@ impl workers::Bindings for ManagedBindings {
             .iter()
             .filter_map(|id| Some(self.bindings.get(id).ok()?.id.clone()))
             .collect();
-        for (id, users) in self.applications.bind(app, ids) {
-            self.bindings.set_users(&id, users);
-        }
+        self.applications
+            .bind(app, ids, |id, users| self.bindings.set_users(id, users));
     }
 
     fn undeployed(&self, app: &App) {

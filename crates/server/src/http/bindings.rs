@@ -216,10 +216,10 @@ async fn alter(
             checked(&managed, &new).await?;
         }
         let changed = on_disk(move || {
-            managed.bindings.change(&old.id, |binding| {
-                // What somebody else has changed meanwhile is not undone: credentials have their own way.
-                let credentials = std::mem::take(&mut binding.credentials);
-                *binding = Binding { credentials, ..new };
+            // What somebody else has changed meanwhile is not undone.
+            let as_seen = Some(old.modified_ms);
+            managed.bindings.change(&old.id, as_seen, |binding| {
+                *binding = new;
                 Ok(())
             })
         });

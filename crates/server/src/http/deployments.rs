@@ -97,8 +97,8 @@ pub(super) async fn deploy(
     let (vars, secrets) = (values("x-w7s-vars")?, values("x-w7s-secrets")?);
     let application = text(headers, "x-w7s-application")?.map(str::to_owned);
     let apps = Arc::clone(&gate.apps);
-    let turn = apps.deploys.acquire().await;
-    let _turn = turn.map_err(|_| Refusal::with_status(503, "The server is stopping."))?;
+    let turn = Arc::clone(&apps.deploys).acquire_owned().await;
+    let turn = turn.map_err(|_| Refusal::with_status(503, "The server is stopping."))?;
     let archive =
         archive::collect(request.into_body(), apps.limits, app.options.body_timeout).await?;
     let sent = deployments::Request {
@@ -115,7 +115,11 @@ pub(super) async fn deploy(
     };
     let deploying = {
         let apps = Arc::clone(&apps);
-        async move { apps.deployments.deploy(sent, now_ms()).await }
+        async move {
+            // Who leaves meanwhile does not give its turn to another: the deployment goes on.
+            let _turn = turn;
+            apps.deployments.deploy(sent, now_ms()).await
+        }
     };
     let came_by = gate.came_by.clone();
     let deployed = gate

@@ -159,7 +159,11 @@ impl Socket {
             authority: newcomer.authority,
         };
         let databases = pgwire.databases.by(Doer {
-            who: startup.user.clone(),
+            who: match newcomer.authority {
+                // Everybody is the administrator of what a binding leads to.
+                Authority::Database => newcomer.label.clone(),
+                _ => startup.user.clone(),
+            },
             from: peer.address(),
         });
         tokio::select! {

@@ -70,6 +70,9 @@ pub(in crate::http) async fn create(
         )
         .hint("Connect to the database itself, by its name."));
     }
+    if binding.credentials.iter().any(|one| one.name == new.name) {
+        return Err(said::taken(&new.name));
+    }
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let now_ms = now.map_or(0, |now| now.as_millis() as u64);
     let database = database_of(&binding);
@@ -85,7 +88,7 @@ pub(in crate::http) async fn create(
             .map_err(|error| said::internal(&error))?;
         let added = credential.clone();
         on_disk(move || {
-            changing.bindings.change(&binding.id, |binding| {
+            changing.bindings.change(&binding.id, None, |binding| {
                 binding.credentials.push(added);
                 Ok(())
             })
@@ -139,7 +142,7 @@ pub(in crate::http) async fn revoke(
     let user = user.ok_or_else(said::no_credential)?;
     let object = format!("{}/{user}", binding.name);
     let revoking = on_disk(move || {
-        managed.bindings.change(&binding.id, |binding| {
+        managed.bindings.change(&binding.id, None, |binding| {
             binding
                 .credentials
                 .retain(|credential| credential.user != user);

@@ -170,6 +170,19 @@ impl BindingFields {
                 origin.tls.mode = TlsMode::Disable;
             }
         }
+        if let (None, Some(BindingTarget::Origin(old))) = (&self.connection_string, now)
+            && self
+                .origin
+                .as_ref()
+                .is_some_and(|fields| fields.password.is_none())
+            && !origin.password.is_empty()
+            && goes_elsewhere(old, &origin)
+        {
+            return Err(missing(
+                "password",
+                "the password must be told again with another host, port or user, or less TLS: it is sent to nobody whom it was not meant for",
+            ));
+        }
         origin.check().map_err(|error| said::url(&error))?;
         Ok(Some(BindingTarget::Origin(origin)))
     }
@@ -233,6 +246,15 @@ impl OriginFields {
 
 fn missing(field: &str, message: &str) -> ApiError {
     said::invalid(message).member("field", field.into())
+}
+
+/// Whether a password that was told for one origin would be seen by others on the way to another.
+fn goes_elsewhere(old: &Origin, new: &Origin) -> bool {
+    let strength = |mode: TlsMode| TlsMode::ALL.iter().position(|one| *one == mode);
+    old.hosts != new.hosts
+        || old.user != new.user
+        || strength(new.tls.mode) < strength(old.tls.mode)
+        || old.tls.authorities != new.tls.authorities
 }
 
 fn nowhere() -> Origin {

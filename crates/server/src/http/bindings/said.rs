@@ -13,6 +13,7 @@ pub(super) fn binding(error: &BindingsError) -> ApiError {
         BindingsError::Unknown(_) => (StatusCode::NOT_FOUND, sqlstate::UNDEFINED_OBJECT),
         BindingsError::NameTaken(_) => (StatusCode::CONFLICT, sqlstate::DUPLICATE_OBJECT),
         BindingsError::Invalid(error) => return field(error),
+        BindingsError::Changed(_) => (StatusCode::CONFLICT, sqlstate::SERIALIZATION_FAILURE),
         BindingsError::InUse { .. } => (StatusCode::CONFLICT, sqlstate::OBJECT_IN_USE),
         BindingsError::TooMany(_) => (
             StatusCode::INSUFFICIENT_STORAGE,
@@ -60,6 +61,17 @@ pub(super) fn no_database(field: &'static str, name: &DatabaseName) -> ApiError 
 
 pub(super) fn internal(error: &dyn std::fmt::Display) -> ApiError {
     PgError::error(sqlstate::INTERNAL_ERROR, error.to_string()).into()
+}
+
+/// A name that another credential has.
+pub(super) fn taken(name: &str) -> ApiError {
+    let error = PgError::error(
+        sqlstate::DUPLICATE_OBJECT,
+        format!(
+            "another credential of this binding is called {name:?}: revoke it, or choose another name"
+        ),
+    );
+    ApiError::new(StatusCode::CONFLICT, error)
 }
 
 /// A credential that is not there.

@@ -1,0 +1,60 @@
+//! Statements that a server knows by name.
+
+use bytes::Bytes;
+use wire::PgError;
+use wire::pg::{Target, frontend};
+
+use super::Server;
+use crate::awaited::{Awaited, StatementId, Whose};
+use crate::statements::{self, Statement};
+
+impl Server {
+    /// Writes what makes a statement known to the server by name. What it is to know no longer goes first.
+    ///
+    /// # Errors
+    ///
+    /// If a message is longer than one can be.
+    pub(crate) fn prepares(&mut self, statement: &Statement, whose: Whose) -> Result<(), PgError> {
+        for id in std::mem::take(&mut self.closing) {
+            let name = statements::name(id);
+            frontend::close(&mut self.side.outbox, Target::Statement, name.as_bytes())?;
+            self.account.sent(Awaited::Close(Whose::Pool));
+        }
+        statement.parse(true, &mut self.side.outbox)?;
+        self.account.sent(Awaited::Parse {
+            named: Some(statement.id),
+            whose,
+        });
+        Ok(())
+    }
+
+    /// It knows a statement now, with what it has answered to `Describe` if it was asked. Of more than `statements_max` the
+    /// least used is closed with the next that is prepared.
+    pub(crate) fn knows(&mut self, id: StatementId, described: Option<Bytes>) {
+        if let Some((gone, _)) = self.prepared.push(id, described)
+            && gone != id
+        {
+            self.closing.push(gone);
+        }
+    }
+
+    /// A statement is prepared again before it is used again.
+    pub(crate) fn forgets(&mut self, id: StatementId) {
+        if self.prepared.pop(&id).is_some() {
+            self.closing.push(id);
+        }
+    }
+
+    /// All of them are.
+    pub(crate) fn forgets_statements(&mut self) {
+        while let Some((id, _)) = self.prepared.pop_lru() {
+            self.closing.push(id);
+        }
+    }
+
+    /// Its session has none any more.
+    pub(crate) fn has_none_prepared(&mut self) {
+        self.prepared.clear();
+        self.closing.clear();
+    }
+}

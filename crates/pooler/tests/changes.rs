@@ -1,0 +1,126 @@
+//! Results whose type changes under a prepared statement, and statements of which a server has too many.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod harness;
+
+use std::num::NonZeroUsize;
+
+use dormouse_pooler::PoolOptions;
+use harness::wired::{Wired, kinds, values};
+use harness::{Pooled, Postgres, limited};
+use wire::pg::{Format, Target};
+
+/// Each of three connections has the statement when its result changes.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_what_the_result_is_does_not_notice() {
+    let Some(postgres) = Postgres::with_password() else {
+        return;
+    };
+    let pooled = Pooled::start(postgres.origin(), limited(3)).await;
+    let beside = postgres.session().await;
+    beside
+        .batch_execute("create table t as select 1 as a")
+        .await
+        .unwrap();
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        clients.push(Wired::connect(pooled.address).await);
+    }
+    // Each gets a connection of its own.
+    for client in &mut clients {
+        client.query("begin").await;
+        client
+            .parse("s", "select * from t", &[])
+            .bind("s", &[], Format::Text);
+        client.describe(Target::Portal, "").execute(0);
+        assert_eq!(values(&client.sync().await), "1");
+    }
+    for client in &mut clients {
+        client.query("commit").await;
+    }
+    for (column, expected) in [("b", "1|2"), ("c", "1|2|2")] {
+        let sql = format!("alter table t add {column} int default 2");
+        beside.batch_execute(&sql).await.unwrap();
+        for client in &mut clients {
+            client.bind("s", &[], Format::Text);
+            client.describe(Target::Portal, "").execute(0);
+            let answer = client.sync().await;
+            assert_eq!(values(&answer), expected);
+            assert_eq!(kinds(&answer), "2TDCZ");
+        }
+    }
+    // In a transaction the error is Postgres' own, and the statement works again behind it.
+    beside.batch_execute("alter table t drop c").await.unwrap();
+    let client = &mut clients[0];
+    client.query("begin").await;
+    client
+        .bind("s", &[], Format::Text)
+        .describe(Target::Portal, "")
+        .execute(0);
+    assert!(values(&client.sync().await).contains("0A000"));
+    client.query("rollback").await;
+    client
+        .bind("s", &[], Format::Text)
+        .describe(Target::Portal, "")
+        .execute(0);
+    assert_eq!(values(&client.sync().await), "1|2");
+}
+
+/// Who would take the new columns for the old ones is told, once for all connections if the text is prepared again.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_ask_is_told() {
+    let Some(postgres) = Postgres::with_password() else {
+        return;
+    };
+    let pooled = Pooled::start(postgres.origin(), limited(1)).await;
+    let beside = postgres.session().await;
+    beside
+        .batch_execute("create table t as select 1 as a")
+        .await
+        .unwrap();
+    let mut client = Wired::connect(pooled.address).await;
+    client
+        .parse("s", "select * from t", &[])
+        .bind("s", &[], Format::Text)
+        .execute(0);
+    assert_eq!(values(&client.sync().await), "1");
+    beside
+        .batch_execute("alter table t add b int default 2")
+        .await
+        .unwrap();
+    client.bind("s", &[], Format::Text).execute(0);
+    assert!(values(&client.sync().await).contains("0A000"));
+    client
+        .parse("again", "select * from t", &[])
+        .bind("again", &[], Format::Text)
+        .execute(0);
+    assert_eq!(values(&client.sync().await), "1|2");
+    client.bind("s", &[], Format::Text).execute(0);
+    assert_eq!(values(&client.sync().await), "1|2");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_keeps_so_many_statements_and_no_more() {
+    let Some(postgres) = Postgres::with_password() else {
+        return;
+    };
+    let options = PoolOptions {
+        statements_max: NonZeroUsize::new(5).unwrap(),
+        ..limited(1)
+    };
+    let pooled = Pooled::start(postgres.origin(), options).await;
+    let mut client = Wired::connect(pooled.address).await;
+    for round in 0..2 {
+        for n in 0..20 {
+            let name = format!("s{n}");
+            if round == 0 {
+                client.parse(&name, &format!("select {n}"), &[]);
+            }
+            client.bind(&name, &[], Format::Text).execute(0);
+            assert_eq!(values(&client.sync().await), n.to_string());
+        }
+    }
+    let count = "select count(*) <= 7 from pg_prepared_statements";
+    assert_eq!(values(&client.query(count).await), "t");
+}
