@@ -113,6 +113,8 @@ pub struct Caching {
     pub max_age: u32,
     /// Seconds in which an older answer is given while it is asked anew.
     pub stale_while_revalidate: u32,
+    /// Whether writes made elsewhere are heard of, by logical replication.
+    pub replication: bool,
 }
 
 /// What makes an answer of the cache too old.
@@ -149,6 +151,7 @@ impl Default for Caching {
             mode: CachingMode::Fresh,
             max_age: 60,
             stale_while_revalidate: 15,
+            replication: false,
         }
     }
 }

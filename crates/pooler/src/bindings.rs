@@ -15,6 +15,7 @@ use crate::failure::Failure;
 use crate::origin::Origin;
 use crate::pool::{Pool, Standing};
 use crate::record::Record;
+use crate::replication::ReplicationStanding;
 use crate::vault::{Vault, VaultError};
 
 /// Why bindings are not changed.
@@ -269,6 +270,12 @@ impl Bindings {
         Some((pool.standing(), pool.cache_figures()))
     }
 
+    /// How its pool stands with what is written at the origin by others; none if nobody has used it.
+    pub fn replication(&self, id: &str) -> Option<ReplicationStanding> {
+        let pool = self.state.lock().pools.get(id).cloned()?;
+        Some(pool.replication())
+    }
+
     /// How all pools stand that somebody has used, by the ids of their bindings.
     pub fn standings(&self) -> Vec<(String, Standing, CacheFigures)> {
         let state = self.state.lock();
@@ -405,9 +412,11 @@ mod tests {
 
         let rename = |one: &mut Binding| {
             one.name = "store".to_owned();
+            one.caching.replication = true;
             Ok(())
         };
-        bindings.change(&made.id, None, rename).unwrap();
+        let changed = bindings.change(&made.id, None, rename).unwrap();
+        assert_eq!(*open().get("store").unwrap(), *changed);
         assert!(open().get("shop").is_err());
         bindings.set_users(&made.id, vec!["acme/shop".to_owned()]);
         let error = bindings.delete(&made.id).unwrap_err();

@@ -140,6 +140,12 @@ impl Cache {
         !caching.is_disabled && caching.max_age + caching.stale_while_revalidate > 0
     }
 
+    /// Whether it is to hear of what others write.
+    pub(crate) fn wants_replication(&self) -> bool {
+        let caching = self.caching();
+        caching.replication && caching.mode == CachingMode::Fresh && self.is_on()
+    }
+
     /// Forgets everything.
     pub(crate) fn purge(&self) {
         self.generation.fetch_add(1, Ordering::SeqCst);

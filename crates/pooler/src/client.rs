@@ -27,6 +27,7 @@ use crate::awaited::StatementId;
 use crate::cancel::Canceller;
 use crate::facts::Pin;
 use crate::pool::{Lease, Pool};
+use crate::replication::Presence;
 use crate::server::Parameters;
 use crate::settings::Settings;
 use crate::side::Side;
@@ -64,6 +65,7 @@ pub struct ClientIdentity {
 pub struct Client<S> {
     side: Side<S>,
     pool: Arc<Pool>,
+    _presence: Presence,
     message_bytes_max: usize,
     identity: ClientIdentity,
     number: u64,
@@ -128,6 +130,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         Self {
             side,
             number: pool.new_client(),
+            _presence: Presence::new(&pool),
             message_bytes_max: pool.options().message_bytes_max,
             pool,
             identity,

@@ -21,6 +21,7 @@ use crate::facts::Facts;
 use crate::failure::Failure;
 use crate::options::PoolOptions;
 use crate::origin::Origin;
+use crate::replication::{Replication, Source};
 use crate::server::{Parameters, Server};
 use crate::statements::Registry;
 
@@ -42,6 +43,7 @@ pub struct Pool {
     options: RwLock<Arc<PoolOptions>>,
     pub(crate) statements: Registry,
     pub(crate) cache: Arc<Cache>,
+    pub(crate) replication: Replication,
     texts: Texts,
     home: OnceLock<Handle>,
     /// What the servers tell of themselves.
@@ -116,6 +118,7 @@ impl Pool {
             options: RwLock::new(Arc::new(options)),
             statements: Registry::new(STATEMENTS_MAX),
             cache: Arc::new(Cache::new(space, caching, Weak::clone(me))),
+            replication: Replication::new(),
             texts: Texts::new(),
             home: OnceLock::new(),
             parameters: RwLock::new(None),
@@ -163,6 +166,7 @@ impl Pool {
             self.cache.purge();
             self.take_idle(&mut state)
         };
+        self.replication.look_again();
         close_all(idle);
     }
 
@@ -185,6 +189,7 @@ impl Pool {
     /// Caches otherwise from now on; what there is is forgotten.
     pub fn set_caching(&self, caching: Caching) {
         self.cache.set_caching(caching);
+        self.replication.look_again();
     }
 
     /// What the cache has counted.
@@ -200,6 +205,7 @@ impl Pool {
             state.failed = None;
             self.take_idle(&mut state)
         };
+        self.replication.look_again();
         close_all(idle);
     }
 
@@ -212,6 +218,7 @@ impl Pool {
             state.waiting.clear();
             self.take_idle(&mut state)
         };
+        self.replication.look_again();
         close_all(idle);
     }
 
@@ -248,6 +255,7 @@ impl Pool {
     ///
     /// 53300 after `wait_ms_max` or for more than `waiting_max`; the origin's failure if there is no connection to it.
     pub(crate) async fn lease(&self, label: &Arc<str>) -> Result<Lease, PgError> {
+        self.replicate();
         let mut until = None;
         loop {
             let taken = self.take(label)?;
@@ -352,7 +360,7 @@ impl Pool {
     }
 
     /// Where its connections are: where the first of its clients was served.
-    fn home(&self) -> &Handle {
+    pub(crate) fn home(&self) -> &Handle {
         self.home.get_or_init(Handle::current)
     }
 
@@ -561,6 +569,19 @@ impl Pool {
     /// Whether connections of this version of the origin are still right.
     pub(crate) fn is_current(&self, epoch: u64) -> bool {
         self.state.lock().epoch == epoch
+    }
+
+    /// From where a stream of its commits is to come; nothing if the pool is closed.
+    pub(crate) fn source(&self) -> Option<Source> {
+        let state = self.state.lock();
+        (!state.is_closed).then(|| Source {
+            origin: Arc::clone(&state.origin),
+            epoch: state.epoch,
+        })
+    }
+
+    pub(crate) fn weak(&self) -> Weak<Self> {
+        Weak::clone(&self.me)
     }
 
     /// Whether a server that was lost has ended; where there are several hosts nobody knows.

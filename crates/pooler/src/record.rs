@@ -22,6 +22,8 @@ pub(crate) struct Record {
     caching: (bool, u32, u32),
     #[serde(skip_serializing_if = "Option::is_none", default)]
     caching_mode: Option<String>,
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    caching_replication: bool,
     allowed: Vec<(String, Option<String>)>,
     #[serde(default)]
     credentials: Vec<CredentialRecord>,
@@ -103,6 +105,7 @@ impl From<&Binding> for Record {
                 CachingMode::Fresh => None,
                 mode => Some(mode.name().to_owned()),
             },
+            caching_replication: binding.caching.replication,
             allowed: binding
                 .allowed
                 .iter()
@@ -160,6 +163,7 @@ impl Record {
                 mode,
                 max_age,
                 stale_while_revalidate,
+                replication: self.caching_replication,
             },
             allowed: self
                 .allowed

@@ -95,7 +95,7 @@ pub(crate) use upgraded::Place as UpgradedPlace;
 pub use bindings::{
     AllowedDocument, BindingDocument, BindingFields, CachingDocument, CheckedDocument,
     CreatedCredential, CredentialDocument, LimitsDocument, NewCredential, OriginDocument,
-    OriginFields, PerAppDocument, PoolDocument,
+    OriginFields, PerAppDocument, PoolDocument, ReplicationDocument,
 };
 pub use cors::{Cors, CorsOptions};
 pub use database_document::DatabaseDocument;

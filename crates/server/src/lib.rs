@@ -50,7 +50,7 @@ pub use http::{
     AllowedDocument, BindingDocument, BindingFields, BucketDocument, By, CachingDocument,
     CheckedDocument, Cors, CorsOptions, CountsDocument, CreatedCredential, CredentialDocument,
     DatabaseDocument, FiguresDocument, FiguresPage, LatencyDocument, LimitsDocument, NewCredential,
-    OriginDocument, OriginFields, PerAppDocument, PoolDocument,
+    OriginDocument, OriginFields, PerAppDocument, PoolDocument, ReplicationDocument,
 };
 pub use identity::{
     ClaimDatabase, ClaimOptions, CreatedToken, IdentityOptions, Introspection,

@@ -170,10 +170,14 @@ fn shown(binding: &BindingDocument, json: bool) -> Result<String, Failure> {
         match caching.disabled {
             Some(true) => "off".to_owned(),
             _ => format!(
-                "{}, at most {} s old, {} s more while it is asked anew",
+                "{}, at most {} s old, {} s more while it is asked anew{}",
                 caching.mode.as_deref().unwrap_or_default(),
                 number(caching.max_age),
-                number(caching.stale_while_revalidate)
+                number(caching.stale_while_revalidate),
+                match caching.replication {
+                    Some(true) => ", with replication",
+                    _ => "",
+                }
             ),
         },
     ));
@@ -201,6 +205,14 @@ fn shown(binding: &BindingDocument, json: bool) -> Result<String, Failure> {
                 pool.connections, pool.idle, pool.pinned, pool.waiting
             ),
         ));
+    }
+    let pool = binding.pool.as_ref();
+    if let Some(replication) = pool.and_then(|pool| pool.replication.as_ref()) {
+        let why = match (&replication.reason, &replication.message) {
+            (Some(reason), Some(message)) => format!(" ({reason}): {message}"),
+            _ => String::new(),
+        };
+        lines.push(("replication", format!("{}{why}", replication.state)));
     }
     if let Some(queries) = &binding.queries {
         let counts: Vec<_> = queries

@@ -25,6 +25,7 @@ pub(crate) struct Catalog {
     /// To where a write goes on.
     edges: HashMap<Oid, Vec<Oid>>,
     children: HashMap<Oid, Vec<Oid>>,
+    parents: HashMap<Oid, Vec<Oid>>,
     wild: HashSet<Oid>,
     /// Views and tables whose reading alone runs functions of which nobody knows what they do.
     acting: HashSet<Oid>,
@@ -70,6 +71,7 @@ impl Catalog {
             kinds: HashMap::new(),
             edges: HashMap::new(),
             children: HashMap::new(),
+            parents: HashMap::new(),
             wild: HashSet::new(),
             acting: HashSet::new(),
             functions: functions_of(&functions, false)?,
@@ -105,6 +107,7 @@ impl Catalog {
             // What is written to a part is written to the whole.
             self.edges.entry(other).or_default().push(oid);
             self.children.entry(oid).or_default().push(other);
+            self.parents.entry(other).or_default().push(oid);
         }
         Some(())
     }
@@ -267,6 +270,29 @@ impl Catalog {
         let is_it = |schema: &String| name.schema.as_ref().is_none_or(|wanted| wanted == schema);
         let found = all.filter(|(schema, _)| is_it(schema));
         found.map(|(_, oid)| *oid).collect()
+    }
+
+    /// Tables whose rows were written, with all that they are part of, and their parts: a publication may name the
+    /// whole. One that is not known was made since, perhaps as a part of one that is.
+    pub(crate) fn written(&self, tables: &BTreeSet<Oid>) -> Writes {
+        if !tables.iter().all(|table| self.knows(*table)) {
+            return Writes::unknown();
+        }
+        let mut reached = BTreeSet::new();
+        for kin in [&self.parents, &self.children] {
+            let mut seen = HashSet::new();
+            let mut next: Vec<Oid> = tables.iter().copied().collect();
+            while let Some(table) = next.pop() {
+                if seen.insert(table) {
+                    next.extend(kin.get(&table).into_iter().flatten());
+                }
+            }
+            reached.extend(seen);
+        }
+        Writes {
+            tables: reached,
+            ..Writes::default()
+        }
     }
 
     /// A write to these, and all to which it goes on.

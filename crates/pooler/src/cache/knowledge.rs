@@ -160,6 +160,28 @@ impl Cache {
         Ok(catalog)
     }
 
+    /// What changes with rows of these tables, which others have written: what triggers and foreign keys have written
+    /// is told as well, so only parts and wholes are looked for.
+    pub(crate) fn written(&self, tables: &BTreeSet<Oid>) -> Writes {
+        match self.known_catalog() {
+            Some(catalog) => catalog.written(tables),
+            None => Writes::any_table(),
+        }
+    }
+
+    /// A commit of others was heard of, that need not show yet.
+    pub(crate) fn begins(&self, writes: &Writes) {
+        if writes.everything && self.is_on() {
+            super::add(&self.counters.dropped_all, 1);
+        }
+        self.ledger.lock().begin(writes);
+    }
+
+    /// It shows.
+    pub(crate) fn ends(&self, writes: &Writes) {
+        self.ledger.lock().end(writes);
+    }
+
     /// What a text writes; `is_known` if it calls nothing but Postgres' own.
     pub(crate) fn writes(
         self: &Arc<Self>,

@@ -27,7 +27,7 @@ use crate::bindings::ManagedBindings;
 pub use credentials::{CreatedCredential, NewCredential};
 pub use document::{
     AllowedDocument, BindingDocument, CachingDocument, CredentialDocument, LimitsDocument,
-    OriginDocument, PerAppDocument, PoolDocument,
+    OriginDocument, PerAppDocument, PoolDocument, ReplicationDocument,
 };
 pub use new::{BindingFields, OriginFields};
 

@@ -158,6 +158,10 @@ pub(super) struct FieldArgs {
     /// for time alone [default: fresh]
     #[arg(long, value_name = "MODE", value_parser = ["fresh", "ttl"])]
     cache_mode: Option<String>,
+    /// Whether writes made elsewhere make answers too old at once, by logical replication: makes a
+    /// publication dormouse_cache of all tables at the origin, see docs/pooler.md [default: off]
+    #[arg(long, value_name = "on|off", value_parser = ["on", "off"])]
+    cache_replication: Option<String>,
     /// Save it without trying it
     #[arg(long)]
     skip_check: bool,
@@ -194,6 +198,9 @@ impl FieldArgs {
             max_age: self.max_age,
             stale_while_revalidate: self.stale_while_revalidate,
             mode: self.cache_mode,
+            replication: self
+                .cache_replication
+                .map(|replication| replication == "on"),
         };
         fields.limits = Some(limits);
         fields.caching = Some(caching);

@@ -1,6 +1,7 @@
 //! An external Postgres, and bindings that lead to it.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use native::{Native, Options};
 use serde_json::{Value, json};
@@ -62,7 +63,10 @@ impl User {
     /// A new one of a binding.
     pub(crate) fn of(server: &Server, binding: &str) -> Self {
         let path = format!("/v1/bindings/{binding}/credentials");
-        let made = server.http().post(&path, &json!({ "name": "test" }));
+        // Names are of one credential each.
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let name = format!("test {}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let made = server.http().post(&path, &json!({ "name": name }));
         assert_eq!(made.status, 201, "{}", made.text());
         let made = made.json();
         let text = |field: &str| made[field].as_str().unwrap().to_owned();

@@ -5,7 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use pooler::{
     Allowed, Binding, BindingTarget, Bindings, CacheFigures, CacheStatus, Caching, CachingMode,
-    Credential, Host, Limits, Origin, Standing, Target,
+    Credential, Host, Limits, Origin, ReplicationStanding, Standing, Target,
 };
 use serde::{Deserialize, Serialize};
 
@@ -111,6 +111,8 @@ pub struct CachingDocument {
     pub stale_while_revalidate: Option<u32>,
     /// What makes an answer too old: `fresh` for writes through the binding, and time; `ttl` for time alone.
     pub mode: Option<String>,
+    /// Whether writes made elsewhere are heard of, by logical replication. With `fresh` alone.
+    pub replication: Option<bool>,
 }
 
 /// Who may bind it.
@@ -137,7 +139,7 @@ pub struct CredentialDocument {
 }
 
 /// How a pool stands.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PoolDocument {
     /// Connections, those that are being made included.
@@ -160,6 +162,23 @@ pub struct PoolDocument {
     pub refused: u64,
     /// Clients that left amid a transaction or a statement.
     pub abandoned: u64,
+    /// How it stands with writes made elsewhere, where they are to be heard of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replication: Option<ReplicationDocument>,
+}
+
+/// How a pool stands with what others write at its origin.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReplicationDocument {
+    /// `idle`, `connecting`, `streaming` or `failed`.
+    pub state: String,
+    /// Why it failed, for programs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What happened, and what to do, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
 }
 
 impl BindingDocument {
@@ -191,10 +210,29 @@ impl BindingDocument {
             used_by: all.users(&binding.id),
             created_at: moment(binding.created_ms),
             modified_at: moment(binding.modified_ms),
-            pool: standing.map(PoolDocument::from),
+            pool: standing.map(|standing| PoolDocument {
+                replication: all.replication(&binding.id).and_then(replication),
+                ..standing.into()
+            }),
             queries: cache.as_ref().map(queries),
         }
     }
+}
+
+fn replication(standing: ReplicationStanding) -> Option<ReplicationDocument> {
+    let state = standing.name().to_owned();
+    let failure = match standing {
+        ReplicationStanding::Off => return None,
+        ReplicationStanding::Failed(failure) => Some(failure),
+        _ => None,
+    };
+    Some(ReplicationDocument {
+        state,
+        reason: failure
+            .as_ref()
+            .map(|failure| failure.reason.name().to_owned()),
+        message: failure.map(|failure| failure.message),
+    })
 }
 
 fn queries(cache: &CacheFigures) -> BTreeMap<String, u64> {
@@ -259,6 +297,7 @@ impl From<&Caching> for CachingDocument {
             max_age: Some(caching.max_age),
             stale_while_revalidate: Some(caching.stale_while_revalidate),
             mode: Some(caching.mode.name().to_owned()),
+            replication: Some(caching.replication),
         }
     }
 }
@@ -267,6 +306,7 @@ impl CachingDocument {
     /// What is told becomes so.
     pub(super) fn apply(&self, caching: &mut Caching) -> Result<(), ApiError> {
         caching.is_disabled = self.disabled.unwrap_or(caching.is_disabled);
+        caching.replication = self.replication.unwrap_or(caching.replication);
         caching.max_age = self.max_age.unwrap_or(caching.max_age);
         let stale = &mut caching.stale_while_revalidate;
         *stale = self.stale_while_revalidate.unwrap_or(*stale);
@@ -322,6 +362,7 @@ impl From<Standing> for PoolDocument {
             waited: counts.waited,
             refused: counts.refused,
             abandoned: counts.abandoned,
+            replication: None,
         }
     }
 }

@@ -374,6 +374,15 @@ mod tests {
             (binding.limits.connections_max, binding.limits.idle_ms),
             (7, 5000)
         );
+        assert!(!binding.caching.replication);
+        for caching in [
+            serde_json::json!({ "replication": true }),
+            serde_json::json!({ "maxAge": 5 }),
+        ] {
+            let change = fields(serde_json::json!({ "caching": caching }));
+            change.apply(&mut binding).unwrap();
+        }
+        assert!(binding.caching.replication && binding.caching.max_age == 5);
         fields(serde_json::json!({ "database": "own" }))
             .apply(&mut binding)
             .unwrap();
