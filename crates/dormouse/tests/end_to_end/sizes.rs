@@ -346,3 +346,43 @@ fn an_answer_that_is_kept_is_measured_too() {
     // It is told nothing that it has not.
     assert_eq!(ask(&small, hit.header("etag").unwrap()).status, 304);
 }
+
+#[test]
+fn errors_give_no_more_than_results() {
+    let server = Server::start_with(&[("DORMOUSE_LIMITS__TOKEN_RESULT_BYTES_MAX", "50000")]);
+    server.sql("shop", SMALL);
+    let doors = Doors {
+        server: &server,
+        token: None,
+    };
+    let plain = ("accept", "application/json");
+    let lines = ("accept", "application/x-ndjson");
+    let neon = (
+        "neon-connection-string",
+        "postgresql://postgres@localhost/shop",
+    );
+    // All of it is in the message, and in the context.
+    let sql = "select string_agg(repeat('x', 2000), '')::int from generate_series(1, 100)";
+    let one = json!({ "sql": sql });
+    let several = json!({ "statements": [one] });
+    let query = json!({ "query": sql });
+    for (path, header, body) in [
+        ("/v1/databases/shop/query", plain, &one),
+        ("/v1/databases/shop/query", lines, &one),
+        ("/v1/databases/shop/batch", plain, &several),
+        ("/v1/databases/shop/transaction", plain, &several),
+        ("/sql", neon, &query),
+    ] {
+        let text = doors.ask("POST", path, header, Some(body)).text();
+        assert!(text.contains("22P02"), "{path}: {text}");
+        assert!(text.contains("cut at http.error_field_bytes_max"), "{path}");
+        assert!(text.len() < 50_000, "{path}: {} bytes", text.len());
+    }
+    let mut socket = Client::open(&server, "shop");
+    let told = socket.ask(&json!({"id": 1, "sql": sql}));
+    let message = told["error"]["message"].as_str().unwrap();
+    assert!(message.len() <= 16 << 10, "{} bytes", message.len());
+    // PostgreSQL's protocol has no such limit.
+    let error = server.connect("shop").query(sql).unwrap_err();
+    assert!(error.message().len() > 200_000);
+}
