@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use tungstenite::Message;
 
 use crate::harness::{Client, Response, Server, Tokens, dormouse, run_program, until};
+use crate::websockets::resume;
 
 /// A request is smaller than this, but for what it is made larger by.
 const BODY_MAX: usize = 1_000;
@@ -385,4 +386,29 @@ fn errors_give_no_more_than_results() {
     // PostgreSQL's protocol has no such limit.
     let error = server.connect("shop").query(sql).unwrap_err();
     assert!(error.message().len() > 200_000);
+}
+
+#[test]
+fn a_conversation_goes_on_with_what_its_new_socket_may_send() {
+    let tokens = Tokens::start();
+    tokens.admin(SMALL);
+    let allow = |bytes: usize| {
+        let set = put(&tokens, &tokens.admin, &json!({ "bodyBytesMax": bytes }));
+        assert_eq!(set.status, 200);
+    };
+    let open = || Client::open_as(&tokens.server, "shop", Some(&tokens.write));
+    allow(BODY_MAX);
+    let mut old = open();
+    assert!(old.ask(&json!({"id": 1, "sql": SMALL}))["rows"].is_array());
+    allow(10 * BODY_MAX);
+    let large = "x".repeat(5 * BODY_MAX);
+    let mut new = open();
+    let resumed = new.ask(&resume(&old, 1));
+    assert_eq!(resumed["resumed"]["answers"], 0, "{resumed}");
+    let told = new.ask(&json!({"id": 2, "sql": "select length($1) as n", "params": [large]}));
+    assert_eq!(told["rows"], json!([{"n": 5 * BODY_MAX}]), "{told}");
+    // Less holds at once, as in any other.
+    allow(BODY_MAX);
+    new.send(&json!({"id": 3, "sql": "select $1", "params": [large]}));
+    assert_eq!(new.closed().0, 1009);
 }
