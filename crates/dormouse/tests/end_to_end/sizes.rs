@@ -220,6 +220,14 @@ fn a_token_has_limits_of_its_own() {
         (&limits["bodyBytesMax"], &limits["resultBytesMax"]),
         (&json!(BODY_MAX), &json!(RESULT_MAX))
     );
+    let deploys = json!({"name": "deploys", "scope": "deploy", "bodyBytesMax": BODY_MAX});
+    let refused = tokens
+        .post(&tokens.admin, "/v1/tokens", &deploys)
+        .error(400);
+    assert!(
+        refused.1.contains("workers.archive_bytes_max"),
+        "{refused:?}"
+    );
     for nothing in [json!(0), json!(-1), json!("1")] {
         let new = json!({"name": "none", "scope": "read", "bodyBytesMax": nothing});
         assert_eq!(tokens.post(&tokens.admin, "/v1/tokens", &new).status, 400);
