@@ -420,3 +420,38 @@ fn a_conversation_goes_on_with_what_its_new_socket_may_send() {
     new.send(&json!({"id": 3, "sql": "select $1", "params": [large]}));
     assert_eq!(new.closed().0, 1009);
 }
+
+#[test]
+fn statements_are_limited_together() {
+    let server = Server::start_with(&[(
+        "DORMOUSE_LIMITS__TOKEN_RESULT_BYTES_MAX",
+        &RESULT_MAX.to_string(),
+    )]);
+    let half = format!("select repeat('x', {}) as x", RESULT_MAX * 6 / 10);
+    server.sql("shop", &half);
+    let doors = Doors {
+        server: &server,
+        token: None,
+    };
+    let plain = ("accept", "application/json");
+    let neon = (
+        "neon-connection-string",
+        "postgresql://postgres@localhost/shop",
+    );
+    let two = json!({ "statements": [{"sql": half}, {"sql": half}] });
+    let queries = json!({ "queries": [{"query": half}, {"query": half}] });
+    for (path, header, body) in [
+        ("batch", plain, &two),
+        ("transaction", plain, &two),
+        ("/sql", neon, &queries),
+    ] {
+        let Said::Error(code, message) = doors.post(path, header, body) else {
+            panic!("{path} gave it");
+        };
+        assert_eq!(code, "54000", "{path}");
+        let named = format!(
+            "what the statements give together exceeds limits.token_result_bytes_max, {RESULT_MAX} bytes"
+        );
+        assert_eq!(message, named, "{path}");
+    }
+}
