@@ -220,6 +220,12 @@ fn a_token_has_limits_of_its_own() {
         (&limits["bodyBytesMax"], &limits["resultBytesMax"]),
         (&json!(BODY_MAX), &json!(RESULT_MAX))
     );
+    // Without a database it is told what holds for it, not what the node allows.
+    let limits = of(&made[0]).get("/config").json()["limits"].clone();
+    assert_eq!(
+        (&limits["bodyBytesMax"], &limits["resultBytesMax"]),
+        (&json!(BODY_MAX), &json!(RESULT_MAX))
+    );
     let deploys = json!({"name": "deploys", "scope": "deploy", "bodyBytesMax": BODY_MAX});
     let refused = tokens
         .post(&tokens.admin, "/v1/tokens", &deploys)
