@@ -352,7 +352,21 @@ fn an_answer_that_is_kept_is_measured_too() {
     let hit = ask(&tokens.write, "\"\"");
     assert_eq!(hit.header("x-dormouse-cache"), Some("hit"));
     until(|| ask(&small, "\"\"").status, |status| *status != 401);
+    let hits = || {
+        let bearer = format!("Bearer {}", tokens.admin);
+        let path = "/v1/databases/shop/figures";
+        let headers = [("authorization", &*bearer)];
+        let figures = tokens
+            .server
+            .http()
+            .request_with("GET", path, &headers, None);
+        figures.json()["cacheHits"].as_u64().unwrap()
+    };
+    let before = hits();
+    assert!(before > 0);
     let (code, message) = ask(&small, "\"\"").error(413);
+    // What is refused is no hit.
+    assert_eq!(hits(), before);
     assert_eq!(code, "54000");
     assert!(
         message.contains("resultBytesMax of this token, 500"),
