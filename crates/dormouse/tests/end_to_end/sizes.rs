@@ -377,6 +377,78 @@ fn an_answer_that_is_kept_is_measured_too() {
 }
 
 #[test]
+fn statements_are_limited_together() {
+    let server = Server::start_with(&[(
+        "DORMOUSE_LIMITS__TOKEN_RESULT_BYTES_MAX",
+        &RESULT_MAX.to_string(),
+    )]);
+    let half = format!("select repeat('x', {}) as x", RESULT_MAX * 6 / 10);
+    server.sql("shop", &half);
+    let doors = Doors {
+        server: &server,
+        token: None,
+    };
+    let plain = ("accept", "application/json");
+    let neon = (
+        "neon-connection-string",
+        "postgresql://postgres@localhost/shop",
+    );
+    let two = json!({ "statements": [{"sql": half}, {"sql": half}] });
+    let queries = json!({ "queries": [{"query": half}, {"query": half}] });
+    for (path, header, body) in [
+        ("batch", plain, &two),
+        ("transaction", plain, &two),
+        ("/sql", neon, &queries),
+    ] {
+        let Said::Error(code, message) = doors.post(path, header, body) else {
+            panic!("{path} gave it");
+        };
+        assert_eq!(code, "54000", "{path}");
+        let named = format!(
+            "what the statements give together exceeds limits.token_result_bytes_max, {RESULT_MAX} bytes"
+        );
+        assert_eq!(message, named, "{path}");
+    }
+}
+
+#[test]
+fn a_statement_ends_when_its_result_is_too_large() {
+    const ALL: i64 = 1_000_000;
+    let server = Server::start_with(&[(
+        "DORMOUSE_LIMITS__TOKEN_RESULT_BYTES_MAX",
+        &RESULT_MAX.to_string(),
+    )]);
+    let doors = Doors {
+        server: &server,
+        token: None,
+    };
+    let plain = ("accept", "application/json");
+    for (path, wrap) in [("query", false), ("batch", true), ("transaction", true)] {
+        // What a sequence has given is not rolled back.
+        server.sql("shop", "create sequence counted");
+        let one = json!({
+            "sql": format!("select nextval('counted') from generate_series(1, {ALL})")
+        });
+        let body = match wrap {
+            true => json!({ "statements": [one] }),
+            false => one,
+        };
+        let said = doors.post(path, plain, &body);
+        assert!(
+            matches!(&said, Said::Error(code, _) if code == "54000"),
+            "{path}: {said:?}"
+        );
+        let given = server.sql("shop", "select last_value::text as given from counted");
+        let given = given["rows"][0]["given"].as_str().unwrap().to_owned();
+        assert!(
+            given.parse::<i64>().unwrap() < ALL / 2,
+            "{path}: {given} rows"
+        );
+        server.sql("shop", "drop sequence counted");
+    }
+}
+
+#[test]
 fn errors_give_no_more_than_results() {
     let server = Server::start_with(&[("DORMOUSE_LIMITS__TOKEN_RESULT_BYTES_MAX", "50000")]);
     server.sql("shop", SMALL);
@@ -439,39 +511,4 @@ fn a_conversation_goes_on_with_what_its_new_socket_may_send() {
     allow(BODY_MAX);
     new.send(&json!({"id": 3, "sql": "select $1", "params": [large]}));
     assert_eq!(new.closed().0, 1009);
-}
-
-#[test]
-fn statements_are_limited_together() {
-    let server = Server::start_with(&[(
-        "DORMOUSE_LIMITS__TOKEN_RESULT_BYTES_MAX",
-        &RESULT_MAX.to_string(),
-    )]);
-    let half = format!("select repeat('x', {}) as x", RESULT_MAX * 6 / 10);
-    server.sql("shop", &half);
-    let doors = Doors {
-        server: &server,
-        token: None,
-    };
-    let plain = ("accept", "application/json");
-    let neon = (
-        "neon-connection-string",
-        "postgresql://postgres@localhost/shop",
-    );
-    let two = json!({ "statements": [{"sql": half}, {"sql": half}] });
-    let queries = json!({ "queries": [{"query": half}, {"query": half}] });
-    for (path, header, body) in [
-        ("batch", plain, &two),
-        ("transaction", plain, &two),
-        ("/sql", neon, &queries),
-    ] {
-        let Said::Error(code, message) = doors.post(path, header, body) else {
-            panic!("{path} gave it");
-        };
-        assert_eq!(code, "54000", "{path}");
-        let named = format!(
-            "what the statements give together exceeds limits.token_result_bytes_max, {RESULT_MAX} bytes"
-        );
-        assert_eq!(message, named, "{path}");
-    }
 }
