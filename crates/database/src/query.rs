@@ -91,7 +91,7 @@ impl Session {
     /// # Errors
     ///
     /// What Postgres says; 22023 for a parameter that does not fit; 54000 for a result larger
-    /// than the limit; 57P02 if the backend ended.
+    /// than the limit, and the statement is cancelled then; 57P02 if the backend ended.
     pub async fn query_json(
         &mut self,
         sql: &str,
@@ -100,21 +100,8 @@ impl Session {
         limit: SizeLimit,
     ) -> Result<Vec<u8>, PgError> {
         let messages = self.with_params(sql, params).await?;
-        let answer = self.ask(messages).await?;
-        let mut writer = ResultWriter::new(mode, limit);
-        for (kind, body) in frames(&answer) {
-            match kind {
-                backend::kind::ROW_DESCRIPTION => writer.row_description(body)?,
-                backend::kind::DATA_ROW => writer.data_row(body, &no_more_arrays)?,
-                backend::kind::COMMAND_COMPLETE => return writer.command_complete(body),
-                backend::kind::EMPTY_QUERY_RESPONSE => return writer.empty_query(),
-                _ => {}
-            }
-        }
-        Err(PgError::error(
-            sqlstate::PROTOCOL_VIOLATION,
-            "the statement had no end",
-        ))
+        let writer = ResultWriter::new(mode, limit);
+        self.document(messages, writer).await
     }
 
     /// Runs one statement with JSON parameters, its answer going to `io` as PostgreSQL's messages: all that `io`

@@ -27,6 +27,16 @@ impl Session {
         parse(&mut messages, sql)?;
         let params: Vec<Option<&[u8]>> = params.iter().map(Option::as_deref).collect();
         execute(&mut messages, &params)?;
+        self.document(messages, writer).await
+    }
+
+    /// Runs messages that end in `Sync`: the document of what they give. It is written as they give it, so that no more
+    /// of a result is in memory than its limit, and a piece of what the backend has said.
+    pub(super) async fn document(
+        &mut self,
+        messages: BytesMut,
+        writer: ResultWriter,
+    ) -> Result<Vec<u8>, PgError> {
         let document = self.answer(messages, Document::Open(writer)).await?;
         document.into_bytes()
     }

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use tungstenite::Message;
 
 use crate::harness::{Client, Response, Server, Tokens, dormouse, run_program, until};
+use crate::websockets::resume;
 
 /// A request is smaller than this, but for what it is made larger by.
 const BODY_MAX: usize = 1_000;
@@ -219,6 +220,20 @@ fn a_token_has_limits_of_its_own() {
         (&limits["bodyBytesMax"], &limits["resultBytesMax"]),
         (&json!(BODY_MAX), &json!(RESULT_MAX))
     );
+    // Without a database it is told what holds for it, not what the node allows.
+    let limits = of(&made[0]).get("/config").json()["limits"].clone();
+    assert_eq!(
+        (&limits["bodyBytesMax"], &limits["resultBytesMax"]),
+        (&json!(BODY_MAX), &json!(RESULT_MAX))
+    );
+    let deploys = json!({"name": "deploys", "scope": "deploy", "bodyBytesMax": BODY_MAX});
+    let refused = tokens
+        .post(&tokens.admin, "/v1/tokens", &deploys)
+        .error(400);
+    assert!(
+        refused.1.contains("workers.archive_bytes_max"),
+        "{refused:?}"
+    );
     for nothing in [json!(0), json!(-1), json!("1")] {
         let new = json!({"name": "none", "scope": "read", "bodyBytesMax": nothing});
         assert_eq!(tokens.post(&tokens.admin, "/v1/tokens", &new).status, 400);
@@ -337,7 +352,21 @@ fn an_answer_that_is_kept_is_measured_too() {
     let hit = ask(&tokens.write, "\"\"");
     assert_eq!(hit.header("x-dormouse-cache"), Some("hit"));
     until(|| ask(&small, "\"\"").status, |status| *status != 401);
+    let hits = || {
+        let bearer = format!("Bearer {}", tokens.admin);
+        let path = "/v1/databases/shop/figures";
+        let headers = [("authorization", &*bearer)];
+        let figures = tokens
+            .server
+            .http()
+            .request_with("GET", path, &headers, None);
+        figures.json()["cacheHits"].as_u64().unwrap()
+    };
+    let before = hits();
+    assert!(before > 0);
     let (code, message) = ask(&small, "\"\"").error(413);
+    // What is refused is no hit.
+    assert_eq!(hits(), before);
     assert_eq!(code, "54000");
     assert!(
         message.contains("resultBytesMax of this token, 500"),
@@ -345,4 +374,141 @@ fn an_answer_that_is_kept_is_measured_too() {
     );
     // It is told nothing that it has not.
     assert_eq!(ask(&small, hit.header("etag").unwrap()).status, 304);
+}
+
+#[test]
+fn statements_are_limited_together() {
+    let server = Server::start_with(&[(
+        "DORMOUSE_LIMITS__TOKEN_RESULT_BYTES_MAX",
+        &RESULT_MAX.to_string(),
+    )]);
+    let half = format!("select repeat('x', {}) as x", RESULT_MAX * 6 / 10);
+    server.sql("shop", &half);
+    let doors = Doors {
+        server: &server,
+        token: None,
+    };
+    let plain = ("accept", "application/json");
+    let neon = (
+        "neon-connection-string",
+        "postgresql://postgres@localhost/shop",
+    );
+    let two = json!({ "statements": [{"sql": half}, {"sql": half}] });
+    let queries = json!({ "queries": [{"query": half}, {"query": half}] });
+    for (path, header, body) in [
+        ("batch", plain, &two),
+        ("transaction", plain, &two),
+        ("/sql", neon, &queries),
+    ] {
+        let Said::Error(code, message) = doors.post(path, header, body) else {
+            panic!("{path} gave it");
+        };
+        assert_eq!(code, "54000", "{path}");
+        let named = format!(
+            "what the statements give together exceeds limits.token_result_bytes_max, {RESULT_MAX} bytes"
+        );
+        assert_eq!(message, named, "{path}");
+    }
+}
+
+#[test]
+fn a_statement_ends_when_its_result_is_too_large() {
+    const ALL: i64 = 1_000_000;
+    let server = Server::start_with(&[(
+        "DORMOUSE_LIMITS__TOKEN_RESULT_BYTES_MAX",
+        &RESULT_MAX.to_string(),
+    )]);
+    let doors = Doors {
+        server: &server,
+        token: None,
+    };
+    let plain = ("accept", "application/json");
+    for (path, wrap) in [("query", false), ("batch", true), ("transaction", true)] {
+        // What a sequence has given is not rolled back.
+        server.sql("shop", "create sequence counted");
+        let one = json!({
+            "sql": format!("select nextval('counted') from generate_series(1, {ALL})")
+        });
+        let body = match wrap {
+            true => json!({ "statements": [one] }),
+            false => one,
+        };
+        let said = doors.post(path, plain, &body);
+        assert!(
+            matches!(&said, Said::Error(code, _) if code == "54000"),
+            "{path}: {said:?}"
+        );
+        let given = server.sql("shop", "select last_value::text as given from counted");
+        let given = given["rows"][0]["given"].as_str().unwrap().to_owned();
+        assert!(
+            given.parse::<i64>().unwrap() < ALL / 2,
+            "{path}: {given} rows"
+        );
+        server.sql("shop", "drop sequence counted");
+    }
+}
+
+#[test]
+fn errors_give_no_more_than_results() {
+    let server = Server::start_with(&[("DORMOUSE_LIMITS__TOKEN_RESULT_BYTES_MAX", "50000")]);
+    server.sql("shop", SMALL);
+    let doors = Doors {
+        server: &server,
+        token: None,
+    };
+    let plain = ("accept", "application/json");
+    let lines = ("accept", "application/x-ndjson");
+    let neon = (
+        "neon-connection-string",
+        "postgresql://postgres@localhost/shop",
+    );
+    // All of it is in the message, and in the context.
+    let sql = "select string_agg(repeat('x', 2000), '')::int from generate_series(1, 100)";
+    let one = json!({ "sql": sql });
+    let several = json!({ "statements": [one] });
+    let query = json!({ "query": sql });
+    for (path, header, body) in [
+        ("/v1/databases/shop/query", plain, &one),
+        ("/v1/databases/shop/query", lines, &one),
+        ("/v1/databases/shop/batch", plain, &several),
+        ("/v1/databases/shop/transaction", plain, &several),
+        ("/sql", neon, &query),
+    ] {
+        let text = doors.ask("POST", path, header, Some(body)).text();
+        assert!(text.contains("22P02"), "{path}: {text}");
+        assert!(text.contains("cut at http.error_field_bytes_max"), "{path}");
+        assert!(text.len() < 50_000, "{path}: {} bytes", text.len());
+    }
+    let mut socket = Client::open(&server, "shop");
+    let told = socket.ask(&json!({"id": 1, "sql": sql}));
+    let message = told["error"]["message"].as_str().unwrap();
+    assert!(message.len() <= 16 << 10, "{} bytes", message.len());
+    // PostgreSQL's protocol has no such limit.
+    let error = server.connect("shop").query(sql).unwrap_err();
+    assert!(error.message().len() > 200_000);
+}
+
+#[test]
+fn a_conversation_goes_on_with_what_its_new_socket_may_send() {
+    let tokens = Tokens::start();
+    tokens.admin(SMALL);
+    let allow = |bytes: usize| {
+        let set = put(&tokens, &tokens.admin, &json!({ "bodyBytesMax": bytes }));
+        assert_eq!(set.status, 200);
+    };
+    let open = || Client::open_as(&tokens.server, "shop", Some(&tokens.write));
+    allow(BODY_MAX);
+    let mut old = open();
+    assert!(old.ask(&json!({"id": 1, "sql": SMALL}))["rows"].is_array());
+    allow(10 * BODY_MAX);
+    let large = "x".repeat(5 * BODY_MAX);
+    let mut new = open();
+    let resumed = new.ask(&resume(&old, 1));
+    assert_eq!(resumed["resumed"]["answers"], 0, "{resumed}");
+    let told = new.ask(&json!({"id": 2, "sql": "select length($1) as n", "params": [large]}));
+    assert_eq!(told["rows"], json!([{"n": 5 * BODY_MAX}]), "{told}");
+    // Less holds at once, as in any other.
+    allow(BODY_MAX);
+    new.send(&json!({"id": 3, "sql": "select $1", "params": [large]}));
+    assert_eq!(new.closed().0, 1009);
 }

@@ -25,6 +25,8 @@ pub(super) struct Conditional {
     key: QueryKey,
     form: &'static str,
     shown: Option<IfNoneMatch>,
+    /// Whether it was sought in the cache, which had it not. What becomes of it is counted when it is answered, once.
+    is_missed: bool,
 }
 
 impl Conditional {
@@ -49,14 +51,19 @@ impl Conditional {
                 Rows::Array => "rows=array",
             },
             shown: shown.and_then(|value| IfNoneMatch::parse(value.as_bytes())),
+            is_missed: false,
         })
     }
 
     /// The answer, if it is known to be still the one that the client or the cache has. Nobody is woken for it.
     ///
     /// # Errors
-    /// 3D000 if the database is not there.
-    pub(super) fn known(&self, app: &App, tenant: &Tenant) -> Result<Option<Response>, ApiError> {
+    /// 3D000 if the database is not there, 54000 if the answer is larger than who asks may have.
+    pub(super) fn known(
+        &mut self,
+        app: &App,
+        tenant: &Tenant,
+    ) -> Result<Option<Response>, ApiError> {
         let Currency::Version(version) = app.databases.currency(&tenant.name, &self.key)? else {
             return Ok(None);
         };
@@ -72,15 +79,15 @@ impl Conditional {
         let document = match sought {
             Sought::Off => return Ok(None),
             Sought::Miss => {
-                count(app, tenant, Reuse::Miss);
+                self.is_missed = true;
                 return Ok(None);
             }
             Sought::Hit(document) => document,
         };
-        count(app, tenant, Reuse::Hit);
         // It may have been made for somebody with another limit.
         let max = tenant.sizes.result;
         max.check("the result", document.len(), "Ask for fewer rows")?;
+        count(app, tenant, Reuse::Hit);
         let mut response = self.tagged(version, json(document));
         let hit = HeaderValue::from_static("hit");
         response.headers_mut().insert(CACHE, hit);
@@ -100,7 +107,15 @@ impl Conditional {
         currency: &Currency,
         document: Vec<u8>,
     ) -> Response {
-        let Currency::Version(version) = *currency else {
+        let version = match *currency {
+            Currency::Version(version) => Some(version),
+            _ => None,
+        };
+        let is_had = version.is_some_and(|version| self.has(version));
+        if let Some(reuse) = self.reuse(is_had) {
+            count(app, tenant, reuse);
+        }
+        let Some(version) = version else {
             let mut response = json(document);
             let not_kept = HeaderValue::from_static(NOT_KEPT);
             response
@@ -108,8 +123,7 @@ impl Conditional {
                 .insert(header::CACHE_CONTROL, not_kept);
             return response;
         };
-        if self.has(version) {
-            count(app, tenant, Reuse::NotModified);
+        if is_had {
             return self.tagged(version, StatusCode::NOT_MODIFIED.into_response());
         }
         let document = exactly(document);
@@ -120,6 +134,14 @@ impl Conditional {
         let miss = HeaderValue::from_static("miss");
         response.headers_mut().insert(CACHE, miss);
         response
+    }
+
+    /// What an answer that was made counts as: one thing.
+    fn reuse(&self, is_had: bool) -> Option<Reuse> {
+        match is_had {
+            true => Some(Reuse::NotModified),
+            false => self.is_missed.then_some(Reuse::Miss),
+        }
     }
 
     fn has(&self, version: ResultVersion) -> bool {
@@ -167,6 +189,22 @@ mod tests {
     use super::*;
     use crate::http::caller::{Reach, Scope};
     use database::DatabaseName;
+
+    #[test]
+    fn an_answer_counts_once() {
+        let mut asked = Conditional {
+            key: QueryKey::new("", std::iter::empty(), "select 1", std::iter::empty()),
+            form: "rows=object",
+            shown: None,
+            is_missed: false,
+        };
+        assert_eq!(asked.reuse(false), None);
+        assert_eq!(asked.reuse(true), Some(Reuse::NotModified));
+        asked.is_missed = true;
+        assert_eq!(asked.reuse(false), Some(Reuse::Miss));
+        // It was sought in vain, and then its client was found to have what was made.
+        assert_eq!(asked.reuse(true), Some(Reuse::NotModified));
+    }
 
     #[test]
     fn what_is_kept_is_as_large_as_it_says() {

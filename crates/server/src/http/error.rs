@@ -4,6 +4,7 @@ use axum::http::StatusCode;
 use axum::http::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
+use wire::pg::ErrorField;
 use wire::{PgError, sqlstate};
 
 /// The media type of a problem document.
@@ -127,7 +128,8 @@ impl IntoResponse for ApiError {
 /// A problem document of RFC 9457. The member `error` has PostgreSQL's fields.
 fn problem(status: StatusCode, error: &PgError, members: &[(&'static str, Value)]) -> Vec<u8> {
     let title = status.canonical_reason().unwrap_or_default();
-    let detail = serde_json::Value::from(error.message());
+    let detail = error.get_for_json(ErrorField::Message);
+    let detail = Value::from(detail.unwrap_or_default());
     let head = format!(
         "{{\"type\":\"about:blank\",\"title\":\"{title}\",\"status\":{},\"detail\":{detail},",
         status.as_u16()

@@ -176,8 +176,16 @@ fn known_health(app: &App) -> Result<KnownHealth, ApiError> {
     })
 }
 
-pub(super) async fn config(State(app): State<App>, about: About) -> Result<Response, ApiError> {
-    let sizes = about.tenant.as_ref().map(|tenant| tenant.sizes);
+pub(super) async fn config(
+    State(app): State<App>,
+    about: About,
+    by: Option<Extension<Caller>>,
+) -> Result<Response, ApiError> {
+    let sizes = match (&about.tenant, by) {
+        (Some(tenant), _) => Some(tenant.sizes),
+        (None, Some(Extension(caller))) => Some(app.sizes(&caller, None)?),
+        (None, None) => None,
+    };
     let node = node_config(&app, sizes);
     let Some(tenant) = about.tenant else {
         return Ok(Json(node).into_response());

@@ -159,6 +159,15 @@ struct Lines {
     is_over: bool,
 }
 
+impl Lines {
+    /// No more is wanted: the statement ends now, and not when its client has read what there is.
+    fn end(&mut self) {
+        self.is_over = true;
+        self.pieces.close();
+        while self.pieces.try_recv().is_ok() {}
+    }
+}
+
 impl hyper::body::Body for Lines {
     type Data = Bytes;
     type Error = Infallible;
@@ -180,7 +189,7 @@ impl hyper::body::Body for Lines {
             let taken = piece.and_then(|bytes| self.writer.push(&bytes, &mut out));
             if let Err(error) = taken {
                 LineWriter::error(&error, &mut out);
-                self.is_over = true;
+                self.end();
             }
             if !out.is_empty() {
                 return Poll::Ready(Some(Ok(Frame::data(out.into()))));
@@ -193,6 +202,43 @@ impl hyper::body::Body for Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn past_its_limit_nobody_listens_any_more() {
+        let limit = wire::SizeLimit {
+            bytes: 100,
+            name: "some.limit",
+            remedy: "raise it",
+        };
+        let rows = || {
+            let mut bytes = BytesMut::new();
+            wire::pg::backend::row_description(&mut bytes, &[wire::pg::backend::Field::text("a")]);
+            wire::pg::backend::data_row(&mut bytes, &[Some(&[b'x'; 200])]);
+            Ok(bytes.freeze())
+        };
+        let (sender, pieces) = mpsc::channel(PIECES_MAX);
+        let mut lines = Box::pin(Lines {
+            pieces,
+            writer: LineWriter::new(Rows::Object.mode(), MESSAGE_BYTES_MAX, limit),
+            first: Bytes::new(),
+            is_over: false,
+        });
+        for _ in 0..2 {
+            sender.send(rows()).await.unwrap();
+        }
+        let mut next = || {
+            let mut context = Context::from_waker(std::task::Waker::noop());
+            let frame = hyper::body::Body::poll_frame(lines.as_mut(), &mut context);
+            frame.map(|frame| frame.map(|frame| frame.unwrap().into_data().unwrap()))
+        };
+        let Poll::Ready(Some(text)) = next() else {
+            panic!("nothing came");
+        };
+        assert!(String::from_utf8_lossy(&text).contains("some.limit, 100"));
+        // Its client has not read to the end yet.
+        assert!(sender.is_closed());
+        assert!(matches!(next(), Poll::Ready(None)));
+    }
 
     #[test]
     fn who_wants_lines() {

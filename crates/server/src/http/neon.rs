@@ -49,15 +49,20 @@ pub(super) async fn sql(State(app): State<App>, request: Request) -> Result<Resp
         (Err(error), _) | (_, Err(error)) => return Ok(Failure(error).into_response()),
     };
     // Who has not said who they are sends nothing, and takes no permit.
-    let tenant = match admit(&app, shown, &entrance).await {
-        Ok((name, caller)) => Tenant {
-            sizes: app.sizes(&caller, Some(&name))?,
-            name,
-            caller,
-            label,
-            from,
-        },
+    let (name, caller) = match admit(&app, shown, &entrance).await {
+        Ok(admitted) => admitted,
         Err(error) => return Ok(Failure(error.into_error()).into_response()),
+    };
+    let sizes = match app.sizes(&caller, Some(&name)) {
+        Ok(sizes) => sizes,
+        Err(error) => return Ok(Failure(error).into_response()),
+    };
+    let tenant = Tenant {
+        sizes,
+        name,
+        caller,
+        label,
+        from,
     };
     let body = body::read_untyped::<Body>(request, &app, tenant.sizes.body).await?;
     let permit = app.permit(&tenant.caller, Some(&tenant.name))?;

@@ -73,7 +73,7 @@ pub(super) async fn query(
         });
         return done.await.map(Done::response);
     }
-    let conditional = Conditional::of(&headers, &tenant.caller, &wishes, &statement, rows)?;
+    let mut conditional = Conditional::of(&headers, &tenant.caller, &wishes, &statement, rows)?;
     app.databases
         .by(tenant.doer())
         .ensure_for(&tenant.name, tenant.caller.scope >= Scope::Write)

@@ -410,6 +410,13 @@ fn check(new: &NewToken) -> Result<(), TokensError> {
         if new.database.is_some() || new.role.is_some() {
             return invalid("a token of the scope deploy has no database and no role".to_owned());
         }
+        if new.body_bytes_max.is_some() || new.result_bytes_max.is_some() {
+            return invalid(
+                "a token of the scope deploy has no bodyBytesMax and no resultBytesMax: workers.archive_bytes_max \
+                 limits a deployment"
+                    .to_owned(),
+            );
+        }
     } else if Scope::parse(&new.scope).is_none() {
         return invalid(format!(
             "there is no scope \"{}\": there are read, write, admin and deploy",
@@ -496,6 +503,24 @@ mod tests {
         tokens.revoke(&created.document.id).unwrap();
         assert!(tokens.caller(&created.token, now).await.is_err());
         assert!(tokens.list().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_token_that_deploys_has_no_limits_that_would_not_hold() {
+        let folder = tempfile::tempdir().unwrap();
+        let tokens = Tokens::open(&folder.path().join("tokens")).unwrap();
+        let deploying = |body, result| NewToken {
+            scope: DEPLOY.to_owned(),
+            database: None,
+            body_bytes_max: NonZeroU64::new(body),
+            result_bytes_max: NonZeroU64::new(result),
+            ..new("ci")
+        };
+        for (body, result) in [(1, 0), (0, 1)] {
+            let refused = tokens.create(deploying(body, result)).err().unwrap();
+            assert!(refused.to_string().contains("no bodyBytesMax"), "{refused}");
+        }
+        assert!(tokens.create(deploying(0, 0)).is_ok());
     }
 
     #[test]

@@ -66,16 +66,17 @@ pub fn param(number: usize, param: &RawValue) -> Result<Option<Vec<u8>>, PgError
     encode_param(number, param, type_oid, &no_more_arrays)
 }
 
-/// The JSON form of an error: all members are there, and text or null.
+/// The JSON form of an error: all members are there, and text or null. None is longer than in any other JSON form.
 pub fn error_json(error: &PgError) -> Vec<u8> {
     let mut out = b"{\"message\":".to_vec();
-    json::write_str(&mut out, error.message());
+    let message = error.get_for_json(ErrorField::Message);
+    json::write_str(&mut out, &message.unwrap_or_default());
     for (field, name) in ERROR_MEMBERS {
         out.extend_from_slice(b",\"");
         out.extend_from_slice(name.as_bytes());
         out.extend_from_slice(b"\":");
-        match error.get(field) {
-            Some(text) => json::write_str(&mut out, text),
+        match error.get_for_json(field) {
+            Some(text) => json::write_str(&mut out, &text),
             None => out.extend_from_slice(b"null"),
         }
     }

@@ -48,6 +48,8 @@ pub struct ResultWriter {
     limit: SizeLimit,
     /// Bytes that count against the limit and are not in the document: of parts, and of other documents before.
     given: usize,
+    /// What all of it is, as an error calls it.
+    what: &'static str,
     /// What one part may be, where there are several.
     part: SizeLimit,
     /// Rows in the document so far.
@@ -79,7 +81,11 @@ impl ResultWriter {
     /// The same after so many bytes of something else, which count against the same limit.
     #[must_use]
     pub fn after(self, given: usize) -> Self {
-        Self { given, ..self }
+        Self {
+            given,
+            what: "what the statements give together",
+            ..self
+        }
     }
 
     /// The bytes of the document so far.
@@ -107,6 +113,7 @@ impl ResultWriter {
             writer: RowWriter::new(mode),
             limit,
             given: 0,
+            what: "the result",
             part: SizeLimit::NONE,
             rows: 0,
         }
@@ -129,8 +136,11 @@ impl ResultWriter {
             self.out.push(b',');
         }
         self.rows += 1;
-        let (limit, given, part) = (self.limit, self.given, self.part);
-        let check = |out: &[u8]| check_limit(out.len(), given, limit, part);
+        let (limit, given, part, what) = (self.limit, self.given, self.part, self.what);
+        let check = |out: &[u8]| {
+            part.check("a row of the result", out.len(), FEWER)?;
+            limit.check(what, given.saturating_add(out.len()), FEWER)
+        };
         self.writer.row(&mut self.out, body, element_of, check)
     }
 
@@ -172,7 +182,10 @@ impl ResultWriter {
     }
 
     fn check_limit(&self) -> Result<(), PgError> {
-        check_limit(self.out.len(), self.given, self.limit, self.part)
+        let bytes = self.out.len();
+        self.part.check("a row of the result", bytes, FEWER)?;
+        let given = self.given.saturating_add(bytes);
+        self.limit.check(self.what, given, FEWER)
     }
 }
 
@@ -199,16 +212,6 @@ pub(super) fn write_end(out: &mut Vec<u8>, command: Option<&str>, row_count: Opt
 
 /// What to do about a result that is too large.
 pub(super) const FEWER: &str = "Ask for fewer rows";
-
-fn check_limit(
-    bytes: usize,
-    given: usize,
-    limit: SizeLimit,
-    part: SizeLimit,
-) -> Result<(), PgError> {
-    part.check("a row of the result", bytes, FEWER)?;
-    limit.check("the result", given.saturating_add(bytes), FEWER)
-}
 
 #[cfg(test)]
 mod tests {
@@ -327,7 +330,9 @@ mod tests {
         };
         let own = complete(0).unwrap().len();
         assert!(complete(length - own).is_ok());
-        assert!(complete(length - own + 1).is_err());
+        let error = complete(length - own + 1).unwrap_err();
+        let named = "what the statements give together exceeds some.limit";
+        assert!(error.message().contains(named), "{error}");
     }
 
     proptest! {

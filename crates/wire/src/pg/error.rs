@@ -1,5 +1,6 @@
 //! The error that a PostgreSQL client is told, with every field of the protocol.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use bytes::{BufMut, BytesMut};
@@ -65,6 +66,10 @@ pub enum ErrorField {
     Line = b'L',
     Routine = b'R',
 }
+
+/// The most of a field in a JSON form, in bytes of its text: `http.error_field_bytes_max`. Postgres puts whole values
+/// into messages, which are results by another way.
+const JSON_FIELD_BYTES_MAX: usize = 16 << 10;
 
 /// The members of the JSON form, in their order. `severity` is the one that is never translated.
 const JSON_MEMBERS: [(ErrorField, &str, bool); 17] = [
@@ -150,6 +155,11 @@ impl PgError {
             .map(|(_, text)| &**text)
     }
 
+    /// A field's text as every JSON form has it: no longer than a limit, and if it was cut it ends in words that say so.
+    pub fn get_for_json(&self, field: ErrorField) -> Option<Cow<'_, str>> {
+        self.get(field).map(cut)
+    }
+
     /// All fields in their order, unknown ones included.
     pub fn fields(&self) -> impl Iterator<Item = (u8, &str)> {
         self.fields.iter().map(|(kind, text)| (*kind, &**text))
@@ -225,14 +235,15 @@ impl PgError {
         self.encode_as(out, backend::kind::NOTICE_RESPONSE);
     }
 
-    /// The JSON form, `{"error":{"code":...,"message":...}}`, with only the fields that are present.
+    /// The JSON form, `{"error":{"code":...,"message":...}}`, with only the fields that are present, each no longer than
+    /// [`get_for_json`](Self::get_for_json) gives it.
     pub fn to_json(&self) -> Vec<u8> {
         let mut out = b"{\"error\":{".to_vec();
         let mut first = true;
         for (field, name, is_number) in JSON_MEMBERS {
-            let mut text = self.get(field);
+            let mut text = self.get_for_json(field);
             if field == ErrorField::SeverityNonlocalized {
-                text = text.or_else(|| self.get(ErrorField::Severity));
+                text = text.or_else(|| self.get_for_json(ErrorField::Severity));
             }
             let Some(text) = text else { continue };
             if !first {
@@ -243,7 +254,7 @@ impl PgError {
             out.push(b':');
             match text.parse::<u32>() {
                 Ok(number) if is_number => out.extend_from_slice(number.to_string().as_bytes()),
-                _ => json::write_str(&mut out, text),
+                _ => json::write_str(&mut out, &text),
             }
         }
         out.extend_from_slice(b"}}");
@@ -259,6 +270,18 @@ impl PgError {
             body.put_u8(0);
         });
     }
+}
+
+fn cut(text: &str) -> Cow<'_, str> {
+    if text.len() <= JSON_FIELD_BYTES_MAX {
+        return Cow::Borrowed(text);
+    }
+    let said = format!("… (cut at http.error_field_bytes_max, {JSON_FIELD_BYTES_MAX} bytes)");
+    let mut end = JSON_FIELD_BYTES_MAX - said.len();
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    Cow::Owned(format!("{}{said}", &text[..end]))
 }
 
 impl fmt::Display for PgError {
@@ -486,6 +509,33 @@ mod tests {
             r#"{"error":{"code":"42601","message":"bad \"x\"","severity":"ERROR","hint":"fix it","position":7,"internalPosition":"no number","line":12}}"#
         );
         assert_eq!(PgError::decode(&[0]).unwrap().to_json(), br#"{"error":{}}"#);
+    }
+
+    #[test]
+    fn fields_of_json_are_cut() {
+        let long = "é".repeat(JSON_FIELD_BYTES_MAX / 2);
+        let longer = format!("x{long}");
+        let of_all = |text: &str| {
+            let error = PgError::error("22P02", text);
+            let fields = JSON_MEMBERS.iter().map(|(field, ..)| *field);
+            fields.fold(error, |error, field| error.with(field, text))
+        };
+        let told = |error: &PgError| -> serde_json::Value {
+            serde_json::from_slice(&error.to_json()).unwrap()
+        };
+        for (_, name, _) in JSON_MEMBERS {
+            assert_eq!(told(&of_all(&long))["error"][name], *long, "{name}");
+            let told = told(&of_all(&longer));
+            let text = told["error"][name].as_str().unwrap();
+            assert!(text.len() <= JSON_FIELD_BYTES_MAX, "{name}");
+            assert!(text.starts_with("xéé"), "{name}");
+            let said = "é… (cut at http.error_field_bytes_max, 16384 bytes)";
+            assert!(text.ends_with(said), "{name}: {text}");
+        }
+        // PostgreSQL's protocol has no such limit.
+        let mut out = BytesMut::new();
+        of_all(&longer).encode(&mut out);
+        assert_eq!(PgError::decode(&out[5..]).unwrap().message(), longer);
     }
 
     #[test]

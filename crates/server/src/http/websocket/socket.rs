@@ -38,6 +38,9 @@ struct Socket {
     session: u64,
     /// The number of the socket in the conversation.
     epoch: u64,
+    /// How large a message might be when the socket was opened, which is as much as it reads at once; not when its
+    /// conversation began, which may have been in another socket.
+    message_max: SizeLimit,
 }
 
 /// Why a socket is left.
@@ -60,6 +63,7 @@ pub(super) async fn serve(
     conversation: Arc<Conversation>,
 ) {
     let epoch = conversation.outbox.attach();
+    let message_max = conversation.visitor.tenant.sizes.message;
     match registry.add(&conversation) {
         Ok(keys) => {
             let own = Socket {
@@ -67,6 +71,7 @@ pub(super) async fn serve(
                 conversation,
                 session: keys.session,
                 epoch,
+                message_max,
             };
             own.serve(socket, keys).await;
         }
@@ -213,10 +218,11 @@ impl Socket {
 
     /// How large a message may be.
     fn message_max(&self) -> SizeLimit {
-        let visitor = &self.conversation.visitor;
         // What cannot be looked up is said to whoever runs a statement.
-        let sizes = visitor.sizes().unwrap_or(visitor.tenant.sizes);
-        sizes.message
+        let now = self.conversation.visitor.sizes();
+        now.map_or(self.message_max, |now| {
+            self.message_max.or_smaller(now.message)
+        })
     }
 
     async fn speak(&self, sink: &mut SplitSink<WebSocket, Message>) -> Left {

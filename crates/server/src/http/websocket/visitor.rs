@@ -47,16 +47,12 @@ impl Visitor {
         permit.map_err(ApiError::into_error)
     }
 
-    /// How large a request and its result may be: as of when the WebSocket was opened, and as of now.
+    /// How large a request and its result may be, as of now.
     ///
     /// # Errors
     /// 58030 or XX001 if the directory of databases cannot be read.
     pub(super) fn sizes(&self) -> Result<Sizes, PgError> {
-        let now = self
-            .app
-            .sizes(&self.tenant.caller, Some(&self.tenant.name))?;
-        let message = self.tenant.sizes.message.or_smaller(now.message);
-        Ok(Sizes { message, ..now })
+        self.app.sizes(&self.tenant.caller, Some(&self.tenant.name))
     }
 
     /// Whether its client may stay.
