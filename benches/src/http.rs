@@ -52,6 +52,12 @@ impl Client {
         self.round_trip(&request)
     }
 
+    /// Asks a host for a path, whatever is there.
+    pub(crate) fn visit(&mut self, host: &str, path: &str) -> Result<()> {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        self.round_trip(request.as_bytes())
+    }
+
     /// The JSON at a path.
     pub(crate) fn get(&mut self, path: &str) -> Result<Value> {
         let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.address);

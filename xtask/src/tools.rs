@@ -3,7 +3,7 @@
 //! The cache folder holds one folder for each version of each part (`postgresql-18-r1`,
 //! `pgbouncer-r1`, `node-HASH`, `python-HASH`), made beside its place and renamed into it when complete, and one *set*
 //! for each combination: `set-HASH/{bin,node_modules}`, for the clients that are tested
-//! `clients-HASH/{node_modules,python}`, and for the benchmark of pools `pool-HASH/{bin,pgbouncer}`;
+//! `clients-HASH/{node_modules,python}`, and for the benchmark of pools `pool-HASH/{bin,pgbouncer,node_modules}`;
 //! links into the parts. A set that exists is complete, so
 //! checking for it is all that a run needs to do when nothing has changed.
 
@@ -39,13 +39,18 @@ pub(crate) fn bring() -> Result<PathBuf> {
     })
 }
 
-/// Brings PostgreSQL's programs and PgBouncer; gives the set's folder.
+/// Brings PostgreSQL's programs, PgBouncer, and what deploys and runs a backend; gives the set's folder.
 pub(crate) fn bring_poolers() -> Result<PathBuf> {
-    let name = format!("pool-{:016x}", hash(&[postgres::NAME, pgbouncer::NAME]));
+    let clients = node::name(CLIENTS)?;
+    let name = format!(
+        "pool-{:016x}",
+        hash(&[postgres::NAME, pgbouncer::NAME, &clients])
+    );
     set(&name, |cache| {
         Ok(vec![
             ("bin", postgres::bring(cache)?),
             ("pgbouncer", pgbouncer::bring(cache)?),
+            ("node_modules", node::bring(cache, CLIENTS, &clients)?),
         ])
     })
 }

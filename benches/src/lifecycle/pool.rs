@@ -6,6 +6,7 @@ mod hits;
 mod peers;
 mod pgbouncer;
 mod speed;
+mod workers;
 
 use super::Suite;
 
@@ -21,6 +22,7 @@ pub(super) const SUITE: Suite = Suite {
         ("speed", speed::run),
         ("connect", connect::run),
         ("hits", hits::run),
+        ("workers", workers::run),
     ],
     parts_help: PARTS_HELP,
 };
@@ -30,4 +32,5 @@ const PARTS_HELP: &str = "\
             1,000 clients
   connect   pgbench, select-only, a connection for each transaction, 3 rounds
   hits      A thousand different queries again and again, with the result cache too, 3 rounds
+  workers   A deployed backend without the pool, with it, and with the cache, 3 rounds
 ";

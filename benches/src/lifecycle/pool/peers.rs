@@ -1,12 +1,12 @@
 //! Who is measured: the origin itself, PgBouncer, and our pool.
 
-use super::{CONNECTIONS, pgbouncer::PgBouncer};
+use super::{CONNECTIONS, pgbouncer::PgBouncer, workers};
 use crate::{
     hosts::{Host as _, Native},
     lifecycle::{
         Run,
         pgbench::{self, Target},
-        server::Server,
+        server::{Server, Settings},
         usage,
     },
     pgwire::Address,
@@ -68,7 +68,8 @@ impl Peers {
         pgbench::load(run, &direct)?;
         let verifier = |user: &str, password: &str| verifier(run, address, user, password);
         let pgbouncer = PgBouncer::start(run, address, verifier)?;
-        let settings = vec![("DORMOUSE_BINDINGS__CLIENTS_MAX", "5000".to_owned())];
+        let mut settings: Settings = vec![("DORMOUSE_BINDINGS__CLIENTS_MAX", "5000".to_owned())];
+        settings.extend(workers::settings(run)?);
         let ours = Server::start_with(run, settings)?;
         Ok(Self {
             pool: bind(&ours, address, false)?,
@@ -87,6 +88,11 @@ impl Peers {
             Way::Ours => &self.pool,
             Way::Cached => &self.cached,
         }
+    }
+
+    /// Our server, and the origin's address.
+    pub(super) fn ours(&self) -> (&Server, SocketAddr) {
+        (&self.ours, self.direct.address)
     }
 
     /// Processor time that a pooler has had, microseconds; nothing where there is none.
