@@ -1,15 +1,15 @@
 //! What tests and benchmarks need beside the Rust toolchain, kept outside the checkout.
 //!
 //! The cache folder holds one folder for each version of each part (`postgresql-18-r1`,
-//! `pgbouncer-r1`, `node-HASH`, `python-HASH`), made beside its place and renamed into it when complete, and one *set*
+//! `pgbouncer-r1`, `odyssey-r1`, `node-HASH`, `python-HASH`), made beside its place and renamed into it when complete, and one *set*
 //! for each combination: `set-HASH/{bin,node_modules}`, for the clients that are tested
-//! `clients-HASH/{node_modules,python}`, and for the benchmark of pools `pool-HASH/{bin,pgbouncer,node_modules}`;
+//! `clients-HASH/{node_modules,python}`, and for the benchmark of pools `pool-HASH/{bin,pgbouncer,odyssey,node_modules}`;
 //! links into the parts. A set that exists is complete, so
 //! checking for it is all that a run needs to do when nothing has changed.
 
 mod debian;
 mod node;
-mod pgbouncer;
+mod pooler;
 mod postgres;
 mod python;
 
@@ -39,19 +39,29 @@ pub(crate) fn bring() -> Result<PathBuf> {
     })
 }
 
-/// Brings PostgreSQL's programs, PgBouncer, and what deploys and runs a backend; gives the set's folder.
+/// Brings PostgreSQL's programs, PgBouncer, Odyssey where it can be had, and what deploys and runs a backend; gives the set's folder.
 pub(crate) fn bring_poolers() -> Result<PathBuf> {
     let clients = node::name(CLIENTS)?;
     let name = format!(
         "pool-{:016x}",
-        hash(&[postgres::NAME, pgbouncer::NAME, &clients])
+        hash(&[
+            postgres::NAME,
+            pooler::PGBOUNCER.part,
+            pooler::ODYSSEY.part,
+            &clients,
+        ])
     );
     set(&name, |cache| {
-        Ok(vec![
+        let mut parts = vec![
             ("bin", postgres::bring(cache)?),
-            ("pgbouncer", pgbouncer::bring(cache)?),
+            ("pgbouncer", pooler::PGBOUNCER.bring(cache)?),
             ("node_modules", node::bring(cache, CLIENTS, &clients)?),
-        ])
+        ];
+        match pooler::ODYSSEY.bring(cache) {
+            Ok(place) => parts.push(("odyssey", place)),
+            Err(failure) => eprintln!("tools: without Odyssey: {failure}"),
+        }
+        Ok(parts)
     })
 }
 

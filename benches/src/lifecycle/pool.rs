@@ -1,10 +1,10 @@
-//! The pool behind bindings, beside PgBouncer and the origin itself in the same run.
+//! The pool behind bindings, beside PgBouncer, Odyssey and the origin itself in the same run.
 
 mod connect;
 mod figures;
 mod hits;
+mod other;
 mod peers;
-mod pgbouncer;
 mod speed;
 mod workers;
 
@@ -16,7 +16,7 @@ const CONNECTIONS: usize = 20;
 /// The command `pool`.
 pub(super) const SUITE: Suite = Suite {
     name: "pool",
-    about: "Measures the pool behind bindings, beside PgBouncer in the same run, in front of a native PostgreSQL 18.",
+    about: "Measures the pool behind bindings, beside PgBouncer and Odyssey in the same run, in front of a native PostgreSQL 18.",
     count: "rounds",
     parts: &[
         ("speed", speed::run),

@@ -11,7 +11,7 @@ use crate::{
 };
 
 const CLIENTS: [usize; 3] = [1, 10, 50];
-const WAYS: [Way; 3] = [Way::Direct, Way::PgBouncer, Way::Ours];
+const WAYS: [Way; 4] = [Way::Direct, Way::PgBouncer, Way::Odyssey, Way::Ours];
 
 pub(super) fn run(run: &Run) -> Result<String> {
     let rounds = run.count(3, 1);
@@ -31,8 +31,10 @@ pub(super) fn run(run: &Run) -> Result<String> {
         "clients",
         "connections a second, the origin",
         "PgBouncer",
+        "Odyssey",
         "Dormouse",
         "processor us each, PgBouncer",
+        "Odyssey",
         "Dormouse",
         "throughput per core, to PgBouncer",
     ]);
@@ -40,7 +42,7 @@ pub(super) fn run(run: &Run) -> Result<String> {
         let ways = [Way::PgBouncer, Way::Ours];
         let mut cells = vec![clients.to_string()];
         cells.extend(WAYS.map(|way| figures.cell(way, Figure::Tps)));
-        cells.extend(ways.map(|way| figures.cell(way, Figure::Cpu)));
+        cells.extend(WAYS[1..].iter().map(|way| figures.cell(*way, Figure::Cpu)));
         cells.push(ratio(
             figures.both(Figure::Cpu, ways, |theirs, ours| theirs / ours),
         ));

@@ -1,6 +1,10 @@
-//! Who is measured: the origin itself, PgBouncer, and our pool.
+//! Who is measured: the origin itself, poolers of others, and our pool.
 
-use super::{CONNECTIONS, pgbouncer::PgBouncer, workers};
+use super::{
+    CONNECTIONS,
+    other::{ODYSSEY, Other, PGBOUNCER},
+    workers,
+};
 use crate::{
     hosts::{Host as _, Native},
     lifecycle::{
@@ -26,6 +30,7 @@ pub(super) const DIRECT_MAX: usize = 100;
 pub(super) enum Way {
     Direct,
     PgBouncer,
+    Odyssey,
     Ours,
     /// Ours, with the result cache.
     Cached,
@@ -34,7 +39,9 @@ pub(super) enum Way {
 /// All of them, running.
 pub(super) struct Peers {
     origin: Native,
-    pgbouncer: PgBouncer,
+    pgbouncer: Other,
+    /// If it can be had here.
+    odyssey: Option<Other>,
     ours: Server,
     direct: Target,
     pool: Target,
@@ -67,7 +74,10 @@ impl Peers {
         };
         pgbench::load(run, &direct)?;
         let verifier = |user: &str, password: &str| verifier(run, address, user, password);
-        let pgbouncer = PgBouncer::start(run, address, verifier)?;
+        let pgbouncer = Other::start(run, &PGBOUNCER, address, verifier)?;
+        let odyssey = Other::start(run, &ODYSSEY, address, verifier)
+            .inspect_err(|error| eprintln!("  left out: {error}"))
+            .ok();
         let mut settings: Settings = vec![("DORMOUSE_BINDINGS__CLIENTS_MAX", "5000".to_owned())];
         settings.extend(workers::settings(run)?);
         let ours = Server::start_with(run, settings)?;
@@ -76,17 +86,20 @@ impl Peers {
             cached: bind(&ours, address, true)?,
             origin,
             pgbouncer,
+            odyssey,
             ours,
             direct,
         })
     }
 
-    pub(super) fn target(&self, way: Way) -> &Target {
+    /// Whom a turn asks; nobody if that cannot be had here.
+    pub(super) fn target(&self, way: Way) -> Option<&Target> {
         match way {
-            Way::Direct => &self.direct,
-            Way::PgBouncer => &self.pgbouncer.target,
-            Way::Ours => &self.pool,
-            Way::Cached => &self.cached,
+            Way::Direct => Some(&self.direct),
+            Way::PgBouncer => Some(&self.pgbouncer.target),
+            Way::Odyssey => self.odyssey.as_ref().map(|other| &other.target),
+            Way::Ours => Some(&self.pool),
+            Way::Cached => Some(&self.cached),
         }
     }
 
@@ -100,6 +113,10 @@ impl Peers {
         let id = match way {
             Way::Direct => return Ok(0.0),
             Way::PgBouncer => self.pgbouncer.id(),
+            Way::Odyssey => match &self.odyssey {
+                Some(other) => other.id(),
+                None => return Ok(0.0),
+            },
             Way::Ours | Way::Cached => self.ours.id(),
         };
         Ok(usage::cpu_seconds(id)? * 1e6)
@@ -107,12 +124,23 @@ impl Peers {
 
     /// The versions, for people.
     pub(super) fn versions(&self) -> String {
-        format!("{}, in front of PostgreSQL 18", self.pgbouncer.version)
+        let odyssey = self.odyssey.as_ref();
+        format!(
+            "{} and {}, in front of PostgreSQL 18",
+            self.pgbouncer.version,
+            odyssey.map_or("no Odyssey", |other| &other.version)
+        )
     }
 
     /// Ends them. Their figures stand, however that goes.
     pub(super) fn stop(mut self) {
-        for stopped in [self.ours.stop(), self.pgbouncer.stop(), self.origin.stop()] {
+        let odyssey = self.odyssey.map_or(Ok(()), Other::stop);
+        for stopped in [
+            self.ours.stop(),
+            self.pgbouncer.stop(),
+            odyssey,
+            self.origin.stop(),
+        ] {
             if let Err(error) = stopped {
                 eprintln!("  {error}");
             }
@@ -155,7 +183,7 @@ fn bind(server: &Server, origin: SocketAddr, cached: bool) -> Result<Target> {
 /// What the origin stores of a password.
 fn verifier(run: &Run, origin: SocketAddr, user: &str, password: &str) -> Result<String> {
     let sql = format!(
-        "create role {user} password '{password}'; \
+        "drop role if exists {user}; create role {user} password '{password}'; \
          select rolpassword from pg_authid where rolname = '{user}'"
     );
     let mut psql = Command::new(run.tools.join("bin/psql"));

@@ -20,6 +20,8 @@ const CLIENTS_QUICK: [usize; 2] = [1, 50];
 /// What one client may wait more, microseconds.
 const ADDED_MAX_US: f64 = 50.0;
 
+const WAYS: [Way; 4] = [Way::Direct, Way::PgBouncer, Way::Odyssey, Way::Ours];
+
 /// One piece of work.
 struct Work {
     mode: &'static str,
@@ -69,8 +71,8 @@ pub(super) fn run(run: &Run) -> Result<String> {
             let clients = work.clients.to_string();
             let options = ["-S", "-M", work.mode, "-c", &clients];
             let ways: &[Way] = match work.clients > DIRECT_MAX {
-                true => &[Way::PgBouncer, Way::Ours],
-                false => &[Way::Direct, Way::PgBouncer, Way::Ours],
+                true => &WAYS[1..],
+                false => &WAYS,
             };
             work.figures.round(run, &peers, ways, &options, seconds)?;
         }
@@ -93,8 +95,10 @@ fn throughput(all: &[Work]) -> Table {
         "transactions a second",
         "the origin",
         "PgBouncer",
+        "Odyssey",
         "Dormouse",
         "processor us each, PgBouncer",
+        "Odyssey",
         "Dormouse",
         "throughput per core, to PgBouncer",
     ]);
@@ -105,8 +109,10 @@ fn throughput(all: &[Work]) -> Table {
             work.name(),
             tps(Way::Direct),
             tps(Way::PgBouncer),
+            tps(Way::Odyssey),
             tps(Way::Ours),
             cpu(Way::PgBouncer),
+            cpu(Way::Odyssey),
             cpu(Way::Ours),
             ratio(work.per_core()),
         ]);
@@ -119,16 +125,17 @@ fn latency(all: &[Work]) -> Table {
         "ms",
         "p50, the origin",
         "PgBouncer",
+        "Odyssey",
         "Dormouse",
         "p99, the origin",
         "PgBouncer",
+        "Odyssey",
         "Dormouse",
     ]);
     for work in all {
-        let ways = [Way::Direct, Way::PgBouncer, Way::Ours];
         let mut cells = vec![work.name()];
         for figure in [Figure::P50, Figure::P99] {
-            cells.extend(ways.map(|way| work.figures.cell(way, figure)));
+            cells.extend(WAYS.map(|way| work.figures.cell(way, figure)));
         }
         table.row(cells);
     }
