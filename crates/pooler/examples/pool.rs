@@ -19,7 +19,8 @@ use wire::pg::startup::FirstPacket;
 
 type Cancellers = Arc<Mutex<HashMap<u32, Canceller>>>;
 
-#[tokio::main]
+// All on one thread, as a pool of the server is.
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let url = arguments.next().ok_or("the origin's URL is missing")?;

@@ -24,7 +24,7 @@ struct Slot {
 #[derive(Debug, Default)]
 struct State {
     /// Of the server that the client has at the moment.
-    key: Option<CancelKey>,
+    key: Option<Arc<CancelKey>>,
     /// Requests that are on their way to it.
     under_way: usize,
 }
@@ -48,7 +48,7 @@ impl Canceller {
     }
 
     /// The client has this server now.
-    pub(crate) fn has(&self, key: CancelKey) {
+    pub(crate) fn has(&self, key: Arc<CancelKey>) {
         self.0.state.lock().key = Some(key);
     }
 

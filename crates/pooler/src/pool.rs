@@ -149,7 +149,11 @@ impl Pool {
             connections: state.total,
             idle: state.idle.len(),
             pinned: state.pinned,
-            waiting: state.waiting.len(),
+            waiting: state
+                .waiting
+                .iter()
+                .filter(|waiting| !waiting.turn.is_closed())
+                .count(),
             counts: state.counts,
         }
     }
@@ -308,7 +312,12 @@ impl Pool {
             state.counts.refused += 1;
             return Err(error);
         }
-        if state.waiting.len() >= self.options().waiting_max {
+        let waiting_max = self.options().waiting_max;
+        if state.waiting.len() >= waiting_max {
+            // Who has left does not count.
+            state.waiting.retain(|waiting| !waiting.turn.is_closed());
+        }
+        if state.waiting.len() >= waiting_max {
             state.counts.refused += 1;
             return Err(PgError::fatal(
                 sqlstate::TOO_MANY_CONNECTIONS,
@@ -331,11 +340,11 @@ impl Pool {
 
     /// Begins a connection if somebody waits whom none that is being made will serve.
     fn connect_if_wanted(&self, state: &mut State) {
+        if state.total >= self.options().connections_max || state.is_closed {
+            return;
+        }
         state.waiting.retain(|waiting| !waiting.turn.is_closed());
-        if state.connecting >= state.waiting.len()
-            || state.total >= self.options().connections_max
-            || state.is_closed
-        {
+        if state.connecting >= state.waiting.len() {
             return;
         }
         let Some(me) = self.me.upgrade() else {

@@ -36,7 +36,7 @@ const CLEAN: &str = "CLOSE ALL;SET SESSION AUTHORIZATION DEFAULT;RESET ALL;UNLIS
 pub(crate) struct Server {
     pub(crate) side: Side<Stream>,
     pub(crate) account: Account,
-    pub(crate) key: CancelKey,
+    pub(crate) key: Arc<CancelKey>,
     /// What it has told with `ParameterStatus`.
     pub(crate) parameters: Parameters,
     /// What its session has set.
@@ -73,7 +73,7 @@ impl Server {
         Self {
             side: link.side,
             account: Account::idle(),
-            key: link.key,
+            key: Arc::new(link.key),
             parameters: Arc::new(link.parameters),
             settings: Settings::default(),
             prepared: LruCache::new(options.statements_max),

@@ -26,6 +26,8 @@ const SHARED_BYTES_MAX: usize = 64 << 10;
 #[derive(Debug)]
 pub(crate) struct Statement {
     pub(crate) id: StatementId,
+    /// What it is called on its servers.
+    pub(crate) name: String,
     pub(crate) sql: Bytes,
     pub(crate) oids: Vec<u32>,
     settings: Settings,
@@ -91,6 +93,7 @@ impl Registry {
         known.next += 1;
         let statement = Arc::new(Statement {
             id,
+            name: name(id),
             sql: Bytes::copy_from_slice(sql),
             oids: oids.to_vec(),
             settings: settings.clone(),
@@ -188,8 +191,8 @@ impl Statement {
     /// If it is longer than a message can be.
     pub(crate) fn parse(&self, is_named: bool, out: &mut BytesMut) -> Result<(), PgError> {
         let name = match is_named {
-            true => name(self.id),
-            false => String::new(),
+            true => self.name.as_str(),
+            false => "",
         };
         let parse = Parse {
             statement: name.as_bytes(),

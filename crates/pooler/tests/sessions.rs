@@ -52,6 +52,28 @@ async fn many_clients_have_few_connections() {
     );
 }
 
+/// What looks after idle connections is there once, not for each transaction.
+#[tokio::test(flavor = "multi_thread")]
+async fn transactions_leave_nothing_running() {
+    let Some(postgres) = Postgres::with_password() else {
+        return;
+    };
+    let pooled = Pooled::start(postgres.origin(), limited(1)).await;
+    let session = pooled.session().await;
+    let tasks = || {
+        tokio::runtime::Handle::current()
+            .metrics()
+            .num_alive_tasks()
+    };
+    one(&session, "select 1::text").await;
+    let before = tasks();
+    for _ in 0..200 {
+        one(&session, "select 1::text").await;
+    }
+    let after = tasks();
+    assert!(after < before + 20, "{before} tasks, and then {after}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn settings_are_the_clients_own() {
     let Some(postgres) = Postgres::with_password() else {

@@ -14,7 +14,7 @@ use crate::awaited::{Awaited, Whose};
 use crate::cache::{Ends, Writes};
 use crate::facts::{Facts, Pin};
 use crate::pool::Lease;
-use crate::statements::{self, Statement};
+use crate::statements::Statement;
 
 const CLIENT: Whose = Whose::Client;
 
@@ -307,11 +307,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     /// Makes a statement known to the server, if it is not: its name there.
-    fn known_there(
+    fn known_there<'a>(
         &mut self,
-        statement: &Arc<Statement>,
+        statement: &'a Arc<Statement>,
         unnamed: bool,
-    ) -> Result<String, PgError> {
+    ) -> Result<&'a str, PgError> {
         if unnamed {
             if self.unnamed_there != Some(statement.id) {
                 let lease = self.leased()?;
@@ -322,14 +322,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 });
                 self.unnamed_there = Some(statement.id);
             }
-            return Ok(String::new());
+            return Ok("");
         }
         let lease = self.leased()?;
         if lease.prepared.get(&statement.id).is_none() && !lease.account.will_prepare(statement.id)
         {
             lease.prepares(statement, Whose::Pool)?;
         }
-        Ok(statements::name(statement.id))
+        Ok(&statement.name)
     }
 
     /// What a statement does to its session, before it does it.
@@ -388,7 +388,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         };
         match taken {
             Ok(lease) => {
-                self.identity.canceller.has(lease.key.clone());
+                self.identity.canceller.has(Arc::clone(&lease.key));
                 self.lease = Some(lease);
             }
             Err(error) => {

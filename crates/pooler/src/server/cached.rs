@@ -11,7 +11,7 @@ use crate::awaited::{Awaited, Whose};
 use crate::cache::{Again, Cache, Ends, Recording, Writes};
 use crate::failure::{Failure, FailureKind};
 use crate::settings::Settings;
-use crate::statements::{self, Statement};
+use crate::statements::Statement;
 
 /// Leaves nothing on which an answer to a query depends.
 const CLEAN_FOR_READING: &str = "SET SESSION AUTHORIZATION DEFAULT;RESET ALL;DISCARD TEMP";
@@ -111,8 +111,8 @@ impl Server {
             self.prepares(statement, whose).map_err(Failure::said)?;
         }
         let out = &mut self.side.outbox;
-        let name = statements::name(id);
-        frontend::describe(out, Target::Statement, name.as_bytes()).map_err(Failure::said)?;
+        let name = statement.name.as_bytes();
+        frontend::describe(out, Target::Statement, name).map_err(Failure::said)?;
         frontend::sync(out);
         self.account.sent(Awaited::Describe);
         self.account.sent(Awaited::Sync(whose));

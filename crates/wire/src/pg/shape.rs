@@ -15,7 +15,7 @@ const MORE: &str = "...";
 /// assert_eq!(dormouse_wire::pg::shape(sql, 100), "alter role joe password ?");
 /// ```
 pub fn shape(sql: &[u8], bytes_max: usize) -> String {
-    let mut out = String::new();
+    let mut out = String::with_capacity(sql.len().min(bytes_max));
     let mut lexer = Lexer::new(sql);
     let mut end = 0;
     loop {
@@ -52,6 +52,11 @@ fn push(out: &mut String, spaced: bool, text: &str, bytes_max: usize) -> Option<
     }
     if spaced {
         out.push(' ');
+    }
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~');
+    if text.bytes().all(is_plain) {
+        out.push_str(text);
+        return None;
     }
     // A control character could begin another line of the log.
     out.extend(text.chars().map(|character| match character.is_control() {
