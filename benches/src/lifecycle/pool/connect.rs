@@ -15,7 +15,7 @@ const WAYS: [Way; 4] = [Way::Direct, Way::PgBouncer, Way::Odyssey, Way::Ours];
 
 pub(super) fn run(run: &Run) -> Result<String> {
     let rounds = run.count(3, 1);
-    let seconds = run.choose(3, 1);
+    let seconds = run.choose(2, 1);
     let peers = Peers::start(run)?;
     let mut all = CLIENTS.map(|clients| (clients, Figures::default()));
     for round in 0..rounds {

@@ -19,7 +19,7 @@ const MODES: [&str; 3] = ["simple", "extended", "prepared"];
 
 pub(super) fn run(run: &Run) -> Result<String> {
     let rounds = run.count(3, 1);
-    let seconds = run.choose(3, 1);
+    let seconds = run.choose(2, 1);
     let clients = "50";
     let peers = Peers::start(run)?;
     let script = run.folder.join("script");

@@ -52,7 +52,7 @@ impl Work {
 
 pub(super) fn run(run: &Run) -> Result<String> {
     let rounds = run.count(3, 1);
-    let seconds = run.choose(3, 1);
+    let seconds = run.choose(2, 1);
     let peers = Peers::start(run)?;
     let counts: &[usize] = if run.quick { &CLIENTS_QUICK } else { &CLIENTS };
     let mut all: Vec<Work> = Vec::new();

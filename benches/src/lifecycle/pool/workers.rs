@@ -79,7 +79,7 @@ pub(super) fn settings(run: &Run) -> Result<Settings> {
 
 pub(super) fn run(run: &Run) -> Result<String> {
     let rounds = run.count(3, 1);
-    let limit_ms = run.choose(3_000, 500);
+    let limit_ms = run.choose(2_000, 500);
     let peers = Peers::start(run)?;
     let (server, origin) = peers.ours();
     let mut backends = Vec::new();
