@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::thread::available_parallelism;
 
 use serde::{Deserialize, Serialize};
 use server::{BindingsOptions, CacheOptions};
@@ -24,7 +25,7 @@ impl Default for BindingsSection {
         let cache = CacheOptions::default();
         Self {
             clients_max: 10_000,
-            threads: std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+            threads: 0,
             metrics_max: 100,
             cache_bytes_max: cache.cache_bytes_max,
             cache_entries_max: cache.cache_entries_max,
@@ -46,7 +47,10 @@ impl BindingsSection {
             file: data.join("bindings"),
             socket_directory: socket_directory.to_owned(),
             clients_max: self.clients_max,
-            threads: self.threads,
+            threads: match self.threads {
+                0 => available_parallelism().map_or(1, NonZeroUsize::get),
+                threads => threads,
+            },
             metrics_max: self.metrics_max,
             cache: CacheOptions {
                 cache_bytes_max: self.cache_bytes_max,

@@ -11,7 +11,7 @@ pub(super) const BINDINGS: &[Setting] = &[
     ),
     Setting::number(
         "bindings.threads",
-        "Threads that the pools of bindings run on; each pool is on one of them. Default: as many as\n\
+        "Threads that the pools of bindings run on; each pool is on one of them. 0: as many as there are\n\
          processors.",
     ),
     Setting::number(
