@@ -130,16 +130,19 @@ impl Server {
     pub(crate) async fn become_of(
         &mut self,
         client: u64,
-        settings: &Settings,
+        settings: &mut Settings,
     ) -> Result<(), Failure> {
         if self.is_tainted && self.last_client != client {
             self.ask(CLEAN).await?;
             self.is_tainted = false;
             self.settings = Settings::default();
         }
-        if let Some(sql) = self.settings.turn_into(settings) {
-            self.ask(&sql).await?;
-            self.settings = settings.clone();
+        match self.settings.turn_into(settings) {
+            Some(sql) => {
+                self.ask(&sql).await?;
+                self.settings = settings.clone();
+            }
+            None => self.settings.unite(settings),
         }
         self.last_client = client;
         Ok(())

@@ -36,6 +36,12 @@ impl Settings {
         };
     }
 
+    /// Where two are alike but stand in memory twice, both are the one at the lower address from now on: sessions of many
+    /// clients and servers come to share one, which is then told from others by its address alone.
+    pub(crate) fn unite(&mut self, other: &mut Self) {
+        unite(&mut self.0, &mut other.0);
+    }
+
     /// SQL that makes a session with `self` one with `wanted`; nothing where they are alike.
     pub(crate) fn turn_into(&self, wanted: &Self) -> Option<String> {
         if Arc::ptr_eq(&self.0, &wanted.0) || self == wanted {
@@ -85,6 +91,17 @@ impl Settings {
              n OPERATOR(pg_catalog.=) 'role' AND pg_catalog.current_setting(n, true) OPERATOR(pg_catalog.=) 'none') \
              FROM pg_catalog.unnest(ARRAY[{list}]::pg_catalog.text[]) n"
         )
+    }
+}
+
+/// See [`Settings::unite`].
+pub(crate) fn unite<T: PartialEq>(one: &mut Arc<T>, other: &mut Arc<T>) {
+    if Arc::ptr_eq(one, other) || one != other {
+        return;
+    }
+    match Arc::as_ptr(one) < Arc::as_ptr(other) {
+        true => *other = Arc::clone(one),
+        false => *one = Arc::clone(other),
     }
 }
 
@@ -146,6 +163,24 @@ mod tests {
         let one = settings(&[("a", "1")]);
         assert_eq!(one.turn_into(&one.clone()), None);
         assert_eq!(one.turn_into(&settings(&[("a", "1")])), None);
+    }
+
+    #[test]
+    fn those_that_are_alike_come_to_share_one() {
+        let of = |value| settings(&[("a", value)]);
+        let mut servers = [of("1"), of("1"), of("1")];
+        let mut clients = [of("1"), of("1"), of("2")];
+        for _ in 0..2 {
+            for client in &mut clients {
+                for server in &mut servers {
+                    client.unite(server);
+                }
+            }
+        }
+        let [first, second, third] = &servers;
+        assert!(Arc::ptr_eq(&first.0, &second.0) && Arc::ptr_eq(&second.0, &third.0));
+        assert!(Arc::ptr_eq(&first.0, &clients[0].0) && Arc::ptr_eq(&first.0, &clients[1].0));
+        assert_eq!(clients[2].get("a"), Some("2"));
     }
 
     #[test]

@@ -78,24 +78,6 @@ pub trait Bindings: fmt::Debug + Send + Sync {
     fn undeployed(&self, app: &App);
 }
 
-/// Where there are no bindings: every id is unknown.
-#[derive(Debug, Clone, Copy)]
-pub struct NoBindings;
-
-impl Bindings for NoBindings {
-    fn address<'a>(
-        &'a self,
-        binding: &'a PostgresBinding,
-        _: &'a App,
-    ) -> Answer<'a, Result<BindingAddress, Refusal>> {
-        Box::pin(std::future::ready(Err(unknown(binding))))
-    }
-
-    fn bound(&self, _: &App, _: &[String]) {}
-
-    fn undeployed(&self, _: &App) {}
-}
-
 /// The refusal of an id that nobody knows.
 #[must_use]
 pub fn unknown(binding: &PostgresBinding) -> Refusal {

@@ -124,7 +124,7 @@ impl Cache {
             let Some(mut lease) = cache.spare_lease(Instant::now() + max / 2).await else {
                 return;
             };
-            let mut asked = lease.become_of(NO_CLIENT, &Settings::default()).await;
+            let mut asked = lease.become_of(NO_CLIENT, &mut Settings::default()).await;
             if asked.is_ok() {
                 asked = cache.read_catalog(&mut lease).await.map(drop);
             }

@@ -42,7 +42,7 @@ impl Cache {
         let Boarding::First(flight) = self.board(&question) else {
             return;
         };
-        let Some(again) = again() else {
+        let Some(mut again) = again() else {
             return;
         };
         let cache = Arc::clone(self);
@@ -51,7 +51,7 @@ impl Cache {
             let Some(mut lease) = cache.spare_lease(until).await else {
                 return;
             };
-            let mut became = lease.become_of(NO_CLIENT, &again.settings).await;
+            let mut became = lease.become_of(NO_CLIENT, &mut again.settings).await;
             if became.is_ok() {
                 became = lease.prepare_to_read(&again.settings).await;
             }

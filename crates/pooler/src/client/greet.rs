@@ -37,9 +37,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         Ok(())
     }
 
-    async fn parameters_of_a_server(&self) -> Result<Parameters, PgError> {
+    async fn parameters_of_a_server(&mut self) -> Result<Parameters, PgError> {
         let mut lease = self.pool.lease(&self.identity.label).await?;
-        if let Err(failure) = lease.become_of(self.number, &self.settings).await {
+        if let Err(failure) = lease.become_of(self.number, &mut self.settings).await {
             return Err(failure.to_error());
         }
         let parameters = lease.parameters.clone();

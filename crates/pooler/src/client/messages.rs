@@ -14,6 +14,7 @@ use crate::awaited::{Awaited, Whose};
 use crate::cache::{Ends, Writes};
 use crate::facts::{Facts, Pin};
 use crate::pool::Lease;
+use crate::settings::unite;
 use crate::statements::Statement;
 
 const CLIENT: Whose = Whose::Client;
@@ -151,8 +152,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             return Err(PgError::error(
                 sqlstate::CONFIGURATION_LIMIT_EXCEEDED,
                 format!(
-                    "a client of a binding may have {STATEMENTS_MAX} prepared statements, of {STATEMENTS_BYTES_MAX} bytes where they are \
-                     long"
+                    "a client of a binding may have {STATEMENTS_MAX} prepared statements (client_statements_max), of {STATEMENTS_BYTES_MAX} \
+                     bytes where they are long (client_statements_bytes_max)"
                 ),
             )
             .hint("Close statements that are not needed any more."));
@@ -409,7 +410,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let taking = async {
             let mut lease = self.pool.lease(&self.identity.label).await?;
             let is_continued = lease.last_client == self.number;
-            let became = lease.become_of(self.number, &self.settings).await;
+            let became = lease.become_of(self.number, &mut self.settings).await;
             if let Err(failure) = became {
                 let error = failure.to_error();
                 return Err(PgError::error(error.code(), error.message()).detail(
@@ -425,12 +426,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             taken = taking => taken,
             () = left(side, max) => return None,
         };
-        let (lease, is_continued) = match taken {
+        let (mut lease, is_continued) = match taken {
             Ok(taken) => taken,
             Err(error) => return Some(Err(error)),
         };
         self.is_continued = is_continued;
         self.unnamed_there = None;
+        unite(&mut self.told, &mut lease.parameters);
         if !Arc::ptr_eq(&self.told, &lease.parameters) {
             for (name, value) in lease.parameters.iter() {
                 if self.told.get(name) != Some(value) {

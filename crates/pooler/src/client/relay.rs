@@ -92,6 +92,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     fn one(&mut self, kind: u8, total: usize) -> Result<(), PgError> {
+        let is_refused_at_bind = kind == kind::ERROR_RESPONSE
+            && (self.lease.as_ref()).is_some_and(|lease| lease.account.is_at_bind());
+        if is_refused_at_bind && self.asks_again(&PgError::decode(&self.error(total))?)? {
+            self.pass_on(total, true);
+            return Ok(());
+        }
         let Some(lease) = self.lease.as_deref_mut() else {
             return Ok(());
         };
@@ -102,20 +108,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let status = match kind {
             kind::READY_FOR_QUERY => Some(backend::decode_ready_for_query(body)?),
             _ => None,
-        };
-        if kind == kind::ERROR_RESPONSE
-            && lease.account.is_at_bind()
-            && self.asks_again(&PgError::decode(&self.error(total))?)?
-        {
-            self.pass_on(total, true);
-            return Ok(());
-        }
-        let Some(lease) = self.lease.as_deref_mut() else {
-            return Ok(());
-        };
-        let body = match is_looked_at(kind) {
-            true => &lease.side.inbox[HEADER_BYTES..total],
-            false => &[],
         };
         let fate = lease.account.received(kind, status);
         match kind {

@@ -2,25 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::AccessArgs;
-
-/// Which server, and how it answers.
-#[derive(Debug, clap::Args)]
-pub(crate) struct ServerArgs {
-    /// The server to ask
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "DORMOUSE_SERVER",
-        default_value = "http://127.0.0.1:7433"
-    )]
-    pub(crate) server: String,
-    #[command(flatten)]
-    pub(crate) access: AccessArgs,
-    /// Print JSON, for programs: what HTTP answers; errors too, to standard error
-    #[arg(long)]
-    pub(crate) json: bool,
-}
+use super::ServerArgs;
 
 /// Which app.
 #[derive(Debug, clap::Args)]
