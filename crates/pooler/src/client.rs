@@ -99,6 +99,9 @@ pub struct Client<S> {
     /// The server's next `ReadyForQuery` ends nothing.
     is_asked_again: bool,
     cached: Cached,
+    /// The outbox up to here is what Postgres would not send yet: answers without a server that nothing has flushed. As
+    /// long as it has no more than these it waits, for the server's answers to what comes behind.
+    unflushed: usize,
 }
 
 /// Consequences of statements that succeed.
@@ -151,6 +154,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             kept: None,
             is_asked_again: false,
             cached: Cached::default(),
+            unflushed: 0,
         }
     }
 
@@ -288,14 +292,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// Waits until something can be done.
     async fn wait(&mut self, stop: &mut Stop) -> io::Result<Next> {
         let is_full = self.is_full();
+        let may_send = self.side.outbox.len() != self.unflushed;
+        if may_send {
+            self.unflushed = 0;
+        }
         let side = &mut self.side;
         let mut server = self.lease.as_deref_mut();
         poll_fn(|cx| {
             let mut moved = false;
             let waited = side.outbox.len();
-            match side.poll_drain(cx) {
-                Poll::Ready(Err(_)) => return Poll::Ready(Ok(Next::Left)),
-                Poll::Ready(Ok(())) | Poll::Pending => {}
+            if may_send && let Poll::Ready(Err(_)) = side.poll_drain(cx) {
+                return Poll::Ready(Ok(Next::Left));
             }
             moved |= waited > WAITING_BYTES_MAX && side.outbox.len() <= WAITING_BYTES_MAX;
             if let Some(server) = &mut server {

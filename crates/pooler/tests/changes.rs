@@ -124,3 +124,44 @@ async fn a_server_keeps_so_many_statements_and_no_more() {
     let count = "select count(*) <= 7 from pg_prepared_statements";
     assert_eq!(values(&client.query(count).await), "t");
 }
+
+/// Answers for which no server is asked wait for others behind them, and never longer than Postgres would let them.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_flushed_arrives() {
+    let Some(postgres) = Postgres::with_password() else {
+        return;
+    };
+    let pooled = Pooled::start(postgres.origin(), limited(1)).await;
+    let mut holder = Wired::connect(pooled.address).await;
+    let mut client = Wired::connect(pooled.address).await;
+    let sql = "select 1";
+    // From now on it is known that servers take it.
+    holder.parse("h", sql, &[]).sync().await;
+    for name in ["", "s"] {
+        holder.query("begin").await;
+        // The only connection is taken.
+        client.parse(name, sql, &[]).flush();
+        assert_eq!(kinds(&client.until(b'1').await), "1");
+        client.close(name).flush();
+        assert_eq!(kinds(&client.until(b'3').await), "3");
+        client.parse(name, sql, &[]);
+        assert_eq!(kinds(&client.sync().await), "1Z");
+        client.close(name).parse(name, sql, &[]);
+        client.send().await;
+        client.flush();
+        assert_eq!(kinds(&client.until(b'1').await), "31");
+        holder.query("commit").await;
+        // What waits is as long as the answer that comes behind it.
+        client.close(name).parse(name, sql, &[]);
+        client.bind(name, &[], Format::Text).flush();
+        assert_eq!(kinds(&client.until(b'2').await), "312");
+        client.execute(0).flush();
+        assert_eq!(kinds(&client.until(b'C').await), "DC");
+        assert_eq!(kinds(&client.sync().await), "Z");
+        // An error is told as well.
+        client.close(name).bind("none", &[], Format::Text);
+        let error = client.until(b'E').await;
+        assert_eq!(kinds(&error), "3E");
+        assert_eq!(kinds(&client.sync().await), "Z");
+    }
+}

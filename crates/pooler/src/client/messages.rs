@@ -55,7 +55,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 self.cached.bound = None;
                 self.pass(&frame, Some(Awaited::Sync(CLIENT)))
             }
-            kind::FLUSH | kind::COPY_DATA => self.pass(&frame, None),
+            kind::FLUSH => {
+                self.unflushed = 0;
+                self.pass(&frame, None)
+            }
+            kind::COPY_DATA => self.pass(&frame, None),
             kind::COPY_DONE | kind::COPY_FAIL => {
                 self.pass(&frame, None)?;
                 self.leased()?.account.copy_ends();
@@ -196,7 +200,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                         self.statements.insert(name, statement);
                     }
                 }
-                backend::parse_complete(&mut self.side.outbox);
+                self.tell_later(backend::parse_complete);
             }
             kind::CLOSE => {
                 let Ok((Target::Statement, name)) = frontend::decode_target(frame.body()) else {
@@ -206,14 +210,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                     true => self.unnamed = None,
                     false => drop(self.statements.remove(name)),
                 }
-                backend::close_complete(&mut self.side.outbox);
+                self.tell_later(backend::close_complete);
             }
             kind::SYNC => backend::ready_for_query(&mut self.side.outbox, TransactionStatus::Idle),
-            // Nothing is to be flushed; and what is left of a `COPY` that has failed.
-            kind::FLUSH | kind::COPY_DATA | kind::COPY_DONE | kind::COPY_FAIL => {}
+            kind::FLUSH => self.unflushed = 0,
+            // What is left of a `COPY` that has failed.
+            kind::COPY_DATA | kind::COPY_DONE | kind::COPY_FAIL => {}
             _ => return Ok(false),
         }
         Ok(true)
+    }
+
+    /// Puts an answer of ours into the outbox that may wait there until something is flushed.
+    fn tell_later(&mut self, answer: impl FnOnce(&mut BytesMut)) {
+        let out = &mut self.side.outbox;
+        let is_held = out.is_empty() || out.len() == self.unflushed;
+        answer(out);
+        self.unflushed = match is_held {
+            true => out.len(),
+            false => 0,
+        };
     }
 
     fn bind(&mut self, frame: &Frame) -> Result<(), PgError> {
