@@ -91,7 +91,8 @@ async fn serve(
         canceller: Canceller::default(),
     };
     cancellers.lock().insert(pid, identity.canceller.clone());
-    let client = Client::new(pool, stream, arrived, identity);
+    let client = Client::new(pool, stream, (arrived, BytesMut::new()), identity);
     let (_stream, served) = client.serve(&startup, Stop::never()).await;
-    Ok(served?)
+    served?;
+    Ok(())
 }

@@ -61,6 +61,15 @@ pub struct ClientIdentity {
     pub canceller: Canceller,
 }
 
+/// How a session has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// The client has left.
+    Left,
+    /// The client was told why.
+    Told,
+}
+
 /// A client that has been let in.
 pub struct Client<S> {
     side: Side<S>,
@@ -126,10 +135,16 @@ enum Next {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
-    /// A client whose login is done, with what has arrived behind it.
-    pub fn new(pool: Arc<Pool>, stream: S, arrived: BytesMut, identity: ClientIdentity) -> Self {
+    /// A client whose login is done, with what has arrived behind it, and what is still to be said before it is greeted.
+    pub fn new(
+        pool: Arc<Pool>,
+        stream: S,
+        (arrived, unsaid): (BytesMut, BytesMut),
+        identity: ClientIdentity,
+    ) -> Self {
         let mut side = Side::new(stream);
         side.inbox = arrived;
+        side.outbox = unsaid;
         Self {
             side,
             number: pool.new_client(),
@@ -160,24 +175,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
 
     /// Serves it until it leaves, or has to; an error says that its connection broke. What it leaves open is rolled
     /// back at once. The stream is given back, to be closed.
-    pub async fn serve(mut self, startup: &Startup, stop: Stop) -> (S, io::Result<()>) {
+    pub async fn serve(mut self, startup: &Startup, stop: Stop) -> (S, io::Result<Ended>) {
         let served = self.session(startup, stop).await;
         // Others need the connection more than this one needs to hear why.
         self.leave().await;
         let told = timeout(FAREWELL_MAX, self.side.drain()).await;
-        let served =
-            served.and_then(|()| told.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())));
+        let served = served.and_then(|ended| match told {
+            Ok(told) => told.map(|()| ended),
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        });
         (self.side.stream, served)
     }
 
-    async fn session(&mut self, startup: &Startup, mut stop: Stop) -> io::Result<()> {
+    async fn session(&mut self, startup: &Startup, mut stop: Stop) -> io::Result<Ended> {
         if let Err(error) = self.greet(startup).await {
             return self.farewell(&error);
         }
         loop {
             match self.work().await {
                 Ok(true) => {}
-                Ok(false) => return Ok(()),
+                Ok(false) => return Ok(Ended::Left),
                 Err(error) => return self.farewell(&error),
             }
             if self.ends && self.is_at_rest() {
@@ -195,11 +212,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                     let canceller = self.identity.canceller.clone();
                     tokio::spawn(async move { canceller.cancel().await });
                 }
-                Next::Left => return Ok(()),
+                Next::Left => return Ok(Ended::Left),
                 Next::Lost(error) => {
                     if self.lost() {
                         // It has said why.
-                        return Ok(());
+                        return Ok(Ended::Told);
                     }
                     let error = PgError::fatal(
                         wire::sqlstate::CONNECTION_FAILURE,
@@ -383,9 +400,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         }
     }
 
-    fn farewell(&mut self, error: &PgError) -> io::Result<()> {
+    fn farewell(&mut self, error: &PgError) -> io::Result<Ended> {
         error.encode(&mut self.side.outbox);
-        Ok(())
+        Ok(Ended::Told)
     }
 }
 

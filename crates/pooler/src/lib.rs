@@ -39,7 +39,7 @@ pub use binding::{
 pub use bindings::{BINDINGS_MAX, Bindings, BindingsError, Checked, check};
 pub use cache::{CacheFigures, CacheFilling, CacheOptions, CacheSpace, CacheStatus};
 pub use cancel::Canceller;
-pub use client::{Client, ClientIdentity, Stop};
+pub use client::{Client, ClientIdentity, Ended, Stop};
 pub use credential::Credential;
 pub use facts::Pin;
 pub use failure::{Failure, FailureKind};

@@ -220,10 +220,10 @@ impl Pgwire {
                         let _socket = socket;
                         Box::pin(self.session(begun, authority)).await;
                     }
-                    Admitted::Guest(guest) => {
+                    Admitted::Guest(guest, unsaid) => {
                         // They are counted for themselves.
                         drop(socket);
-                        Box::pin(self.guest(begun, guest)).await;
+                        Box::pin(self.guest(begun, guest, unsaid)).await;
                     }
                 }
             }
@@ -252,7 +252,7 @@ impl Pgwire {
     }
 
     /// Who has come by a binding.
-    async fn guest(self: &Arc<Self>, mut begun: Begun, guest: Guest) {
+    async fn guest(self: &Arc<Self>, mut begun: Begun, guest: Guest, unsaid: BytesMut) {
         let Some(bindings) = &self.bindings else {
             return;
         };
@@ -268,7 +268,7 @@ impl Pgwire {
             LeadsTo::Pool(pool, binding) => {
                 let thread = bindings.thread_of(&binding);
                 let me = Arc::clone(self);
-                let served = guest::serve(me, begun, label, pool, thread).await;
+                let served = guest::serve(me, begun, (label, unsaid), pool, thread).await;
                 if let Err(error) = served {
                     tracing::warn!(connection = number, %error, "a binding's client was not served");
                 }
@@ -276,6 +276,9 @@ impl Pgwire {
             LeadsTo::Database(name) => {
                 begun.startup.database = name.to_string();
                 begun.startup.user = ADMINISTRATOR.to_owned();
+                if begun.stream.write_all(&unsaid).await.is_err() {
+                    return;
+                }
                 let label = label.to_string();
                 self.run(begun, Authority::Database, true, label).await;
             }

@@ -178,7 +178,7 @@ async fn serve(
         canceller: Canceller::default(),
     };
     cancellers.lock().insert(pid, identity.canceller.clone());
-    let client = Client::new(pool, stream, arrived, identity);
+    let client = Client::new(pool, stream, (arrived, BytesMut::new()), identity);
     // A client that breaks off is an error of its own.
     let (_stream, _served) = client.serve(&startup, Stop::never()).await;
 }

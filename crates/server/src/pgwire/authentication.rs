@@ -40,8 +40,8 @@ struct Asked<'a> {
 pub(super) enum Admitted {
     /// A session in the database that it has named.
     Session(Authority),
-    /// What its binding leads to.
-    Guest(Guest),
+    /// What its binding leads to, and what is to be said before the session's first word: it leaves with it.
+    Guest(Guest, BytesMut),
 }
 
 /// Asks for a password, if one is asked for: what the session may do. Nothing if the client went.
@@ -83,8 +83,11 @@ pub(super) async fn authenticate(
         match (guest, administrator) {
             (Some((bindings, proof)), _) => {
                 let proved = asked.prove(proof, in_tunnel).await?;
-                let entered = proved.map(|()| bindings.enter(&startup.user, way));
-                Ok(entered.transpose()?.map(Admitted::Guest))
+                let Some(unsaid) = proved else {
+                    return Ok(None);
+                };
+                let guest = bindings.enter(&startup.user, way)?;
+                Ok(Some(Admitted::Guest(guest, unsaid)))
             }
             (None, Some(administrator)) => {
                 let authority = match in_tunnel {
@@ -148,32 +151,41 @@ async fn converse(
 }
 
 impl Asked<'_> {
-    /// Has a user of a binding prove that it is one: nothing if it went.
-    async fn prove(mut self, proof: Proof, in_tunnel: bool) -> Result<Option<()>, PgError> {
+    /// Has a user of a binding prove that it is one: what is still to be said to it, or nothing if it went.
+    async fn prove(mut self, proof: Proof, in_tunnel: bool) -> Result<Option<BytesMut>, PgError> {
         let user = &self.startup.user;
         match proof {
             Proof::Verifier(verifier) if !in_tunnel => {
                 let Some(first) = self.first_of_scram().await? else {
                     return Ok(None);
                 };
-                let Some(outcome) = self.scram(&first, (verifier, None)).await? else {
-                    return Ok(None);
-                };
-                Ok(self.let_in(&outcome).await.ok())
+                let outcome = self.scram(&first, (verifier, None)).await?;
+                Ok(outcome.map(|outcome| {
+                    let mut unsaid = BytesMut::new();
+                    sasl::outcome(&mut unsaid, outcome.as_bytes());
+                    unsaid
+                }))
             }
             proof => {
                 let Some(password) = self.password().await? else {
                     return Ok(None);
                 };
-                // Of a verifier it takes some milliseconds.
-                let checking = tokio::task::spawn_blocking(move || proof.is_of(&password));
-                match checking.await {
-                    Ok(true) => Ok(Some(())),
-                    Ok(false) => {
+                let is_right = match proof {
+                    Proof::Digest(_) => proof.is_of(&password),
+                    // It takes some milliseconds.
+                    Proof::Verifier(_) => {
+                        let checking = tokio::task::spawn_blocking(move || proof.is_of(&password));
+                        checking.await.map_err(|error| {
+                            PgError::fatal(sqlstate::INTERNAL_ERROR, error.to_string())
+                        })?
+                    }
+                };
+                match is_right {
+                    true => Ok(Some(BytesMut::new())),
+                    false => {
                         tracing::info!(peer = %self.peer, user, "a binding's user has another password");
                         Err(wrong_password(user))
                     }
-                    Err(error) => Err(PgError::fatal(sqlstate::INTERNAL_ERROR, error.to_string())),
                 }
             }
         }

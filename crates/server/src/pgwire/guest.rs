@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use pooler::{Canceller, Client, ClientIdentity, Pool, Stop};
+use bytes::BytesMut;
+use pooler::{Canceller, Client, ClientIdentity, Ended, Pool, Stop};
 use tokio::io::AsyncWriteExt as _;
 use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
@@ -13,11 +14,11 @@ use super::peer::Peer;
 use super::{Begun, Pgwire};
 use crate::linger::linger;
 
-/// Serves a client of an external Postgres, to its end, on a thread of the pool's.
+/// Serves a client of an external Postgres, to its end, on a thread of the pool's. `unsaid` is told before its greeting.
 pub(super) async fn serve(
     pgwire: Arc<Pgwire>,
     begun: Begun,
-    label: Arc<str>,
+    (label, unsaid): (Arc<str>, BytesMut),
     pool: Arc<Pool>,
     thread: &Handle,
 ) -> Result<(), PgError> {
@@ -51,12 +52,13 @@ pub(super) async fn serve(
         let stream =
             stream.map_err(|error| PgError::fatal(sqlstate::IO_ERROR, error.to_string()))?;
         let stop = Stop::new(pgwire.stopping.draining(), pgwire.stopping.cancelling());
-        let client = Client::new(pool, stream, buffer, identity);
+        let client = Client::new(pool, stream, (buffer, unsaid), identity);
         let (mut stream, served) = client.serve(&startup, stop).await;
         match served {
+            Ok(Ended::Left) => {}
             // What it was told last should reach it.
-            Ok(()) if stream.shutdown().await.is_ok() => linger(&mut stream).await,
-            Ok(()) => {}
+            Ok(Ended::Told) if stream.shutdown().await.is_ok() => linger(&mut stream).await,
+            Ok(Ended::Told) => {}
             Err(error) => {
                 tracing::debug!(connection = number, %error, "a binding's client is gone");
             }
