@@ -1,5 +1,7 @@
 //! A statement without its values, for logs and traces.
 
+use std::borrow::Cow;
+
 use super::lexer::{Lexer, TokenKind};
 
 /// What stands in the place of a value.
@@ -36,7 +38,8 @@ pub fn shape(sql: &[u8], bytes_max: usize) -> String {
             | TokenKind::PrefixedString
             | TokenKind::DollarString
             | TokenKind::Number => VALUE.into(),
-            _ => String::from_utf8_lossy(token.raw),
+            _ => str::from_utf8(token.raw)
+                .map_or_else(|_| String::from_utf8_lossy(token.raw), Cow::Borrowed),
         };
         if let Some(cut) = push(&mut out, spaced, &text, bytes_max) {
             return cut;
