@@ -256,7 +256,14 @@ impl Databases {
         self.node.find(name).map(drop)
     }
 
-    /// What is set for a database alone; `None` if it is not there. Wakes none.
+    /// What is set for a database that something has to do with, such as one that is awake or was asked for just now; `None`
+    /// says nothing of any other. Looks at no disk.
+    pub fn known_settings(&self, name: &DatabaseName) -> Option<Settings> {
+        let database = self.node.live.get(name);
+        database.map(|database| database.settings())
+    }
+
+    /// What is set for a database alone; `None` if it is not there. Wakes none, and may wait for the disk.
     ///
     /// # Errors
     ///

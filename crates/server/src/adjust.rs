@@ -19,7 +19,8 @@ use crate::telemetry::Telemetry;
 pub struct Adjustment {
     /// For PostgreSQL's protocol: connections that begin from now on.
     pub pgwire: PgwireOptions,
-    /// For HTTP: requests that come from now on. A WebSocket keeps what it began with.
+    /// For HTTP: requests, and messages in WebSockets, that come from now on. A WebSocket that is open keeps
+    /// `websocket.ping_ms` and `websocket.resume_ms`, which its client was told, and reads no larger messages.
     pub http: HttpOptions,
     /// `limits`: requests that come from now on.
     pub limits: RequestLimitOptions,

@@ -27,6 +27,7 @@ mod verdicts;
 mod workflow;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::http::request::Parts;
@@ -75,6 +76,8 @@ pub(crate) struct Gatekeeper {
     auth: Auth,
     options: IdentityOptions,
     passwords: Arc<Passwords>,
+    /// How many times all who stay were to be looked at again.
+    round: AtomicU64,
 }
 
 /// What the head of a request says of who makes it.
@@ -113,6 +116,7 @@ impl Gatekeeper {
             auth,
             options,
             passwords,
+            round: AtomicU64::new(0),
         }
     }
 

@@ -106,6 +106,35 @@ impl RequestLimits {
         self.enter_at(options, caller, database, Instant::now())
     }
 
+    /// Refuses a request that comes too soon, so that nothing is looked up or read for it. It does not count yet; how many run
+    /// at once is asked when it begins.
+    ///
+    /// # Errors
+    /// 429 if it is one too many, saying which limit, and when to come again.
+    pub(crate) fn expect_time(
+        &self,
+        options: &RequestLimitOptions,
+        caller: &Caller,
+        database: Option<&DatabaseName>,
+    ) -> Result<(), ApiError> {
+        self.expect_time_at(options, caller, database, Instant::now())
+    }
+
+    fn expect_time_at(
+        &self,
+        options: &RequestLimitOptions,
+        caller: &Caller,
+        database: Option<&DatabaseName>,
+        now: Instant,
+    ) -> Result<(), ApiError> {
+        for (key, allowed) in options.of(caller, database) {
+            if let Some(entry) = self.entries.lock().get(&key) {
+                entry.expect_time(options, &allowed, now)?;
+            }
+        }
+        Ok(())
+    }
+
     fn enter_at(
         self: &Arc<Self>,
         options: &RequestLimitOptions,
@@ -117,15 +146,7 @@ impl RequestLimits {
             limits: Arc::clone(self),
             held: Vec::new(),
         };
-        let keys = [
-            Some(Key::Token(caller.identity)),
-            database.cloned().map(Key::Database),
-        ];
-        for key in keys.into_iter().flatten() {
-            let allowed = options.allowed(&key);
-            if allowed.per_second == 0 && allowed.concurrency == 0 {
-                continue;
-            }
+        for (key, allowed) in options.of(caller, database) {
             self.begin(options, &key, &allowed, now)?;
             permit.held.push(key);
         }
@@ -157,47 +178,93 @@ impl RequestLimits {
             even: now,
             running: 0,
         });
-        if allowed.concurrency > 0 && entry.running >= allowed.concurrency {
-            return Err(too_many(
-                allowed.concurrency_setting,
-                allowed.concurrency.into(),
-                allowed.what,
-                Duration::from_secs(1),
-            ));
-        }
-        if allowed.per_second > 0 {
-            let step = Duration::from_secs(1) / allowed.per_second;
-            let burst = match options.requests_burst {
-                0 => allowed.per_second,
-                burst => burst,
-            };
-            let even = entry.even.max(now);
-            let ahead = (even - now).saturating_sub(step.saturating_mul(burst - 1));
-            if !ahead.is_zero() {
-                let error = too_many(
-                    allowed.rate_setting,
-                    allowed.per_second.into(),
-                    allowed.what,
-                    ahead,
-                );
-                return Err(error
-                    .header(
-                        HeaderName::from_static("ratelimit-policy"),
-                        &format!("\"default\";q={};w=1", allowed.per_second),
-                    )
-                    .header(
-                        HeaderName::from_static("ratelimit"),
-                        &format!("\"default\";r=0;t={}", seconds(ahead)),
-                    ));
-            }
-            entry.even = even + step;
+        entry.expect_room(allowed)?;
+        entry.expect_time(options, allowed, now)?;
+        if let Some(step) = allowed.step() {
+            entry.even = entry.even.max(now) + step;
         }
         entry.running += 1;
         Ok(())
     }
 }
 
+impl Entry {
+    /// # Errors
+    /// 429 if one more is one too many at once.
+    fn expect_room(&self, allowed: &Allowed) -> Result<(), ApiError> {
+        if allowed.concurrency == 0 || self.running < allowed.concurrency {
+            return Ok(());
+        }
+        Err(too_many(
+            allowed.concurrency_setting,
+            allowed.concurrency.into(),
+            allowed.what,
+            Duration::from_secs(1),
+        ))
+    }
+
+    /// # Errors
+    /// 429 if one more comes too soon.
+    fn expect_time(
+        &self,
+        options: &RequestLimitOptions,
+        allowed: &Allowed,
+        now: Instant,
+    ) -> Result<(), ApiError> {
+        let Some(step) = allowed.step() else {
+            return Ok(());
+        };
+        let burst = match options.requests_burst {
+            0 => allowed.per_second,
+            burst => burst,
+        };
+        let even = self.even.max(now);
+        let ahead = (even - now).saturating_sub(step.saturating_mul(burst - 1));
+        if ahead.is_zero() {
+            return Ok(());
+        }
+        let error = too_many(
+            allowed.rate_setting,
+            allowed.per_second.into(),
+            allowed.what,
+            ahead,
+        );
+        Err(error
+            .header(
+                HeaderName::from_static("ratelimit-policy"),
+                &format!("\"default\";q={};w=1", allowed.per_second),
+            )
+            .header(
+                HeaderName::from_static("ratelimit"),
+                &format!("\"default\";r=0;t={}", seconds(ahead)),
+            ))
+    }
+}
+
+impl Allowed {
+    /// The time from one request to the next, where there is a rate.
+    fn step(&self) -> Option<Duration> {
+        (self.per_second > 0).then(|| Duration::from_secs(1) / self.per_second)
+    }
+}
+
 impl RequestLimitOptions {
+    /// What limits a request.
+    fn of(
+        &self,
+        caller: &Caller,
+        database: Option<&DatabaseName>,
+    ) -> impl Iterator<Item = (Key, Allowed)> {
+        let token = Key::Token(caller.identity);
+        let database = database.cloned().map(Key::Database);
+        let keys = std::iter::once(token).chain(database);
+        let limited = keys.map(|key| {
+            let allowed = self.allowed(&key);
+            (key, allowed)
+        });
+        limited.filter(|(_, allowed)| allowed.per_second > 0 || allowed.concurrency > 0)
+    }
+
     fn allowed(&self, key: &Key) -> Allowed {
         match key {
             Key::Token(_) => Allowed {
@@ -336,6 +403,30 @@ mod tests {
         assert!(enter().is_ok());
         let other = DatabaseName::parse("other").unwrap();
         assert!(limits.enter(&caller("a"), Some(&other)).is_ok());
+    }
+
+    #[test]
+    fn who_comes_too_soon_is_told_before_it_counts() {
+        let limits = limits(|options| {
+            options.token_requests_per_second = 1;
+            options.requests_burst = 2;
+            options.database_concurrency_max = 1;
+        });
+        let name = DatabaseName::parse("shop").unwrap();
+        let now = Instant::now();
+        let time = |who: &str| {
+            let (limits, options) = (&limits.0, &limits.1);
+            let time = limits.expect_time_at(options, &caller(who), Some(&name), now);
+            time.is_ok()
+        };
+        let enter = |who: &str| limits.enter_at(&caller(who), Some(&name), now);
+        assert!(time("a") && time("a") && limits.0.entries.lock().is_empty());
+        let first = enter("a").unwrap();
+        // That another runs may be over when its body is here.
+        assert!(time("a") && time("b") && enter("b").is_err());
+        drop(first);
+        drop(enter("a").unwrap());
+        assert!(!time("a") && time("b"));
     }
 
     #[test]

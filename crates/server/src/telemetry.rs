@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, Response};
@@ -20,6 +21,10 @@ use wire::{TraceContext, trace_state};
 
 /// Names of spans that may be roots: a subscriber takes the others only below one of these.
 pub const ROOTS: [&str; 3] = ["request", "batch", "connect"];
+
+/// Fields of a request: what it took to find out who asks, and until the body was here, in milliseconds.
+const LOGIN: &str = "dormouse.login.ms";
+const BODY: &str = "dormouse.body.ms";
 
 /// Messages of a batch in which a comment with a context is looked for.
 const MESSAGES_LOOKED_AT: usize = 16;
@@ -59,21 +64,22 @@ impl Telemetry {
     /// The span of an HTTP request to this route, which is none if there is no such thing here. What the caller has decided counts
     /// only if it is known who that is.
     pub(crate) fn request(&self, head: &Parts, route: Option<&str>, is_known: bool) -> Traced {
+        self.begin(head, route).decide(head, is_known)
+    }
+
+    /// The beginning of a request of which it is not known yet who makes it.
+    pub(crate) fn begin(&self, head: &Parts, route: Option<&str>) -> Begun {
         let Some(sampling) = &self.0 else {
-            return Traced::default();
+            return Begun::default();
         };
-        let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
-        let parent = text("traceparent").and_then(TraceContext::parse);
-        let decided = parent.as_ref().filter(|parent| is_known || !parent.sampled);
-        if !sampling.wants(decided) {
-            let unrecorded = parent.map(|parent| TraceContext {
-                span_id: sampling.random().max(1),
-                sampled: false,
-                ..parent
-            });
-            return Traced {
-                span: Span::none(),
-                unrecorded,
+        let parent = text(head, "traceparent").and_then(TraceContext::parse);
+        let by_chance = sampling.wants(None);
+        // Whether a wish of the caller counts is not known yet: the span begins, and may be dropped.
+        let may_be_wanted = parent.map_or(by_chance, |parent| parent.sampled);
+        if !may_be_wanted {
+            return Begun {
+                unrecorded: sampling.unrecorded(parent),
+                ..Begun::default()
             };
         }
         let method = method(&head.method);
@@ -88,11 +94,15 @@ impl Telemetry {
             http.route = route,
             url.path = head.uri.path(),
             http.response.status_code = tracing::field::Empty,
+            dormouse.login.ms = tracing::field::Empty,
+            dormouse.body.ms = tracing::field::Empty,
         );
-        adopt(&span, parent, text("tracestate").and_then(trace_state));
-        Traced {
+        Begun {
             span,
-            unrecorded: None,
+            since: Instant::now(),
+            parent,
+            by_chance,
+            unrecorded: sampling.unrecorded(parent),
         }
     }
 
@@ -176,6 +186,15 @@ impl Sampling {
         }
     }
 
+    /// What stands for a request that is not recorded, for whoever hears of its caller's trace.
+    fn unrecorded(&self, parent: Option<TraceContext>) -> Option<TraceContext> {
+        parent.map(|parent| TraceContext {
+            span_id: self.random().max(1),
+            sampled: false,
+            ..parent
+        })
+    }
+
     /// The span of what a session is asked, if it is to be recorded.
     fn begin(&self, parent: Option<TraceContext>, session: &Session) -> Span {
         match self.wants(parent.as_ref()) {
@@ -191,6 +210,61 @@ impl Sampling {
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
+    }
+}
+
+/// A request's span from its beginning, which may turn out not to be wanted.
+pub(crate) struct Begun {
+    span: Span,
+    since: Instant,
+    parent: Option<TraceContext>,
+    /// It is wanted where no caller decides.
+    by_chance: bool,
+    /// What stands for it in the answer if it is not wanted.
+    unrecorded: Option<TraceContext>,
+}
+
+impl Default for Begun {
+    fn default() -> Self {
+        Self {
+            span: Span::none(),
+            since: Instant::now(),
+            parent: None,
+            by_chance: false,
+            unrecorded: None,
+        }
+    }
+}
+
+impl Begun {
+    /// It was found out who asks.
+    pub(crate) fn admitted(&self) {
+        lasted(&self.span, LOGIN, self.since);
+    }
+
+    /// The body is here, which was waited for since then.
+    pub(crate) fn body_read(&self, since: Instant) {
+        lasted(&self.span, BODY, since);
+    }
+
+    /// The request is recorded, or not. What its caller has decided counts only if it is known who that is.
+    pub(crate) fn decide(self, head: &Parts, is_known: bool) -> Traced {
+        let decided = self.parent.filter(|parent| is_known || !parent.sampled);
+        let wanted = decided.map_or(self.by_chance, |parent| parent.sampled);
+        if wanted {
+            let state = text(head, "tracestate").and_then(trace_state);
+            adopt(&self.span, self.parent, state);
+            return Traced {
+                span: self.span,
+                unrecorded: None,
+            };
+        }
+        // One whose parent is not recorded is not either.
+        adopt(&self.span, self.unrecorded, None);
+        Traced {
+            span: Span::none(),
+            unrecorded: self.unrecorded,
+        }
     }
 }
 
@@ -242,6 +316,27 @@ impl Traced {
     }
 }
 
+/// It was found out who asks, of the request that is being answered.
+pub(crate) fn admitted(since: Instant) {
+    lasted(&Span::current(), LOGIN, since);
+}
+
+/// The body of the request that is being answered is here.
+pub(crate) fn body_read(since: Instant) {
+    lasted(&Span::current(), BODY, since);
+}
+
+/// Milliseconds that something of a request took.
+fn lasted(span: &Span, field: &'static str, since: Instant) {
+    if !span.is_disabled() {
+        span.record(field, since.elapsed().as_micros() as f64 / 1e3);
+    }
+}
+
+fn text<'a>(head: &'a Parts, name: &str) -> Option<&'a str> {
+    head.headers.get(name)?.to_str().ok()
+}
+
 /// A method by its name, of which there are few.
 fn method(method: &Method) -> &'static str {
     match method.as_str() {
@@ -263,10 +358,14 @@ fn adopt(span: &Span, parent: Option<TraceContext>, state: Option<&str>) {
         return;
     };
     let state = state.and_then(|state| state.parse::<TraceState>().ok());
+    let flags = match parent.sampled {
+        true => TraceFlags::SAMPLED,
+        false => TraceFlags::default(),
+    };
     let remote = SpanContext::new(
         parent.trace_id.into(),
         parent.span_id.into(),
-        TraceFlags::SAMPLED,
+        flags,
         true,
         state.unwrap_or_default(),
     );

@@ -6,7 +6,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use volume::DatabaseId;
 
-use super::packed::Packed;
+use super::packed::{self, Packed};
 use super::{Counts, Figures};
 
 /// Seconds since the data directory was opened: what a time takes in four bytes.
@@ -32,9 +32,16 @@ struct Kept {
     used_at: u32,
 }
 
-/// With its key, and what the table has more than it needs, it leaves most of the 256 bytes that a sleeping database may cost
-/// to what is packed.
-const _: () = assert!(size_of::<Kept>() <= 24);
+/// What a sleeping database may cost.
+const BYTES_MAX: usize = 256;
+
+/// What the allocator may take for each piece of memory, to tell pieces apart and for their alignment.
+const PIECE_BYTES: usize = 16;
+
+/// One is kept in a place of the table, a byte beside it; of 16 places as few as 6 may be taken.
+const PLACE_BYTES: usize = (size_of::<(DatabaseId, Kept)>() + 1) * 16 / 6;
+
+const _: () = assert!(PLACE_BYTES + packed::BYTES_MAX + PIECE_BYTES <= BYTES_MAX);
 
 /// Figures of the databases that were used last, and the sum of all others.
 #[derive(Debug)]

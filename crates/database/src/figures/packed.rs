@@ -6,8 +6,17 @@ use super::histogram::{BUCKETS, Durations};
 /// The numbers of [`Counts`].
 const NUMBERS: usize = BUCKETS + 14;
 
+/// Bytes of a number that is rounded.
+const ROUNDED_BYTES: usize = 5;
+
+/// Bits of it that are its first ones; the others say how many follow.
+const FIRST_BITS: u32 = 34;
+
+/// The most bytes that counts take.
+pub(super) const BYTES_MAX: usize = NUMBERS * ROUNDED_BYTES;
+
 /// Counts as bytes, seven bits in each, the least first; the eighth bit says that there is more of the number. Zeros at the
-/// end are left out.
+/// end are left out. Where that is too long all numbers are rounded, and there are [`BYTES_MAX`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Packed(Box<[u8]>);
 
@@ -24,11 +33,26 @@ impl Packed {
             }
             bytes.push(left as u8);
         }
+        if bytes.len() >= BYTES_MAX {
+            bytes.clear();
+            let rounded = numbers.into_iter().map(round);
+            bytes.extend(
+                rounded.flat_map(|word| word.to_le_bytes().into_iter().take(ROUNDED_BYTES)),
+            );
+        }
         Self(bytes.into_boxed_slice())
     }
 
     pub(super) fn counts(&self) -> Counts {
         let mut numbers = [0; NUMBERS];
+        if self.0.len() == BYTES_MAX {
+            for (number, bytes) in numbers.iter_mut().zip(self.0.chunks(ROUNDED_BYTES)) {
+                let mut word = [0; 8];
+                word[..ROUNDED_BYTES].copy_from_slice(bytes);
+                *number = of_rounded(u64::from_le_bytes(word));
+            }
+            return of_numbers(&numbers);
+        }
         let (mut at, mut shift) = (0, 0);
         for byte in &self.0 {
             numbers[at] |= u64::from(byte & 0x7f) << shift;
@@ -39,6 +63,24 @@ impl Packed {
         }
         of_numbers(&numbers)
     }
+}
+
+/// The first bits of a number, and how many follow. Never less than it is: what was counted goes up alone.
+fn round(number: u64) -> u64 {
+    let bits = u64::BITS - number.leading_zeros();
+    let following = bits.saturating_sub(FIRST_BITS);
+    let first = number.div_ceil(1 << following);
+    // It may have become one bit longer.
+    match first >> FIRST_BITS {
+        0 => u64::from(following) << FIRST_BITS | first,
+        _ => u64::from(following + 1) << FIRST_BITS | first >> 1,
+    }
+}
+
+fn of_rounded(word: u64) -> u64 {
+    let first = word & ((1 << FIRST_BITS) - 1);
+    let number = u128::from(first) << (word >> FIRST_BITS);
+    u64::try_from(number).unwrap_or(u64::MAX)
 }
 
 /// Those that are likely to be zero are last.
@@ -139,9 +181,42 @@ mod tests {
             let counts = of_numbers(&numbers);
             prop_assert_eq!(super::numbers(&counts), numbers);
             let packed = Packed::of(&counts);
-            prop_assert_eq!(packed.counts(), counts);
-            prop_assert!(packed.0.len() <= NUMBERS * 10);
+            prop_assert!(packed.0.len() <= BYTES_MAX);
+            let found = packed.counts();
+            if packed.0.len() < BYTES_MAX {
+                prop_assert_eq!(found, counts);
+            }
+            // Again and again, it stays what it is.
+            prop_assert_eq!(Packed::of(&found).counts(), found);
+            for (found, number) in super::numbers(&found).into_iter().zip(numbers) {
+                prop_assert!(found >= number && found - number <= number >> (FIRST_BITS - 1));
+            }
         }
+    }
+
+    #[test]
+    fn the_largest_are_rounded_and_no_others() {
+        for number in [
+            0,
+            1,
+            (1 << FIRST_BITS) - 1,
+            1 << FIRST_BITS,
+            5 << 61,
+            u64::MAX,
+        ] {
+            assert_eq!(of_rounded(round(number)), number);
+        }
+        let odd = (1 << FIRST_BITS) + 1;
+        assert_eq!(of_rounded(round(odd)), odd + 1);
+        assert_eq!(
+            of_rounded(round(u64::MAX - (1 << 40))),
+            u64::MAX - (1 << 40) + 1
+        );
+        let mut numbers = [1 << (FIRST_BITS + 2); NUMBERS];
+        (numbers[6], numbers[7]) = (u32::MAX.into(), 3);
+        let packed = Packed::of(&of_numbers(&numbers));
+        assert_eq!(packed.0.len(), BYTES_MAX);
+        assert_eq!(packed.counts(), of_numbers(&numbers));
     }
 
     #[test]

@@ -64,8 +64,9 @@ impl Reloader {
 
         self.log.set(filter)?;
         self.databases.adjust(&next.config.database_options());
-        self.server.adjust(adjustment);
+        // Whoever stays is looked at again after this, by what it reads.
         self.files.read();
+        self.server.adjust(adjustment);
         *running = next;
         Ok(changes)
     }

@@ -8,7 +8,7 @@ mod workers;
 
 use access::ACCESS;
 use bindings::BINDINGS;
-use figment::value::Value;
+use figment::value::{Num, Value};
 use workers::WORKERS;
 
 /// One setting.
@@ -653,7 +653,9 @@ fn toml(value: &Value) -> String {
         // With a point, also where nothing is behind it.
         return format!("{number:?}");
     }
-    match (value.as_str(), value.to_bool(), value.to_u128()) {
+    // What is read from a file has a sign.
+    let number = value.to_num().and_then(Num::to_u128_lossy);
+    match (value.as_str(), value.to_bool(), number) {
         (Some(text), ..) => quoted(text),
         (_, Some(switch), _) => switch.to_string(),
         (.., Some(number)) => grouped(&number.to_string()),
@@ -713,6 +715,7 @@ mod tests {
         assert_eq!(toml(&Value::from("a\"b\\\n")), "\"a\\\"b\\\\\\u000A\"");
         assert_eq!(toml(&Value::from(67_108_864_u64)), "67_108_864");
         assert_eq!(toml(&Value::from(100_u64)), "100");
+        assert_eq!(toml(&Value::from(600_000_i64)), "600_000");
         assert_eq!(toml(&Value::from(true)), "true");
         assert_eq!(toml(&Value::from(vec!["a", "b"])), "[\"a\", \"b\"]");
     }

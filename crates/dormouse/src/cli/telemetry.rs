@@ -65,8 +65,8 @@ impl Telemetry {
             .map_err(|error| refused(error.to_string()))?;
         let attributes = Attributes::new(config)?;
         let provider = SdkTracerProvider::builder()
-            // What is not to be recorded has no span in the first place.
-            .with_sampler(Sampler::AlwaysOn)
+            // What is not to be recorded has no span, or turned out not to be wanted and has a parent that says so.
+            .with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOn)))
             .with_resource(attributes.resource())
             .with_span_processor(BatchSpanProcessor::builder(exporter).build())
             .build();

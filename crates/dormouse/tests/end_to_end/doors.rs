@@ -155,6 +155,28 @@ fn a_body_that_does_not_come_takes_no_place_and_has_a_time() {
 }
 
 #[test]
+fn who_asks_too_often_sends_no_body() {
+    let server = Server::start_with(&[
+        ("DORMOUSE_LIMITS__DATABASE_REQUESTS_PER_SECOND", "1"),
+        ("DORMOUSE_LIMITS__REQUESTS_BURST", "1"),
+    ]);
+    let string = "neon-connection-string: postgres://postgres@h/shop\r\n";
+    for (path, more) in [("/v1/databases/shop/query", ""), ("/sql", string)] {
+        // The next one may come when a second is over.
+        let refused = || {
+            server.http().query("shop", "select 1");
+            let mut asked = begin(&server, path, more);
+            asked.response_within(std::time::Duration::from_millis(500))
+        };
+        let refused = until(refused, Option::is_some).unwrap();
+        let (code, message) = refused.error(429);
+        assert_eq!(code, "53400");
+        assert!(message.contains("requests_per_second is 1"), "{message}");
+        assert!(refused.header("retry-after").is_some());
+    }
+}
+
+#[test]
 fn who_is_not_let_in_sends_no_body() {
     let server = Server::start_with(&SCRAM);
     let string = "neon-connection-string: postgres://postgres:wrong@h/shop\r\n";

@@ -72,6 +72,77 @@ fn what_may_be_another_answer_each_time_has_no_tag() {
     }
 }
 
+/// What a user calls stable or volatile may read what nobody sees from outside.
+#[test]
+fn what_calls_a_function_of_a_user_has_no_tag() {
+    let server = Server::start();
+    for sql in [
+        "create table fruit (name text)",
+        "create table hidden (n int)",
+        "insert into fruit values ('apple')",
+        "insert into hidden values (1)",
+        "create function plain() returns int stable language sql as 'select max(n) from hidden'",
+        "create function body() returns int stable language sql return (select max(n) from hidden)",
+        "create function pl() returns int stable language plpgsql as 'begin return (select max(n) from hidden); end'",
+        "create function rows() returns setof int stable language sql as 'select n from hidden'",
+        "create function untold() returns int language sql as 'select max(n) from hidden'",
+        "create function of(text) returns int stable language sql as 'select max(n) from hidden'",
+        "create function pairwise(int, text) returns int stable language sql as 'select max(n) from hidden'",
+        "create function step(int, text) returns int stable language sql as 'select max(n) from hidden'",
+        "create operator ### (leftarg = int, rightarg = text, function = pairwise)",
+        "create aggregate most(text) (sfunc = step, stype = int)",
+        "create view seen as select name, pl() as n from fruit",
+        "create materialized view kept as select 1 as one",
+        "create type pair as (n int)",
+        "create function of_pair(pair) returns int stable language sql as 'select max(n) from hidden'",
+        "create cast (pair as int) with function of_pair(pair)",
+        "create table guarded (n int)",
+        "insert into guarded values (1), (2), (3)",
+        "create role guest",
+        "grant select on guarded to guest",
+        "alter table guarded enable row level security",
+        "create policy known on guarded using (n = pl())",
+        "grant select on hidden to guest",
+    ] {
+        server.sql("shop", sql);
+    }
+    let mut http = server.http();
+    let queries = [
+        "select plain() as n",
+        "select body() as n",
+        "select pl() as n",
+        "select max(n) as n from rows() as r (n)",
+        "select untold() as n",
+        "select of(name) as n from fruit",
+        "select 1 ### name as n from fruit",
+        "select most(name) as n from fruit",
+        "select n from seen",
+        "select row(1)::pair::int as n",
+        "select n from (select name, pl() as n from fruit order by 1 limit 1) as inner_one",
+        "with one as (select pl() as n) select n from one",
+        "select case when pl() > 0 then pl() end as n from fruit",
+        "select distinct on (pl()) pl() as n from fruit",
+        "select (array[pl()])[one] as n from kept",
+        "select n from guarded",
+    ];
+    for n in 1..4 {
+        server.sql("shop", &format!("update hidden set n = {n}"));
+        for sql in queries {
+            let of_guest = json!({"sql": sql, "role": "guest"});
+            let query = match sql.contains("guarded") {
+                true => of_guest,
+                false => json!({ "sql": sql }),
+            };
+            for _ in 0..2 {
+                let answer = ask(&mut http, None, &query);
+                assert_eq!(answer.status, 200, "{sql}: {}", answer.text());
+                assert_eq!(answer.header("etag"), None, "{sql}");
+                assert_eq!(answer.json()["rows"], json!([{ "n": n }]), "{sql}");
+            }
+        }
+    }
+}
+
 #[test]
 fn another_role_has_another_answer() {
     let server = Server::start();

@@ -3,5 +3,6 @@
 mod figures;
 mod logs;
 mod metrics;
+mod rotel;
 mod statements;
 mod traces;

@@ -274,6 +274,13 @@ fn a_database_has_limits_of_its_own() {
         message.contains("resultBytesMax of this database, 500"),
         "{message}"
     );
+    // That statement had ended. One that is cancelled leaves a transaction that can only be rolled back.
+    let next = || tokens.post(&tokens.write, &held, &json!({"sql": "select 1"}));
+    assert_eq!(next().status, 200);
+    let endless = json!({"sql": "select repeat('x', 1000), generate_series(1, 1000000000)"});
+    let (_, message) = tokens.post(&tokens.write, &held, &endless).error(413);
+    assert!(message.contains("resultBytesMax"), "{message}");
+    assert_eq!(next().problem()["error"]["code"], "25P02");
     socket.send(&json!({"sql": "select 1", "id": 2, "params": ["x".repeat(100)]}));
     assert_eq!(socket.closed().0, 1009);
 

@@ -106,7 +106,7 @@ impl Configured {
             request.extensions_mut().insert(peer);
             let this = Arc::clone(&self);
             let router = current.router();
-            let websockets_max = this.options.websocket.connections_max;
+            let websockets_max = current.app().options.websocket.connections_max;
             async move { this.request(&router, request, websockets_max).await }
         });
         let builder = self.builder(version);

@@ -10,6 +10,7 @@ use super::permitted;
 use super::router::{App, database_name};
 use crate::identity::Admitted;
 use crate::request_limits::Permit;
+use crate::telemetry::Begun;
 use axum::RequestExt as _;
 use axum::body::Body;
 use axum::extract::{MatchedPath, RawPathParams, Request, State};
@@ -18,6 +19,7 @@ use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use database::DatabaseName;
+use std::time::Instant;
 use tracing::Instrument as _;
 
 /// Lets a request through, with its [`Caller`] in its extensions, or answers it.
@@ -30,10 +32,11 @@ pub(super) async fn guard(State(app): State<App>, mut request: Request, next: Ne
         name.map(|(_, name)| name.to_owned())
     });
     let (mut head, body) = request.into_parts();
-    let entered = enter(&app, &mut head, body, route, in_path.as_deref()).await;
+    let begun = app.telemetry.begin(&head, route);
+    let entered = enter(&app, &mut head, body, (route, in_path.as_deref()), &begun).await;
     // Who is not known has no say in what is recorded.
     let is_known = head.extensions.get::<Caller>().is_some();
-    let traced = app.telemetry.request(&head, route, is_known);
+    let traced = begun.decide(&head, is_known);
     let mut response = match entered {
         Ok((body, permit)) => {
             let answering = next.run(Request::from_parts(head, body));
@@ -55,8 +58,8 @@ async fn enter(
     app: &App,
     head: &mut Parts,
     body: Body,
-    route: Option<&str>,
-    in_path: Option<&str>,
+    (route, in_path): (Option<&str>, Option<&str>),
+    begun: &Begun,
 ) -> Result<(Body, Option<Permit>), ApiError> {
     let security = &app.security;
     if security.own_hosts_only && !security.gatekeeper.asks() {
@@ -88,16 +91,22 @@ async fn enter(
         caller.expect_database(database)?;
     }
     head.extensions.insert(caller.clone());
+    begun.admitted();
     if door == Door::Neon {
         // It knows its database, and counts for itself.
         return Ok((body, None));
     }
+    // Nothing is looked up or read for who asks too often.
+    app.expect_time(&caller, database.as_ref())?;
     let body = match route.is_some() && has_body(&head.method) {
         true => {
             // What limits its requests is set by one that is not limited.
             let limiting = database.as_ref().filter(|_| door.is_limited(route));
-            let max = app.sizes(&caller, limiting)?.body;
-            Body::from(body::collect(app, body, max).await?)
+            let max = app.sizes(&caller, limiting).await?.body;
+            let since = Instant::now();
+            let body = body::collect(app, body, max).await?;
+            begun.body_read(since);
+            Body::from(body)
         }
         false => body,
     };

@@ -183,7 +183,7 @@ pub(super) async fn config(
 ) -> Result<Response, ApiError> {
     let sizes = match (&about.tenant, by) {
         (Some(tenant), _) => Some(tenant.sizes),
-        (None, Some(Extension(caller))) => Some(app.sizes(&caller, None)?),
+        (None, Some(Extension(caller))) => Some(app.sizes(&caller, None).await?),
         (None, None) => None,
     };
     let node = node_config(&app, sizes);

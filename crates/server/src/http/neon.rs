@@ -7,6 +7,8 @@
 mod batch;
 mod login;
 
+use std::time::Instant;
+
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -24,6 +26,7 @@ use super::run::run_within;
 use super::statements::{ended_amid, expect_count, refuse_ends_in};
 use super::tenant::{self, Tenant};
 use super::visit::{Visit, Wishes};
+use crate::telemetry;
 use batch::{Body, Query, Style, Transaction};
 use login::Entrance;
 
@@ -49,11 +52,15 @@ pub(super) async fn sql(State(app): State<App>, request: Request) -> Result<Resp
         (Err(error), _) | (_, Err(error)) => return Ok(Failure(error).into_response()),
     };
     // Who has not said who they are sends nothing, and takes no permit.
+    let since = Instant::now();
     let (name, caller) = match admit(&app, shown, &entrance).await {
         Ok(admitted) => admitted,
         Err(error) => return Ok(Failure(error.into_error()).into_response()),
     };
-    let sizes = match app.sizes(&caller, Some(&name)) {
+    telemetry::admitted(since);
+    // Nothing is looked up or read for who asks too often.
+    app.expect_time(&caller, Some(&name))?;
+    let sizes = match app.sizes(&caller, Some(&name)).await {
         Ok(sizes) => sizes,
         Err(error) => return Ok(Failure(error).into_response()),
     };
@@ -64,7 +71,9 @@ pub(super) async fn sql(State(app): State<App>, request: Request) -> Result<Resp
         label,
         from,
     };
+    let since = Instant::now();
     let body = body::read_untyped::<Body>(request, &app, tenant.sizes.body).await?;
+    telemetry::body_read(since);
     let permit = app.permit(&tenant.caller, Some(&tenant.name))?;
     let limit = app.options.request_timeout;
     let running = run_within(limit, move |slot| async move {

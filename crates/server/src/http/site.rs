@@ -1,7 +1,7 @@
 //! What is served as it is configured now: settings may change while the server runs, and what answers requests with them.
 
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use axum::Router;
 use database::DatabaseName;
@@ -21,6 +21,7 @@ use crate::request_limits::{Permit, RequestLimitOptions};
 /// What all connections share, and what is configured as a request comes.
 pub(crate) struct Configured {
     http: Arc<Http>,
+    site: Weak<Site>,
     pub(super) options: HttpOptions,
     pub(super) limits: RequestLimitOptions,
 }
@@ -37,12 +38,17 @@ struct Now {
     router: TowerToHyperService<Router>,
 }
 
-/// The same, as a connection knows it. It costs no lock that connections share unless something has changed.
-pub(super) struct Current(Mutex<(watch::Receiver<Now>, TowerToHyperService<Router>)>);
+/// The same, as a connection knows it, or a WebSocket. It costs no lock that they share unless something has changed.
+pub(super) struct Current(Mutex<(watch::Receiver<Now>, Now)>);
 
 impl Configured {
     pub(crate) fn options(&self) -> &HttpOptions {
         &self.options
+    }
+
+    /// What is configured from now on, for who stays longer than a request; none while the server ends.
+    pub(super) fn current(&self) -> Option<Current> {
+        self.site.upgrade().map(|site| site.current())
     }
 
     /// Lets a request or a statement of a caller begin, which counts against `limits` for as long as the permit lasts.
@@ -52,6 +58,16 @@ impl Configured {
         database: Option<&DatabaseName>,
     ) -> Result<Option<Permit>, ApiError> {
         self.security.limits.enter(&self.limits, caller, database)
+    }
+
+    /// Refuses a request of a caller that comes too soon. It does not count yet.
+    pub(super) fn expect_time(
+        &self,
+        caller: &Caller,
+        database: Option<&DatabaseName>,
+    ) -> Result<(), ApiError> {
+        let limits = &self.security.limits;
+        limits.expect_time(&self.limits, caller, database)
     }
 }
 
@@ -64,9 +80,15 @@ impl Deref for Configured {
 }
 
 impl Now {
-    fn new(http: Arc<Http>, options: HttpOptions, limits: RequestLimitOptions) -> Self {
+    fn new(
+        http: Arc<Http>,
+        site: Weak<Site>,
+        options: HttpOptions,
+        limits: RequestLimitOptions,
+    ) -> Self {
         let app = Arc::new(Configured {
             http,
+            site,
             options,
             limits,
         });
@@ -77,18 +99,21 @@ impl Now {
 
 impl Site {
     pub(crate) fn new(http: Http, options: HttpOptions, limits: RequestLimitOptions) -> Arc<Self> {
-        let now = Now::new(Arc::new(http), options, limits);
-        let now = watch::Sender::new(now);
-        Arc::new(Self { now })
+        Arc::new_cyclic(|site| {
+            let now = Now::new(Arc::new(http), Weak::clone(site), options, limits);
+            let now = watch::Sender::new(now);
+            Self { now }
+        })
     }
 
-    /// Requests that come from now on are answered by these. Where it listens and how, and the result cache, stay as they
-    /// are.
+    /// Requests that come from now on are answered by these, and messages in WebSockets; who has one is looked at again. Where
+    /// it listens and how, and the result cache, stay as they are.
     pub(crate) fn adjust(&self, options: HttpOptions, limits: RequestLimitOptions) {
         self.now.send_modify(|now| {
-            let http = Arc::clone(&now.app.http);
-            *now = Now::new(http, options, limits);
+            let (http, site) = (Arc::clone(&now.app.http), Weak::clone(&now.app.site));
+            *now = Now::new(http, site, options, limits);
         });
+        self.app().security.gatekeeper.look_at_all_again();
     }
 
     /// What is configured now.
@@ -106,20 +131,29 @@ impl Site {
 
     fn current(&self) -> Current {
         let mut receiver = self.now.subscribe();
-        let router = receiver.borrow_and_update().router.clone();
-        Current(Mutex::new((receiver, router)))
+        let now = receiver.borrow_and_update().clone();
+        Current(Mutex::new((receiver, now)))
     }
 }
 
 impl Current {
     /// What answers a request that comes now.
     pub(super) fn router(&self) -> TowerToHyperService<Router> {
+        self.with(|now| now.router.clone())
+    }
+
+    /// What is configured now.
+    pub(super) fn app(&self) -> App {
+        self.with(|now| Arc::clone(&now.app))
+    }
+
+    fn with<T>(&self, take: impl FnOnce(&Now) -> T) -> T {
         let mut known = self.0.lock();
-        let (receiver, router) = &mut *known;
+        let (receiver, now) = &mut *known;
         // An error would mean that there will be no other.
         if receiver.has_changed().unwrap_or(false) {
-            *router = receiver.borrow_and_update().router.clone();
+            *now = receiver.borrow_and_update().clone();
         }
-        router.clone()
+        take(now)
     }
 }

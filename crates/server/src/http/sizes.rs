@@ -6,6 +6,7 @@ use wire::{PgError, SizeLimit};
 
 use super::Configured;
 use super::caller::Caller;
+use crate::blocking::blocking;
 use crate::options::HttpOptions;
 use crate::request_limits::RequestLimitOptions;
 
@@ -39,13 +40,13 @@ impl Configured {
     ///
     /// # Errors
     /// 58030 or XX001 if the directory of databases cannot be read. A database that is not there allows all.
-    pub(super) fn sizes(
+    pub(super) async fn sizes(
         &self,
         caller: &Caller,
         database: Option<&DatabaseName>,
     ) -> Result<Sizes, PgError> {
         let settings = match database {
-            Some(name) => self.databases().settings(name)?,
+            Some(name) => self.settings(name).await?,
             None => None,
         };
         let of_database = settings.as_ref().map_or_else(OwnSizes::default, own);
@@ -56,6 +57,15 @@ impl Configured {
             caller.sizes,
             is_asked.then_some(of_database),
         ))
+    }
+
+    /// What is set for a database alone; `None` if it is not there.
+    async fn settings(&self, name: &DatabaseName) -> Result<Option<Settings>, PgError> {
+        if let Some(known) = self.databases().known_settings(name) {
+            return Ok(Some(known));
+        }
+        let (databases, name) = (self.databases().clone(), name.clone());
+        blocking(move || databases.settings(&name)).await
     }
 }
 

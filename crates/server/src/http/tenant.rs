@@ -93,7 +93,7 @@ async fn tenant(
         return Ok(None);
     };
     caller.expect_database(&name)?;
-    let sizes = app.sizes(&caller, Some(&name))?;
+    let sizes = app.sizes(&caller, Some(&name)).await?;
     Ok(Some(Tenant {
         name,
         sizes,

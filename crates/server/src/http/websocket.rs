@@ -54,7 +54,6 @@ pub(super) async fn websocket(
     origin::check(&headers, &app.options.websocket.origins)?;
     let place = app.upgraded.enter(app.options.websocket.connections_max)?;
     let share = app.share_of_websockets(Some(&tenant.caller), Some(&tenant.name))?;
-    let options = app.options.websocket.clone();
     let message_max = tenant.sizes.message;
     let upgrade = upgrade
         .protocols([PROTOCOL])
@@ -71,7 +70,13 @@ pub(super) async fn websocket(
     let registry = Arc::clone(&app.conversations);
     let stopping = app.stopping.clone();
     let pass = app.pass(&headers, &tenant);
-    let visitor = Visitor { app, tenant, pass };
+    let current = app.current().ok_or_else(conversation::shutting_down)?;
+    let visitor = Visitor {
+        current,
+        tenant,
+        pass,
+    };
+    let options = &app.options.websocket;
     let conversation = Conversation::new(visitor, options, stopping, (place, share));
     Ok(upgrade.on_upgrade(|stream| socket::serve(stream, registry, conversation)))
 }

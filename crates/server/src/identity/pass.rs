@@ -2,6 +2,7 @@
 //! and no longer than the token does.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use axum::http::{HeaderMap, StatusCode};
@@ -23,7 +24,13 @@ struct Shown {
     presented: Presented,
     database: Option<DatabaseName>,
     caller: Caller,
-    checked: Mutex<Instant>,
+    checked: Mutex<Checked>,
+}
+
+/// When somebody who stays was looked at last, and in which round.
+struct Checked {
+    at: Instant,
+    round: u64,
 }
 
 /// Whether somebody may stay.
@@ -70,8 +77,21 @@ impl Gatekeeper {
             presented: presented.unwrap_or(Presented::Nothing),
             database: database.cloned(),
             caller: caller.clone(),
-            checked: Mutex::new(Instant::now()),
+            checked: Mutex::new(self.checked()),
         })))
+    }
+
+    /// Who stays is looked at again before anything is done for them: what counts may have changed.
+    pub(crate) fn look_at_all_again(&self) {
+        self.round.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn checked(&self) -> Checked {
+        Checked {
+            // Before the look, so that whatever changes amid it is looked at again.
+            round: self.round.load(Ordering::Acquire),
+            at: Instant::now(),
+        }
     }
 
     /// Whether who has this pass may stay, as of a second ago at most.
@@ -80,13 +100,17 @@ impl Gatekeeper {
             return Stay::Yes;
         }
         let shown = pass.shown();
-        if shown.checked.lock().elapsed() < LOOK {
+        let now = self.checked();
+        let is_known = |checked: &Checked| {
+            checked.round == now.round && now.at.saturating_duration_since(checked.at) < LOOK
+        };
+        if is_known(&shown.checked.lock()) {
             return Stay::Yes;
         }
         // It is seldom, and would be large in whatever waits for it.
         let stay = self.look_again(&shown).boxed().await;
         if stay == Stay::Yes {
-            *shown.checked.lock() = Instant::now();
+            *shown.checked.lock() = now;
         }
         stay
     }

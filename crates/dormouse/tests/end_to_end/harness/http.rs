@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -133,6 +134,20 @@ impl Http {
         response.body.resize(length, 0);
         self.stream.read_exact(&mut response.body).unwrap();
         response
+    }
+
+    /// The same, if it begins to come within this time.
+    pub(crate) fn response_within(&mut self, patience: Duration) -> Option<Response> {
+        self.stream
+            .get_ref()
+            .set_read_timeout(Some(patience))
+            .unwrap();
+        let has_begun = self.stream.fill_buf().is_ok_and(|read| !read.is_empty());
+        self.stream
+            .get_ref()
+            .set_read_timeout(Some(PATIENCE))
+            .unwrap();
+        has_begun.then(|| self.response())
     }
 
     /// What comes before the body.

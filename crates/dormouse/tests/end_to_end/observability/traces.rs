@@ -7,11 +7,16 @@ use serde_json::json;
 
 use crate::harness::{Collector, Http, Server, attributes, hex, until};
 
-const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
-const CALLER: &str = "b7ad6b7169203331";
+pub(super) const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+pub(super) const CALLER: &str = "b7ad6b7169203331";
 
 /// A query with headers of a caller.
-fn query(http: &mut Http, database: &str, sql: &str, headers: &str) -> crate::harness::Response {
+pub(super) fn query(
+    http: &mut Http,
+    database: &str,
+    sql: &str,
+    headers: &str,
+) -> crate::harness::Response {
     let body = json!({ "sql": sql }).to_string();
     http.send(&format!(
         "POST /v1/databases/{database}/query HTTP/1.1\r\nhost: localhost\r\n{headers}\
@@ -21,9 +26,9 @@ fn query(http: &mut Http, database: &str, sql: &str, headers: &str) -> crate::ha
     http.response()
 }
 
-fn traced(collector: &Collector, ratio: &str) -> Server {
+pub(super) fn traced(endpoint: &str, ratio: &str) -> Server {
     Server::start_with(&[
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint()),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint),
         ("OTEL_RESOURCE_ATTRIBUTES", "region=eu"),
         ("OTEL_BSP_SCHEDULE_DELAY", "50"),
         ("DORMOUSE_TELEMETRY__SAMPLE_RATIO", ratio),
@@ -46,7 +51,7 @@ fn tree(spans: &[Span], parent: &str, depth: usize, lines: &mut Vec<String>) {
     }
 }
 
-fn shown(spans: &[Span]) -> Vec<String> {
+pub(super) fn shown(spans: &[Span]) -> Vec<String> {
     let mut lines = Vec::new();
     tree(spans, CALLER, 0, &mut lines);
     lines
@@ -60,13 +65,13 @@ fn shown_of_reading(spans: &[Span]) -> Vec<String> {
 }
 
 /// All of a trace: when the one that ends last is there, so are the others.
-fn whole(collector: &Collector, trace: &str) -> Vec<Span> {
+pub(super) fn whole(collector: &Collector, trace: &str) -> Vec<Span> {
     let is_root = |span: &Span| hex(&span.parent_span_id) == CALLER;
     until(|| collector.trace(trace), |spans| spans.iter().any(is_root))
 }
 
 /// Takes out what was read from disk, which is what Postgres had not in its memory: it stands below statements.
-fn without_fetches(mut spans: Vec<Span>) -> Vec<Span> {
+pub(super) fn without_fetches(mut spans: Vec<Span>) -> Vec<Span> {
     spans.retain(|span| span.name != "fetch");
     spans
 }
@@ -74,7 +79,7 @@ fn without_fetches(mut spans: Vec<Span>) -> Vec<Span> {
 #[test]
 fn a_request_that_wakes_a_database_is_one_trace() {
     let collector = Collector::start();
-    let server = traced(&collector, "0.0");
+    let server = traced(&collector.endpoint(), "0.0");
     server.sql("shop", "create table t (n int)");
     server.until_awake(0);
     let headers = format!("traceparent: 00-{TRACE}-{CALLER}-01\r\ntracestate: vendor=x\r\n");
@@ -148,7 +153,7 @@ fn a_request_that_wakes_a_database_is_one_trace() {
 #[test]
 fn a_comment_tells_the_trace_over_both_protocols() {
     let collector = Collector::start();
-    let server = traced(&collector, "0.0");
+    let server = traced(&collector.endpoint(), "0.0");
     let mut session = server.connect("shop");
     let commented = |trace: &str, flags: &str| {
         format!("select 1/0 /*action='x',traceparent='00-{trace}-{CALLER}-{flags}'*/")
@@ -239,7 +244,7 @@ fn a_comment_tells_the_trace_over_both_protocols() {
 #[test]
 fn every_way_to_run_statements_is_traced() {
     let collector = Collector::start();
-    let server = traced(&collector, "0.0");
+    let server = traced(&collector.endpoint(), "0.0");
     let mut http = server.http();
     let begun = http.post("/v1/databases/shop/transactions", &json!({}));
     let id = begun.json()["id"].as_str().unwrap().to_owned();
@@ -321,7 +326,7 @@ fn a_collector_that_is_away_stops_nothing() {
 }
 
 /// For docs/observability.md.
-fn print(spans: &[Span], parent: &str, depth: usize) {
+pub(super) fn print(spans: &[Span], parent: &str, depth: usize) {
     let first = spans
         .iter()
         .map(|span| span.start_time_unix_nano)
@@ -343,6 +348,41 @@ fn print(spans: &[Span], parent: &str, depth: usize) {
         );
         print(spans, &hex(&span.span_id), depth + 1);
     }
+}
+
+#[test]
+fn a_request_begins_with_its_head() {
+    let collector = Collector::start();
+    let server = traced(&collector.endpoint(), "0.0");
+    server.sql("shop", "select 1");
+    let mut http = server.http();
+    let body = json!({ "sql": "select 1" }).to_string();
+    http.send(&format!(
+        "POST /v1/databases/shop/query HTTP/1.1\r\nhost: localhost\r\n\
+         traceparent: 00-{TRACE}-{CALLER}-01\r\nexpect: 100-continue\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    ));
+    // The head is read.
+    assert_eq!(http.head().status, 100);
+    let other = TRACE.replace("0af7", "5cf7");
+    let headers = format!("traceparent: 00-{other}-{CALLER}-01\r\n");
+    query(&mut server.http(), "shop", "select 2", &headers).json();
+    http.send(&body);
+    http.response().json();
+    let root = |trace: &str| {
+        let spans = whole(&collector, trace);
+        let is_root = |span: &&Span| hex(&span.parent_span_id) == CALLER;
+        spans.iter().find(is_root).unwrap().clone()
+    };
+    let (slow, amid) = (root(TRACE), root(&other));
+    assert!(slow.start_time_unix_nano < amid.start_time_unix_nano);
+    assert!(slow.end_time_unix_nano > amid.end_time_unix_nano);
+    let told = attributes(&slow.attributes);
+    let milliseconds = |name: &str| told[name].parse::<f64>().unwrap();
+    let took = (amid.end_time_unix_nano - amid.start_time_unix_nano) as f64 / 1e6;
+    assert!(milliseconds("dormouse.body.ms") >= took, "{told:?}");
+    assert!(milliseconds("dormouse.login.ms") >= 0.0, "{told:?}");
 }
 
 #[test]

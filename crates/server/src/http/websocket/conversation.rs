@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::ws::close_code;
 use parking_lot::Mutex;
@@ -28,7 +29,10 @@ pub(super) const MALFORMED: u16 = 4400;
 /// One client's requests and their answers.
 pub(super) struct Conversation {
     pub(super) visitor: Visitor,
-    pub(super) options: WebSocketOptions,
+    /// How often its client is asked whether it is there, as it was told.
+    pub(super) ping: Duration,
+    /// How long it waits for its client, as that was told.
+    pub(super) resume: Duration,
     pub(super) outbox: Arc<Outbox>,
     pub(super) stopping: Stopping,
     /// What holds for the next request.
@@ -80,16 +84,17 @@ pub(super) struct Refusal {
 impl Conversation {
     pub(super) fn new(
         visitor: Visitor,
-        options: WebSocketOptions,
+        options: &WebSocketOptions,
         stopping: Stopping,
         place: (Place, Held),
     ) -> Arc<Self> {
         let keeps = !options.resume.is_zero();
         Arc::new(Self {
             visitor,
-            state: Mutex::new(State::new(options.state_bytes_max)),
+            state: Mutex::default(),
             outbox: Arc::new(Outbox::new(options.answers_bytes_max, keeps)),
-            options,
+            ping: options.ping,
+            resume: options.resume,
             stopping,
             lanes: Mutex::default(),
             end: watch::Sender::new(End::Open),
@@ -102,6 +107,9 @@ impl Conversation {
     /// # Errors
     /// The client has too many of them waiting.
     pub(super) fn take(self: &Arc<Self>, request: Request, bytes: usize) -> Result<(), Refusal> {
+        let app = self.visitor.app();
+        let options = &app.options.websocket;
+        self.outbox.hold_at_most(options.answers_bytes_max);
         match request {
             Request::Do {
                 id,
@@ -109,9 +117,9 @@ impl Conversation {
                 job,
             } => {
                 let ticket = Ticket::new(id, bytes);
-                self.put(Task { ticket, job }, transaction)
+                self.put(Task { ticket, job }, transaction, options)
             }
-            Request::Begin { id, modes } => self.begin(id, &modes, bytes),
+            Request::Begin { id, modes } => self.begin(id, &modes, bytes, options),
             Request::Cancel(id) => {
                 self.cancel(id);
                 Ok(())
@@ -140,19 +148,24 @@ impl Conversation {
         if self.outbox.push_unasked(answer) {
             return Ok(());
         }
-        let max = self.options.answers_bytes_max;
+        let max = self.visitor.app().options.websocket.answers_bytes_max;
         Err(Refusal::policy(format!(
             "answers wait of more bytes than websocket.answers_bytes_max, {max}"
         )))
     }
 
-    fn put(self: &Arc<Self>, task: Task, transaction: Option<Id>) -> Result<(), Refusal> {
+    fn put(
+        self: &Arc<Self>,
+        task: Task,
+        transaction: Option<Id>,
+        options: &WebSocketOptions,
+    ) -> Result<(), Refusal> {
         let mut lanes = self.lanes.lock();
         if *self.end.borrow() != End::Open {
             return self.refuse(task.ticket.id, &shutting_down());
         }
         let (id, bytes) = (task.ticket.id, task.ticket.bytes);
-        lanes.admit(&self.options, bytes)?;
+        lanes.admit(options, bytes)?;
         let lane = match transaction {
             None => &mut lanes.plain,
             Some(number) => match lanes.transactions.get_mut(&number) {
@@ -169,9 +182,15 @@ impl Conversation {
         Ok(())
     }
 
-    fn begin(self: &Arc<Self>, id: Id, modes: &Modes, bytes: usize) -> Result<(), Refusal> {
+    fn begin(
+        self: &Arc<Self>,
+        id: Id,
+        modes: &Modes,
+        bytes: usize,
+        options: &WebSocketOptions,
+    ) -> Result<(), Refusal> {
         let mut lanes = self.lanes.lock();
-        let max = self.options.transactions_max;
+        let max = options.transactions_max;
         let error = if *self.end.borrow() != End::Open {
             Some(shutting_down())
         } else if lanes.transactions.contains_key(&id) {
@@ -193,7 +212,7 @@ impl Conversation {
         if let Some(error) = error {
             return self.refuse(id, &error);
         }
-        lanes.admit(&self.options, bytes)?;
+        lanes.admit(options, bytes)?;
         let ticket = Ticket::new(id, bytes);
         let lane = Lane::of_transaction(&ticket);
         let changed = lane.changed();

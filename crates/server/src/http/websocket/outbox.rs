@@ -18,7 +18,6 @@ const PINGS_PER_LIMIT: usize = 4;
 /// Answers that the client may not have yet.
 pub(super) struct Outbox {
     state: Mutex<State>,
-    bytes_max: usize,
     /// Answers are kept until the client has them, not only until they are sent.
     keeps: bool,
 }
@@ -32,6 +31,8 @@ struct State {
     /// The answers before this many are sent.
     sent: u64,
     bytes: usize,
+    /// The most bytes that are kept.
+    bytes_max: usize,
     /// Sent since the last ping.
     bytes_sent: usize,
     ping: bool,
@@ -55,17 +56,31 @@ pub(super) enum Next {
 
 impl Outbox {
     pub(super) fn new(bytes_max: usize, keeps: bool) -> Self {
-        Self {
-            state: Mutex::default(),
+        let state = State {
             bytes_max,
+            ..State::default()
+        };
+        Self {
+            state: Mutex::new(state),
             keeps,
+        }
+    }
+
+    /// From now on so many bytes are the most.
+    pub(super) fn hold_at_most(&self, bytes_max: usize) {
+        let mut state = self.state.lock();
+        let grows = bytes_max > state.bytes_max;
+        state.bytes_max = bytes_max;
+        drop(state);
+        if grows {
+            self.wake();
         }
     }
 
     /// Waits until there is room.
     pub(super) fn poll_room(&self, context: &mut Context<'_>) -> Poll<()> {
         let mut state = self.state.lock();
-        if state.bytes < self.bytes_max {
+        if state.bytes < state.bytes_max {
             return Poll::Ready(());
         }
         if !state
@@ -94,11 +109,11 @@ impl Outbox {
     #[must_use]
     pub(super) fn push_unasked(&self, answer: Vec<u8>) -> bool {
         let mut state = self.state.lock();
-        if state.bytes < self.bytes_max {
+        if state.bytes < state.bytes_max {
             state.bytes_unasked = 0;
         }
         state.bytes_unasked += answer.len();
-        let is_fine = state.bytes_unasked <= self.bytes_max;
+        let is_fine = state.bytes_unasked <= state.bytes_max;
         drop(state);
         self.push(answer);
         is_fine
@@ -175,7 +190,7 @@ impl Outbox {
         if state.epoch != epoch {
             return Poll::Ready(Next::Replaced);
         }
-        if state.ping || state.bytes_sent > self.bytes_max / PINGS_PER_LIMIT {
+        if state.ping || state.bytes_sent > state.bytes_max / PINGS_PER_LIMIT {
             state.ping = false;
             state.bytes_sent = 0;
             return Poll::Ready(Next::Ping(state.sent));
@@ -205,7 +220,7 @@ impl Outbox {
             // An idle client costs no queue.
             state.answers = VecDeque::new();
         }
-        if state.bytes < self.bytes_max {
+        if state.bytes < state.bytes_max {
             std::mem::take(&mut state.waiting)
                 .into_iter()
                 .for_each(Waker::wake);

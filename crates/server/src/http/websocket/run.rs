@@ -38,7 +38,8 @@ async fn plain_job(
         Job::Set(wishes) => {
             // What is set holds from the next session on.
             close(visit.take()).await;
-            conversation.state.lock().set(wishes)?;
+            let max = state_bytes_max(conversation);
+            conversation.state.lock().set(wishes, max)?;
             return Ok(answer::done(ticket.id));
         }
         Job::Prepare { .. } | Job::Forget(_) => return remember(conversation, ticket.id, job),
@@ -102,7 +103,7 @@ async fn begin_transaction(
     let _permit = conversation.visitor.permit()?;
     let mut visit = open(conversation, begin).await?;
     let canceller = visit.canceller();
-    let limit = conversation.visitor.app.options.request_timeout;
+    let limit = conversation.visitor.app().options.request_timeout;
     let begun = within(conversation, begin, &canceller, limit, visit.begin(sql)).await;
     match begun {
         Ok(()) => Ok(visit),
@@ -121,9 +122,14 @@ async fn serve(
     changed: &Notify,
     visit: &mut Visit,
 ) -> Result<(), PgError> {
-    let idle = conversation.options.transaction_idle;
     let mut since = Instant::now();
     loop {
+        let idle = conversation
+            .visitor
+            .app()
+            .options
+            .websocket
+            .transaction_idle;
         let Some(Task { ticket, job }) = conversation.next(Some(number)) else {
             tokio::select! {
                 biased;
@@ -171,7 +177,7 @@ async fn end_job(
     visit: &mut Visit,
     commits: bool,
 ) -> Result<Vec<u8>, PgError> {
-    let limit = time_limit(&conversation.visitor.app, None)?;
+    let limit = time_limit(&conversation.visitor.app(), None)?;
     if ticket.given.is_up() {
         return Err(cancelled());
     }
@@ -193,7 +199,7 @@ async fn statement_job(
     statement: Statement,
     visit: &mut Visit,
 ) -> Result<Vec<u8>, PgError> {
-    let limit = time_limit(&conversation.visitor.app, statement.timeout_ms)?;
+    let limit = time_limit(&conversation.visitor.app(), statement.timeout_ms)?;
     let sql = match statement.source {
         Source::Sql(sql) => sql,
         Source::Prepared(name) => conversation.state.lock().statement(&name)?,
@@ -202,7 +208,7 @@ async fn statement_job(
         return Err(cancelled());
     }
     let outbox = Arc::clone(&conversation.outbox);
-    let max = conversation.visitor.sizes()?.stream;
+    let max = conversation.visitor.sizes().await?.stream;
     let given = ticket.given.clone();
     let result = answer::Result::new(ticket.id, statement.rows, max, outbox, given);
     let canceller = visit.canceller();
@@ -212,13 +218,18 @@ async fn statement_job(
 }
 
 fn remember(conversation: &Conversation, id: Id, job: Job) -> Result<Vec<u8>, PgError> {
+    let max = state_bytes_max(conversation);
     let mut state = conversation.state.lock();
     match job {
-        Job::Prepare { name, sql } => state.prepare(name, sql)?,
+        Job::Prepare { name, sql } => state.prepare(name, sql, max)?,
         Job::Forget(name) => state.forget(&name),
         _ => {}
     }
     Ok(answer::done(id))
+}
+
+fn state_bytes_max(conversation: &Conversation) -> usize {
+    conversation.visitor.app().options.websocket.state_bytes_max
 }
 
 /// Opens a session, unless the request is given up before there is one.
@@ -227,7 +238,7 @@ async fn open(conversation: &Conversation, ticket: &Ticket) -> Result<Visit, PgE
         let state = conversation.state.lock();
         (state.role.clone(), state.settings.clone())
     };
-    let limit = conversation.visitor.app.options.request_timeout;
+    let limit = conversation.visitor.app().options.request_timeout;
     tokio::select! {
         biased;
         visit = conversation.visitor.open(role, settings) => visit,

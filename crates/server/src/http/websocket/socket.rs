@@ -159,7 +159,7 @@ impl Socket {
         loop {
             let message = match stream.next().await {
                 Some(Ok(message)) => message,
-                Some(Err(error)) => return self.broken(error),
+                Some(Err(error)) => return self.broken(error).await,
                 None => return Left::Lost,
             };
             is_heard.store(true, Ordering::Relaxed);
@@ -184,7 +184,7 @@ impl Socket {
                     });
                 }
             };
-            let max = self.message_max();
+            let max = self.message_max().await;
             if text.len() > max.bytes {
                 return Left::Refused(too_large(text.len(), max));
             }
@@ -203,7 +203,7 @@ impl Socket {
         }
     }
 
-    fn broken(&self, error: axum::Error) -> Left {
+    async fn broken(&self, error: axum::Error) -> Left {
         let error = error.into_inner();
         let too_long = error.downcast_ref().and_then(|error| match error {
             ProtocolError::Capacity(CapacityError::MessageTooLong { size, .. }) => Some(size),
@@ -213,13 +213,19 @@ impl Socket {
             tracing::debug!(%error, "a WebSocket breaks");
             return Left::Lost;
         };
-        Left::Refused(too_large(*size, self.message_max()))
+        let size = *size;
+        Left::Refused(too_large(size, self.message_max().await))
     }
 
     /// How large a message may be.
-    fn message_max(&self) -> SizeLimit {
+    async fn message_max(&self) -> SizeLimit {
+        let visitor = &self.conversation.visitor;
+        // Nothing is looked up for who asks too often, and will be told so.
+        if visitor.asks_too_often() {
+            return self.message_max;
+        }
         // What cannot be looked up is said to whoever runs a statement.
-        let now = self.conversation.visitor.sizes();
+        let now = visitor.sizes().await;
         now.map_or(self.message_max, |now| {
             self.message_max.or_smaller(now.message)
         })
@@ -263,7 +269,7 @@ impl Socket {
     /// Returns when the client has said nothing from one ping to the next.
     async fn watch(&self, is_heard: &AtomicBool) {
         loop {
-            sleep(self.conversation.options.ping).await;
+            sleep(self.conversation.ping).await;
             if !is_heard.swap(false, Ordering::Relaxed) {
                 tracing::debug!("the client of a WebSocket answers no pings");
                 return;
@@ -277,7 +283,7 @@ impl Socket {
     /// Gives a client that was cut off some time to come back.
     async fn wait_for_client(&self) {
         let conversation = &self.conversation;
-        let wait = conversation.options.resume;
+        let wait = conversation.resume;
         if wait.is_zero() {
             return;
         }
@@ -301,13 +307,12 @@ fn too_large(bytes: usize, max: SizeLimit) -> Refusal {
 }
 
 fn hello(conversation: &Conversation, keys: &Keys) -> Message {
-    let options = &conversation.options;
     let hello = json!({"hello": {
         "protocol": super::PROTOCOL,
         "session": format!("{:016x}", keys.session),
         "secret": keys.secret,
-        "resumeMs": options.resume.as_millis() as u64,
-        "pingMs": options.ping.as_millis() as u64,
+        "resumeMs": conversation.resume.as_millis() as u64,
+        "pingMs": conversation.ping.as_millis() as u64,
     }});
     Message::Text(Utf8Bytes::from(hello.to_string()))
 }

@@ -7,36 +7,26 @@ use wire::{PgError, sqlstate};
 use super::request::Wishes;
 
 /// What holds for the next request.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) role: Option<String>,
     pub(super) settings: BTreeMap<String, String>,
     statements: BTreeMap<String, String>,
-    bytes_max: usize,
 }
 
 impl State {
-    pub(super) fn new(bytes_max: usize) -> Self {
-        Self {
-            role: None,
-            settings: BTreeMap::new(),
-            statements: BTreeMap::new(),
-            bytes_max,
-        }
-    }
-
-    /// Keeps what is wished.
+    /// Keeps what is wished, if all that is kept is no more bytes than this.
     ///
     /// # Errors
     /// 53400 if it is too much; nothing has changed then.
-    pub(super) fn set(&mut self, wishes: Wishes) -> Result<(), PgError> {
+    pub(super) fn set(&mut self, wishes: Wishes, bytes_max: usize) -> Result<(), PgError> {
         let added: usize = wishes
             .settings
             .iter()
             .map(|(name, value)| name.len() + value.as_ref().map_or(0, String::len))
             .sum();
         let role = wishes.role.iter().flatten().map(String::len).sum::<usize>();
-        self.admit(added + role)?;
+        self.admit(added + role, bytes_max)?;
         if let Some(role) = wishes.role {
             self.role = role;
         }
@@ -53,8 +43,13 @@ impl State {
     ///
     /// # Errors
     /// 53400 if it is too much.
-    pub(super) fn prepare(&mut self, name: String, sql: String) -> Result<(), PgError> {
-        self.admit(name.len() + sql.len())?;
+    pub(super) fn prepare(
+        &mut self,
+        name: String,
+        sql: String,
+        bytes_max: usize,
+    ) -> Result<(), PgError> {
+        self.admit(name.len() + sql.len(), bytes_max)?;
         self.statements.insert(name, sql);
         Ok(())
     }
@@ -77,17 +72,16 @@ impl State {
         })
     }
 
-    fn admit(&self, added: usize) -> Result<(), PgError> {
+    fn admit(&self, added: usize, bytes_max: usize) -> Result<(), PgError> {
         let maps = self.settings.iter().chain(&self.statements);
         let bytes: usize = maps.map(|(name, text)| name.len() + text.len()).sum();
-        if bytes + added <= self.bytes_max {
+        if bytes + added <= bytes_max {
             return Ok(());
         }
         Err(PgError::error(
             sqlstate::CONFIGURATION_LIMIT_EXCEEDED,
             format!(
-                "settings and prepared statements exceed websocket.state_bytes_max, {}",
-                self.bytes_max
+                "settings and prepared statements exceed websocket.state_bytes_max, {bytes_max}"
             ),
         )
         .hint("Forget some, or raise websocket.state_bytes_max in Dormouse's configuration."))
@@ -100,22 +94,24 @@ mod tests {
 
     #[test]
     fn what_is_set_is_kept_up_to_a_limit() {
-        let mut state = State::new(16);
+        let mut state = State::default();
         let wishes = |json| serde_json::from_str(json).unwrap();
         state
-            .set(wishes(r#"{"role":"r","settings":{"a":"1"}}"#))
+            .set(wishes(r#"{"role":"r","settings":{"a":"1"}}"#), 16)
             .unwrap();
         state
-            .set(wishes(r#"{"settings":{"a":null,"b":"2"}}"#))
+            .set(wishes(r#"{"settings":{"a":null,"b":"2"}}"#), 16)
             .unwrap();
         assert_eq!(state.role.as_deref(), Some("r"));
         assert_eq!(state.settings.keys().collect::<Vec<_>>(), ["b"]);
-        state.set(wishes(r#"{"role":null}"#)).unwrap();
+        state.set(wishes(r#"{"role":null}"#), 16).unwrap();
         assert_eq!(state.role, None);
-        state.prepare("p".into(), "select 1".into()).unwrap();
+        state.prepare("p".into(), "select 1".into(), 16).unwrap();
         assert_eq!(state.statement("p").unwrap(), "select 1");
-        let error = state.prepare("q".into(), "select 12".into()).unwrap_err();
-        assert!(error.message().contains("websocket.state_bytes_max"));
+        let mut prepare = |max| state.prepare("q".into(), "select 12".into(), max);
+        let error = prepare(16).unwrap_err();
+        assert!(error.message().contains("websocket.state_bytes_max, 16"));
+        prepare(32).unwrap();
         state.forget("p");
         assert_eq!(state.statement("p").unwrap_err().code(), "26000");
     }

@@ -10,6 +10,7 @@ use wire::pg::TransactionStatus;
 
 use crate::http::error::ApiError;
 use crate::http::router::App;
+use crate::http::site::Current;
 use crate::http::sizes::Sizes;
 use crate::http::tenant::Tenant;
 use crate::http::visit::{self, Wishes};
@@ -19,7 +20,7 @@ use crate::request_limits::Permit;
 
 /// Who has a conversation, and with which database.
 pub(super) struct Visitor {
-    pub(super) app: App,
+    pub(super) current: Current,
     pub(super) tenant: Tenant,
     pub(super) pass: Arc<Pass>,
 }
@@ -30,6 +31,11 @@ pub(super) struct Visit {
 }
 
 impl Visitor {
+    /// What is configured now.
+    pub(super) fn app(&self) -> App {
+        self.current.app()
+    }
+
     /// Whether another one is of the same client.
     pub(super) fn is(&self, other: &Self) -> bool {
         let (one, other) = (&self.tenant, &other.tenant);
@@ -42,22 +48,29 @@ impl Visitor {
     /// 53400 if it is one too many.
     pub(super) fn permit(&self) -> Result<Option<Permit>, PgError> {
         let permit = self
-            .app
+            .app()
             .permit(&self.tenant.caller, Some(&self.tenant.name));
         permit.map_err(ApiError::into_error)
+    }
+
+    /// Whether a statement would come too soon.
+    pub(super) fn asks_too_often(&self) -> bool {
+        let Tenant { caller, name, .. } = &self.tenant;
+        self.app().expect_time(caller, Some(name)).is_err()
     }
 
     /// How large a request and its result may be, as of now.
     ///
     /// # Errors
     /// 58030 or XX001 if the directory of databases cannot be read.
-    pub(super) fn sizes(&self) -> Result<Sizes, PgError> {
-        self.app.sizes(&self.tenant.caller, Some(&self.tenant.name))
+    pub(super) async fn sizes(&self) -> Result<Sizes, PgError> {
+        let Tenant { caller, name, .. } = &self.tenant;
+        self.app().sizes(caller, Some(name)).await
     }
 
     /// Whether its client may stay.
     pub(super) async fn may_stay(&self) -> Stay {
-        self.app.security.gatekeeper.may_stay(&self.pass).await
+        self.app().security.gatekeeper.may_stay(&self.pass).await
     }
 
     /// The same for a client that does nothing: for a role nobody looks, which might wake its database.
@@ -70,7 +83,7 @@ impl Visitor {
 
     /// Waits until its client may not stay.
     pub(super) async fn has_to_go(&self) {
-        self.app.security.gatekeeper.has_to_go(&self.pass).await;
+        self.app().security.gatekeeper.has_to_go(&self.pass).await;
     }
 
     pub(super) async fn open(
@@ -80,7 +93,7 @@ impl Visitor {
     ) -> Result<Visit, PgError> {
         let wishes = Wishes { role, settings };
         let slot = CancelSlot::default();
-        let visit = visit::Visit::open(&self.app, &self.tenant, wishes, &slot).await?;
+        let visit = visit::Visit::open(&self.app(), &self.tenant, wishes, &slot).await?;
         Ok(Visit { visit })
     }
 }
