@@ -42,6 +42,9 @@ use stop::Told;
 /// Bytes that wait in one direction before no more are taken from the other end.
 const WAITING_BYTES_MAX: usize = 256 << 10;
 
+/// Bytes of answers that wait for something to be flushed: as many as Postgres keeps back.
+const UNFLUSHED_BYTES_MAX: usize = 8 << 10;
+
 /// Messages that wait for their answer before no more are taken from the client.
 const WAITING_MESSAGES_MAX: usize = 16 << 10;
 
@@ -309,7 +312,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// Waits until something can be done.
     async fn wait(&mut self, stop: &mut Stop) -> io::Result<Next> {
         let is_full = self.is_full();
-        let may_send = self.side.outbox.len() != self.unflushed;
+        let may_send = self.side.outbox.len() != self.unflushed
+            || self.unflushed > UNFLUSHED_BYTES_MAX
+            || self.side.is_unflushed;
         if may_send {
             self.unflushed = 0;
         }

@@ -22,7 +22,7 @@ pub(crate) struct Side<S> {
     /// Nothing more will arrive.
     pub(crate) is_ended: bool,
     /// TLS may still have what the outbox no longer has.
-    is_unflushed: bool,
+    pub(crate) is_unflushed: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Side<S> {

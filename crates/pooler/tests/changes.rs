@@ -165,3 +165,21 @@ async fn what_is_flushed_arrives() {
         assert_eq!(kinds(&client.sync().await), "Z");
     }
 }
+
+/// More than Postgres would keep back leaves unasked, and who sends on without a word is still heard.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_flushes_is_not_kept_without_end() {
+    let Some(postgres) = Postgres::with_password() else {
+        return;
+    };
+    let pooled = Pooled::start(postgres.origin(), limited(1)).await;
+    let mut client = Wired::connect(pooled.address).await;
+    // Their answers are more than waits for a client before it is not read any more.
+    for _ in 0..60_000 {
+        client.close("s");
+    }
+    client.send().await;
+    let answers = client.sync().await;
+    assert_eq!(answers.len(), 60_001);
+    assert_eq!(values(&client.query("select 1").await), "1");
+}
