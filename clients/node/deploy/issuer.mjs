@@ -43,7 +43,8 @@ export async function issue(after) {
   after(issuer.end)
   issuer.claims = (repository, more = {}) => {
     const now = Math.floor(Date.now() / 1000)
-    return { iss: issuer.url, aud: 'w7s.cloud', sub: `repo:${repository}:ref:refs/heads/main`, repository, iat: now, exp: now + 300, ...more }
+    const ref = 'refs/heads/main'
+    return { iss: issuer.url, aud: 'w7s.cloud', sub: `repo:${repository}:ref:${ref}`, repository, ref, iat: now, exp: now + 300, ...more }
   }
   issuer.token = (repository, more) => token(issuer.keys.at(-1), issuer.claims(repository, more))
   return issuer

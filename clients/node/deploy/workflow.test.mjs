@@ -24,15 +24,15 @@ async function begin(t, settings = {}) {
   return { issuer, server }
 }
 
-async function deploy(server, repository, shown) {
+async function deploy(server, repository, shown, branch = 'main', query = '') {
   const headers = {
     'x-github-repository': repository,
-    'x-github-branch': 'main',
+    'x-github-branch': branch,
     'x-github-sha': 'abc',
     'content-type': 'application/zip',
     ...(shown && { authorization: `Bearer ${shown}` }),
   }
-  const answer = await fetch(`http://${server.http}/api/v1/deploy`, { method: 'POST', headers, body: SITE })
+  const answer = await fetch(`http://${server.http}/api/v1/deploy${query}`, { method: 'POST', headers, body: SITE })
   return { status: answer.status, body: await answer.json() }
 }
 
@@ -57,6 +57,36 @@ test('a workflow deploys the repository that it runs in', async (t) => {
   assert.equal((await at('/api/v1/logs/other/one')).status, 401)
   const listed = await (await at('/api/v1/deployments')).json()
   assert.deepEqual(listed.data.deployments.map((one) => one.repository), ['acme/shop'])
+})
+
+test('production is for workflows of its branches, other environments for all', async (t) => {
+  const { issuer, server } = await begin(t, { DORMOUSE_WORKERS__PRODUCTION_REFS: 'refs/heads/main,refs/tags/v*' })
+  const on = (ref) => issuer.token('acme/shop', { ref })
+  const isBarred = ({ status, body }) => {
+    assert.deepEqual([status, body.status], [403, 'error'], JSON.stringify(body))
+    assert.match(body.error, /workers\.production_refs/)
+  }
+  for (const ref of ['refs/heads/dev', 'refs/tags/main', 'refs/pull/1/merge', 'refs/heads/master', undefined]) {
+    isBarred(await deploy(server, 'acme/shop', on(ref)))
+    isBarred(await deploy(server, 'acme/shop', on(ref), 'dev', '?environment=Production'))
+  }
+  for (const ref of ['refs/heads/main', 'refs/tags/v1']) {
+    assert.equal((await deploy(server, 'acme/shop', on(ref))).status, 200)
+  }
+  const dev = on('refs/heads/dev')
+  const preview = await deploy(server, 'acme/shop', dev, 'dev')
+  assert.deepEqual([preview.status, preview.body.data?.deployment.environment], [200, 'dev'])
+  assert.equal((await deploy(server, 'acme/shop', on('refs/heads/main'), 'main', '?environment=dev')).status, 200)
+  // What is in production is not theirs to see, to roll back or to take away either.
+  const ask = async (method, path) => {
+    const answer = await fetch(`http://${server.http}${path}`, { method, headers: { authorization: `Bearer ${dev}` } })
+    return { status: answer.status, body: await answer.json() }
+  }
+  isBarred(await ask('GET', '/api/v1/logs/acme/shop'))
+  isBarred(await ask('POST', '/api/v1/deployments/acme/shop/rollback'))
+  isBarred(await ask('DELETE', '/api/v1/deployments/acme/shop'))
+  assert.equal((await ask('GET', '/api/v1/usage/acme/shop?environment=dev')).status, 200)
+  assert.equal((await ask('DELETE', '/api/v1/deployments/acme/shop?environment=dev')).status, 200)
 })
 
 test('who shows nothing, where workflows may deploy and nobody else is asked', async (t) => {

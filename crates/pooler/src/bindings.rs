@@ -62,6 +62,33 @@ pub struct Bindings {
     /// What the caches of all bindings share.
     space: Arc<CacheSpace>,
     state: Mutex<State>,
+    /// Who is about to use which binding, by id, for people. Locked after `state`, if that is.
+    reserved: Arc<Mutex<Reserved>>,
+}
+
+type Reserved = BTreeMap<String, Vec<String>>;
+
+/// A binding that stays: as long as this is there it is not deleted.
+#[derive(Debug)]
+pub struct Reservation {
+    id: String,
+    user: String,
+    reserved: Arc<Mutex<Reserved>>,
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        let mut reserved = self.reserved.lock();
+        let Some(users) = reserved.get_mut(&self.id) else {
+            return;
+        };
+        if let Some(at) = users.iter().position(|user| *user == self.user) {
+            users.swap_remove(at);
+        }
+        if users.is_empty() {
+            reserved.remove(&self.id);
+        }
+    }
 }
 
 struct State {
@@ -110,6 +137,7 @@ impl Bindings {
                 pools: BTreeMap::new(),
                 users: BTreeMap::new(),
             }),
+            reserved: Arc::default(),
         })
     }
 
@@ -136,12 +164,32 @@ impl Bindings {
     ///
     /// If there is none.
     pub fn get(&self, id_or_name: &str) -> Result<Arc<Binding>, BindingsError> {
+        self.state.lock().find(id_or_name)
+    }
+
+    /// One of them, by its id or its name, which stays as long as the reservation is there. `user` is who is about to use it,
+    /// for people.
+    ///
+    /// # Errors
+    ///
+    /// If there is none.
+    pub fn reserve(
+        &self,
+        id_or_name: &str,
+        user: String,
+    ) -> Result<(Arc<Binding>, Reservation), BindingsError> {
+        // Whoever deletes one looks for reservations while it has this.
         let state = self.state.lock();
-        let by_name = || state.bindings.values().find(|one| one.name == id_or_name);
-        let found = state.bindings.get(id_or_name).or_else(by_name);
-        found
-            .cloned()
-            .ok_or_else(|| BindingsError::Unknown(id_or_name.to_owned()))
+        let binding = state.find(id_or_name)?;
+        let id = binding.id.clone();
+        let mut reserved = self.reserved.lock();
+        reserved.entry(id.clone()).or_default().push(user.clone());
+        let reservation = Reservation {
+            id,
+            user,
+            reserved: Arc::clone(&self.reserved),
+        };
+        Ok((binding, reservation))
     }
 
     /// Adds one; its id and times are given to it here. Blocks for the disk.
@@ -229,11 +277,13 @@ impl Bindings {
         let _writing = self.writing.lock();
         let (binding, changed) = {
             let mut state = self.state.lock();
-            if let Some(users) = state.users.get(id).filter(|users| !users.is_empty()) {
-                return Err(BindingsError::InUse {
-                    id: id.to_owned(),
-                    users: users.clone(),
-                });
+            let mut users = state.users.get(id).cloned().unwrap_or_default();
+            users.extend(self.reserved.lock().get(id).into_iter().flatten().cloned());
+            users.sort();
+            users.dedup();
+            if !users.is_empty() {
+                let id = id.to_owned();
+                return Err(BindingsError::InUse { id, users });
             }
             // From here on nobody begins to use it.
             let removed = state.bindings.remove(id);
@@ -333,6 +383,16 @@ impl Bindings {
     }
 }
 
+impl State {
+    fn find(&self, id_or_name: &str) -> Result<Arc<Binding>, BindingsError> {
+        let by_name = || self.bindings.values().find(|one| one.name == id_or_name);
+        let found = self.bindings.get(id_or_name).or_else(by_name);
+        found
+            .cloned()
+            .ok_or_else(|| BindingsError::Unknown(id_or_name.to_owned()))
+    }
+}
+
 fn expect_free(
     bindings: &BTreeMap<String, Arc<Binding>>,
     name: &str,
@@ -392,6 +452,29 @@ mod tests {
             created_ms: 0,
             modified_ms: 0,
         }
+    }
+
+    #[tokio::test]
+    async fn one_that_is_reserved_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let bindings = Bindings::open(folder.path().join("bindings"), &[3; 32]).unwrap();
+        let made = bindings
+            .create(binding("shop", "postgres://a:b@c/d"))
+            .unwrap();
+        let reserve = |user: &str| bindings.reserve("shop", user.to_owned()).unwrap().1;
+        let (one, two, again) = (reserve("one"), reserve("two"), reserve("one"));
+        let users = || match bindings.delete(&made.id) {
+            Err(BindingsError::InUse { users, .. }) => users,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(users(), ["one", "two"]);
+        drop(one);
+        assert_eq!(users(), ["one", "two"]);
+        drop(again);
+        assert_eq!(users(), ["two"]);
+        drop(two);
+        bindings.delete(&made.id).unwrap();
+        assert!(bindings.reserve("shop", String::new()).is_err());
     }
 
     #[tokio::test]

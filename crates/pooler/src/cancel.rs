@@ -1,15 +1,19 @@
 //! Cancelling what a client's server does, and nobody else's.
+//!
+//! Each cancellation is a connection to the origin of its own, encrypted like that of the server that it is for. A client
+//! has one at a time, and a pool as many as `cancels_max`.
 
+use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+use tokio::time::{Instant, timeout_at};
 
 use crate::connect::{self, CancelKey};
-
-/// How long a server may take to hear of it.
-const WITHIN: Duration = Duration::from_secs(10);
+use crate::options::PoolOptions;
 
 /// Cancels what a client's statement does, from anywhere.
 #[derive(Debug, Clone, Default)]
@@ -19,6 +23,8 @@ pub struct Canceller(Arc<Slot>);
 struct Slot {
     state: Mutex<State>,
     done: Notify,
+    /// Held by the cancellation of this client that is next.
+    turn: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -29,22 +35,108 @@ struct State {
     under_way: usize,
 }
 
+/// The cancellations of a pool.
+#[derive(Debug)]
+pub(crate) struct Cancels {
+    places: Semaphore,
+    max: usize,
+    within: Duration,
+    sent: AtomicU64,
+    failed: AtomicU64,
+    refused: AtomicU64,
+}
+
+impl Cancels {
+    pub(crate) fn new(options: &PoolOptions) -> Self {
+        Self {
+            places: Semaphore::new(options.cancels_max),
+            max: options.cancels_max,
+            within: options.cancel_max,
+            sent: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+        }
+    }
+
+    /// How many the origin took, how many it did not, and how many had no place.
+    pub(crate) fn counts(&self) -> [u64; 3] {
+        [&self.sent, &self.failed, &self.refused].map(|count| count.load(Ordering::Relaxed))
+    }
+
+    /// Cancels what this server does, within a time at most.
+    ///
+    /// # Errors
+    ///
+    /// If there is no place in that time, or the origin does not take note.
+    pub(crate) async fn cancel(&self, key: &CancelKey, within: Duration) -> io::Result<()> {
+        let until = Instant::now() + within.min(self.within);
+        let _place = self.place(until).await?;
+        self.send(key, until).await
+    }
+
+    /// A place among the connections that cancel.
+    async fn place(&self, until: Instant) -> io::Result<SemaphorePermit<'_>> {
+        match timeout_at(until, self.places.acquire()).await {
+            Ok(place) => place.map_err(io::Error::other),
+            Err(_) => {
+                self.refused.fetch_add(1, Ordering::Relaxed);
+                Err(io::Error::other(format!(
+                    "{} cancellations are on their way to the origin already, as many as cancels_max allows",
+                    self.max
+                )))
+            }
+        }
+    }
+
+    async fn send(&self, key: &CancelKey, until: Instant) -> io::Result<()> {
+        let sent = timeout_at(until, connect::cancel(key)).await;
+        let sent = sent.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        let count = match sent {
+            Ok(()) => &self.sent,
+            Err(_) => &self.failed,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+        sent
+    }
+}
+
 impl Canceller {
     /// Cancels what the client's server does; nothing if it has none.
     pub async fn cancel(&self) {
+        let Some(cancels) = self.cancels() else {
+            return;
+        };
+        if let Err(error) = self.cancel_among(&cancels).await {
+            tracing::warn!(%error, "a statement could not be cancelled at the origin");
+        }
+    }
+
+    async fn cancel_among(&self, cancels: &Cancels) -> io::Result<()> {
+        let until = Instant::now() + cancels.within;
+        let Ok(_turn) = timeout_at(until, self.0.turn.lock()).await else {
+            cancels.refused.fetch_add(1, Ordering::Relaxed);
+            return Err(io::Error::other(
+                "an earlier cancellation of the same client is still on its way",
+            ));
+        };
+        let _place = cancels.place(until).await?;
+        // By now the client may have none any more, or another.
         let key = {
             let mut state = self.0.state.lock();
             let Some(key) = state.key.clone() else {
-                return;
+                return Ok(());
             };
             state.under_way += 1;
             key
         };
-        let under_way = UnderWay(&self.0);
-        if let Err(error) = connect::cancel(&key, WITHIN).await {
-            tracing::warn!(%error, "a statement could not be cancelled at the origin");
-        }
-        drop(under_way);
+        let _under_way = UnderWay(&self.0);
+        cancels.send(&key, until).await
+    }
+
+    /// Those of the pool whose server the client has.
+    fn cancels(&self) -> Option<Arc<Cancels>> {
+        let state = self.0.state.lock();
+        Some(Arc::clone(state.key.as_ref()?.cancels.as_ref()?))
     }
 
     /// The client has this server now.
@@ -80,5 +172,24 @@ impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
         self.0.state.lock().under_way -= 1;
         self.0.done.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn without_a_place_nothing_is_sent() {
+        let cancels = Cancels::new(&PoolOptions {
+            cancels_max: 1,
+            ..PoolOptions::default()
+        });
+        let held = cancels.place(Instant::now()).await.unwrap();
+        let refused = cancels.place(Instant::now()).await.unwrap_err();
+        assert!(refused.to_string().contains("cancels_max"), "{refused}");
+        assert_eq!(cancels.counts(), [0, 0, 1]);
+        drop(held);
+        assert!(cancels.place(Instant::now()).await.is_ok());
     }
 }

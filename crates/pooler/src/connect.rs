@@ -1,10 +1,13 @@
 //! From an origin to a connection that is logged in.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
@@ -16,6 +19,7 @@ use wire::pg::scram::{self, Channel, Client, NONCE_BYTES, Proof};
 use wire::pg::startup::{self, Startup};
 use wire::pg::{Frame, backend, frontend};
 
+use crate::cancel::Cancels;
 use crate::failure::{Failure, FailureKind};
 use crate::origin::{Host, Origin, Target, TlsMode};
 use crate::side::Side;
@@ -38,11 +42,26 @@ pub(crate) struct Link {
 }
 
 /// How to cancel what a server does.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct CancelKey {
     host: Host,
     pid: u32,
     key: Vec<u8>,
+    /// Of the connection, if it is encrypted.
+    tls: Option<Arc<ClientConfig>>,
+    /// Those of its pool.
+    pub(crate) cancels: Option<Arc<Cancels>>,
+}
+
+/// Without the key.
+impl fmt::Debug for CancelKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("CancelKey")
+            .field("host", &self.host)
+            .field("pid", &self.pid)
+            .finish_non_exhaustive()
+    }
 }
 
 impl CancelKey {
@@ -86,24 +105,77 @@ pub(crate) async fn connect(
     Err(last)
 }
 
-/// Cancels what a server does at this moment, and waits until the server has taken note of it.
-pub(crate) async fn cancel(key: &CancelKey, within: Duration) -> io::Result<()> {
-    let sending = async {
-        let mut packet = BytesMut::new();
-        startup::cancel_request(&mut packet, key.pid, &key.key);
-        // As old clients of libpq, in clear: what a cancellation tells is of no use to who hears it.
-        let mut stream = match open(&key.host).await {
-            Ok(stream) => stream,
-            Err(failure) => return Err(io::Error::other(failure.reason)),
-        };
-        stream.write_all(&packet).await?;
-        // The server hangs up when the signal is sent.
-        let mut rest = Vec::new();
-        stream.read_to_end(&mut rest).await.map(drop)
+/// Cancels what a server does at this moment, and waits until the server has taken note of it. Encrypted if the server's
+/// connection is: who hears the key may cancel too.
+pub(crate) async fn cancel(key: &CancelKey) -> io::Result<()> {
+    let said = |failure: Failure| io::Error::other(failure.reason);
+    let mut stream = open(&key.host).await.map_err(said)?;
+    stream = match (stream, &key.tls) {
+        (Stream::Tcp(mut tcp), Some(config)) => {
+            if !offers_tls(&mut tcp).await.map_err(said)? {
+                return Err(io::Error::other("the server has no TLS any more"));
+            }
+            encrypted(&key.host, tcp, config).await.map_err(said)?
+        }
+        (stream, _) => stream,
     };
-    tokio::time::timeout(within, sending)
+    let mut packet = BytesMut::new();
+    startup::cancel_request(&mut packet, key.pid, &key.key);
+    stream.write_all(&packet).await?;
+    stream.flush().await?;
+    // The server hangs up when the signal is sent, without a farewell.
+    let mut rest = [0; 16];
+    loop {
+        match stream.read(&mut rest).await {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Whether the server goes on in TLS.
+async fn offers_tls(tcp: &mut TcpStream) -> Result<bool, Failure> {
+    let broke = |error: io::Error| Failure::of_io(&error, "asking for TLS");
+    tcp.write_all(&startup::SSL_REQUEST_PACKET)
         .await
-        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        .map_err(broke)?;
+    Ok(tcp.read_u8().await.map_err(broke)? == b'S')
+}
+
+/// A connection in TLS.
+async fn encrypted(
+    host: &Host,
+    tcp: TcpStream,
+    config: &Arc<ClientConfig>,
+) -> Result<Stream, Failure> {
+    let name = match host {
+        Host::Tcp(name, _) => name.clone(),
+        Host::Unix(..) => String::new(),
+    };
+    let name = ServerName::try_from(name).map_err(|_| {
+        let reason = format!("{host} is no name for which there are certificates");
+        Failure::new(FailureKind::Certificate, reason)
+    })?;
+    let connected = TlsConnector::from(Arc::clone(config))
+        .connect(name, tcp)
+        .await;
+    let stream = connected.map_err(|error| tls_failed(host, &error))?;
+    Ok(Stream::Tls(Box::new(stream)))
+}
+
+fn tls_failed(host: &Host, error: &io::Error) -> Failure {
+    let cause = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let kind = match cause {
+        Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented) => {
+            FailureKind::Certificate
+        }
+        _ => FailureKind::Tls,
+    };
+    Failure::new(kind, format!("TLS with {host} failed: {error}"))
 }
 
 /// A socket, in clear.
@@ -154,7 +226,7 @@ struct Login<'a> {
 
 impl Login<'_> {
     async fn run(&self) -> Result<Link, Failure> {
-        let stream = self.secured().await?;
+        let (stream, tls) = self.secured().await?;
         let channel = match &stream {
             Stream::Tls(_) => Channel::Tls {
                 end_point: stream.certificate().and_then(scram::end_point),
@@ -173,65 +245,36 @@ impl Login<'_> {
             .extend(settings.map(|(name, value)| ((*name).to_owned(), value.clone())));
         startup.encode(&mut side.outbox).map_err(Failure::said)?;
         self.authenticate(&mut side, &channel).await?;
-        let mut link = self.settle(side).await?;
+        let mut link = self.settle(side, tls).await?;
         if self.origin.target == Target::ReadWrite {
             self.must_write(&mut link).await?;
         }
         Ok(link)
     }
 
-    /// A socket, with TLS as the origin wants it.
-    async fn secured(&self) -> Result<Stream, Failure> {
+    /// A socket, with TLS as the origin wants it, and how that is.
+    async fn secured(&self) -> Result<(Stream, Option<Arc<ClientConfig>>), Failure> {
         let stream = open(self.host).await?;
         let Stream::Tcp(mut tcp) = stream else {
             // As libpq: a socket of this machine has no TLS.
-            return Ok(stream);
+            return Ok((stream, None));
         };
         let Some(config) = tls::config(&self.origin.tls)? else {
-            return Ok(Stream::Tcp(tcp));
+            return Ok((Stream::Tcp(tcp), None));
         };
-        let broke = |error: io::Error| Failure::of_io(&error, "asking for TLS");
-        tcp.write_all(&startup::SSL_REQUEST_PACKET)
-            .await
-            .map_err(broke)?;
-        match tcp.read_u8().await.map_err(broke)? {
-            b'S' => {}
-            _ if self.origin.tls.mode == TlsMode::Prefer => return Ok(Stream::Tcp(tcp)),
-            _ => {
+        let mode = self.origin.tls.mode;
+        match offers_tls(&mut tcp).await? {
+            true => {}
+            false if mode == TlsMode::Prefer => return Ok((Stream::Tcp(tcp), None)),
+            false => {
                 return Err(Failure::new(
                     FailureKind::TlsNotOffered,
-                    format!(
-                        "{} has no TLS, and sslmode is {}",
-                        self.host,
-                        self.origin.tls.mode.name()
-                    ),
+                    format!("{} has no TLS, and sslmode is {}", self.host, mode.name()),
                 ));
             }
         }
-        let name = match self.host {
-            Host::Tcp(name, _) => name.clone(),
-            Host::Unix(..) => String::new(),
-        };
-        let name = ServerName::try_from(name).map_err(|_| {
-            let reason = format!("{} is no name for which there are certificates", self.host);
-            Failure::new(FailureKind::Certificate, reason)
-        })?;
-        let connected = TlsConnector::from(config).connect(name, tcp).await;
-        let stream = connected.map_err(|error| self.tls_failed(&error))?;
-        Ok(Stream::Tls(Box::new(stream)))
-    }
-
-    fn tls_failed(&self, error: &io::Error) -> Failure {
-        let cause = error
-            .get_ref()
-            .and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        let kind = match cause {
-            Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented) => {
-                FailureKind::Certificate
-            }
-            _ => FailureKind::Tls,
-        };
-        Failure::new(kind, format!("TLS with {} failed: {error}", self.host))
+        let stream = encrypted(self.host, tcp, &config).await?;
+        Ok((stream, Some(config)))
     }
 
     async fn authenticate(
@@ -318,12 +361,18 @@ impl Login<'_> {
     }
 
     /// Everything up to the first `ReadyForQuery`.
-    async fn settle(&self, mut side: Side<Stream>) -> Result<Link, Failure> {
+    async fn settle(
+        &self,
+        mut side: Side<Stream>,
+        tls: Option<Arc<ClientConfig>>,
+    ) -> Result<Link, Failure> {
         let mut parameters = BTreeMap::new();
         let mut key = CancelKey {
             host: self.host.clone(),
             pid: 0,
             key: Vec::new(),
+            tls,
+            cancels: None,
         };
         loop {
             let frame = next(&mut side).await?;

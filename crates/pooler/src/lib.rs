@@ -36,7 +36,7 @@ pub use binding::{
     Allowed, Binding, BindingTarget, CREDENTIALS_MAX, Caching, CachingMode, InvalidField, Limits,
     MAX_AGE_MAX, NAME_BYTES_MAX,
 };
-pub use bindings::{BINDINGS_MAX, Bindings, BindingsError, Checked, check};
+pub use bindings::{BINDINGS_MAX, Bindings, BindingsError, Checked, Reservation, check};
 pub use cache::{CacheFigures, CacheFilling, CacheOptions, CacheSpace, CacheStatus};
 pub use cancel::Canceller;
 pub use client::{Client, ClientIdentity, Ended, Stop};

@@ -26,6 +26,10 @@ pub struct PoolOptions {
     pub pinned_max: usize,
     /// `message_bytes_max`: of a client.
     pub message_bytes_max: usize,
+    /// `cancels_max`: connections to the origin that cancel, at once. Others wait.
+    pub cancels_max: usize,
+    /// `cancel_ms_max`: how long one may take, its wait included.
+    pub cancel_max: Duration,
     /// `abandoned_ms_max`: in which a server must be done with what its client has left.
     pub abandoned_max: Duration,
 }
@@ -53,6 +57,8 @@ impl Default for PoolOptions {
             statements_max: NonZeroUsize::new(500).unwrap_or(NonZeroUsize::MIN),
             pinned_max: 10,
             message_bytes_max: 64 << 20,
+            cancels_max: 10,
+            cancel_max: Duration::from_secs(10),
             abandoned_max: Duration::from_secs(2),
         }
     }

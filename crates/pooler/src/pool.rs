@@ -16,6 +16,7 @@ use wire::{PgError, sqlstate};
 
 use crate::binding::Caching;
 use crate::cache::{Cache, CacheFigures, CacheOptions, CacheSpace};
+use crate::cancel::Cancels;
 use crate::connect;
 use crate::facts::Facts;
 use crate::failure::Failure;
@@ -45,6 +46,7 @@ pub struct Pool {
     pub(crate) cache: Arc<Cache>,
     pub(crate) replication: Replication,
     texts: Texts,
+    cancels: Arc<Cancels>,
     home: OnceLock<Handle>,
     /// What the servers tell of themselves.
     parameters: RwLock<Option<Parameters>>,
@@ -114,8 +116,10 @@ impl Pool {
         caching: Caching,
         space: Arc<CacheSpace>,
     ) -> Arc<Self> {
+        let cancels = Arc::new(Cancels::new(&options));
         Arc::new_cyclic(|me| Self {
             options: RwLock::new(Arc::new(options)),
+            cancels,
             statements: Registry::new(STATEMENTS_MAX),
             cache: Arc::new(Cache::new(space, caching, Weak::clone(me))),
             replication: Replication::new(),
@@ -145,6 +149,7 @@ impl Pool {
     /// How it stands.
     pub fn standing(&self) -> Standing {
         let state = self.state.lock();
+        let [cancels, cancels_failed, cancels_refused] = self.cancels.counts();
         Standing {
             connections: state.total,
             idle: state.idle.len(),
@@ -154,7 +159,12 @@ impl Pool {
                 .iter()
                 .filter(|waiting| !waiting.turn.is_closed())
                 .count(),
-            counts: state.counts,
+            counts: Counts {
+                cancels,
+                cancels_failed,
+                cancels_refused,
+                ..state.counts
+            },
         }
     }
 
@@ -406,7 +416,8 @@ impl Pool {
         let mut state = self.state.lock();
         state.connecting -= 1;
         match connected {
-            Ok(link) => {
+            Ok(mut link) => {
+                link.key.cancels = Some(Arc::clone(&self.cancels));
                 state.counts.connected += 1;
                 state.failed = None;
                 let number = state.free_numbers.pop().unwrap_or(state.holders.len());

@@ -17,7 +17,7 @@ use wire::pg::{Frame, backend, frontend};
 
 use crate::awaited::{Account, Awaited, Fate, StatementId, Whose};
 use crate::cache::Track;
-use crate::connect::{self, CancelKey, Link};
+use crate::connect::{CancelKey, Link};
 use crate::failure::{Failure, FailureKind};
 use crate::options::PoolOptions;
 use crate::settings::Settings;
@@ -239,9 +239,12 @@ impl Server {
                     self.account.copy_ends();
                 }
                 // It waits until the server has the signal: what comes after this is not canceled.
-                connect::cancel(&self.key, within).await.map_err(|error| {
-                    PgError::error(wire::sqlstate::SYSTEM_ERROR, error.to_string())
-                })?;
+                if let Some(cancels) = &self.key.cancels {
+                    let cancelled = cancels.cancel(&self.key, within).await;
+                    cancelled.map_err(|error| {
+                        PgError::error(wire::sqlstate::SYSTEM_ERROR, error.to_string())
+                    })?;
+                }
             }
             // Ends an extended query that is half told, in which a simple one would be left out.
             frontend::sync(&mut self.side.outbox);

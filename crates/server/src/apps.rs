@@ -5,6 +5,7 @@
 
 mod answer;
 mod file;
+mod file_body;
 mod headers;
 mod media;
 mod proxy;
@@ -44,8 +45,12 @@ pub struct AppsOptions {
     pub domains: Vec<String>,
     /// `routing.base_domain`: what is below it is no app's.
     pub databases_domain: Option<String>,
+    /// `workers.hosts_reserved`, and the names that are listened on: at these the server itself is asked.
+    pub hosts_reserved: Vec<String>,
     /// `workers.request_ms_max`: how long a backend may take until it begins to answer.
     pub request_max: Duration,
+    /// `workers.upload_ms_max`: how long an archive may take until it is there.
+    pub upload_max: Duration,
     /// `workers.deploys_max`: deployments at once; others wait.
     pub deploys_max: usize,
     /// `workers.versions_max`: versions of an app that are kept beside the one that serves.
@@ -79,6 +84,7 @@ pub struct Apps {
     pub(crate) usage: Usage,
     pub(crate) deploys: Arc<Semaphore>,
     pub(crate) limits: DeployLimits,
+    pub(crate) upload_max: Duration,
     base_domain: Option<String>,
     request_max: Duration,
 }
@@ -97,6 +103,8 @@ pub(crate) enum Place {
 pub(crate) struct CameBy {
     pub(crate) is_encrypted: bool,
     pub(crate) port: Option<u16>,
+    /// Names that it has called us by, in lower case.
+    pub(crate) hosts: Vec<String>,
 }
 
 impl Apps {
@@ -123,13 +131,15 @@ impl Apps {
             compiler: options.compiler,
             bindings,
             limits: options.limits,
-            domains: DomainRules::new(&options.domains, &own),
+            domains: DomainRules::new(&options.domains, &own)
+                .with_reserved(&options.hosts_reserved),
         })?;
         Ok(Arc::new(Self {
             deployments,
             usage: Usage::default(),
             deploys: Arc::new(Semaphore::new(options.deploys_max.max(1))),
             limits: options.limits,
+            upload_max: options.upload_max,
             base_domain: options.base_domain,
             request_max: options.request_max,
         }))
@@ -189,7 +199,7 @@ impl Apps {
 const LABEL_BYTES_MAX: usize = 63;
 
 /// The name in a request's authority, in lower case, without port and last dot.
-fn host(authority: &str) -> String {
+pub(crate) fn host(authority: &str) -> String {
     let name = match authority.parse::<Authority>() {
         Ok(authority) => authority.host().to_ascii_lowercase(),
         Err(_) => authority.to_ascii_lowercase(),

@@ -3,12 +3,14 @@
 //!
 //! 1. Who comes by a credential has what its binding leads to, and nothing else.
 //! 2. A credential of an application is in memory alone, is taken on the local socket alone, and ends with the
-//!    application's deployment.
+//!    process that it was given to.
 //! 3. An origin's password leaves this process in a login at that origin, and in no other way.
 
 mod applications;
 mod for_workers;
 mod guest;
+mod own_database;
+mod shares;
 mod socket;
 mod threads;
 
@@ -24,6 +26,8 @@ use crate::connections::Connections;
 
 use applications::Applications;
 pub(crate) use guest::{Guest, LeadsTo, Proof, Way};
+use own_database::OwnDatabases;
+use shares::Shares;
 pub(crate) use socket::LocalListener;
 pub use socket::SocketError;
 use threads::Threads;
@@ -37,6 +41,8 @@ pub struct BindingsOptions {
     pub socket_directory: PathBuf,
     /// `bindings.clients_max`: clients of bindings at once.
     pub clients_max: usize,
+    /// `bindings.app_clients_max`: of these, clients of one application, or of one user of a binding; 0 for as many.
+    pub app_clients_max: usize,
     /// `bindings.threads`: threads that pools run on.
     pub threads: usize,
     /// `bindings.metrics_max`: bindings with samples of their own at `/metrics`.
@@ -62,9 +68,12 @@ pub struct ManagedBindings {
     databases: Databases,
     options: BindingsOptions,
     applications: Applications,
+    own_databases: OwnDatabases,
     /// Where PostgreSQL's protocol is spoken.
     port: OnceLock<u16>,
     pub(crate) clients: Arc<Connections>,
+    /// Of these, how many each application and user has.
+    pub(crate) shares: Shares,
     threads: Threads,
 }
 
@@ -95,6 +104,8 @@ impl ManagedBindings {
             databases,
             options,
             applications: Applications::default(),
+            own_databases: OwnDatabases::default(),
+            shares: Shares::default(),
             port: OnceLock::new(),
             clients: Connections::new(),
         })

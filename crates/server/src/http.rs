@@ -239,7 +239,7 @@ impl Http {
         &self,
         router: &TowerToHyperService<axum::Router>,
         mut request: Request<Incoming>,
-        websockets_max: usize,
+        options: &HttpOptions,
     ) -> Result<Response<axum::body::Body>, std::convert::Infallible> {
         let id = self.request_ids.next();
         let started = Instant::now();
@@ -247,7 +247,7 @@ impl Http {
             .then(|| (request.method().clone(), request.uri().path().to_owned()));
         request.extensions_mut().insert(RequestId(id.clone()));
         let mut response = match self.place(&request) {
-            Some((apps, place)) => self.app(apps, place, request, websockets_max).await,
+            Some((apps, place)) => self.app(apps, place, request, options).await,
             None => router.call(request).await?,
         };
         let status = response.status();
@@ -285,19 +285,20 @@ impl Http {
         apps: &Arc<Apps>,
         place: Place,
         request: Request<Incoming>,
-        websockets_max: usize,
+        options: &HttpOptions,
     ) -> Response<axum::body::Body> {
         let (head, body) = request.into_parts();
         // Who asks is the app's to find out, and so has no say here in what is recorded.
         let traced = self.telemetry.request(&head, Some(APPS), false);
-        let upgrade =
-            apps::asks_to_upgrade(&head.headers).then(|| self.upgraded.enter(websockets_max));
+        let upgrade = apps::asks_to_upgrade(&head.headers)
+            .then(|| self.upgraded.enter(options.websocket.connections_max));
         let upgrade = match upgrade.transpose() {
             Ok(upgrade) => upgrade,
             Err(error) => return error.into_response(),
         };
         let visit = Visit {
             peer: head.extensions.get::<Peer>().copied(),
+            proxies: options.proxies.clone(),
             stopping: self.stopping.clone(),
             upgrade,
             trace: traced.context(),

@@ -19,6 +19,7 @@ mod pass;
 mod passwords;
 mod presented;
 mod provider;
+mod refs;
 mod refusal;
 mod token;
 mod token_file;
@@ -43,6 +44,7 @@ pub use deployer::RepositoryPattern;
 pub use introspection::{Introspection, IntrospectionOptions};
 pub use jwt::{Jwt, JwtOptions};
 pub use keys::KeySource;
+pub use refs::RefPattern;
 pub use tokens::{CreatedToken, NewToken, TokenDocument, Tokens, TokensError};
 pub use workflow::{Workflow, WorkflowOptions};
 

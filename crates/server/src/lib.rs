@@ -29,6 +29,7 @@ mod metrics;
 mod node_key;
 mod options;
 mod pgwire;
+mod proxies;
 mod reload;
 mod request_limits;
 mod result_cache;
@@ -54,13 +55,14 @@ pub use http::{
 };
 pub use identity::{
     ClaimDatabase, ClaimOptions, CreatedToken, IdentityOptions, Introspection,
-    IntrospectionOptions, Jwt, JwtOptions, KeySource, NewToken, RepositoryPattern, TokenDocument,
-    Tokens, TokensError, Workflow, WorkflowOptions, subject_database,
+    IntrospectionOptions, Jwt, JwtOptions, KeySource, NewToken, RefPattern, RepositoryPattern,
+    TokenDocument, Tokens, TokensError, Workflow, WorkflowOptions, subject_database,
 };
 pub use metrics::{Family, Kind, Meter, Sample, Value};
 pub use node_key::{NodeKey, NodeKeyError};
 pub use options::{HttpOptions, Options, PgwireOptions, RoutingOptions, WebSocketOptions};
 pub use pooler::CacheOptions;
+pub use proxies::Proxies;
 pub use reload::Reload;
 pub use request_limits::RequestLimitOptions;
 pub use result_cache::{ResultCache, ResultCacheLimits, ResultCacheMetrics};

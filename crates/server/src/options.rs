@@ -7,6 +7,7 @@ use crate::audit::Audit;
 use crate::auth::Auth;
 use crate::http::Cors;
 use crate::identity::IdentityOptions;
+use crate::proxies::Proxies;
 use crate::request_limits::RequestLimitOptions;
 use crate::result_cache::ResultCacheLimits;
 use crate::telemetry::Telemetry;
@@ -95,6 +96,8 @@ pub struct HttpOptions {
     pub websocket: WebSocketOptions,
     /// `http.tls`: whether it is spoken over TLS.
     pub tls: HttpTls,
+    /// `http.proxies`: who is believed where a request came from.
+    pub proxies: Proxies,
     /// `http.cors`: which pages of other origins may read answers, if any may.
     pub cors: Option<Cors>,
     /// `metrics.open`: whether everybody may read `/metrics`.
@@ -198,6 +201,7 @@ impl Default for HttpOptions {
             routing: RoutingOptions::default(),
             websocket: WebSocketOptions::default(),
             tls: HttpTls::default(),
+            proxies: Proxies::default(),
             cors: None,
             metrics_open: false,
             metrics_databases_max: 0,

@@ -256,13 +256,22 @@ impl Pgwire {
         let Some(bindings) = &self.bindings else {
             return;
         };
+        let Guest {
+            leads_to,
+            label,
+            owner,
+        } = guest;
+        let app_clients_max = bindings.options().app_clients_max;
+        let Some(_share) = bindings.shares.enter(&owner, app_clients_max) else {
+            refuse(begun.stream, &guest::too_many_of(&label, app_clients_max)).await;
+            return;
+        };
         let clients_max = bindings.options().clients_max;
         let Some(_place) = bindings.clients.enter(clients_max) else {
             refuse(begun.stream, &guest::too_many(clients_max)).await;
             return;
         };
         let Begun { number, peer, .. } = begun;
-        let Guest { leads_to, label } = guest;
         tracing::debug!(connection = number, %peer, client = &*label, "a binding's client begins");
         match leads_to {
             LeadsTo::Pool(pool, binding) => {

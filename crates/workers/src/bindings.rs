@@ -1,13 +1,31 @@
 //! Where a binding's Postgres is: asked of whoever has the bindings, who is above this room.
 
 use crate::{App, Refusal, manifest::PostgresBinding};
-use std::{fmt, future::Future, path::PathBuf, pin::Pin};
+use std::{any::Any, fmt, future::Future, path::PathBuf, pin::Pin, sync::Arc};
 
 /// What is answered later.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// What leads to a binding's Postgres, for one deployment.
-#[derive(Clone, PartialEq, Eq)]
+/// What an address holds for as long as somebody has it: it ends with its last copy. What that is knows who gives it.
+#[derive(Clone, Default)]
+pub struct Grant(Option<Arc<dyn Any + Send + Sync>>);
+
+impl Grant {
+    /// Of what ends when it is dropped.
+    #[must_use]
+    pub fn new<T: Any + Send + Sync>(held: T) -> Self {
+        Self(Some(Arc::new(held)))
+    }
+
+    /// What is held, for who has given it.
+    #[must_use]
+    pub fn held<T: Any + Send + Sync>(&self) -> Option<&T> {
+        self.0.as_ref()?.downcast_ref()
+    }
+}
+
+/// What leads to a binding's Postgres, for one version that runs or is tried.
+#[derive(Clone)]
 pub struct BindingAddress {
     /// A Unix socket that PostgreSQL's protocol is spoken on. Who may connect to it is whoever can open it.
     pub socket: PathBuf,
@@ -20,6 +38,8 @@ pub struct BindingAddress {
     pub database: String,
     /// `postgres` or `postgresql`.
     pub scheme: String,
+    /// What makes the credentials good.
+    pub grant: Grant,
 }
 
 impl BindingAddress {
@@ -59,7 +79,8 @@ impl fmt::Debug for BindingAddress {
 
 /// Whoever has the bindings.
 pub trait Bindings: fmt::Debug + Send + Sync {
-    /// What leads to the Postgres of a binding, for the deployments of an app. It may have to be made first.
+    /// What leads to the Postgres of a binding, for a version of an app. It may have to be made first. The credentials are
+    /// good, and the binding stays, as long as somebody has the address's grant.
     ///
     /// # Errors
     /// 400 for an id that nobody knows, 403 for one that this app may not have; both name the binding and the id:
@@ -69,6 +90,9 @@ pub trait Bindings: fmt::Debug + Send + Sync {
         binding: &'a PostgresBinding,
         app: &'a App,
     ) -> Answer<'a, Result<BindingAddress, Refusal>>;
+
+    /// What a deployment was given that came to nothing: what was made for it alone goes again.
+    fn abandoned<'a>(&'a self, addresses: Vec<BindingAddress>) -> Answer<'a, ()>;
 
     /// The ids that the version which serves an app binds: told whenever that changes, with none when the app is gone,
     /// and for every app when the server starts.

@@ -26,8 +26,10 @@ pub(crate) struct RuntimeConfig<'a> {
     pub(crate) values: Vec<(&'a str, &'a str)>,
     /// Names in `env`, and what is behind them.
     pub(crate) databases: &'a [(String, BindingAddress)],
-    /// Whether public addresses can be reached. Others never can.
-    pub(crate) public_network: bool,
+    /// Kinds of addresses that can be reached; no others ever can.
+    pub(crate) allow: &'a [String],
+    /// Of them, the ranges that cannot.
+    pub(crate) deny: &'a [String],
     /// The most of V8's heap, in MiB.
     pub(crate) heap_mib_max: u64,
 }
@@ -67,7 +69,7 @@ pub(crate) fn message(config: &RuntimeConfig<'_>) -> Result<Vec<u8>, TooLarge> {
     let services = message.structures(root, 0, SERVICE, count)?;
     let (own, externals) = services.split_at(2);
     worker(&mut message, own[0], config)?;
-    network(&mut message, own[1], config.public_network)?;
+    network(&mut message, own[1], config)?;
     for ((name, address), service) in config.databases.iter().zip(externals) {
         external(&mut message, *service, name, address)?;
     }
@@ -131,12 +133,17 @@ fn external(
     Ok(())
 }
 
-fn network(message: &mut Message, service: Struct, public: bool) -> Result<(), TooLarge> {
+fn network(
+    message: &mut Message,
+    service: Struct,
+    config: &RuntimeConfig<'_>,
+) -> Result<(), TooLarge> {
     message.text(service, 0, INTERNET)?;
     message.set_u16(service, 0, SERVICE_NETWORK);
     let network = message.structure(service, 1, NETWORK);
-    let allowed: &[&str] = if public { &["public"] } else { &[] };
-    message.texts(network, 0, allowed)?;
+    message.texts(network, 0, config.allow)?;
+    // The more exact of two ranges counts: what is denied here is.
+    message.texts(network, 1, config.deny)?;
     let tls = message.structure(network, 2, TLS_OPTIONS);
     message.set_bit(tls, TRUST_BROWSER_CAS);
     Ok(())

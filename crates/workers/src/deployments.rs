@@ -8,16 +8,17 @@ mod serving;
 pub use response::{deployment, envelope, failure, rfc3339};
 
 use crate::{
-    App, Archive, Bindings, DeployLimits, Draft, Refusal, Values, Warning,
+    App, Archive, BindingAddress, Bindings, DeployLimits, Draft, Refusal, Values, Warning,
     domains::{BlockedDomain, DomainRules},
     modules::{Backend, Compiler},
     runtime::{Lease, Log, Standing, Supervisor},
     site,
-    store::{NewVersion, Source, Store, StoreError, StoredFile, Version},
+    store::{NewVersion, OpenFile, Source, Store, StoreError, StoredFile, Version},
 };
 use catalog::Catalog;
 use live::Live;
 use parking_lot::Mutex;
+use serving::program;
 use std::{
     collections::{BTreeSet, HashMap},
     sync::Arc,
@@ -56,6 +57,8 @@ pub struct Request {
     pub vars: Values,
     /// Values of secrets.
     pub secrets: Values,
+    /// Host names, in lower case, by which this has come: they are the server's own.
+    pub came_by: Vec<String>,
 }
 
 /// What has been deployed.
@@ -107,6 +110,7 @@ impl Deployments {
             archive,
             vars,
             secrets,
+            came_by,
         } = request;
         let limits = self.parts.limits;
         let (archive, draft) = blocking(move || {
@@ -128,16 +132,16 @@ impl Deployments {
                 .map(|(path, bytes)| (path.to_owned(), bytes.to_vec()))
                 .collect()
         });
-        let (domains, blocked) = self.catalog.sort(
+        let (domains, mut blocked) = self.catalog.sort(
             &app,
             &draft.manifest.routing,
             draft.domains,
-            &self.parts.domains,
+            (&self.parts.domains, &came_by),
         );
         let new = NewVersion {
             source,
             manifest: draft.manifest,
-            backend: backend.clone(),
+            backend,
             site,
             vars,
             secrets,
@@ -160,10 +164,37 @@ impl Deployments {
             });
         }
 
+        let mut given = Vec::new();
+        let placed = self.place(&live, &app, new, at_ms, &mut given).await;
+        let (version, said) = self.kept_if(placed, given).await?;
+        warnings.extend(said);
+        blocked.extend(self.catalog.missed(&version));
+        Ok(Deployed {
+            version,
+            warnings,
+            blocked,
+            new: true,
+        })
+    }
+
+    /// Tries a new version, keeps it and lets it serve; with it what the runtime has to say. `given` gets the addresses of
+    /// its bindings.
+    async fn place(
+        &self,
+        live: &Live,
+        app: &App,
+        new: NewVersion,
+        at_ms: u64,
+        given: &mut Vec<BindingAddress>,
+    ) -> Result<(Arc<Version>, Vec<Warning>), Refusal> {
         let bindings = &new.manifest.hyperdrive;
-        let program = self
-            .program(&app, 0, backend, &new.vars, &new.secrets, bindings)
-            .await?;
+        let databases = match &new.backend {
+            Some(_) => self.addresses(app, bindings, given).await?,
+            None => Vec::new(),
+        };
+        let values = (&new.vars, &new.secrets);
+        let program = program(app, 0, new.backend.clone(), values, databases);
+        let mut warnings = Vec::new();
         if let Some(program) = &program {
             let said = self.supervisor()?.trial(program).await?;
             let target = &program.backend.entrypoint;
@@ -173,15 +204,22 @@ impl Deployments {
                 message,
             }));
         }
-        let parts = Arc::clone(&self.parts);
-        let version = blocking(move || parts.store.add(&app, new, at_ms).map_err(internal)).await?;
-        let version = self.serve(&live, version, program).await?;
-        Ok(Deployed {
-            version,
-            warnings,
-            blocked,
-            new: true,
-        })
+        let (parts, known) = (Arc::clone(&self.parts), app.clone());
+        let adding = blocking(move || parts.store.add(&known, new, at_ms).map_err(internal));
+        let version = self.serve(live, adding.await?, program).await?;
+        Ok((version, warnings))
+    }
+
+    /// What was done; of what was not, what was made for it goes again.
+    async fn kept_if<T>(
+        &self,
+        done: Result<T, Refusal>,
+        given: Vec<BindingAddress>,
+    ) -> Result<T, Refusal> {
+        if done.is_err() {
+            self.parts.bindings.abandoned(given).await;
+        }
+        done
     }
 
     /// Lets another version that is kept serve, at once.
@@ -191,11 +229,16 @@ impl Deployments {
     pub async fn roll_back(&self, app: &App, number: u64) -> Result<Arc<Version>, Refusal> {
         let live = self.live(app);
         let _changing = live.changing.lock().await;
-        let (version, program) = self
-            .load(app, Some(number))
-            .await?
-            .ok_or_else(|| Refusal::with_status(404, format!("{app} has no version {number}.")))?;
-        self.serve(&live, version, program).await
+        let mut given = Vec::new();
+        let rolling = async {
+            let loaded = self.load(app, Some(number), &mut given).await?;
+            let (version, program) = loaded.ok_or_else(|| {
+                Refusal::with_status(404, format!("{app} has no version {number}."))
+            })?;
+            self.serve(&live, version, program).await
+        };
+        let rolled = rolling.await;
+        self.kept_if(rolled, given).await
     }
 
     /// Ends an app's backend and forgets all its versions.
@@ -239,13 +282,17 @@ impl Deployments {
         self.catalog.hosts_of(app)
     }
 
-    /// The bytes of a file of a version.
+    /// A file of a version, opened.
     ///
     /// # Errors
-    /// 500 if they are not there, or not what they were.
-    pub async fn read(&self, version: Arc<Version>, file: StoredFile) -> Result<Vec<u8>, Refusal> {
+    /// 500 if it is not there, or not whole.
+    pub async fn open_file(
+        &self,
+        version: Arc<Version>,
+        file: StoredFile,
+    ) -> Result<OpenFile, Refusal> {
         let parts = Arc::clone(&self.parts);
-        blocking(move || parts.store.read(&version, &file).map_err(internal)).await
+        blocking(move || parts.store.open_file(&version, &file).map_err(internal)).await
     }
 
     /// The versions of an app that are kept, the newest first.

@@ -13,6 +13,8 @@ pub struct DomainRules {
     allowed: Vec<String>,
     /// The server's own: these, and what is below them, no app has.
     own: Vec<String>,
+    /// Names at which the server itself is asked, written as the allowed ones. Setting `workers.hosts_reserved`.
+    reserved: Vec<String>,
 }
 
 /// A host name that an app has asked for and did not get.
@@ -32,14 +34,25 @@ impl DomainRules {
     /// Rules of names in any case.
     #[must_use]
     pub fn new(allowed: &[String], own: &[String]) -> Self {
-        let lower = |names: &[String]| {
-            let names = names.iter().map(|name| name.trim().to_ascii_lowercase());
-            names.filter(|name| !name.is_empty()).collect()
-        };
         Self {
             allowed: lower(allowed),
             own: lower(own),
+            reserved: Vec::new(),
         }
+    }
+
+    /// The same without names at which the server itself is asked: names, or `*.` and what they end with.
+    #[must_use]
+    pub fn with_reserved(mut self, reserved: &[String]) -> Self {
+        self.reserved = lower(reserved);
+        self
+    }
+
+    /// The first of these names that covers others, which may be the server's own.
+    #[must_use]
+    pub fn wildcard(allowed: &[String]) -> Option<&str> {
+        let mut names = allowed.iter().map(|name| name.trim());
+        names.find(|name| name.starts_with('*'))
     }
 
     /// Whether an app may have a name.
@@ -54,18 +67,26 @@ impl DomainRules {
         {
             return Err("it is the server's own");
         }
-        let allows = |pattern: &String| match pattern.strip_prefix('*') {
+        let is_meant = |pattern: &String| match pattern.strip_prefix('*') {
             Some("") => true,
             Some(end) => host.ends_with(end) && host.len() > end.len(),
             None => pattern == host,
         };
-        match self.allowed.iter().any(allows) {
+        if self.reserved.iter().any(is_meant) {
+            return Err("it is the server's own: workers.hosts_reserved keeps it from apps");
+        }
+        match self.allowed.iter().any(is_meant) {
             true => Ok(()),
             false => {
                 Err("workers.domains does not name it: the operator of the server has to add it")
             }
         }
     }
+}
+
+fn lower(names: &[String]) -> Vec<String> {
+    let names = names.iter().map(|name| name.trim().to_ascii_lowercase());
+    names.filter(|name| !name.is_empty()).collect()
 }
 
 /// Whether a host is this domain, or below it.
@@ -124,6 +145,34 @@ mod tests {
             all.check(own).unwrap_err();
         }
         all.check("otherdb.example").unwrap();
+    }
+
+    #[test]
+    fn names_of_the_server_are_kept_from_apps() {
+        let reserved = ["Db.Example".to_owned(), "*.admin.example".to_owned()];
+        let some = rules(&["*"], &[]).with_reserved(&reserved);
+        for own in ["db.example", "a.admin.example", "b.a.admin.example"] {
+            let why = some.check(own).unwrap_err();
+            assert!(why.contains("workers.hosts_reserved"), "{why}");
+        }
+        // What is below a name that is not a domain of ours may be an app's.
+        for free in ["shop.db.example", "admin.example", "otherdb.example"] {
+            some.check(free).unwrap();
+        }
+    }
+
+    #[test]
+    fn wildcards_are_found() {
+        let find = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            DomainRules::wildcard(&names).map(str::to_owned)
+        };
+        assert_eq!(
+            find(&["a.example", " *.b.example"]).as_deref(),
+            Some("*.b.example")
+        );
+        assert_eq!(find(&["*"]).as_deref(), Some("*"));
+        assert_eq!(find(&["a.example"]), None);
     }
 
     #[test]

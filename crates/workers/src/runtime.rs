@@ -18,7 +18,7 @@ pub use log::{Level, Log, LogEntry, LogOptions};
 pub use running::{Running, Standing};
 pub use supervisor::Supervisor;
 
-use crate::{App, BindingAddress, Values, modules::Backend};
+use crate::{App, BindingAddress, NetworkRules, Values, modules::Backend};
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 /// How backends are run. Each setting's name is that of its field, with `_ms` for durations.
@@ -31,8 +31,8 @@ pub struct RuntimeOptions {
     pub launcher: Vec<OsString>,
     /// The folder of the sockets; made, for its owner only, if it is not there.
     pub sockets: PathBuf,
-    /// Whether backends reach public addresses. Private ones they never do.
-    pub public_network: bool,
+    /// What of the network backends reach: of what is allowed, not this machine.
+    pub network: NetworkRules,
     /// How long a backend may take until it listens.
     pub start_max: Duration,
     /// How long an old version may take to finish its requests.
@@ -59,7 +59,7 @@ impl RuntimeOptions {
             workerd,
             launcher: Vec::new(),
             sockets,
-            public_network: true,
+            network: NetworkRules::public(),
             start_max: Duration::from_secs(5),
             drain_max: Duration::from_secs(30),
             restart_min: Duration::from_millis(100),

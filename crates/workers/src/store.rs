@@ -13,6 +13,7 @@ mod disk;
 mod reading;
 mod record;
 
+pub use reading::{OpenFile, Parts};
 pub use record::{Source, StoredFile, Version};
 
 use crate::{App, Environment, Repository, Values, modules::Backend};

@@ -183,6 +183,11 @@ const SETTINGS: &[Setting] = &[
         "Whether it is spoken over TLS: \"off\"; \"require\", with the certificate of [tls], HTTP/2 and\n\
          HTTP/1.1.",
     ),
+    Setting::list(
+        "http.proxies",
+        "Addresses of proxies that are believed where a request to an app came from (X-Forwarded-For,\n\
+         -Host and -Proto): \"127.0.0.0/8\", \"192.0.2.7\". What others say of that is taken out.",
+    ),
     Setting::number(
         "http.connections_max",
         "Connections at once. Past it the answer is 503.",

@@ -500,3 +500,44 @@ fn by_the_command_line() {
     ]));
     assert!(none.failed(1).contains("needs one of connectionString"));
 }
+
+/// Nobody takes all the places that there are for clients of bindings.
+#[test]
+fn each_user_has_its_share_of_clients() {
+    let Some(origin) = has_psql().then(Origin::start).flatten() else {
+        return;
+    };
+    let server = Server::start_with(&[("DORMOUSE_BINDINGS__APP_CLIENTS_MAX", "2")]);
+    origin.bind(&server, "shop", &json!({}));
+    let (one, other) = (User::of(&server, "shop"), User::of(&server, "shop"));
+    let stays = |user: &User| {
+        let mut psql = user.login(&server).psql();
+        psql.stdin(Stdio::piped()).stdout(Stdio::piped());
+        psql.spawn().unwrap()
+    };
+    let clients = || {
+        let metrics = server.http().get("/metrics").text();
+        let line = metrics
+            .lines()
+            .find(|line| line.starts_with("dormouse_binding_clients "));
+        line.map(str::to_owned)
+    };
+    let mut held = [stays(&one), stays(&one)];
+    until(clients, |line| {
+        line.as_deref() == Some("dormouse_binding_clients 2")
+    });
+    let said = one.login(&server).is_refused();
+    assert!(
+        said.contains("too many clients") && said.contains("bindings.app_clients_max is 2"),
+        "{said}"
+    );
+    assert_eq!(other.login(&server).gives("select 1"), "1");
+    for psql in &mut held {
+        psql.kill().unwrap();
+        psql.wait().unwrap();
+    }
+    until(
+        || one.login(&server).run("select 1").code,
+        |code| *code == Some(0),
+    );
+}

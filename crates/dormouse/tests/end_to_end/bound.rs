@@ -2,6 +2,7 @@
 //! database of ours.
 
 mod backends;
+mod grants;
 
 use serde_json::{Value, json};
 

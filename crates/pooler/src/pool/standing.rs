@@ -30,4 +30,10 @@ pub struct Counts {
     pub refused: u64,
     /// Clients that left amid a transaction or a statement.
     pub abandoned: u64,
+    /// Cancellations that the origin took.
+    pub cancels: u64,
+    /// Those that it did not.
+    pub cancels_failed: u64,
+    /// Those that were not sent, as others were on their way for too long: of the same client, or `cancels_max`.
+    pub cancels_refused: u64,
 }

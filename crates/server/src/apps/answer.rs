@@ -1,5 +1,6 @@
 //! An app answers: a file that is exactly meant, then its backend, then, for what that does not know, the site's first page.
 
+use std::io;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -13,15 +14,19 @@ use workers::routes::{fallback, file, gives_way};
 use workers::store::{StoredFile, Version};
 
 use super::file::Wanted;
+use super::file_body;
 use super::headers::{self, Origin};
 use super::proxy::{self, Answer, Connection, Trouble};
 use super::{Apps, Place};
 use crate::http::{Peer, UpgradedPlace};
+use crate::proxies::Proxies;
 use crate::shutdown::Stopping;
 
 /// What a request comes with, besides itself.
 pub(crate) struct Visit {
     pub(crate) peer: Option<Peer>,
+    /// Who is believed where it came from.
+    pub(crate) proxies: Proxies,
     pub(crate) stopping: Stopping,
     /// Its place among connections that go on with another protocol, if it asks to be one.
     pub(crate) upgrade: Option<UpgradedPlace>,
@@ -153,9 +158,21 @@ impl Apps {
         (path, file): &(String, StoredFile),
         wanted: &Wanted,
     ) -> Response<Body> {
-        let version = Arc::clone(&meant.version);
-        match self.deployments.read(version, file.clone()).await {
-            Ok(bytes) => wanted.answer(path, &file.sha256, bytes),
+        let (mut response, range) = wanted.answer(path, &file.sha256, file.bytes);
+        let Some(range) = range else {
+            return response;
+        };
+        let reading = async {
+            let version = Arc::clone(&meant.version);
+            let opened = self.deployments.open_file(version, file.clone()).await;
+            let parts = opened.map_err(io::Error::other)?.parts(range);
+            file_body::body(parts).await
+        };
+        match reading.await {
+            Ok(body) => {
+                *response.body_mut() = body;
+                response
+            }
             Err(error) => {
                 tracing::error!(app = %meant.app(), %error, "a file of a site cannot be read");
                 page(
@@ -192,7 +209,8 @@ impl Apps {
         };
         let protocol = headers::upgrade(request.headers());
         let client = protocol.is_some().then(|| hyper::upgrade::on(&mut request));
-        let request = to_backend(meant, request, protocol, visit.peer, visit.trace);
+        let peer = visit.peer.map(|peer| (peer, &visit.proxies));
+        let request = to_backend(meant, request, protocol, peer, visit.trace);
         let process = self
             .deployments
             .standing(app)
@@ -260,15 +278,16 @@ fn to_backend(
     meant: &Meant,
     request: Request<Incoming>,
     protocol: Option<HeaderValue>,
-    peer: Option<Peer>,
+    peer: Option<(Peer, &Proxies)>,
     trace: Option<HeaderValue>,
 ) -> Request<Incoming> {
     let authority = authority(&request).unwrap_or_default().to_owned();
     let (mut head, body) = request.into_parts();
     headers::of_this_connection_only(&mut head.headers, protocol);
     let origin = Origin {
-        peer: peer.map(|peer| peer.address),
-        is_encrypted: peer.is_some_and(|peer| peer.is_encrypted),
+        came_from: peer.map(|(peer, proxies)| proxies.came_from(peer.address, &head.headers)),
+        by_proxy: peer.is_some_and(|(peer, proxies)| proxies.has(peer.address.ip())),
+        is_encrypted: peer.is_some_and(|(peer, _)| peer.is_encrypted),
         authority: &authority,
         asked: &meant.asked,
         app: meant.app(),

@@ -1,5 +1,7 @@
 //! A file of a site as an answer: its type, its entity tag, parts of it.
 
+use std::ops::Range;
+
 use axum::body::Body;
 use axum::http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH,
@@ -33,8 +35,13 @@ impl Wanted {
         }
     }
 
-    /// The answer with a file of this path, hash and content.
-    pub(super) fn answer(&self, path: &str, hash: &str, bytes: Vec<u8>) -> Response<Body> {
+    /// The answer with a file of this path, hash and length, and which of its bytes are the body.
+    pub(super) fn answer(
+        &self,
+        path: &str,
+        hash: &str,
+        all: u64,
+    ) -> (Response<Body>, Option<Range<u64>>) {
         let tag = format!("\"{hash}\"");
         let mut response = Response::new(Body::empty());
         let headers = response.headers_mut();
@@ -47,16 +54,15 @@ impl Wanted {
         }
         if self.knows(&tag) {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
-            return response;
+            return (response, None);
         }
-        let all = bytes.len();
-        let bytes = match self.part(&tag, all) {
-            Part::Whole => bytes,
+        let body = match self.part(&tag, all) {
+            Part::Whole => 0..all,
             Part::Some { first, last } => {
                 *response.status_mut() = StatusCode::PARTIAL_CONTENT;
                 let range = format!("bytes {first}-{last}/{all}");
                 insert(response.headers_mut(), CONTENT_RANGE, &range);
-                bytes[first..=last].to_vec()
+                first..last + 1
             }
             Part::None => {
                 *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
@@ -65,18 +71,13 @@ impl Wanted {
                     CONTENT_RANGE,
                     &format!("bytes */{all}"),
                 );
-                Vec::new()
+                0..0
             }
         };
-        insert(
-            response.headers_mut(),
-            CONTENT_LENGTH,
-            &bytes.len().to_string(),
-        );
-        if !self.head_only {
-            *response.body_mut() = Body::from(bytes);
-        }
-        response
+        let length = body.end - body.start;
+        insert(response.headers_mut(), CONTENT_LENGTH, &length.to_string());
+        let body = Some(body).filter(|_| length > 0 && !self.head_only);
+        (response, body)
     }
 
     /// Whether the client has it already.
@@ -96,7 +97,7 @@ impl Wanted {
     }
 
     /// The part that is wanted of so many bytes.
-    fn part(&self, tag: &str, all: usize) -> Part {
+    fn part(&self, tag: &str, all: u64) -> Part {
         let is_other = self.if_range.as_ref().is_some_and(|value| value != tag);
         match self.range.as_ref().and_then(|value| value.to_str().ok()) {
             Some(range) if !is_other => part(range, all),
@@ -110,22 +111,22 @@ impl Wanted {
 enum Part {
     Whole,
     Some {
-        first: usize,
-        last: usize,
+        first: u64,
+        last: u64,
     },
     /// There are no such bytes.
     None,
 }
 
 /// One range of bytes. Several, and what is not understood, are answered with the whole, as one may.
-fn part(range: &str, all: usize) -> Part {
+fn part(range: &str, all: u64) -> Part {
     let Some((first, last)) = range
         .strip_prefix("bytes=")
         .and_then(|range| range.split_once('-'))
     else {
         return Part::Whole;
     };
-    let number = |text: &str| text.trim().parse::<usize>().ok();
+    let number = |text: &str| text.trim().parse::<u64>().ok();
     match (first.trim(), last.trim()) {
         ("", count) => match number(count) {
             Some(0) => Part::None,
@@ -167,11 +168,15 @@ mod tests {
     use super::*;
 
     fn wanted(headers: &[(&'static str, &'static str)]) -> Response<Body> {
+        body(headers).0
+    }
+
+    fn body(headers: &[(&'static str, &'static str)]) -> (Response<Body>, Option<Range<u64>>) {
         let headers = headers
             .iter()
             .map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)));
         let wanted = Wanted::of(&headers.collect(), false);
-        wanted.answer("a.txt", "abc", b"0123456789".to_vec())
+        wanted.answer("a.txt", "abc", 10)
     }
 
     #[test]
@@ -207,6 +212,11 @@ mod tests {
         assert_eq!(response.status(), 206);
         assert_eq!(response.headers()[CONTENT_RANGE], "bytes 2-4/10");
         assert_eq!(response.headers()[CONTENT_LENGTH], "3");
+        assert_eq!(body(&[("range", "bytes=2-4")]).1, Some(2..5));
+        assert_eq!(body(&[("range", "bytes=-1")]).1, Some(9..10));
+        assert_eq!(body(&[]).1, Some(0..10));
+        assert_eq!(body(&[("range", "bytes=10-")]).1, None);
+        assert_eq!(body(&[("if-none-match", "*")]).1, None);
         let other = [("range", "bytes=2-4"), ("if-range", "\"x\"")];
         assert_eq!(wanted(&other).status(), 200);
         assert_eq!(wanted(&[("range", "bytes=10-")]).status(), 416);

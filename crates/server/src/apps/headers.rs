@@ -1,6 +1,6 @@
 //! Headers on their way to a backend and back: those of one connection stay there, and where a request came from is told.
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 
 use axum::http::header::{
     CONNECTION, COOKIE, EXPECT, HOST, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
@@ -8,6 +8,8 @@ use axum::http::header::{
 use axum::http::{HeaderMap, HeaderValue};
 use workers::routes::{OWNER_HEADER, PATH_HEADER, REPOSITORY_HEADER};
 use workers::{App, Repository};
+
+use crate::proxies::{CameFrom, FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO};
 
 /// Headers of one connection, beside those that `Connection` names.
 const OF_ONE_CONNECTION: [HeaderName; 10] = [
@@ -23,14 +25,19 @@ const OF_ONE_CONNECTION: [HeaderName; 10] = [
     EXPECT,
 ];
 
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
+const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+
+/// What all headers begin with by which proxies tell of who came to them.
+const OF_PROXIES: &str = "x-forwarded-";
 
 /// Where a request came from, and to what.
 #[derive(Debug)]
 pub(super) struct Origin<'a> {
-    pub(super) peer: Option<SocketAddr>,
+    /// None where there is no network.
+    pub(super) came_from: Option<CameFrom>,
+    /// Whether the one that asks us is a proxy that is believed.
+    pub(super) by_proxy: bool,
     pub(super) is_encrypted: bool,
     /// Host and port as the client has them.
     pub(super) authority: &'a str,
@@ -64,30 +71,7 @@ pub(super) fn of_this_connection_only(headers: &mut HeaderMap, upgrade: Option<H
 
 /// Adds what a backend is told of a request.
 pub(super) fn tell(headers: &mut HeaderMap, origin: Origin<'_>) {
-    // Only a proxy on this machine is believed what it says of those before it.
-    let believed = origin.peer.is_some_and(|peer| peer.ip().is_loopback());
-    if !believed {
-        for name in [FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO] {
-            headers.remove(name);
-        }
-    }
-    if let Some(peer) = origin.peer {
-        let before = headers
-            .get(&FORWARDED_FOR)
-            .and_then(|value| value.to_str().ok());
-        let all = match before {
-            Some(before) => format!("{before}, {}", peer.ip()),
-            None => peer.ip().to_string(),
-        };
-        insert(headers, FORWARDED_FOR, &all);
-    }
-    if !headers.contains_key(FORWARDED_HOST) {
-        insert(headers, FORWARDED_HOST, origin.authority);
-    }
-    if !headers.contains_key(FORWARDED_PROTO) {
-        let scheme = if origin.is_encrypted { "https" } else { "http" };
-        insert(headers, FORWARDED_PROTO, scheme);
-    }
+    forwarded(headers, &origin);
     insert(headers, HOST, origin.authority);
     let repository: &Repository = &origin.app.repository;
     for (name, value) in [
@@ -101,6 +85,50 @@ pub(super) fn tell(headers: &mut HeaderMap, origin: Origin<'_>) {
         headers.insert(HeaderName::from_static("traceparent"), trace);
     }
     one_cookie(headers);
+}
+
+/// Where the request came from: in our words, whatever a stranger has said of it.
+fn forwarded(headers: &mut HeaderMap, origin: &Origin<'_>) {
+    if !origin.by_proxy {
+        let names: Vec<HeaderName> = headers.keys().cloned().collect();
+        let said = names
+            .into_iter()
+            .filter(|name| name.as_str().starts_with(OF_PROXIES));
+        for name in said {
+            headers.remove(name);
+        }
+    }
+    // Nobody writes behind what it was told there: what a proxy has passed on may be its client's.
+    for name in [FORWARDED, REAL_IP, FORWARDED_FOR] {
+        headers.remove(name);
+    }
+    let came_from = origin.came_from.as_ref();
+    let own = if origin.is_encrypted { "https" } else { "http" };
+    let scheme = came_from
+        .and_then(|came| came.scheme.as_deref())
+        .unwrap_or(own);
+    let host = came_from
+        .and_then(|came| came.host.as_deref())
+        .unwrap_or(origin.authority);
+    insert(headers, FORWARDED_HOST, host);
+    insert(headers, FORWARDED_PROTO, scheme);
+    let Some(client) = came_from.and_then(CameFrom::client) else {
+        return;
+    };
+    let all = came_from.into_iter().flat_map(|came| &came.addresses);
+    let all: Vec<String> = all.map(IpAddr::to_string).collect();
+    insert(headers, FORWARDED_FOR, &all.join(", "));
+    insert(headers, REAL_IP, &client.to_string());
+    let client = match client {
+        IpAddr::V4(client) => client.to_string(),
+        IpAddr::V6(client) => format!("\"[{client}]\""),
+    };
+    let quoted = host.replace(['\\', '"'], "");
+    insert(
+        headers,
+        FORWARDED,
+        &format!("for={client};host=\"{quoted}\";proto={scheme}"),
+    );
 }
 
 /// HTTP/2 may send cookies one by one; in HTTP/1.1 they are one header.
@@ -140,6 +168,8 @@ fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proxies::Proxies;
+    use std::net::SocketAddr;
     use workers::Environment;
 
     fn headers(all: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -155,8 +185,10 @@ mod tests {
             repository: Repository::parse("acme/shop").unwrap(),
             environment: Environment::of_branch("main").unwrap(),
         };
+        let (peer, proxies) = (peer.parse::<SocketAddr>().unwrap(), Proxies::default());
         let origin = Origin {
-            peer: Some(peer.parse().unwrap()),
+            came_from: Some(proxies.came_from(peer, &headers)),
+            by_proxy: proxies.has(peer.ip()),
             is_encrypted: true,
             authority: "acme.apps.localhost:7433",
             asked: "/shop/x",
@@ -194,15 +226,24 @@ mod tests {
     }
 
     #[test]
-    fn only_a_proxy_beside_us_is_believed() {
+    fn only_a_proxy_is_believed() {
         let lie = [
             ("x-forwarded-for", "1.2.3.4"),
             ("x-forwarded-proto", "http"),
+            ("x-forwarded-port", "22"),
+            ("x-real-ip", "1.2.3.4"),
+            ("forwarded", "for=1.2.3.4;host=evil"),
             ("x-w7s-org-slug", "evil"),
         ];
         let far = told(headers(&lie), "9.9.9.9:1");
         assert_eq!(far["x-forwarded-for"], "9.9.9.9");
         assert_eq!(far["x-forwarded-proto"], "https");
+        assert_eq!(far["x-forwarded-host"], "acme.apps.localhost:7433");
+        assert!(!far.contains_key("x-forwarded-port"));
+        assert_eq!(far["x-real-ip"], "9.9.9.9");
+        let forwarded = "for=9.9.9.9;host=\"acme.apps.localhost:7433\";proto=https";
+        assert_eq!(far["forwarded"], forwarded);
+        assert_eq!(far.get_all("forwarded").iter().count(), 1);
         assert_eq!(far["x-w7s-org-slug"], "acme");
         assert_eq!(far["x-w7s-repo-slug"], "shop");
         assert_eq!(far["x-w7s-original-path"], "/shop/x");
@@ -210,6 +251,17 @@ mod tests {
         let near = told(headers(&lie), "127.0.0.1:1");
         assert_eq!(near["x-forwarded-for"], "1.2.3.4, 127.0.0.1");
         assert_eq!(near["x-forwarded-proto"], "http");
+        assert_eq!(near["x-forwarded-port"], "22");
+        assert_eq!(near["x-real-ip"], "1.2.3.4");
+        let forwarded = "for=1.2.3.4;host=\"acme.apps.localhost:7433\";proto=http";
+        assert_eq!(near["forwarded"], forwarded);
+        let of_six = told(headers(&[]), "[2001:db8::1]:1");
+        assert!(
+            of_six["forwarded"]
+                .to_str()
+                .unwrap()
+                .starts_with("for=\"[2001:db8::1]\";")
+        );
         assert_eq!(near["x-w7s-org-slug"], "acme");
     }
 

@@ -17,21 +17,31 @@ pub(super) struct Application {
     pub(super) label: Arc<str>,
     /// Its own database, where the binding has one for each application.
     pub(super) database: Option<DatabaseName>,
-    password: Secret,
     digest: [u8; 32],
 }
 
 /// All of them.
 #[derive(Default)]
-pub(super) struct Applications(Mutex<State>);
+pub(super) struct Applications(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
     by_user: HashMap<String, Application>,
-    /// By application and binding.
-    users: BTreeMap<(String, String), String>,
     /// Which bindings each application has bound, by their ids.
     bound: BTreeMap<String, Vec<String>>,
+}
+
+/// A credential that is good as long as this is there: as long as a version runs that it was given to.
+pub(super) struct Granted {
+    pub(super) user: String,
+    pub(super) password: Secret,
+    applications: Arc<Mutex<State>>,
+}
+
+impl Drop for Granted {
+    fn drop(&mut self) {
+        self.applications.lock().by_user.remove(&self.user);
+    }
 }
 
 impl Applications {
@@ -47,45 +57,41 @@ impl Applications {
             .map(|application| application.digest)
     }
 
-    /// The credential of an application for a binding, by its id: user and password. It is drawn when it is first asked for.
-    pub(super) fn credential(
+    /// A new credential of an application for a binding, by its id.
+    pub(super) fn grant(
         &self,
         app: &App,
         binding: &str,
         database: Option<DatabaseName>,
-    ) -> Result<(String, Secret), getrandom::Error> {
+    ) -> Result<Granted, getrandom::Error> {
         let mut state = self.0.lock();
-        let key = (app.to_string(), binding.to_owned());
-        if let Some(user) = state.users.get(&key).cloned()
-            && let Some(application) = state.by_user.get_mut(&user)
-        {
-            application.database = database;
-            return Ok((user, application.password.clone()));
-        }
-        let (user, password) = Credential::name_and_password(binding)?;
+        let (user, password) = loop {
+            let drawn = Credential::name_and_password(binding)?;
+            // What another version has must not end with this one.
+            if !state.by_user.contains_key(&drawn.0) {
+                break drawn;
+            }
+        };
         let application = Application {
-            label: key.0.clone().into(),
+            label: app.to_string().into(),
             database,
             digest: Proof::of(password.reveal()),
-            password: password.clone(),
         };
         state.by_user.insert(user.clone(), application);
-        state.users.insert(key, user.clone());
-        Ok((user, password))
+        Ok(Granted {
+            user,
+            password,
+            applications: Arc::clone(&self.0),
+        })
     }
 
-    /// An application is gone.
+    /// An application is gone: its credentials are good no more, whoever still has them.
     pub(super) fn forget(&self, app: &App) {
         let app = app.to_string();
         let mut state = self.0.lock();
-        let State { by_user, users, .. } = &mut *state;
-        users.retain(|(owner, _), user| {
-            let stays = *owner != app;
-            if !stays {
-                by_user.remove(user);
-            }
-            stays
-        });
+        state
+            .by_user
+            .retain(|_, application| *application.label != *app);
     }
 
     /// An application binds these from now on: `tell` hears who binds each binding that this is about, before anybody else
@@ -124,22 +130,23 @@ mod tests {
     }
 
     #[test]
-    fn each_application_has_its_own_and_loses_it() {
+    fn each_version_has_its_own_and_loses_it() {
         let applications = Applications::default();
         let (shop, blog) = (app("acme/shop"), app("acme/blog"));
-        let (user, password) = applications.credential(&shop, BINDING, None).unwrap();
-        let again = applications.credential(&shop, BINDING, None).unwrap();
-        assert_eq!((&user, password.reveal()), (&again.0, again.1.reveal()));
-        let (other, _) = applications.credential(&blog, BINDING, None).unwrap();
-        assert_ne!(user, other);
-        assert_eq!(
-            applications.digest(&user),
-            Some(Proof::of(password.reveal()))
-        );
+        let one = applications.grant(&shop, BINDING, None).unwrap();
+        let two = applications.grant(&shop, BINDING, None).unwrap();
+        let other = applications.grant(&blog, BINDING, None).unwrap();
+        assert!(one.user != two.user && one.password.reveal() != two.password.reveal());
+        let digest = applications.digest(&one.user);
+        assert_eq!(digest, Some(Proof::of(one.password.reveal())));
+        let user = one.user.clone();
+        drop(one);
+        assert!(applications.get(&user).is_none() && applications.get(&two.user).is_some());
+        assert_eq!(applications.0.lock().by_user.len(), 2);
         applications.forget(&shop);
-        assert!(applications.get(&user).is_none() && applications.get(&other).is_some());
-        let (new, _) = applications.credential(&shop, BINDING, None).unwrap();
-        assert_ne!(user, new);
+        assert!(applications.get(&two.user).is_none() && applications.get(&other.user).is_some());
+        drop((two, other));
+        assert!(applications.0.lock().by_user.is_empty());
     }
 
     #[test]

@@ -34,6 +34,8 @@ pub(crate) struct Guest {
     pub(crate) leads_to: LeadsTo,
     /// For people.
     pub(crate) label: Arc<str>,
+    /// Among whose clients it counts: an application's, or those of this user.
+    pub(crate) owner: Arc<str>,
 }
 
 /// Where a credential leads.
@@ -98,6 +100,11 @@ impl ManagedBindings {
             Way::Socket => self.applications.get(user),
             Way::Network => None,
         };
+        // No user is called like an application.
+        let owner = match &application {
+            Some(application) => application.label.clone(),
+            None => user.into(),
+        };
         let label = match &application {
             Some(application) => application.label.clone(),
             None => {
@@ -135,6 +142,10 @@ impl ManagedBindings {
                 ));
             }
         };
-        Ok(Guest { leads_to, label })
+        Ok(Guest {
+            leads_to,
+            label,
+            owner,
+        })
     }
 }

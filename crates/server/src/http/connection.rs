@@ -106,8 +106,8 @@ impl Configured {
             request.extensions_mut().insert(peer);
             let this = Arc::clone(&self);
             let router = current.router();
-            let websockets_max = current.app().options.websocket.connections_max;
-            async move { this.request(&router, request, websockets_max).await }
+            let app = current.app();
+            async move { this.request(&router, request, &app.options).await }
         });
         let builder = self.builder(version);
         let mut connection =

@@ -94,13 +94,14 @@ pub(super) async fn deploy(
         environment: Environment::resolve(environment, &branch)?,
         repository,
     };
+    gate.expect_environment(&place.environment)?;
     let (vars, secrets) = (values("x-w7s-vars")?, values("x-w7s-secrets")?);
     let application = text(headers, "x-w7s-application")?.map(str::to_owned);
     let apps = Arc::clone(&gate.apps);
     let turn = Arc::clone(&apps.deploys).acquire_owned().await;
     let turn = turn.map_err(|_| Refusal::with_status(503, "The server is stopping."))?;
-    let archive =
-        archive::collect(request.into_body(), apps.limits, app.options.body_timeout).await?;
+    let (pause, upload_max) = (app.options.body_timeout, apps.upload_max);
+    let archive = archive::collect(request.into_body(), apps.limits, pause, upload_max).await?;
     let sent = deployments::Request {
         app: place.clone(),
         source: Source {
@@ -112,6 +113,7 @@ pub(super) async fn deploy(
         archive,
         vars,
         secrets,
+        came_by: gate.came_by.hosts.clone(),
     };
     let deploying = {
         let apps = Arc::clone(&apps);

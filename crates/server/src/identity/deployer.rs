@@ -1,13 +1,14 @@
 //! Who may deploy what: asked by the endpoints of deployments alone, in their own words.
 //!
 //! May: a token of the scope `deploy`, for its repositories; an `admin` of the node; a workflow of GitHub Actions, for the
-//! repository that it runs in, if that is one of `workers.repositories`. Where nobody is asked: everybody.
+//! repository that it runs in, if that is one of `workers.repositories`, and in production if it runs on one of
+//! `workers.production_refs`. Where nobody is asked: everybody.
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use axum::http::request::Parts;
-use workers::Repository;
+use workers::{Environment, Repository};
 
 use super::claims::Refused;
 use super::presented::{self, Presented, Unreadable};
@@ -29,6 +30,8 @@ pub(crate) struct Deployer {
     pub(crate) name: Arc<str>,
     /// For which repositories; none for all.
     only: Option<Vec<RepositoryPattern>>,
+    /// Why what is in production is not for it, if that is so.
+    not_production: Option<Arc<str>>,
 }
 
 /// Why nobody deploys.
@@ -74,6 +77,7 @@ impl Deployer {
         Self {
             name: Arc::clone(name),
             only: None,
+            not_production: None,
         }
     }
 
@@ -81,6 +85,24 @@ impl Deployer {
         Self {
             name: name.into(),
             only: Some(only),
+            not_production: None,
+        }
+    }
+
+    /// The same, which has nothing to do with production; why.
+    pub(super) fn not_in_production(mut self, why: &str) -> Self {
+        self.not_production = Some(why.into());
+        self
+    }
+
+    /// Whether it may have to do with this environment of its repositories.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(crate) fn may_in(&self, environment: &Environment) -> Result<(), &str> {
+        match &self.not_production {
+            Some(why) if environment.is_production() => Err(why),
+            _ => Ok(()),
         }
     }
 

@@ -11,6 +11,7 @@ use super::deployer::{Deployer, RepositoryPattern};
 use super::jws::Jws;
 use super::jwt::{Jwt, JwtOptions, NotLet};
 use super::keys::KeySource;
+use super::refs::RefPattern;
 
 /// The settings of [`JwtOptions`] in errors, and ours.
 const SETTINGS: (&str, &str) = ("auth.jwt", "workers.oidc");
@@ -32,6 +33,8 @@ pub struct WorkflowOptions {
     pub refetch_min: Duration,
     /// `workers.repositories`: in which repositories they may run.
     pub repositories: Vec<RepositoryPattern>,
+    /// `workers.production_refs`: on which branches and tags those run that have to do with production.
+    pub production_refs: Vec<RefPattern>,
 }
 
 /// Knows workflows by their tokens.
@@ -40,6 +43,7 @@ pub struct Workflow {
     jwt: Jwt,
     issuer: String,
     repositories: Vec<RepositoryPattern>,
+    production_refs: Vec<RefPattern>,
 }
 
 impl Workflow {
@@ -67,6 +71,7 @@ impl Workflow {
             jwt: jwt.map_err(|error| error.replace(SETTINGS.0, SETTINGS.1))?,
             issuer: options.issuer,
             repositories: options.repositories,
+            production_refs: options.production_refs,
         })
     }
 
@@ -107,13 +112,59 @@ impl Workflow {
         }
         let only = RepositoryPattern::parse(&repository.to_string());
         let only = only.map_err(|_| invalid("the token's repository is not in owner/repo form"))?;
-        Ok(Deployer::of(
-            &format!("a workflow of {repository}"),
-            vec![only],
-        ))
+        let deployer = Deployer::of(&format!("a workflow of {repository}"), vec![only]);
+        Ok(
+            match not_production(&self.production_refs, text(&claims, "ref")) {
+                Some(why) => deployer.not_in_production(&why),
+                None => deployer,
+            },
+        )
     }
+}
+
+/// Why a workflow that runs on this branch or tag has nothing to do with production, if that is so.
+fn not_production(production: &[RefPattern], name: Option<&str>) -> Option<String> {
+    let is_one = |name| production.iter().any(|pattern| pattern.covers(name));
+    if name.is_some_and(is_one) {
+        return None;
+    }
+    let on = match name {
+        Some(name) => format!("This workflow runs on '{}'", name.escape_debug()),
+        None => "The token does not say on which branch its workflow runs".to_owned(),
+    };
+    let all: Vec<_> = production.iter().map(RefPattern::as_str).collect();
+    let all = match all.is_empty() {
+        true => "nothing".to_owned(),
+        false => all.join(" and "),
+    };
+    Some(format!(
+        "{on}, and production is for those that run on {all} (workers.production_refs)."
+    ))
 }
 
 fn text<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
     claims.get(name)?.as_str()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn production_is_for_some_branches() {
+        let of = |patterns: &[&str], name| {
+            let patterns = patterns.iter().map(|text| RefPattern::parse(text).unwrap());
+            not_production(&patterns.collect::<Vec<_>>(), name)
+        };
+        let both = ["refs/heads/main", "refs/tags/*"];
+        for good in ["refs/heads/main", "refs/tags/v1"] {
+            assert_eq!(of(&both, Some(good)), None);
+        }
+        let why = of(&both, Some("refs/heads/x")).unwrap();
+        assert!(
+            why.contains("'refs/heads/x'") && why.contains("workers.production_refs"),
+            "{why}"
+        );
+        assert!(of(&both, None).is_some() && of(&[], Some("refs/heads/main")).is_some());
+    }
 }

@@ -66,6 +66,9 @@ fn sum(one: Standing, other: Standing) -> Standing {
     counts.waited += more.waited;
     counts.refused += more.refused;
     counts.abandoned += more.abandoned;
+    counts.cancels += more.cancels;
+    counts.cancels_failed += more.cancels_failed;
+    counts.cancels_refused += more.cancels_refused;
     sum
 }
 
@@ -135,7 +138,7 @@ fn waiting(told: &[Told]) -> Family {
     )
 }
 
-fn counts(told: &[Told]) -> [Family; 3] {
+fn counts(told: &[Told]) -> [Family; 4] {
     [
         by_word(
             Kind::Counter,
@@ -170,6 +173,21 @@ fn counts(told: &[Told]) -> [Family; 3] {
             "Clients that left amid a transaction or a statement.",
             told,
             |one| one.standing.counts.abandoned,
+        ),
+        by_word(
+            Kind::Counter,
+            "dormouse_binding_cancels_total",
+            "Statements that were to be cancelled at the origin, by what became of that.",
+            "outcome",
+            told,
+            |one| {
+                let counts = &one.standing.counts;
+                vec![
+                    ("sent", counts.cancels),
+                    ("failed", counts.cancels_failed),
+                    ("refused", counts.cancels_refused),
+                ]
+            },
         ),
     ]
 }

@@ -79,6 +79,15 @@ pub(super) fn too_many(max: usize) -> PgError {
     .hint("Close connections, or raise bindings.clients_max in Dormouse's configuration.")
 }
 
+/// One more of an application, or of a user, than it may have.
+pub(super) fn too_many_of(label: &str, max: usize) -> PgError {
+    PgError::fatal(
+        sqlstate::TOO_MANY_CONNECTIONS,
+        format!("sorry, too many clients of {label} already: bindings.app_clients_max is {max}"),
+    )
+    .hint("Close connections, or raise bindings.app_clients_max in Dormouse's configuration.")
+}
+
 /// Somebody at the local socket who has no credential.
 pub(super) fn no_credential(peer: Peer) -> PgError {
     tracing::info!(%peer, "who is no user of a binding was not let in at the bindings' socket");

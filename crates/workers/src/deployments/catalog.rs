@@ -61,26 +61,27 @@ impl Catalog {
         self.0.read().hosts.get(host).cloned()
     }
 
-    /// Of the names that an app asks for, those that it gets, and those that it does not.
+    /// Of the names that an app asks for, those that it gets, and those that it does not. `came_by`: names by which the
+    /// server was asked for this.
     pub(super) fn sort(
         &self,
         app: &App,
         routing: &crate::Routing,
         names: Vec<String>,
-        rules: &DomainRules,
+        (rules, came_by): (&DomainRules, &[String]),
     ) -> (Vec<String>, Vec<BlockedDomain>) {
         let entries = self.0.read();
         let (mut given, mut blocked) = (Vec::new(), Vec::new());
         for name in names {
             let host = host_of(app, routing, &name);
             let other = entries.hosts.get(&host).filter(|other| *other != app);
-            match (rules.check(&host), other) {
+            let checked = match came_by.contains(&host) {
+                true => Err("it is the server's own: this deployment has come by it"),
+                false => rules.check(&host),
+            };
+            match (checked, other) {
                 (Ok(()), None) => given.push(name),
-                (Ok(()), Some(other)) => blocked.push(BlockedDomain {
-                    hostname: host,
-                    reason: format!("{other} has it: take it out of the CNAME file there first"),
-                    current_repository: Some(other.repository.to_string()),
-                }),
+                (Ok(()), Some(other)) => blocked.push(taken(host, other)),
                 (Err(why), _) => blocked.push(BlockedDomain {
                     hostname: host,
                     reason: why.to_owned(),
@@ -89,6 +90,17 @@ impl Catalog {
             }
         }
         (given, blocked)
+    }
+
+    /// The names of a version that serves which another app has taken since it was said that it gets them.
+    pub(super) fn missed(&self, version: &Version) -> Vec<BlockedDomain> {
+        let entries = self.0.read();
+        let other = |host: String| {
+            let other = entries.hosts.get(&host);
+            let other = other.filter(|other| **other != version.app)?;
+            Some(taken(host, other))
+        };
+        hosts(version).filter_map(other).collect()
     }
 
     /// A version serves from now on. Of its names it has those that it may have and nobody else has.
@@ -118,6 +130,15 @@ impl Catalog {
         let mut hosts: Vec<_> = own.map(|(host, _)| host.clone()).collect();
         hosts.sort();
         hosts
+    }
+}
+
+/// A name that another app has.
+fn taken(hostname: String, other: &App) -> BlockedDomain {
+    BlockedDomain {
+        hostname,
+        reason: format!("{other} has it: take it out of the CNAME file there first"),
+        current_repository: Some(other.repository.to_string()),
     }
 }
 

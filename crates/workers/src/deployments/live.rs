@@ -6,7 +6,10 @@ use crate::{
     store::Version,
 };
 use parking_lot::Mutex;
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// What serves of an app now; nothing until somebody asks for it.
 #[derive(Debug, Default)]
@@ -14,6 +17,16 @@ pub(super) struct Live {
     /// Held by whoever changes it, which may take seconds; requests go on meanwhile.
     pub(super) changing: tokio::sync::Mutex<()>,
     now: Mutex<Now>,
+    failed: Mutex<Option<Failed>>,
+}
+
+/// A start that came to nothing: until some time nobody tries again.
+#[derive(Debug)]
+struct Failed {
+    until: Instant,
+    /// How long it was, up to then.
+    pause: Duration,
+    refusal: Refusal,
 }
 
 #[derive(Debug, Default)]
@@ -54,7 +67,32 @@ impl Live {
         Some(self.now.lock().running.as_ref()?.standing())
     }
 
+    /// Why it does not start, if that was seen a moment ago.
+    pub(super) fn failed_lately(&self) -> Option<Refusal> {
+        let failed = self.failed.lock();
+        let failed = failed
+            .as_ref()
+            .filter(|failed| Instant::now() < failed.until);
+        failed.map(|failed| failed.refusal.clone())
+    }
+
+    /// It does not start: the pause until the next try doubles with each, from the first of `pauses` to the second.
+    pub(super) fn failed(&self, refusal: Refusal, pauses: (Duration, Duration)) {
+        let (shortest, longest) = pauses;
+        let mut failed = self.failed.lock();
+        let pause = match &*failed {
+            Some(before) => (before.pause * 2).min(longest),
+            None => shortest,
+        };
+        *failed = Some(Failed {
+            until: Instant::now() + pause,
+            pause,
+            refusal,
+        });
+    }
+
     pub(super) fn set(&self, version: Arc<Version>, running: Option<Running>) {
+        *self.failed.lock() = None;
         *self.now.lock() = Now {
             version: Some(version),
             running: running.map(Arc::new),
@@ -76,6 +114,7 @@ impl Live {
 
     /// Goes on with another version. A backend that is not needed any more is ended.
     pub(super) async fn follow(&self, version: Arc<Version>, next: Next) {
+        *self.failed.lock() = None;
         let old = {
             let mut now = self.now.lock();
             now.version = Some(version);
@@ -92,6 +131,7 @@ impl Live {
 
     /// Ends all that serves.
     pub(super) async fn clear(&self) {
+        *self.failed.lock() = None;
         let old = std::mem::take(&mut *self.now.lock());
         if let Some(old) = old.running {
             old.stop().await;

@@ -5,12 +5,12 @@ use super::{
     live::{Live, Next},
 };
 use crate::{
-    App, PostgresBinding, Refusal, Values,
+    App, BindingAddress, PostgresBinding, Refusal, Values,
     modules::Backend,
-    runtime::{Program, Supervisor},
+    runtime::{Program, Running, Supervisor},
     store::{StoreError, Version},
 };
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 impl Deployments {
     /// Loads the version that serves, if it has not been.
@@ -18,22 +18,41 @@ impl Deployments {
         if live.version().is_some() {
             return Ok(());
         }
-        let Some((version, program)) = self.load(app, None).await? else {
-            return Ok(());
+        if let Some(refusal) = live.failed_lately() {
+            return Err(refusal);
+        }
+        let woken = self.woken(app).await;
+        match woken {
+            Ok(Some((version, running))) => live.set(Arc::new(version), running),
+            Ok(None) => {}
+            Err(refusal) => {
+                if let Some(supervisor) = &self.parts.supervisor {
+                    live.failed(refusal.clone(), supervisor.pauses());
+                }
+                return Err(refusal);
+            }
+        }
+        Ok(())
+    }
+
+    async fn woken(&self, app: &App) -> Result<Option<(Version, Option<Running>)>, Refusal> {
+        // What there is stays: it is not of a deployment that may yet fail.
+        let Some((version, program)) = self.load(app, None, &mut Vec::new()).await? else {
+            return Ok(None);
         };
         let running = match program {
             Some(program) => Some(self.supervisor()?.run(program).await?),
             None => None,
         };
-        live.set(Arc::new(version), running);
-        Ok(())
+        Ok(Some((version, running)))
     }
 
-    /// A version from the store, or the one that serves, and what is run of it.
+    /// A version from the store, or the one that serves, and what is run of it. `given` gets the addresses of its bindings.
     pub(super) async fn load(
         &self,
         app: &App,
         number: Option<u64>,
+        given: &mut Vec<BindingAddress>,
     ) -> Result<Option<(Version, Option<Program>)>, Refusal> {
         let (parts, owned) = (Arc::clone(&self.parts), app.clone());
         let loaded = blocking(move || {
@@ -55,40 +74,33 @@ impl Deployments {
         let Some((version, backend, vars, secrets)) = loaded.await? else {
             return Ok(None);
         };
-        let bindings = &version.hyperdrive;
-        let program = self
-            .program(app, version.number, backend, &vars, &secrets, bindings)
-            .await?;
+        let databases = match &backend {
+            Some(_) => self.addresses(app, &version.hyperdrive, given).await?,
+            None => Vec::new(),
+        };
+        let program = program(app, version.number, backend, (&vars, &secrets), databases);
         Ok(Some((version, program)))
     }
 
-    pub(super) async fn program(
+    /// What leads to each of some bindings, by its name. `given` gets them one by one, also if a later one is refused.
+    pub(super) async fn addresses(
         &self,
         app: &App,
-        version: u64,
-        backend: Option<Backend>,
-        vars: &Values,
-        secrets: &Values,
         bindings: &[PostgresBinding],
-    ) -> Result<Option<Program>, Refusal> {
-        let Some(backend) = backend else {
-            return Ok(None);
-        };
+        given: &mut Vec<BindingAddress>,
+    ) -> Result<Vec<(String, BindingAddress)>, Refusal> {
+        let mut by_id: HashMap<&str, BindingAddress> = HashMap::new();
         let mut databases = Vec::with_capacity(bindings.len());
         for binding in bindings {
-            let address = self.parts.bindings.address(binding, app).await?;
+            let address = match by_id.get(&*binding.id) {
+                Some(address) => address.clone(),
+                None => self.parts.bindings.address(binding, app).await?,
+            };
+            given.push(address.clone());
+            by_id.insert(&binding.id, address.clone());
             databases.push((binding.binding.clone(), address));
         }
-        let pairs = vars.iter().chain(secrets.iter());
-        Ok(Some(Program {
-            app: app.clone(),
-            version,
-            backend,
-            values: pairs
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .collect(),
-            databases,
-        }))
+        Ok(databases)
     }
 
     /// Lets a version serve: its backend first, then the disk's word that it is the one.
@@ -130,6 +142,26 @@ impl Deployments {
             )
         })
     }
+}
+
+/// What is run of a version, if it has a backend.
+pub(super) fn program(
+    app: &App,
+    version: u64,
+    backend: Option<Backend>,
+    (vars, secrets): (&Values, &Values),
+    databases: Vec<(String, BindingAddress)>,
+) -> Option<Program> {
+    let pairs = vars.iter().chain(secrets.iter());
+    Some(Program {
+        app: app.clone(),
+        version,
+        backend: backend?,
+        values: pairs
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect(),
+        databases,
+    })
 }
 
 /// The ids that a version binds.

@@ -135,7 +135,7 @@ impl Keeper {
                 Some(Some(Order::Restart(..))) => continue,
                 Some(Some(Order::Swap(program, reply))) => {
                     let exchanged = self.exchange(*program).await;
-                    (exchanged.map(|(process, _)| process), Some(reply))
+                    (exchanged.map(|(process, ..)| process), Some(reply))
                 }
                 Some(_) => return None,
             };
@@ -156,27 +156,33 @@ impl Keeper {
     /// Exchanges the program and its process; the old one ends beside the new one.
     async fn swap(&mut self, process: &mut Process, program: Program) -> Result<(), Refusal> {
         let version = self.program.version;
-        let (new, mut door) = self.exchange(program).await.map_err(refusal)?;
+        let (new, mut door, before) = self.exchange(program).await.map_err(refusal)?;
         let old = std::mem::replace(process, new);
+        // What it was given is good until it has ended.
+        let databases = before.databases;
         // Those that have finished are forgotten here.
         while self.retiring.try_join_next().is_some() {}
         let (supervisor, log) = (Arc::clone(&self.supervisor), Arc::clone(&self.log));
         self.retiring.spawn(async move {
             door.released(supervisor.options.drain_max).await;
             end(old, &supervisor, version, &log).await;
+            drop(databases);
         });
         Ok(())
     }
 
     /// Starts another program; only if that listens it is the one of this deployment. Gives its process, and the door
-    /// of the one before.
-    async fn exchange(&mut self, program: Program) -> Result<(Process, Door), StartFailure> {
+    /// and the program of the one before.
+    async fn exchange(
+        &mut self,
+        program: Program,
+    ) -> Result<(Process, Door, Program), StartFailure> {
         let socket = self.supervisor.socket("").map_err(no_socket)?;
         let (door, lease) = Door::new(socket);
         let process = self.boot(&program, &door).await?;
-        self.program = program;
+        let before = std::mem::replace(&mut self.program, program);
         self.entrance.lead_to(lease);
-        Ok((process, std::mem::replace(&mut self.door, door)))
+        Ok((process, std::mem::replace(&mut self.door, door), before))
     }
 
     /// Starts a program on a socket.

@@ -19,6 +19,7 @@ use std::{
     },
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 /// Who starts backends.
@@ -68,6 +69,11 @@ impl Supervisor {
         Running::start(Arc::clone(self), program).await
     }
 
+    /// The shortest and the longest pause between two starts of what does not start.
+    pub(crate) fn pauses(&self) -> (Duration, Duration) {
+        (self.options.restart_min, self.options.restart_max)
+    }
+
     /// A socket of its own for a program.
     pub(super) fn socket(&self, prefix: &str) -> io::Result<Socket> {
         // Short: the path of a socket must be. Random: nobody else has it.
@@ -108,11 +114,16 @@ impl Supervisor {
         ];
         let mut values: Vec<(&str, &str)> = PLATFORM_NAMES.into_iter().zip(platform).collect();
         values.extend(program.values.iter());
+        let network = &self.options.network;
+        let deny = network
+            .denied()
+            .map_err(|error| format!("this machine's own addresses cannot be known: {error}"))?;
         let config = RuntimeConfig {
             backend,
             values,
             databases: &program.databases,
-            public_network: self.options.public_network,
+            allow: &network.allow,
+            deny: &deny,
             heap_mib_max: self.options.heap_mib_max,
         };
         config::message(&config).map_err(|error| error.to_string())

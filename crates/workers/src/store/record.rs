@@ -34,7 +34,12 @@ pub struct StoredFile {
 
 impl StoredFile {
     pub(super) fn is(&self, bytes: &[u8]) -> bool {
-        self.sha256 == hash(bytes)
+        self.has_hash(Sha256::new_with_prefix(bytes))
+    }
+
+    /// Whether this hash, of all its bytes, is its.
+    pub(super) fn has_hash(&self, hash: Sha256) -> bool {
+        self.sha256 == printed(&hash.finalize())
     }
 }
 
@@ -200,9 +205,13 @@ pub(super) fn unprinted(text: &str) -> Result<Vec<u8>, &'static str> {
 }
 
 fn hash(bytes: &[u8]) -> String {
+    printed(&Sha256::digest(bytes))
+}
+
+fn printed(digest: &[u8]) -> String {
     use std::fmt::Write as _;
     let mut text = String::with_capacity(64);
-    for byte in Sha256::digest(bytes) {
+    for byte in digest {
         // Writing into a string does not fail.
         let written = write!(text, "{byte:02x}");
         debug_assert!(written.is_ok());

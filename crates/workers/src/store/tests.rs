@@ -246,3 +246,47 @@ fn a_kill_leaves_a_whole_version() {
         }
     }
 }
+
+#[test]
+fn a_file_is_read_in_parts() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let app = app("owner/shop");
+    let version = store.add(&app, new("one"), 7).unwrap();
+    let file = version.site.as_ref().unwrap()["index.html"].clone();
+    let opened = || store.open_file(&version, &file).unwrap();
+    let all = |mut parts: Parts, most| {
+        let mut read = Vec::new();
+        while parts.left() > 0 {
+            match parts.read(most) {
+                Ok(part) => read.push(String::from_utf8(part).unwrap()),
+                Err(error) => read.push(error.to_string()),
+            }
+        }
+        read
+    };
+    assert_eq!(all(opened().parts(0..6), 4), ["<htm", "l>"]);
+    assert_eq!(all(opened().parts(1..3), 4), ["ht"]);
+    assert_eq!(all(opened().parts(4..99), 1), ["l", ">"]);
+    assert!(all(opened().parts(6..6), 1).is_empty());
+    // What was opened stays; of what was changed the last part does not come.
+    let kept = opened();
+    let pack = store.pack_path(&app, version.number);
+    let mut bytes = fs::read(&pack).unwrap();
+    fs::remove_file(&pack).unwrap();
+    assert_eq!(all(kept.parts(0..6), 9), ["<html>"]);
+    bytes[usize::try_from(file.offset).unwrap()] = b'X';
+    fs::write(&pack, &bytes).unwrap();
+    assert_eq!(
+        all(opened().parts(0..6), 4),
+        ["Xhtm", "the file is not what was written"]
+    );
+    fs::write(&pack, &bytes[..bytes.len() - 1]).unwrap();
+    let last = version
+        .site
+        .as_ref()
+        .unwrap()
+        .values()
+        .max_by_key(|file| file.offset);
+    assert!(store.open_file(&version, last.unwrap()).is_err());
+}

@@ -1,7 +1,9 @@
 //! What a backend sees and does.
 
 use crate::harness::{Stage, answering, get, logged, program};
-use dormouse_workers::{BindingAddress, runtime::Level};
+use dormouse_workers::{
+    AddressRange, BindingAddress, NetworkRules, bindings::Grant, runtime::Level,
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::UnixListener,
@@ -68,6 +70,7 @@ async fn a_binding_leads_to_its_socket_and_to_no_other() {
             password: "p-._~1".to_owned(),
             database: "app".to_owned(),
             scheme: "postgres".to_owned(),
+            grant: Grant::default(),
         };
         program.databases.push((name.to_owned(), address));
     }
@@ -111,6 +114,7 @@ async fn an_address_that_breaks_the_url_is_not_given_to_the_runtime() {
         password: "p@ss/w:rd".to_owned(),
         database: "app".to_owned(),
         scheme: "postgres".to_owned(),
+        grant: Grant::default(),
     };
     program.databases.push(("DB".to_owned(), address));
     let refused = stage.supervisor.trial(&program).await.unwrap_err();
@@ -148,8 +152,8 @@ async fn console_and_exceptions_reach_the_log() {
 /// Nothing of this machine is in a backend's reach.
 #[tokio::test]
 async fn private_addresses_are_out_of_reach() {
-    for public_network in [true, false] {
-        let Some(stage) = Stage::with(|options| options.public_network = public_network) else {
+    for network in [NetworkRules::public(), NetworkRules::nothing()] {
+        let Some(stage) = Stage::with(|options| options.network = network) else {
             return;
         };
         let inside = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -178,4 +182,48 @@ async fn private_addresses_are_out_of_reach() {
         assert_eq!((status, body.as_str()), (200, "[]"));
         running.stop().await;
     }
+}
+
+/// Where addresses of this machine are allowed as such, those of its interfaces are not, and not what is denied.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn the_addresses_of_this_machine_are_denied() {
+    let inside = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = inside.local_addr().unwrap().port();
+    let others = ["127.0.0.5", "127.0.0.6"];
+    let _inside = others.map(|host| std::net::TcpListener::bind((host, port)).unwrap());
+    let reached = async |deny: &[&str]| {
+        let stage = Stage::with(|options| {
+            options.network = NetworkRules {
+                // As a public address of this machine is to a backend that reaches public ones.
+                allow: vec!["local".to_owned()],
+                deny: deny
+                    .iter()
+                    .map(|range| AddressRange::parse(range).unwrap())
+                    .collect(),
+            };
+        })?;
+        let body = format!(
+            "const reached = []; for (const host of ['127.0.0.1', '[::ffff:127.0.0.1]', '127.0.0.5', '127.0.0.6']) {{ \
+             try {{ const socket = connect(host + ':{port}'); await socket.opened; reached.push(host); \
+             await socket.close(); }} catch {{}} }} return Response.json(reached);"
+        );
+        let text = format!(
+            "import {{ connect }} from 'cloudflare:sockets';\n\
+             export default {{ async fetch(request) {{ {body} }} }};"
+        );
+        let program = program(1, &[("worker/index.js", &text)]);
+        let running = stage.supervisor.run(program).await.unwrap();
+        let (status, body) = get(&running, "/").await.unwrap();
+        running.stop().await;
+        assert_eq!(status, 200, "{body}");
+        Some(body)
+    };
+    // Only the first is an interface's.
+    let Some(body) = reached(&[]).await else {
+        return;
+    };
+    assert_eq!(body, r#"["127.0.0.5","127.0.0.6"]"#);
+    let body = reached(&["127.0.0.6/31"]).await.unwrap();
+    assert_eq!(body, r#"["127.0.0.5"]"#);
 }

@@ -8,10 +8,12 @@ use dormouse_workers::{
     deployments::{Deployed, Deployments, Parts, Request, envelope},
     domains::DomainRules,
     modules::Compiler,
+    runtime::{RuntimeOptions, Supervisor},
     store::{Source, Store, Vault},
 };
 use std::{
     io::{self, Cursor, Write as _},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::Duration,
@@ -48,8 +50,13 @@ impl Bindings for OneBinding {
                 password: "p".to_owned(),
                 database: "d".to_owned(),
                 scheme: "postgres".to_owned(),
+                grant: bindings::Grant::default(),
             })
         })
+    }
+
+    fn abandoned<'a>(&'a self, _: Vec<BindingAddress>) -> Answer<'a, ()> {
+        Box::pin(std::future::ready(()))
     }
 
     fn bound(&self, app: &App, ids: &[String]) {
@@ -78,10 +85,14 @@ fn deployments(stage: &Stage) -> Deployments {
 }
 
 fn telling(stage: &Stage, told: Told) -> Deployments {
+    supervised(stage, Arc::clone(&stage.supervisor), told)
+}
+
+fn supervised(stage: &Stage, supervisor: Arc<Supervisor>, told: Told) -> Deployments {
     let folder = stage.folder.path();
     let parts = Parts {
         store: Store::open(folder.join("store"), 10, Arc::new(Open)).unwrap(),
-        supervisor: Some(Arc::clone(&stage.supervisor)),
+        supervisor: Some(supervisor),
         compiler: Compiler {
             program: env!("CARGO_BIN_EXE_dormouse-workers-child").into(),
             args: vec!["compile".into()],
@@ -122,6 +133,7 @@ fn request(sha: &str, files: &[(&str, &str)]) -> Request {
         archive: zip.finish().unwrap().into_inner(),
         vars: Values::default(),
         secrets: Values::default(),
+        came_by: vec!["api.shop.example".to_owned()],
     }
 }
 
@@ -430,4 +442,49 @@ async fn applications_by_name() {
     let refused = send(Some("other"), r#"{"name":"shop"}"#).await.unwrap_err();
     assert!(refused.message.contains("'other'") && refused.message.contains("'shop'"));
     send(Some("other"), "{}").await.unwrap_err();
+}
+
+/// Who asks for what does not start is told so, and does not start it again each time.
+#[tokio::test]
+async fn what_does_not_start_is_left_alone_for_a_while() {
+    let Some(stage) = Stage::new() else { return };
+    let app = app("owner/shop");
+    {
+        let deployments = deployments(&stage);
+        let sent = request("a", &[("backend/index.ts", &saying("one"))]);
+        deployments.deploy(sent, 1).await.unwrap();
+        deployments.stop().await;
+    }
+    // A runtime that counts its starts, and ends.
+    let starts = stage.folder.path().join("starts");
+    let program = stage.folder.path().join("broken");
+    let script = format!("#!/bin/sh\necho x >> {}\nexit 1\n", starts.display());
+    std::fs::write(&program, script).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let count = || {
+        std::fs::read_to_string(&starts)
+            .unwrap_or_default()
+            .lines()
+            .count()
+    };
+    let broken = |pause: Duration| {
+        let folder = stage.folder.path();
+        let mut options = RuntimeOptions::new(program.clone(), folder.join("broken-sockets"));
+        (options.restart_min, options.restart_max) = (pause, pause);
+        let supervisor = Supervisor::new(options).unwrap();
+        supervised(&stage, supervisor, Told::default())
+    };
+    let deployments = broken(Duration::from_secs(600));
+    for _ in 0..5 {
+        let refused = deployments.lease(&app).await.unwrap_err();
+        assert!(refused.message.contains("does not start"), "{refused}");
+    }
+    assert_eq!(count(), 1);
+    drop(deployments);
+    // Later it is tried again.
+    let deployments = broken(Duration::ZERO);
+    for _ in 0..3 {
+        deployments.lease(&app).await.unwrap_err();
+    }
+    assert_eq!(count(), 4);
 }

@@ -93,6 +93,7 @@ async fn answers(source: &str, bundle: &[&str], count: usize) -> Option<Vec<serd
         password: "unused".to_owned(),
         database: "postgres".to_owned(),
         scheme: "postgres".to_owned(),
+        grant: dormouse_workers::bindings::Grant::default(),
     };
     program.databases.push(("DB".to_owned(), address));
     stage.supervisor.trial(&program).await.unwrap();

@@ -11,6 +11,7 @@ use server::{BindingsOptions, CacheOptions};
 #[serde(deny_unknown_fields)]
 pub(super) struct BindingsSection {
     clients_max: usize,
+    app_clients_max: usize,
     threads: usize,
     metrics_max: usize,
     cache_bytes_max: usize,
@@ -25,6 +26,7 @@ impl Default for BindingsSection {
         let cache = CacheOptions::default();
         Self {
             clients_max: 10_000,
+            app_clients_max: 2_500,
             threads: 0,
             metrics_max: 100,
             cache_bytes_max: cache.cache_bytes_max,
@@ -47,6 +49,7 @@ impl BindingsSection {
             file: data.join("bindings"),
             socket_directory: socket_directory.to_owned(),
             clients_max: self.clients_max,
+            app_clients_max: self.app_clients_max,
             threads: match self.threads {
                 0 => available_parallelism().map_or(1, NonZeroUsize::get),
                 threads => threads,

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use server::{HttpOptions, ResultCacheLimits, RoutingOptions};
+use server::{HttpOptions, Proxies, ResultCacheLimits, RoutingOptions};
+use workers::AddressRange;
 
 use super::access::CorsSection;
 use super::{WebSocketSection, ms};
@@ -30,6 +31,7 @@ pub(super) struct HttpSection {
     result_cache_bytes_max: usize,
     result_cache_ttl_ms: u64,
     tls: HttpTls,
+    proxies: Vec<String>,
     pub(super) cors: CorsSection,
 }
 
@@ -70,6 +72,7 @@ impl HttpSection {
             result_cache_bytes_max: options.result_cache.bytes_max,
             result_cache_ttl_ms: ms(options.result_cache.ttl),
             tls: HttpTls::Off,
+            proxies: options.proxies.names(),
             cors: CorsSection::default(),
         }
     }
@@ -80,6 +83,13 @@ impl HttpSection {
 
     pub(super) fn needs_tls(&self) -> bool {
         self.tls == HttpTls::Require
+    }
+
+    fn proxies(&self) -> Result<Proxies, Failure> {
+        let ranges = self.proxies.iter().map(|range| AddressRange::parse(range));
+        let ranges = ranges.collect::<Result<Vec<_>, _>>();
+        let ranges = ranges.map_err(|error| Failure::Usage(format!("http.proxies: {error}")))?;
+        Ok(Proxies::new(&ranges))
     }
 
     pub(super) fn options(
@@ -115,6 +125,7 @@ impl HttpSection {
                 HttpTls::Off => server::HttpTls::Off,
                 HttpTls::Require => server::HttpTls::Require,
             },
+            proxies: self.proxies()?,
             cors: self.cors.options(routing.header.as_deref())?,
             routing,
             metrics_open,

@@ -331,6 +331,7 @@ mod tests {
             "auth.method" => return "\"scram\"".to_owned(),
             "durability.level" => return "\"relaxed\"".to_owned(),
             "auth.claims.database" => return "\"all\"".to_owned(),
+            "http.proxies" => return "[\"192.0.2.0/24\"]".to_owned(),
             "http.cors.origins" => return "[\"https://b.example\"]".to_owned(),
             _ => {}
         }

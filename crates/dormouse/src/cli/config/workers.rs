@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use server::{
-    AppsOptions, KeySource, NodeKey, RepositoryPattern, RoutingOptions, Workflow, WorkflowOptions,
+    AppsOptions, KeySource, NodeKey, RefPattern, RepositoryPattern, RoutingOptions, Workflow,
+    WorkflowOptions,
 };
-use workers::DeployLimits;
+use workers::domains::DomainRules;
 use workers::modules::Compiler;
 use workers::runtime::{LogOptions, NoWorkerd, RuntimeOptions, find_workerd};
+use workers::{AddressRange, DeployLimits, NetworkRules};
 
 use super::{Config, ms};
 use crate::cli::apps::{self, Compiling, Launching};
@@ -20,15 +22,22 @@ use crate::cli::failure::Failure;
 const GITHUB: &str = "https://token.actions.githubusercontent.com";
 const AUDIENCES: [&str; 2] = ["w7s.cloud", "https://w7s.cloud"];
 
+/// The branches that the platform deploys to production.
+const PRODUCTION: [&str; 2] = ["refs/heads/main", "refs/heads/master"];
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct WorkersSection {
     base_domain: String,
     domains: Vec<String>,
+    hosts_reserved: Vec<String>,
     repositories: Vec<String>,
+    production_refs: Vec<String>,
     workerd: Option<PathBuf>,
     public_network: bool,
+    network_deny: Vec<String>,
     request_ms_max: u64,
+    upload_ms_max: u64,
     deploys_max: usize,
     versions_max: usize,
     compile_ms_max: u64,
@@ -72,10 +81,14 @@ impl Default for WorkersSection {
         Self {
             base_domain: "apps.localhost".to_owned(),
             domains: Vec::new(),
+            hosts_reserved: Vec::new(),
             repositories: Vec::new(),
+            production_refs: PRODUCTION.map(str::to_owned).to_vec(),
             workerd: None,
-            public_network: runtime.public_network,
+            public_network: true,
+            network_deny: Vec::new(),
             request_ms_max: 30_000,
+            upload_ms_max: 300_000,
             deploys_max: 4,
             versions_max: 10,
             compile_ms_max: 10_000,
@@ -107,6 +120,15 @@ impl Default for WorkersSection {
 impl WorkersSection {
     /// Whether requests to apps and to databases can be told apart.
     pub(super) fn check(&self, routing: &RoutingOptions) -> Result<(), Failure> {
+        if let Some(wildcard) = DomainRules::wildcard(&self.domains)
+            && self.hosts_reserved.is_empty()
+        {
+            return Err(Failure::Usage(format!(
+                "workers.domains has \"{wildcard}\", which may cover a name of this server: an app that claims it gets \
+                 what is meant for the server. Name all host names at which the server itself is asked in \
+                 workers.hosts_reserved, such as \"db.example.com\""
+            )));
+        }
         let (Some(apps), Some(databases)) = (self.base_domain(), &routing.base_domain) else {
             return Ok(());
         };
@@ -143,11 +165,35 @@ impl WorkersSection {
         }
     }
 
-    fn runtime(&self, workerd: PathBuf, launching: Launching, sockets: &Path) -> RuntimeOptions {
+    /// What of the network backends reach.
+    fn network(&self) -> Result<NetworkRules, Failure> {
+        let deny = self
+            .network_deny
+            .iter()
+            .map(|range| AddressRange::parse(range));
+        let deny = deny
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| Failure::Usage(format!("workers.network_deny: {error}")))?;
+        Ok(match self.public_network {
+            true => NetworkRules {
+                deny,
+                ..NetworkRules::public()
+            },
+            false => NetworkRules::nothing(),
+        })
+    }
+
+    fn runtime(
+        &self,
+        workerd: PathBuf,
+        launching: Launching,
+        sockets: &Path,
+        network: NetworkRules,
+    ) -> RuntimeOptions {
         let time = Duration::from_millis;
         RuntimeOptions {
             launcher: launching.0,
-            public_network: self.public_network,
+            network,
             start_max: time(self.start_ms_max),
             drain_max: time(self.drain_ms_max),
             restart_min: time(self.restart_ms_min.max(1)),
@@ -204,12 +250,15 @@ impl Config {
             Err(error) => return Err(Failure::Usage(error.to_string())),
         };
         let (compiling, launching) = (Compiling::here()?, Launching::here()?);
+        let network = section.network()?;
         Ok(AppsOptions {
             folder: self.data.join("apps"),
             base_domain: section.base_domain(),
             domains: section.domains.clone(),
             databases_domain: self.routing.options()?.base_domain,
+            hosts_reserved: self.hosts_reserved(),
             request_max: Duration::from_millis(section.request_ms_max),
+            upload_max: Duration::from_millis(section.upload_ms_max),
             deploys_max: section.deploys_max,
             versions_max: section.versions_max,
             limits: section.limits(),
@@ -218,8 +267,17 @@ impl Config {
                 args: compiling.args,
                 deadline: Duration::from_millis(section.compile_ms_max),
             },
-            runtime: workerd.map(|workerd| section.runtime(workerd, launching, sockets)),
+            runtime: workerd.map(|workerd| section.runtime(workerd, launching, sockets, network)),
         })
+    }
+
+    /// Names at which the server itself is asked, as far as they are known here.
+    fn hosts_reserved(&self) -> Vec<String> {
+        let listens = [&self.http.listen, &self.pgwire.listen];
+        let host = |listen: &&String| Some(listen.rsplit_once(':')?.0.to_owned());
+        let listened = listens.iter().filter_map(host);
+        let named = self.workers.hosts_reserved.iter().cloned();
+        named.chain(listened).collect()
     }
 
     /// Which workflows may deploy, if any may.
@@ -233,6 +291,11 @@ impl Config {
         if repositories.is_empty() {
             return Ok(None);
         }
+        let production_refs = section.production_refs.iter();
+        let production_refs = production_refs
+            .map(|name| RefPattern::parse(name))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| Failure::Usage(format!("workers.production_refs: {error}")))?;
         let keys = match &section.oidc.jwks {
             None => KeySource::Discovery,
             Some(jwks) if jwks.contains("://") => KeySource::Url(jwks.clone()),
@@ -247,6 +310,7 @@ impl Config {
             provider_timeout: provider.timeout,
             refetch_min: provider.refetch_min,
             repositories,
+            production_refs,
         });
         workflow
             .map(|workflow| Some(Arc::new(workflow)))

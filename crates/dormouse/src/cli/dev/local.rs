@@ -15,7 +15,7 @@ use reqwest::Url;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpStream, UnixListener};
 use tokio::task::JoinHandle;
-use workers::bindings::Answer;
+use workers::bindings::{Answer, Grant};
 use workers::{App, BindingAddress, Bindings, PostgresBinding, Refusal};
 use zeroize::Zeroizing;
 
@@ -108,6 +108,7 @@ impl LocalBindings {
             password: local.password.to_string(),
             database: local.database.clone(),
             scheme: local.scheme.clone(),
+            grant: Grant::default(),
         })
     }
 }
@@ -195,6 +196,10 @@ impl Bindings for LocalBindings {
             )
         });
         Box::pin(std::future::ready(address))
+    }
+
+    fn abandoned<'a>(&'a self, addresses: Vec<BindingAddress>) -> Answer<'a, ()> {
+        self.others.abandoned(addresses)
     }
 
     fn bound(&self, app: &App, ids: &[String]) {

@@ -10,6 +10,11 @@ pub(super) const BINDINGS: &[Setting] = &[
          connection fails with 53300.",
     ),
     Setting::number(
+        "bindings.app_clients_max",
+        "Of them, clients of one application, or of one user of a binding. Past it its next connection fails\n\
+         with 53300. 0: as many as there may be.",
+    ),
+    Setting::number(
         "bindings.threads",
         "Threads that the pools of bindings run on; each pool is on one of them. 0: as many as there are\n\
          processors.",

@@ -13,12 +13,22 @@ pub(super) const WORKERS: &[Setting] = &[
     ),
     Setting::list(
         "workers.domains",
-        "Host names that apps may ask for in a file CNAME: names, \"*.example.com\", or \"*\" for any.",
+        "Host names that apps may ask for in a file CNAME: names, \"*.example.com\", or \"*\" for any. With a\n\
+         star workers.hosts_reserved must be set.",
+    ),
+    Setting::list(
+        "workers.hosts_reserved",
+        "Host names at which this server itself is asked, which no app gets: names, or \"*.example.com\".",
     ),
     Setting::list(
         "workers.repositories",
         "Repositories whose workflows of GitHub Actions may deploy themselves: \"owner/repo\", or\n\
          \"owner/*\". None: no workflow may, but who shows a token of this server.",
+    ),
+    Setting::list(
+        "workers.production_refs",
+        "Branches and tags whose workflows have to do with the environment production: \"refs/heads/main\",\n\
+         \"refs/tags/v*\". Every other environment is for all workflows of its repository.",
     ),
     Setting::string(
         "workers.workerd",
@@ -28,10 +38,19 @@ pub(super) const WORKERS: &[Setting] = &[
         "workers.public_network",
         "Whether backends reach public addresses. Private ones and this machine they never do.",
     ),
+    Setting::list(
+        "workers.network_deny",
+        "Public addresses that they do not reach either: \"192.0.2.7\", \"192.0.2.0/24\". The addresses of this\n\
+         machine's interfaces are known; name here the one at which a router passes on to it.",
+    ),
     Setting::number(
         "workers.request_ms_max",
         "How long a backend may take until it begins to answer. Past it the answer is 504, and a\n\
          backend that does nothing at all is killed and started again.",
+    ),
+    Setting::number(
+        "workers.upload_ms_max",
+        "How long the archive of a deployment may take until all of it is there. Past it the answer is 408.",
     ),
     Setting::number("workers.deploys_max", "Deployments at once. Others wait."),
     Setting::number(

@@ -1,6 +1,11 @@
 //! What is wrong with a deployment is said in the platform's words, and nothing comes of it.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
 use super::stage::{Archive, Stage, saying};
+use crate::harness::PATIENCE;
 
 const SITE: &[(&str, &str)] = &[("out/index.html", "x")];
 
@@ -124,7 +129,7 @@ fn archives_in_the_platforms_words() {
 }
 
 /// Text that does not get smaller when it is packed.
-fn noise(bytes: usize) -> String {
+pub(super) fn noise(bytes: usize) -> String {
     let mut state = 1_u64;
     let mut next = || {
         state = state
@@ -194,4 +199,42 @@ fn without_a_runtime_there_are_sites_alone() {
     assert_eq!(deployed.status, 200, "{}", deployed.text());
     server.signal(rustix::process::Signal::TERM);
     assert!(server.wait().success());
+}
+
+#[test]
+fn an_archive_that_never_comes_is_not_waited_for() {
+    let settings = [
+        ("DORMOUSE_WORKERS__UPLOAD_MS_MAX", "1500"),
+        ("DORMOUSE_WORKERS__DEPLOYS_MAX", "1"),
+    ];
+    let Some(stage) = Stage::start_with(&settings) else {
+        return;
+    };
+    let archive = Archive::of(SITE);
+    let mut stream = TcpStream::connect(stage.server.http).unwrap();
+    let mut head =
+        "POST /api/v1/deploy HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100000\r\n".to_owned();
+    for (name, value) in GOOD {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    write!(stream, "{head}\r\n").unwrap();
+    // A byte now and then, so that it never is quiet for long.
+    stream
+        .set_read_timeout(Some(Duration::from_millis(50)))
+        .unwrap();
+    let (mut answer, begun) = (Vec::new(), Instant::now());
+    while !String::from_utf8_lossy(&answer).contains("upload_ms_max") {
+        assert!(begun.elapsed() < PATIENCE, "{answer:?}");
+        // Whoever has answered may hear no more.
+        let _ = stream.write_all(b"x");
+        let mut part = [0; 4_096];
+        if let Ok(count) = stream.read(&mut part) {
+            answer.extend_from_slice(&part[..count]);
+        }
+    }
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    assert!(begun.elapsed() >= Duration::from_millis(1_500));
+    // Its place is free again.
+    stage.deploy("acme/shop", &archive);
 }

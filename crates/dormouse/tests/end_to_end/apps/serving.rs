@@ -188,7 +188,10 @@ fn websockets_reach_a_backend() {
 
 #[test]
 fn hosts_of_their_own() {
-    let settings = [("DORMOUSE_WORKERS__DOMAINS", "shop.example,*.apps.example")];
+    let settings = [
+        ("DORMOUSE_WORKERS__DOMAINS", "shop.example,*.apps.example"),
+        ("DORMOUSE_WORKERS__HOSTS_RESERVED", "db.apps.example"),
+    ];
     let Some(stage) = Stage::start_with(&settings) else {
         return;
     };
@@ -221,6 +224,40 @@ fn hosts_of_their_own() {
     let blocked = other.json()["data"]["blockedCustomDomains"][0].clone();
     assert_eq!(blocked["currentRepository"], "acme/shop");
     assert_eq!(stage.get_at("shop.example", "/both.txt").text(), "backend");
+}
+
+#[test]
+fn names_of_the_server_are_no_apps() {
+    let settings = [
+        ("DORMOUSE_WORKERS__DOMAINS", "*.example"),
+        ("DORMOUSE_WORKERS__HOSTS_RESERVED", "db.example"),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = crate::harness::serve(folder.path(), &settings[..1]);
+    let said = crate::harness::run_program(&mut command).failed(2);
+    assert!(
+        said.contains("\"*.example\"") && said.contains("workers.hosts_reserved"),
+        "{said}"
+    );
+
+    let Some(stage) = Stage::start_with(&settings) else {
+        return;
+    };
+    let app = |names: &str| Archive::of(&[("out/index.html", "app"), ("CNAME", names)]);
+    let refused = stage.deploy_with(
+        "acme/shop",
+        "",
+        &[("x-forwarded-host", "Api.Example:443")],
+        &app("db.example\napi.example\nshop.example"),
+    );
+    let data = refused.json()["data"].clone();
+    assert_eq!(data["customDomains"], serde_json::json!(["shop.example"]));
+    let reason = |at: usize| data["blockedCustomDomains"][at]["reason"].as_str().unwrap();
+    assert!(reason(0).contains("workers.hosts_reserved"), "{data}");
+    assert!(reason(1).contains("has come by it"), "{data}");
+    assert_ne!(stage.get_at("db.example", "/").text(), "app");
+    assert_ne!(stage.get_at("api.example", "/").text(), "app");
+    assert_eq!(stage.get_at("shop.example", "/").text(), "app");
 }
 
 #[test]
@@ -302,4 +339,48 @@ fn a_client_that_leaves_is_not_waited_for() {
     stream.write_all(b"GET /ping HTTP/1.0\r\n\r\n").unwrap();
     stream.read_to_string(&mut rest).unwrap();
     assert!(rest.contains("200 OK"), "{rest}");
+}
+
+/// Who asks for a large file and does not take it costs a part of it.
+#[test]
+#[cfg(target_os = "linux")]
+fn files_are_not_whole_in_memory() {
+    let Some(stage) = Stage::start() else { return };
+    let large = super::refused::noise(9_000_000);
+    let archive = Archive::of(&[("out/index.html", "first"), ("out/large.txt", &large)]);
+    stage.deploy("acme/site", &archive);
+    let resident = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", stage.server.pid()));
+        let status = status.unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+        let kib = line.unwrap().split_whitespace().nth(1).unwrap();
+        kib.parse::<u64>().unwrap() / 1024
+    };
+    let before = resident();
+    let mut clients: Vec<_> = (0..40)
+        .map(|_| {
+            let mut http = stage.http();
+            http.send("GET /site/large.txt HTTP/1.1\r\nhost: acme.apps.localhost\r\n\r\n");
+            let head = http.head();
+            assert_eq!(head.header("content-length"), Some("9000000"));
+            http
+        })
+        .collect();
+    let after = resident();
+    assert!(after < before + 120, "{before} MiB, then {after} MiB");
+    clients.truncate(1);
+    let mut http = clients.remove(0);
+    http.read_until(&large[8_999_000..]);
+    // Parts of it, and its tag.
+    let range = [("range", "bytes=100000-299999")];
+    let part = stage.get_with("acme.apps.localhost", "/site/large.txt", &range);
+    assert_eq!(
+        (part.status, part.text().as_str()),
+        (206, &large[100_000..300_000])
+    );
+    let tag = part.header("etag").unwrap().to_owned();
+    let known = [("if-none-match", tag.as_str())];
+    let known = stage.get_with("acme.apps.localhost", "/site/large.txt", &known);
+    assert_eq!((known.status, known.text().as_str()), (304, ""));
+    assert_eq!(stage.get("/site/large.txt").text(), large);
 }

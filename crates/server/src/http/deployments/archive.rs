@@ -10,13 +10,24 @@ use workers::{DeployLimits, Refusal};
 /// The longest body of a request that is no archive.
 const SMALL_BYTES_MAX: u64 = 4_096;
 
-/// The whole archive. Each part of it must come within `pause`: a large one may take as long as it needs.
+/// The whole archive. Each part of it must come within `pause`, and all of it within `upload_max`: whoever sends one holds
+/// one of `workers.deploys_max` places.
 pub(super) async fn collect(
     body: Body,
     limits: DeployLimits,
     pause: Duration,
+    upload_max: Duration,
 ) -> Result<Vec<u8>, Refusal> {
-    whole(body, pause, |bytes| limits.check_archive(bytes)).await
+    let whole = whole(body, pause, |bytes| limits.check_archive(bytes));
+    timeout(upload_max, whole).await.unwrap_or_else(|_| {
+        Err(Refusal::with_status(
+            408,
+            format!(
+                "The archive was not there within workers.upload_ms_max ({} ms).",
+                upload_max.as_millis()
+            ),
+        ))
+    })
 }
 
 /// The whole body of another request.

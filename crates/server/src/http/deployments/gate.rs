@@ -3,18 +3,19 @@
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
-use axum::http::header::WWW_AUTHENTICATE;
+use axum::http::header::{HOST, WWW_AUTHENTICATE};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Uri};
 use axum::response::{IntoResponse as _, Response};
 use workers::{App as Place, Environment, Refusal, Repository};
 
 use super::{Change, Refused};
-use crate::apps::{Apps, CameBy};
+use crate::apps::{self, Apps, CameBy};
 use crate::http::actor::Actor;
 use crate::http::connection::Peer;
 use crate::http::router::App;
 use crate::identity::{Deployer, NotDeployer};
+use crate::proxies::Proxies;
 
 /// What is said of everything that does not let somebody deploy.
 const NOT_AUTHORIZED: &str = "Bearer token is not authorized for this GitHub repository.";
@@ -41,7 +42,7 @@ impl FromRequestParts<App> for Gate {
         Ok(Self {
             apps: Arc::clone(apps),
             actor: Actor::of(&deployer.name, parts),
-            came_by: came_by(parts),
+            came_by: came_by(parts, &app.options.proxies),
             deployer,
         })
     }
@@ -57,10 +58,17 @@ impl Gate {
         }
     }
 
+    /// # Errors
+    /// 403 if this environment is not for who asks.
+    pub(super) fn expect_environment(&self, environment: &Environment) -> Result<(), Refusal> {
+        let may = self.deployer.may_in(environment);
+        may.map_err(Refusal::forbidden)
+    }
+
     /// The app that a path and an environment name.
     ///
     /// # Errors
-    /// 400 if there can be none, 401 if it is not for who asks.
+    /// 400 if there can be none, 401 and 403 if it is not for who asks.
     pub(super) fn place(
         &self,
         (owner, name): &(String, String),
@@ -69,9 +77,11 @@ impl Gate {
         let repository = Repository::parse(&format!("{owner}/{name}"))
             .map_err(|_| Refusal::bad("Repository must be in owner/repo form."))?;
         self.expect(&repository)?;
+        let environment = Environment::resolve(environment, "main")?;
+        self.expect_environment(&environment)?;
         Ok(Place {
             repository,
-            environment: Environment::resolve(environment, "main")?,
+            environment,
         })
     }
 
@@ -111,20 +121,25 @@ fn refused(why: NotDeployer) -> Response {
     }
 }
 
-/// How the client has come here: what it has called us, and what a proxy on this machine says.
-fn came_by(parts: &Parts) -> CameBy {
+/// How the client has come here: what it has called us, and what a proxy that is believed says.
+fn came_by(parts: &Parts, proxies: &Proxies) -> CameBy {
     let peer = parts.extensions.get::<Peer>();
-    let text = |name: &str| {
-        parts
-            .headers
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-    };
-    let is_near = peer.is_some_and(|peer| peer.address.ip().is_loopback());
-    let forwarded = is_near && text("x-forwarded-proto") == Some("https");
-    let host = text("host").and_then(|host| host.parse::<Uri>().ok());
+    let named = parts.uri.authority().map(|authority| authority.as_str());
+    let header = || parts.headers.get(HOST)?.to_str().ok();
+    let authority = named.or_else(header).map(str::to_owned);
+    let told = peer.map(|peer| proxies.came_from(peer.address, &parts.headers));
+    let is_told_https = told
+        .as_ref()
+        .is_some_and(|came| came.scheme.as_deref() == Some("https"));
+    let uri = authority.as_ref().and_then(|host| host.parse::<Uri>().ok());
+    let names = [authority, told.and_then(|came| came.host)];
     CameBy {
-        is_encrypted: peer.is_some_and(|peer| peer.is_encrypted) || forwarded,
-        port: parts.uri.port_u16().or_else(|| host?.port_u16()),
+        is_encrypted: peer.is_some_and(|peer| peer.is_encrypted) || is_told_https,
+        port: uri.and_then(|uri| uri.port_u16()),
+        hosts: names
+            .into_iter()
+            .flatten()
+            .map(|name| apps::host(&name))
+            .collect(),
     }
 }

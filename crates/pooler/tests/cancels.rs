@@ -1,0 +1,190 @@
+//! Cancellations as an origin sees them: encrypted as what they are for, and not more at once than may be.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod harness;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dormouse_pooler::{Host, Origin, PoolOptions, Tls, TlsMode};
+use harness::{PASSWORD, Pooled, Postgres, limited, programs, told, until};
+use parking_lot::Mutex;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
+
+/// The first eight bytes of a packet that asks for TLS, and of one that cancels.
+const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
+const CANCEL_REQUEST: [u8; 8] = [0, 0, 0, 16, 4, 210, 22, 46];
+
+/// The first byte of a handshake of TLS.
+const HANDSHAKE: u8 = 22;
+
+/// Stands before a server and hears how connections begin.
+#[derive(Default)]
+struct Ear {
+    /// The first bytes of each.
+    beginnings: Mutex<Vec<Vec<u8>>>,
+    /// Cancellations that are held back now, and the most that there were.
+    held: Mutex<(usize, usize)>,
+}
+
+impl Ear {
+    /// Passes everything on; cancellations only if they are not to be held back.
+    async fn listen(origin: SocketAddr, holds: bool) -> (Arc<Self>, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let ear = Arc::new(Self::default());
+        let heard = Arc::clone(&ear);
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                tokio::spawn(Arc::clone(&heard).pass_on(client, origin, holds));
+            }
+        });
+        (ear, address)
+    }
+
+    async fn pass_on(self: Arc<Self>, mut client: TcpStream, origin: SocketAddr, holds: bool) {
+        let mut first = [0; 8];
+        client.read_exact(&mut first).await.unwrap();
+        if first == CANCEL_REQUEST && holds {
+            {
+                let mut held = self.held.lock();
+                held.0 += 1;
+                held.1 = held.1.max(held.0);
+            }
+            // Until who cancels gives up.
+            let mut rest = Vec::new();
+            let _ = client.read_to_end(&mut rest).await;
+            self.held.lock().0 -= 1;
+            return;
+        }
+        let mut server = TcpStream::connect(origin).await.unwrap();
+        server.write_all(&first).await.unwrap();
+        let mut beginning = first.to_vec();
+        if first == SSL_REQUEST {
+            let answer = server.read_u8().await.unwrap();
+            client.write_u8(answer).await.unwrap();
+            let next = client.read_u8().await.unwrap();
+            server.write_u8(next).await.unwrap();
+            beginning.push(next);
+        }
+        self.beginnings.lock().push(beginning);
+        let _ = copy_bidirectional(&mut client, &mut server).await;
+    }
+}
+
+fn to(origin: &Origin, host: &str, address: SocketAddr) -> Origin {
+    let mut origin = origin.clone();
+    origin.hosts = vec![Host::Tcp(host.to_owned(), address.port())];
+    origin
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancellation_is_encrypted_like_the_connection() {
+    if programs().is_none() {
+        return;
+    }
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let options = native::Options {
+        password: Some(PASSWORD.to_owned()),
+        settings: vec!["ssl=on".to_owned()],
+        files: vec![
+            ("server.crt".to_owned(), made.cert.pem()),
+            ("server.key".to_owned(), made.signing_key.serialize_pem()),
+        ],
+        ..native::Options::default()
+    };
+    let postgres = Postgres::start(&options).unwrap();
+    for (mode, expected) in [
+        (
+            TlsMode::VerifyFull,
+            &[&SSL_REQUEST[..], &[HANDSHAKE]].concat(),
+        ),
+        (TlsMode::Disable, &CANCEL_REQUEST.to_vec()),
+    ] {
+        let (ear, address) = Ear::listen(postgres.native.address, false).await;
+        let mut origin = to(&postgres.origin(), "localhost", address);
+        origin.tls = Tls {
+            mode,
+            authorities: Some(made.cert.pem()),
+            identity: None,
+        };
+        let pooled = Pooled::start(origin, limited(1)).await;
+        let session = pooled.session().await;
+        let token = session.cancel_token();
+        let beside = postgres.session().await;
+        let (slow, ()) = tokio::join!(session.simple_query("select pg_sleep(60)"), async {
+            let running = "select 1 from pg_stat_activity where query = 'select pg_sleep(60)' and state = 'active'";
+            until("it runs", async || {
+                beside.query(running, &[]).await.unwrap().len() == 1
+            })
+            .await;
+            token.cancel_query(tokio_postgres::NoTls).await.unwrap();
+        });
+        assert_eq!(told(&slow.unwrap_err()).0, "57014", "{mode:?}");
+        assert_eq!(ear.beginnings.lock().last(), Some(expected), "{mode:?}");
+        until("it is counted", async || {
+            pooled.pool.standing().counts.cancels == 1
+        })
+        .await;
+    }
+}
+
+/// Who cancels gives up after this in what follows.
+const CANCEL_MAX: Duration = Duration::from_millis(1_500);
+
+/// Sessions that are cancelled so often each, at an origin that takes no note: the most cancellations at once that it saw.
+async fn at_once(cancels_max: usize, sessions: usize, each: usize) -> Option<usize> {
+    let postgres = Postgres::with_password()?;
+    let (ear, address) = Ear::listen(postgres.native.address, true).await;
+    let options = PoolOptions {
+        cancels_max,
+        cancel_max: CANCEL_MAX,
+        ..limited(sessions)
+    };
+    let pooled = Pooled::start(to(&postgres.origin(), "127.0.0.1", address), options).await;
+    let mut tokens = Vec::new();
+    for _ in 0..sessions {
+        let session = pooled.session().await;
+        tokens.push(session.cancel_token());
+        tokio::spawn(async move { session.simple_query("select pg_sleep(60)").await });
+    }
+    let beside = postgres.session().await;
+    let all =
+        "select 1 from pg_stat_activity where query = 'select pg_sleep(60)' and state = 'active'";
+    until("all run", async || {
+        beside.query(all, &[]).await.unwrap().len() == sessions
+    })
+    .await;
+    let begun = Instant::now();
+    for token in tokens.iter().cycle().take(sessions * each) {
+        token.cancel_query(tokio_postgres::NoTls).await.unwrap();
+    }
+    let wanted = (sessions * each) as u64;
+    until("all are given up", async || {
+        let counts = pooled.pool.standing().counts;
+        counts.cancels_failed + counts.cancels_refused == wanted
+    })
+    .await;
+    // Nobody waits for all the others.
+    assert!(begun.elapsed() < CANCEL_MAX * 3);
+    assert_eq!(pooled.pool.standing().counts.cancels, 0);
+    Some(ear.held.lock().1)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pool_has_few_cancellations_at_once() {
+    if let Some(most) = at_once(2, 5, 1).await {
+        assert_eq!(most, 2);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_has_one_cancellation_at_once() {
+    if let Some(most) = at_once(10, 1, 5).await {
+        assert_eq!(most, 1);
+    }
+}
