@@ -32,15 +32,21 @@ impl Catalog {
         bindings: &dyn Bindings,
     ) -> Result<Self, StoreError> {
         let catalog = Self::default();
+        let mut serving = Vec::new();
         for app in store.apps()? {
             match store.current(&app) {
                 Ok(None) => {}
                 Ok(Some(version)) => {
                     bindings.bound(&app, &bound(&version));
-                    catalog.put(Arc::new(version), rules);
+                    serving.push(version);
                 }
                 Err(error) => tracing::error!(%app, %error, "an app cannot be served"),
             }
+        }
+        // A version that has come back may ask for a host that another app was given since: that keeps it.
+        serving.sort_by_key(|version| std::cmp::Reverse(version.deployed_at_ms));
+        for version in serving {
+            catalog.put(Arc::new(version), rules);
         }
         Ok(catalog)
     }

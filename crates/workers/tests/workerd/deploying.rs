@@ -488,3 +488,28 @@ async fn what_does_not_start_is_left_alone_for_a_while() {
     }
     assert_eq!(count(), 4);
 }
+
+/// Who comes back to a version with a host that another app has by now does not get it, also after a restart.
+#[tokio::test]
+async fn a_host_that_another_app_was_given_stays_its_own() {
+    let Some(stage) = Stage::new() else { return };
+    let (shop, zoo) = (app("owner/shop"), app("owner/zoo"));
+    let host = "a.shop.example";
+    let deployments = deployments(&stage);
+    let send = async |app: &App, at_ms: u64, files: &[(&str, &str)]| {
+        let mut sent = request(&at_ms.to_string(), files);
+        sent.app = app.clone();
+        deployments.deploy(sent, at_ms).await.unwrap()
+    };
+    let (page, name) = (("out/index.html", "x"), ("CNAME", host));
+    send(&shop, 1, &[page, name]).await;
+    assert_eq!(deployments.of_host(host), Some(shop.clone()));
+    assert_eq!(send(&zoo, 2, &[page, name]).await.blocked.len(), 1);
+    send(&shop, 3, &[page]).await;
+    assert!(send(&zoo, 4, &[page, name]).await.blocked.is_empty());
+    deployments.roll_back(&shop, 1).await.unwrap();
+    assert_eq!(deployments.of_host(host), Some(zoo.clone()));
+    drop(deployments);
+    let deployments = self::deployments(&stage);
+    assert_eq!(deployments.of_host(host), Some(zoo));
+}

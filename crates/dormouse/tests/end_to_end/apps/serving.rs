@@ -357,7 +357,7 @@ fn files_are_not_whole_in_memory() {
         kib.parse::<u64>().unwrap() / 1024
     };
     let before = resident();
-    let mut clients: Vec<_> = (0..40)
+    let clients: Vec<_> = (0..40)
         .map(|_| {
             let mut http = stage.http();
             http.send("GET /site/large.txt HTTP/1.1\r\nhost: acme.apps.localhost\r\n\r\n");
@@ -368,9 +368,7 @@ fn files_are_not_whole_in_memory() {
         .collect();
     let after = resident();
     assert!(after < before + 120, "{before} MiB, then {after} MiB");
-    clients.truncate(1);
-    let mut http = clients.remove(0);
-    http.read_until(&large[8_999_000..]);
+    drop(clients);
     // Parts of it, and its tag.
     let range = [("range", "bytes=100000-299999")];
     let part = stage.get_with("acme.apps.localhost", "/site/large.txt", &range);
