@@ -48,6 +48,7 @@ pub(super) fn families(bindings: &ManagedBindings) -> Vec<Family> {
     );
     let mut families = vec![clients, connections(&told), waiting(&told)];
     families.extend(counts(&told));
+    families.extend(seconds(&told));
     families.push(queries(&told));
     families.extend(bytes(&told));
     families
@@ -66,6 +67,8 @@ fn sum(one: Standing, other: Standing) -> Standing {
     counts.waited += more.waited;
     counts.refused += more.refused;
     counts.abandoned += more.abandoned;
+    counts.waited_micros += more.waited_micros;
+    counts.held_micros += more.held_micros;
     sum
 }
 
@@ -170,6 +173,28 @@ fn counts(told: &[Told]) -> [Family; 3] {
             "Clients that left amid a transaction or a statement.",
             told,
             |one| one.standing.counts.abandoned,
+        ),
+    ]
+}
+
+fn seconds(told: &[Told]) -> [Family; 2] {
+    let of_each = |name, help, micros: fn(&Told) -> u64| {
+        let values = told
+            .iter()
+            .map(|one| (one.name.clone(), micros(one) as f64 / 1e6));
+        let values = values.collect::<Vec<_>>();
+        Family::labelled(Kind::Counter, name, help, "binding", values)
+    };
+    [
+        of_each(
+            "dormouse_binding_wait_seconds_total",
+            "How long clients have waited for a connection, all of them together.",
+            |one| one.standing.counts.waited_micros,
+        ),
+        of_each(
+            "dormouse_binding_held_seconds_total",
+            "How long clients have had connections, all of them together: the time of their transactions.",
+            |one| one.standing.counts.held_micros,
         ),
     ]
 }
