@@ -178,7 +178,7 @@ fn behaviour_27_a_backend_that_is_killed_amid_requests() {
     for _ in 0..2 {
         std::thread::scope(|scope| {
             let asking: Vec<_> = (0..3)
-                .map(|_| scope.spawn(|| stage.get("/shop/wait").status))
+                .map(|_| scope.spawn(|| stage.get("/shop/wait")))
                 .collect();
             until(|| beside.gives(asleep), |count| count == "3");
             let backends = stage.backends();
@@ -186,7 +186,8 @@ fn behaviour_27_a_backend_that_is_killed_amid_requests() {
             let process = Pid::from_raw(backends[0].try_into().unwrap()).unwrap();
             kill_process(process, Signal::KILL).unwrap();
             for asked in asking {
-                assert_eq!(asked.join().unwrap(), 502);
+                let answer = asked.join().unwrap();
+                assert_eq!(answer.status, 502, "{}", answer.text());
             }
         });
         // Their statements are cancelled, and their transactions rolled back.
