@@ -113,6 +113,15 @@ test('tokens that are for others, over, early, or of another repository', async 
   assert.equal((await deploy(server, 'acme/shop', issuer.token('acme/shop', { exp: now - 5 }))).status, 200)
 })
 
+test('an audience of one\'s own, and tokens that are for the platform', async (t) => {
+  const { issuer, server } = await begin(t, { DORMOUSE_WORKERS__OIDC__AUDIENCE: 'https://db.example.com' })
+  const own = issuer.token('acme/shop', { aud: 'https://db.example.com' })
+  assert.equal((await deploy(server, 'acme/shop', own)).status, 200)
+  for (const aud of ['w7s.cloud', 'https://w7s.cloud', 'https://db.example.com/']) {
+    await isRefused(server, 'acme/shop', issuer.token('acme/shop', { aud }), /another audience/)
+  }
+})
+
 test('forged tokens', async (t) => {
   const { issuer, server } = await begin(t)
   const claims = issuer.claims('acme/shop')

@@ -88,7 +88,7 @@ pub struct Client<S> {
     /// Its prepared statements by its names for them.
     statements: HashMap<Bytes, Arc<Statement>>,
     /// Names that exist once their `ParseComplete` has come.
-    unconfirmed: VecDeque<(Bytes, Arc<Statement>)>,
+    unconfirmed: VecDeque<Unconfirmed>,
     unnamed: Option<Arc<Statement>>,
     lease: Option<Lease>,
     /// The unnamed statement that the server has, if it is of this client.
@@ -114,6 +114,15 @@ pub struct Client<S> {
     /// The outbox up to here is what Postgres would not send yet: answers without a server that nothing has flushed. As
     /// long as it has no more than these it waits, for the server's answers to what comes behind.
     unflushed: usize,
+}
+
+/// What the server has still to say something to, in the order in which it was sent.
+#[derive(Debug)]
+enum Unconfirmed {
+    /// A statement by the client's name for it.
+    Name(Bytes, Arc<Statement>),
+    /// What is answered with `ReadyForQuery`: an error before it says nothing of names behind it.
+    End,
 }
 
 /// Consequences of statements that succeed.
@@ -400,6 +409,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 lease
                     .account
                     .sent(crate::awaited::Awaited::Sync(crate::awaited::Whose::Client));
+                self.unconfirmed.push_back(Unconfirmed::End);
             }
             None => backend::ready_for_query(&mut self.side.outbox, TransactionStatus::Idle),
         }

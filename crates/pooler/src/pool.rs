@@ -10,8 +10,8 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
-use tokio::time::{Duration, Instant, timeout, timeout_at};
+use tokio::sync::oneshot::{self, error::RecvError};
+use tokio::time::{Duration, Instant, error::Elapsed, timeout, timeout_at};
 use wire::{PgError, sqlstate};
 
 use crate::binding::Caching;
@@ -21,7 +21,7 @@ use crate::connect;
 use crate::facts::Facts;
 use crate::failure::Failure;
 use crate::options::PoolOptions;
-use crate::origin::Origin;
+use crate::origin::{Origin, Target};
 use crate::replication::{Replication, Source};
 use crate::server::{Parameters, Server};
 use crate::statements::Registry;
@@ -275,12 +275,7 @@ impl Pool {
             let taken = self.take(label)?;
             let server = match taken {
                 Taken::Server(server) => server,
-                Taken::Turn(turn) => match timeout_at(
-                    *until.get_or_insert_with(|| Instant::now() + self.options().wait_max),
-                    turn,
-                )
-                .await
-                {
+                Taken::Turn(turn) => match self.wait(turn, &mut until).await {
                     Ok(Ok(Ok(handed))) => match handed.take() {
                         Some(server) => server,
                         None => return Err(closed()),
@@ -302,6 +297,19 @@ impl Pool {
             }
             return Ok(lease);
         }
+    }
+
+    /// Waits for a turn, until a time that the first wait of a client sets.
+    async fn wait(
+        &self,
+        turn: oneshot::Receiver<Result<Handed, Failure>>,
+        until: &mut Option<Instant>,
+    ) -> Result<Result<Result<Handed, Failure>, RecvError>, Elapsed> {
+        let begun = Instant::now();
+        let until = *until.get_or_insert_with(|| begun + self.options().wait_max);
+        let waited = timeout_at(until, turn).await;
+        self.state.lock().counts.waited_micros += begun.elapsed().as_micros() as u64;
+        waited
     }
 
     fn take(&self, label: &Arc<str>) -> Result<Taken, PgError> {
@@ -468,9 +476,11 @@ impl Pool {
             close_all([server]);
             return;
         }
-        server.since = Instant::now();
-        if let Some(holder) = state.holders.get_mut(server.number) {
-            *holder = None;
+        let now = Instant::now();
+        server.since = now;
+        if let Some(holder) = state.holders.get_mut(server.number).and_then(Option::take) {
+            let held = now.saturating_duration_since(holder.since);
+            state.counts.held_micros += held.as_micros() as u64;
         }
         while let Some(waiting) = state.waiting.pop_front() {
             let number = server.number;
@@ -584,6 +594,11 @@ impl Pool {
         };
         let mut lease = self.leased(server).ok()?;
         (!lease.is_gone().await).then_some(lease)
+    }
+
+    /// Whether a server that takes no writes is none for it.
+    pub(crate) fn wants_writes(&self) -> bool {
+        self.state.lock().origin.target == Target::ReadWrite
     }
 
     /// Whether connections of this version of the origin are still right.

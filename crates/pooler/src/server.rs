@@ -53,6 +53,8 @@ pub(crate) struct Server {
     pub(crate) is_tainted: bool,
     /// Nobody knows where it stands: it cannot be used again.
     pub(crate) is_broken: bool,
+    /// It has refused to write (25006), which a standby does.
+    pub(crate) has_refused_to_write: bool,
     /// Which version of the origin it was made for.
     pub(crate) epoch: u64,
     pub(crate) since: Instant,
@@ -82,6 +84,7 @@ impl Server {
             last_client: 0,
             is_tainted: false,
             is_broken: false,
+            has_refused_to_write: false,
             epoch,
             since: Instant::now(),
             number: 0,

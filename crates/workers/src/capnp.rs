@@ -1,4 +1,4 @@
-//! Cap'n Proto messages, written: structs, lists of structs, text. One segment, so no far pointers.
+//! Cap'n Proto messages, written: structs, lists of structs, text, bytes. One segment, so no far pointers.
 //!
 //! After the published encoding (capnproto.org/encoding.html): little-endian words of eight bytes, a pointer counts
 //! from the word after it.
@@ -96,6 +96,16 @@ impl Message {
         self.text_at(slot(parent, pointer), text)
     }
 
+    /// Bytes at a pointer.
+    pub(crate) fn data(
+        &mut self,
+        parent: Struct,
+        pointer: u16,
+        bytes: &[u8],
+    ) -> Result<(), TooLarge> {
+        self.bytes_at(slot(parent, pointer), bytes, bytes.len())
+    }
+
     /// A list of texts at a pointer.
     pub(crate) fn texts<T: AsRef<str>>(
         &mut self,
@@ -116,9 +126,14 @@ impl Message {
 
     fn text_at(&mut self, slot: usize, text: &str) -> Result<(), TooLarge> {
         // The zero at its end counts.
-        let count = counted(text.len() + 1)?;
-        let at = self.room((text.len() + 1).div_ceil(8));
-        for (word, bytes) in self.words[at..].iter_mut().zip(text.as_bytes().chunks(8)) {
+        self.bytes_at(slot, text.as_bytes(), text.len() + 1)
+    }
+
+    /// Bytes in room for so many.
+    fn bytes_at(&mut self, slot: usize, content: &[u8], room: usize) -> Result<(), TooLarge> {
+        let count = counted(room)?;
+        let at = self.room(room.div_ceil(8));
+        for (word, bytes) in self.words[at..].iter_mut().zip(content.chunks(8)) {
             let mut whole = [0; 8];
             whole[..bytes.len()].copy_from_slice(bytes);
             *word = u64::from_le_bytes(whole);
@@ -202,6 +217,19 @@ mod tests {
             0, 0, 3, 2, 0, 0, 0, 0x80,
             1, 0, 0, 0, 0x1a, 0, 0, 0, // a list, here, of three bytes
             b'h', b'i', 0, 0, 0, 0, 0, 0,
+        ]);
+    }
+
+    #[test]
+    fn bytes_have_no_zero_behind_them() {
+        let (mut message, root) = Message::new(PAIR);
+        message.data(root, 0, &[1; 9]).unwrap();
+        let bytes = message.finish().unwrap();
+        #[rustfmt::skip]
+        assert_eq!(bytes[24..], [
+            1, 0, 0, 0, 0x4a, 0, 0, 0, // a list, here, of nine bytes
+            1, 1, 1, 1, 1, 1, 1, 1,
+            1, 0, 0, 0, 0, 0, 0, 0,
         ]);
     }
 

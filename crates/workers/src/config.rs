@@ -6,7 +6,7 @@
 use crate::{
     BindingAddress,
     capnp::{Message, Shape, Struct, TooLarge},
-    modules::{Backend, Module},
+    modules::{Backend, Code, Module},
 };
 
 /// The name of the socket that requests come in by.
@@ -51,6 +51,7 @@ const SERVICE_WORKER: u16 = 1;
 const SERVICE_NETWORK: u16 = 2;
 const SERVICE_EXTERNAL: u16 = 3;
 const EXTERNAL_TCP: u16 = 2;
+const MODULE_WASM: u16 = 4;
 const BINDING_TEXT: u16 = 2;
 const BINDING_HYPERDRIVE: u16 = 16;
 
@@ -95,7 +96,13 @@ fn worker(
     let modules = message.structures(worker, 0, MODULE, backend.modules.len())?;
     for (module, at) in backend.modules.iter().zip(modules) {
         message.text(at, 0, &module.name)?;
-        message.text(at, 1, &module.code)?;
+        match &module.code {
+            Code::Script(text) => message.text(at, 1, text)?,
+            Code::Wasm(bytes) => {
+                message.set_u16(at, 0, MODULE_WASM);
+                message.data(at, 1, bytes)?;
+            }
+        }
     }
     message.text(worker, 1, &backend.compatibility.date)?;
     message.texts(worker, 2, &backend.compatibility.flags)?;
@@ -182,6 +189,7 @@ pub(crate) fn with_check(backend: &Backend) -> Backend {
          throw new TypeError(\"Handler does not export a fetch() function.\");\n}}\n"
     );
     let mut checked = backend.clone();
+    let code = Code::Script(code);
     checked.modules.insert(0, Module { name, code });
     checked
 }

@@ -1,7 +1,8 @@
 //! The modules of a backend: its entry, what that imports, and how the runtime shall run them.
 //!
 //! The rules are the W7S platform's: relative imports inside the entry's root, with extensions and `index` looked for;
-//! `node:` and `cloudflare:` are the runtime's; other names are refused, as nothing is installed here.
+//! `node:` and `cloudflare:` are the runtime's; other names are refused, as nothing is installed here. A relative import of a
+//! `.wasm` file is its module, with or without `?module` behind it, as bundlers write it.
 //! Specifiers are rewritten where the platform's lookup finds what the runtime's own would not.
 
 mod child;
@@ -38,8 +39,36 @@ pub const ENTRYPOINTS: [&str; 10] = [
 pub struct Module {
     /// Its path from the root of the backend.
     pub name: String,
+    /// What it is.
+    pub code: Code,
+}
+
+/// What a module is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Code {
     /// JavaScript.
-    pub code: String,
+    Script(String),
+    /// WebAssembly, whose default export is a `WebAssembly.Module`.
+    Wasm(Vec<u8>),
+}
+
+impl Code {
+    /// Of a module by this name.
+    pub(crate) fn of(name: &str, bytes: Vec<u8>) -> Self {
+        match resolve::is_wasm(name) {
+            true => Self::Wasm(bytes),
+            // It was text when it was kept, and its hash is that of what was kept.
+            false => Self::Script(String::from_utf8_lossy(&bytes).into_owned()),
+        }
+    }
+
+    /// As it is kept.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Script(text) => text.as_bytes(),
+            Self::Wasm(bytes) => bytes,
+        }
+    }
 }
 
 /// A backend that can be run.

@@ -1,8 +1,9 @@
 //! Deployed backends with a binding: the document's own, and the drivers of the field, over an external Postgres and over a
 //! database of ours.
 
-mod backends;
+pub(crate) mod backends;
 mod grants;
+mod prisma;
 
 use serde_json::{Value, json};
 
@@ -68,7 +69,7 @@ fn the_documented_backend() {
     }
 }
 
-/// Behaviours 14 and 15: what `env.DB` is, and drivers that find it.
+/// Behaviours 14, 15 and 20: what `env.DB` is, and drivers that find it.
 #[test]
 fn drivers_through_the_binding() {
     let Some((stage, origin, ids)) = both() else {
@@ -95,6 +96,8 @@ fn drivers_through_the_binding() {
             "drizzle-postgres.js",
             "drizzle-node-postgres",
             "kysely",
+            "copy",
+            "cursor",
             "abandoned",
         ] {
             let answer = stage.get(&format!("{path}/{case}"));

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod acceptance;
 mod apps;
 mod audit;
 mod bad_input;
@@ -11,6 +12,7 @@ mod cancel;
 mod cli;
 mod clients;
 mod curl;
+mod documents;
 mod doors;
 mod etags;
 mod harness;

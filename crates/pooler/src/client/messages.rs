@@ -8,8 +8,8 @@ use wire::pg::frontend::{self, Bind, Execute, Parse, kind};
 use wire::pg::{Frame, Target, TransactionStatus, backend};
 use wire::{PgError, sqlstate};
 
-use super::Client;
 use super::again::Kept;
+use super::{Client, Unconfirmed};
 use crate::awaited::{Awaited, Whose};
 use crate::cache::{Ends, Writes};
 use crate::facts::{Facts, Pin};
@@ -89,8 +89,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     fn pass(&mut self, frame: &Frame, awaited: Option<Awaited>) -> Result<(), PgError> {
         let lease = self.leased()?;
         lease.side.outbox.extend_from_slice(frame.bytes());
-        if let Some(awaited) = awaited {
-            lease.account.sent(awaited);
+        let Some(awaited) = awaited else {
+            return Ok(());
+        };
+        let is_end = matches!(
+            awaited,
+            Awaited::Sync(CLIENT) | Awaited::Query(CLIENT) | Awaited::FunctionCall
+        );
+        lease.account.sent(awaited);
+        if is_end {
+            self.unconfirmed.push_back(Unconfirmed::End);
         }
         Ok(())
     }
@@ -112,7 +120,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         if parse.statement.is_empty() {
             self.unnamed_there = Some(statement.id);
             self.unnamed = Some(Arc::clone(&statement));
-            self.unconfirmed.push_back((Bytes::new(), statement));
+            let name = Unconfirmed::Name(Bytes::new(), statement);
+            self.unconfirmed.push_back(name);
             let awaited = Awaited::Parse {
                 named: None,
                 whose: CLIENT,
@@ -129,7 +138,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             lease.prepares(&statement, CLIENT)?;
         }
         self.unconfirmed
-            .push_back((name.clone(), Arc::clone(&statement)));
+            .push_back(Unconfirmed::Name(name.clone(), Arc::clone(&statement)));
         self.statements.insert(name, statement);
         Ok(())
     }

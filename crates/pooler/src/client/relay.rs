@@ -8,7 +8,7 @@ use wire::pg::Severity;
 use wire::pg::backend::{self, kind};
 use wire::{PgError, sqlstate};
 
-use super::Client;
+use super::{Client, Unconfirmed};
 use crate::awaited::Fate;
 
 const HEADER_BYTES: usize = 5;
@@ -126,7 +126,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                     lease.knows(id, None);
                 }
                 if fate == Fate::Forward
-                    && let Some((_, statement)) = self.unconfirmed.pop_front()
+                    && let Some(Unconfirmed::Name(_, statement)) = self.unconfirmed.pop_front()
                 {
                     statement.was_taken();
                 }
@@ -134,14 +134,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             kind::ERROR_RESPONSE => {
                 self.due.has_failed = true;
                 self.cached.describing = None;
-                for (name, _) in self.unconfirmed.drain(..) {
+                while let Some(Unconfirmed::Name(name, _)) = self
+                    .unconfirmed
+                    .pop_front_if(|next| matches!(next, Unconfirmed::Name(..)))
+                {
                     match name.is_empty() {
                         true => self.unnamed = None,
                         false => drop(self.statements.remove(&name)),
                     }
                 }
-                let severity = PgError::decode(body).map(|error| error.severity());
-                lease.is_broken |= severity.is_ok_and(|severity| severity != Severity::Error);
+                if let Ok(error) = PgError::decode(body) {
+                    lease.is_broken |= error.severity() != Severity::Error;
+                    lease.has_refused_to_write |=
+                        error.code() == sqlstate::READ_ONLY_SQL_TRANSACTION;
+                }
             }
             _ => {}
         }
@@ -165,6 +171,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             self.kept = None;
             lease.settle();
             if fate == Fate::Forward {
+                while let Some(Unconfirmed::Name(..)) = self.unconfirmed.pop_front() {}
                 self.recorded(status);
             }
         }

@@ -27,6 +27,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         if !self.touched.is_empty() {
             self.read_settings().await?;
         }
+        self.look_for_a_fail_over().await;
         if self.is_pinned() {
             return Ok(());
         }
@@ -88,6 +89,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         }
         lease.settings = self.settings.clone();
         Ok(())
+    }
+
+    /// A server that has refused to write, though the client has not wished for that, may be one that takes no writes any
+    /// more: then its connections go, and another host of the origin is looked for.
+    async fn look_for_a_fail_over(&mut self) {
+        let Some(lease) = &mut self.lease else {
+            return;
+        };
+        if !std::mem::take(&mut lease.has_refused_to_write)
+            || !self.pool.wants_writes()
+            || self.settings.get("default_transaction_read_only").is_some()
+        {
+            return;
+        }
+        // One that does not answer is broken, and not used again.
+        let Ok(rows) = lease.ask("SHOW transaction_read_only").await else {
+            return;
+        };
+        if rows == [[Some("on".to_owned())]] {
+            tracing::warn!("the origin takes no writes any more: the pool connects anew");
+            self.pool.restart();
+        }
     }
 
     /// The server is gone: whether it has told the client so.

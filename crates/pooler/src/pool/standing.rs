@@ -28,6 +28,10 @@ pub struct Counts {
     pub waited: u64,
     /// Waits that ended with an error.
     pub refused: u64,
+    /// How long clients have waited, in microseconds: all of them together, those that got none included.
+    pub waited_micros: u64,
+    /// How long clients have had connections, in microseconds: of each, from when it was given until it came back.
+    pub held_micros: u64,
     /// Clients that left amid a transaction or a statement.
     pub abandoned: u64,
     /// Cancellations that the origin took.

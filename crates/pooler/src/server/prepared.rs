@@ -9,13 +9,16 @@ use crate::awaited::{Awaited, StatementId, Whose};
 use crate::statements::{self, Statement};
 
 impl Server {
-    /// Writes what makes a statement known to the server by name. What it is to know no longer goes first.
+    /// Writes what makes a statement known to the server by name. What it is to know no longer goes first, and so does the
+    /// same statement if it is on its way: whether it will be taken nobody knows yet.
     ///
     /// # Errors
     ///
     /// If a message is longer than one can be.
     pub(crate) fn prepares(&mut self, statement: &Statement, whose: Whose) -> Result<(), PgError> {
-        for id in std::mem::take(&mut self.closing) {
+        let under_way = self.account.will_prepare(statement.id);
+        let again = under_way.then_some(statement.id);
+        for id in std::mem::take(&mut self.closing).into_iter().chain(again) {
             let name = statements::name(id);
             frontend::close(&mut self.side.outbox, Target::Statement, name.as_bytes())?;
             self.account.sent(Awaited::Close(Whose::Pool));

@@ -48,6 +48,7 @@ pub(super) fn families(bindings: &ManagedBindings) -> Vec<Family> {
     );
     let mut families = vec![clients, connections(&told), waiting(&told)];
     families.extend(counts(&told));
+    families.extend(seconds(&told));
     families.push(queries(&told));
     families.extend(bytes(&told));
     families
@@ -69,6 +70,8 @@ fn sum(one: Standing, other: Standing) -> Standing {
     counts.cancels += more.cancels;
     counts.cancels_failed += more.cancels_failed;
     counts.cancels_refused += more.cancels_refused;
+    counts.waited_micros += more.waited_micros;
+    counts.held_micros += more.held_micros;
     sum
 }
 
@@ -188,6 +191,28 @@ fn counts(told: &[Told]) -> [Family; 4] {
                     ("refused", counts.cancels_refused),
                 ]
             },
+        ),
+    ]
+}
+
+fn seconds(told: &[Told]) -> [Family; 2] {
+    let of_each = |name, help, micros: fn(&Told) -> u64| {
+        let values = told
+            .iter()
+            .map(|one| (one.name.clone(), micros(one) as f64 / 1e6));
+        let values = values.collect::<Vec<_>>();
+        Family::labelled(Kind::Counter, name, help, "binding", values)
+    };
+    [
+        of_each(
+            "dormouse_binding_wait_seconds_total",
+            "How long clients have waited for a connection, all of them together.",
+            |one| one.standing.counts.waited_micros,
+        ),
+        of_each(
+            "dormouse_binding_held_seconds_total",
+            "How long clients have had connections, all of them together: the time of their transactions.",
+            |one| one.standing.counts.held_micros,
         ),
     ]
 }

@@ -1,7 +1,7 @@
 //! Compiling in a process of its own: source text that is nested deep enough overflows the stack of a parser, which
 //! ends the process that it is in.
 
-use super::{Backend, backend};
+use super::{Backend, Code, backend};
 use crate::{Archive, DeployLimits, Refusal};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -29,6 +29,8 @@ pub struct Compiler {
 struct Request {
     entrypoint: String,
     files: BTreeMap<String, String>,
+    /// Paths of files that are not text, and of which no more is to be known.
+    wasm: Vec<String>,
     modules_max: u64,
 }
 
@@ -71,7 +73,10 @@ impl Compiler {
             )));
         }
         match serde_json::from_slice(&output.stdout) {
-            Ok(Answer::Backend(backend)) => Ok(backend),
+            Ok(Answer::Backend(mut backend)) => {
+                fill(&mut backend, archive)?;
+                Ok(backend)
+            }
             Ok(Answer::Refused { message, details }) => {
                 Err(Refusal::bad(message).detailed(details))
             }
@@ -108,19 +113,40 @@ impl Compiler {
     }
 }
 
-/// The text files of the entry's root.
+/// What is not text stays here.
+fn fill(backend: &mut Backend, archive: &Archive) -> Result<(), Refusal> {
+    let root = super::resolve::root_of(&backend.entrypoint)?;
+    for module in &mut backend.modules {
+        if let Code::Wasm(bytes) = &mut module.code {
+            let file = archive.file(&format!("{root}/{}", module.name));
+            *bytes = file.unwrap_or_default().to_vec();
+        }
+    }
+    Ok(())
+}
+
+/// The text files of the entry's root, and the names of others that it may import.
 fn request(archive: &Archive, entrypoint: &str, limits: DeployLimits) -> Result<Vec<u8>, Refusal> {
     let root = super::resolve::root_of(entrypoint)?;
     let wanted = |path: &str| super::resolve::is_module(path) || path == "wrangler.json";
     let mut files = BTreeMap::new();
-    for (path, _) in archive.below(root).filter(|(path, _)| wanted(path)) {
-        let path = format!("{root}/{path}");
+    let mut wasm = Vec::new();
+    for (name, _) in archive.below(root) {
+        let path = format!("{root}/{name}");
+        if super::resolve::is_wasm(name) {
+            wasm.push(path);
+            continue;
+        }
+        if !wanted(name) {
+            continue;
+        }
         let text = archive.text(&path)?.unwrap_or_default().to_owned();
         files.insert(path, text);
     }
     let request = Request {
         entrypoint: entrypoint.to_owned(),
         files,
+        wasm,
         modules_max: limits.modules_max,
     };
     serde_json::to_vec(&request).map_err(|error| Refusal::with_status(500, error.to_string()))
@@ -145,6 +171,8 @@ pub fn answer(mut input: impl Read, mut output: impl Write) -> io::Result<()> {
     };
     let files = request.files.into_iter();
     let files = files.map(|(path, text)| (path, text.into_bytes()));
+    let wasm = request.wasm.into_iter().map(|path| (path, Vec::new()));
+    let files = files.chain(wasm);
     let compiled = Archive::from_files(files, limits)
         .and_then(|archive| backend(&archive, &request.entrypoint, limits));
     let answer = match compiled {

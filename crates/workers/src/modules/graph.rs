@@ -1,7 +1,7 @@
 //! The entry of a backend and all that it imports.
 
 use super::{
-    Module,
+    Code, Module,
     resolve::{self, Target},
     source::{self, Import},
 };
@@ -25,6 +25,13 @@ pub(super) fn modules(
                 limit.sentence("The backend has too many modules"),
             ]));
         }
+        let name = path[root.len() + 1..].to_owned();
+        if resolve::is_wasm(&path) {
+            let bytes = archive.file(&path).unwrap_or_default().to_vec();
+            let code = Code::Wasm(bytes);
+            modules.push(Module { name, code });
+            continue;
+        }
         let mut code = code_of(archive, &path)?;
         let mut rewritten = Vec::new();
         for import in source::imports(&code) {
@@ -40,7 +47,7 @@ pub(super) fn modules(
             }
         }
         source::replace(&mut code, rewritten);
-        let name = path[root.len() + 1..].to_owned();
+        let code = Code::Script(code);
         modules.push(Module { name, code });
     }
     Ok(modules)

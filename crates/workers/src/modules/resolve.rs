@@ -54,6 +54,9 @@ pub(super) fn resolve(archive: &Archive, root: &str, from: &str, request: &str) 
     {
         return Target::Runtime;
     }
+    // Bundlers say so of what is to be compiled when the backend starts, which is how it is here anyway.
+    let plain = request.strip_suffix("?module");
+    let request = plain.filter(|path| is_wasm(path)).unwrap_or(request);
     let base = if let Some(absolute) = request.strip_prefix('/') {
         joined("", absolute)
     } else if request.starts_with("./") || request.starts_with("../") {
@@ -66,8 +69,8 @@ pub(super) fn resolve(archive: &Archive, root: &str, from: &str, request: &str) 
         return Target::Nothing;
     };
     let candidates = ENDINGS.iter().map(|ending| format!("{base}{ending}"));
-    let fits =
-        |path: &String| within(path, root) && is_module(path) && archive.file(path).is_some();
+    let is_known = |path: &str| is_module(path) || is_wasm(path);
+    let fits = |path: &String| within(path, root) && is_known(path) && archive.file(path).is_some();
     candidates
         .into_iter()
         .find(fits)
@@ -92,6 +95,11 @@ pub(super) fn specifier(from: &str, to: &str) -> String {
 pub(super) fn is_module(path: &str) -> bool {
     let (_, extension) = path.rsplit_once('.').unwrap_or_default();
     matches!(extension, "js" | "mjs") || is_typescript(path)
+}
+
+pub(super) fn is_wasm(path: &str) -> bool {
+    let (_, extension) = path.rsplit_once('.').unwrap_or_default();
+    extension == "wasm"
 }
 
 pub(super) fn is_typescript(path: &str) -> bool {

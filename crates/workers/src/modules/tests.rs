@@ -21,7 +21,10 @@ fn refused(files: &[(&str, &str)]) -> Refusal {
 
 fn code<'a>(backend: &'a Backend, name: &str) -> &'a str {
     let named = backend.modules.iter().find(|module| module.name == name);
-    &named.unwrap().code
+    match &named.unwrap().code {
+        Code::Script(text) => text,
+        Code::Wasm(_) => panic!("{name} is no script"),
+    }
 }
 
 #[test]
@@ -92,6 +95,47 @@ fn typescript_with_relative_imports() {
     assert!(index.contains("this.n = n"), "{index}");
     assert!(code(&backend, "lib/util.js").contains("import(\"../lazy.ts\")"));
     assert!(code(&backend, "lib/rows/index.mts").contains("\"../util.js\""));
+}
+
+/// As bundlers leave them: their bytes are the module, and nobody reads them.
+#[test]
+fn webassembly_is_imported() {
+    let wasm = b"\0asm\x01\0\0\0".to_vec();
+    let text = "import a from './a.wasm'; const b = await import('./lib/b.wasm?module'); import './c.wasm?url';";
+    let files = [
+        ("worker/index.js", text.as_bytes().to_vec()),
+        ("worker/a.wasm", wasm.clone()),
+        ("worker/lib/b.wasm", wasm.clone()),
+        ("worker/c.wasm", wasm.clone()),
+        ("worker/not-imported.wasm", wasm.clone()),
+    ];
+    let files = files.map(|(path, bytes)| (path.to_owned(), bytes));
+    let archive = Archive::from_files(files.clone(), DeployLimits::default()).unwrap();
+    let refused = backend(&archive, "worker/index.js", DeployLimits::default()).unwrap_err();
+    assert_eq!(
+        refused.message,
+        "Could not resolve ./c.wasm?url from worker/index.js."
+    );
+    let mut files = files.to_vec();
+    files[0].1 = text.replace(" import './c.wasm?url';", "").into_bytes();
+    let archive = Archive::from_files(files, DeployLimits::default()).unwrap();
+    let backend = backend(&archive, "worker/index.js", DeployLimits::default()).unwrap();
+    let modules: Vec<_> = backend
+        .modules
+        .iter()
+        .map(|m| (&*m.name, &m.code))
+        .collect();
+    assert_eq!(
+        modules[1..],
+        [
+            ("a.wasm", &Code::Wasm(wasm.clone())),
+            ("lib/b.wasm", &Code::Wasm(wasm))
+        ]
+    );
+    assert_eq!(
+        code(&backend, "index.js"),
+        "import a from './a.wasm'; const b = await import(\"./lib/b.wasm\");"
+    );
 }
 
 #[test]

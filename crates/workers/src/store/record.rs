@@ -3,7 +3,7 @@
 use super::{NewVersion, StoreError};
 use crate::{
     App, PostgresBinding, Routing,
-    modules::{Backend, Compatibility, Module},
+    modules::{Backend, Code, Compatibility, Module},
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};
@@ -62,8 +62,7 @@ impl StoredBackend {
         let module = |(name, file): &(String, StoredFile)| {
             Ok(Module {
                 name: name.clone(),
-                // Its hash is that of what was text.
-                code: String::from_utf8_lossy(&read(file)?).into_owned(),
+                code: Code::of(name, read(file)?),
             })
         };
         Ok(Backend {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::Manifest;
+use crate::{Manifest, modules::Code};
 use std::{
     fs,
     process::{Command, Stdio},
@@ -37,7 +37,7 @@ fn app(text: &str) -> App {
 fn new(sha: &str) -> NewVersion {
     let module = |name: &str, code: &str| crate::modules::Module {
         name: name.to_owned(),
-        code: code.to_owned(),
+        code: Code::Script(code.to_owned()),
     };
     let value = |name: &str, value: &str| [(name.to_owned(), value.to_owned())];
     NewVersion {
@@ -239,7 +239,8 @@ fn a_kill_leaves_a_whole_version() {
         let current = store.current(&app).unwrap().unwrap();
         assert!(current.number >= last, "{} < {last}", current.number);
         let backend = store.backend(&current).unwrap().unwrap();
-        assert_eq!(backend.modules[0].code, current.source.commit_sha);
+        let code = Code::Script(current.source.commit_sha.clone());
+        assert_eq!(backend.modules[0].code, code);
         store.values(&current).unwrap();
         for version in store.history(&app).unwrap() {
             store.backend(&version).unwrap();

@@ -1,7 +1,10 @@
 //! A deployment is kept alive, within limits, and exchanged without a gap.
 
 use crate::harness::{PATIENCE, Stage, answering, get, get_by, logged};
-use dormouse_workers::runtime::{Level, Running};
+use dormouse_workers::{
+    modules::Code,
+    runtime::{Level, Running},
+};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use std::{
     io::{BufRead as _, BufReader},
@@ -83,7 +86,7 @@ async fn a_version_that_does_not_start_leaves_the_old_one_serving() {
         .await
         .unwrap();
     let mut broken = answering(2, "");
-    broken.backend.modules[0].code = "throw new Error('late')".to_owned();
+    broken.backend.modules[0].code = Code::Script("throw new Error('late')".to_owned());
     let refused = running.swap(broken).await.unwrap_err();
     assert!(refused.to_string().contains("Error: late"), "{refused}");
     assert_eq!(running.standing().version, 1);

@@ -50,6 +50,9 @@ import { drizzle as drizzleNode } from "drizzle-orm/node-postgres";
 import { integer, pgTable, text } from "drizzle-orm/pg-core";
 import { eq } from "drizzle-orm";
 import { Kysely, PostgresDialect } from "kysely";
+import Cursor from "pg-cursor";
+import { Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
 
 type Env = { DB: { connectionString: string, host: string, ip: string, port: number, user: string, password: string,
                    database: string, connect(): { readable: unknown, writable: unknown } } };
@@ -144,6 +147,31 @@ const cases: Record<string, (env: Env) => Promise<void>> = {
     same(await db.selectFrom("fruit").select("name").where("id", "=", 7).execute(), [{ name: "lime" }]);
     await db.destroy();
   },
+  // In alone, by postgres.js: its other way out, and pg-copy-streams, want a socket of Node.js.
+  "copy": async (env) => {
+    const sql = postgres(env.DB.connectionString, { max: 1 });
+    await sql.unsafe(make);
+    await sql.unsafe(wipe);
+    const lines = Array.from({ length: 5000 }, (_, n) => `${n}\tfruit ${n}\n`);
+    await pipeline(Readable.from(lines), await sql`copy fruit from stdin`.writable());
+    same(await sql`select count(*)::int as n from fruit`, [{ n: 5000 }]);
+  },
+  "cursor": async (env) => {
+    const client = new pg.Client({ connectionString: env.DB.connectionString });
+    await client.connect();
+    const cursor = client.query(new Cursor("select n, repeat('x', 10000) as text from generate_series(1, 1000) n"));
+    let [rows, bytes] = [0, 0];
+    for (;;) {
+      const some = await cursor.read(64);
+      if (!some.length) break;
+      rows += some.length;
+      bytes += some.reduce((sum: number, row: { text: string }) => sum + row.text.length, 0);
+    }
+    same([rows, bytes], [1000, 10000000]);
+    await cursor.close();
+    same((await client.query("select 1 as one")).rows, [{ one: 1 }]);
+    await client.end();
+  },
   // The request ends amid a transaction, and nobody closes anything.
   "abandoned": async (env) => {
     const sql = postgres(env.DB.connectionString);
@@ -170,7 +198,7 @@ export default {
 "#;
 
 /// What esbuild makes of a source and of the packages that it imports.
-pub(super) fn bundled(source: &str, options: &[&str]) -> String {
+pub(crate) fn bundled(source: &str, options: &[&str]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let clients = std::env::var_os("DORMOUSE_TEST_CLIENTS").expect("who asks has a runtime");
     let packages = PathBuf::from(clients).join("node_modules");

@@ -7,7 +7,7 @@ use native::{Native, Options};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{Login, Output, Server, dormouse, run_program};
+use super::{Login, Output, Pg, Server, dormouse, run_program, startup};
 
 /// The origin's password in these tests; the rest of a URL has none like it.
 pub(crate) const SECRET: &str = "origin-secret-7";
@@ -50,6 +50,13 @@ impl Origin {
         )
     }
 
+    /// A session of its own, beside all bindings.
+    pub(crate) fn session(&self) -> Pg {
+        let mut client = Pg::open(self.native.address);
+        client.start_with(&startup("postgres"), SECRET).unwrap();
+        client
+    }
+
     /// A binding to it with this name: its document.
     pub(crate) fn bind(&self, server: &Server, name: &str, limits: &Value) -> Value {
         let new = json!({ "name": name, "connectionString": self.url(), "limits": limits });
@@ -74,6 +81,11 @@ impl User {
             user: text("user"),
             password: text("password"),
         }
+    }
+
+    /// A session without a program of its own.
+    pub(crate) fn session(&self, server: &Server) -> Pg {
+        Pg::log_in(server.pg, &self.user, &self.password).unwrap()
     }
 
     pub(crate) fn login<'a>(&'a self, server: &'a Server) -> Login<'a> {

@@ -6,6 +6,8 @@ use std::thread::JoinHandle;
 
 use bytes::{Bytes, BytesMut};
 use wire::PgError;
+use wire::pg::authentication::{self, Request};
+use wire::pg::scram;
 use wire::pg::startup::{Replication, Startup};
 use wire::pg::{Frame, TransactionStatus, backend, frontend};
 
@@ -69,7 +71,19 @@ impl Pg {
         Ok(client)
     }
 
+    /// A session of a user of a binding, who has a password.
+    pub(crate) fn log_in(address: SocketAddr, user: &str, password: &str) -> Result<Self, PgError> {
+        let mut client = Self::open(address);
+        client.start_with(&Startup::new(user, "any"), password)?;
+        Ok(client)
+    }
+
     pub(crate) fn start(&mut self, startup: &Startup) -> Result<(), PgError> {
+        self.start_with(startup, "")
+    }
+
+    pub(crate) fn start_with(&mut self, startup: &Startup, password: &str) -> Result<(), PgError> {
+        let mut login = Scram::default();
         let mut out = BytesMut::new();
         startup.encode(&mut out).unwrap();
         self.send(&out);
@@ -81,6 +95,10 @@ impl Pg {
             let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
             match frame.kind() {
                 backend::kind::ERROR_RESPONSE => return Err(PgError::decode(body).unwrap()),
+                backend::kind::AUTHENTICATION => {
+                    let answer = login.answer(&Request::decode(body).unwrap(), password);
+                    self.send(&answer);
+                }
                 backend::kind::PARAMETER_STATUS => {
                     let (name, value) = backend::decode_parameter_status(body).unwrap();
                     self.parameters.push((text(name), text(value)));
@@ -207,6 +225,16 @@ impl Pg {
         }
     }
 
+    /// The first value that a statement gives, which must work.
+    #[track_caller]
+    pub(crate) fn gives(&mut self, sql: &str) -> String {
+        let rows = self
+            .query(sql)
+            .unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+        let value = rows.first().and_then(|row| row.first()?.clone());
+        value.unwrap_or_default()
+    }
+
     /// Runs statements; the rows of all of them.
     #[track_caller]
     pub(crate) fn query(&mut self, sql: &str) -> Result<Rows, PgError> {
@@ -225,5 +253,40 @@ impl Pg {
         let mut client = Self::open(address);
         client.send(&packet);
         assert!(client.frame().is_none(), "a cancel request has no answer");
+    }
+}
+
+/// How far a login has come.
+#[derive(Default)]
+struct Scram {
+    client: Option<scram::Client>,
+    proof: Option<scram::Proof>,
+}
+
+impl Scram {
+    /// What is said to the server's request.
+    fn answer(&mut self, request: &Request<'_>, password: &str) -> BytesMut {
+        let mut out = BytesMut::new();
+        match request {
+            Request::Ok => {}
+            Request::Sasl { mechanisms } => {
+                let nonce = [7; scram::NONCE_BYTES];
+                let client = scram::Client::choose(mechanisms, &scram::Channel::Plain, &nonce);
+                let client = client.unwrap();
+                let first = client.first();
+                authentication::sasl_initial(&mut out, client.mechanism(), first.as_bytes())
+                    .unwrap();
+                self.client = Some(client);
+            }
+            Request::SaslContinue(challenge) => {
+                let client = self.client.take().unwrap();
+                let (last, proof) = client.prove(password, challenge).unwrap();
+                authentication::sasl_response(&mut out, last.as_bytes()).unwrap();
+                self.proof = Some(proof);
+            }
+            Request::SaslFinal(outcome) => self.proof.take().unwrap().judge(outcome).unwrap(),
+            other => panic!("the server asks for {other:?}"),
+        }
+        out
     }
 }

@@ -1,0 +1,175 @@
+//! Many clients over few connections, and what those hear who wait.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use dormouse_pooler::PoolOptions;
+use rustix::process::{Resource, getrlimit, setrlimit};
+use tokio::sync::Barrier;
+
+use crate::harness::{Pooled, Postgres, limited, one, until};
+
+const CLIENTS: usize = 1_000;
+const CONNECTIONS: usize = 5;
+
+/// Longer than anything here takes on a busy machine.
+const LONG: Duration = Duration::from_secs(600);
+
+/// Each client here has two descriptors, its own and the pool's.
+fn allow_descriptors() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).unwrap();
+}
+
+/// All of them are there before the first works, and the origin is asked all the time how many it sees.
+#[tokio::test(flavor = "multi_thread")]
+async fn behaviour_16_a_thousand_clients_over_five_connections() {
+    let Some(postgres) = Postgres::with_password() else {
+        return;
+    };
+    allow_descriptors();
+    let options = PoolOptions {
+        wait_max: LONG,
+        ..limited(CONNECTIONS)
+    };
+    let pooled = Pooled::start(postgres.origin(), options).await;
+    let beside = postgres.session().await;
+    beside
+        .batch_execute("create table t (who int, n int)")
+        .await
+        .unwrap();
+    let all_there = Arc::new(Barrier::new(CLIENTS));
+    let clients: Vec<_> = (0..CLIENTS as i32)
+        .map(|who| {
+            let (config, all_there) = (pooled.config(), Arc::clone(&all_there));
+            tokio::spawn(async move {
+                let (mut session, connection) =
+                    config.connect(tokio_postgres::NoTls).await.unwrap();
+                tokio::spawn(connection);
+                all_there.wait().await;
+                for n in 0..3_i32 {
+                    let transaction = session.transaction().await.unwrap();
+                    let insert = "insert into t values ($1, $2)";
+                    transaction.execute(insert, &[&who, &n]).await.unwrap();
+                    transaction.commit().await.unwrap();
+                }
+            })
+        })
+        .collect();
+    let over = Arc::new(AtomicBool::new(false));
+    let is_over = Arc::clone(&over);
+    let watching = tokio::spawn(async move {
+        // Those count that only begin, and those that are about to end.
+        let there = "select count(*) from pg_stat_activity \
+                     where backend_type = 'client backend' and pid <> pg_backend_pid()";
+        let mut most = 0;
+        let mut looks = 0;
+        while !is_over.load(Ordering::Acquire) {
+            let now: usize = one(&beside, there).await.parse().unwrap();
+            assert!(now <= CONNECTIONS, "the origin has {now} connections");
+            most = most.max(now);
+            looks += 1;
+        }
+        (beside, most, looks)
+    });
+    for client in clients {
+        client.await.unwrap();
+    }
+    over.store(true, Ordering::Release);
+    let (beside, most, looks) = watching.await.unwrap();
+    println!("at most {most} connections in {looks} looks");
+    assert_eq!(most, CONNECTIONS);
+    let done = "select count(*) || ' ' || count(distinct who) from t";
+    assert_eq!(one(&beside, done).await, "3000 1000");
+    let counts = pooled.pool.standing().counts;
+    assert_eq!((counts.refused, counts.abandoned), (0, 0), "{counts:?}");
+}
+
+/// Of three who have a connection, the one that began first is named.
+#[tokio::test(flavor = "multi_thread")]
+async fn behaviour_22_who_waits_hears_of_the_longest_transaction() {
+    let Some(postgres) = Postgres::with_password() else {
+        return;
+    };
+    let options = PoolOptions {
+        wait_max: Duration::from_secs(1),
+        ..limited(3)
+    };
+    let pooled = Pooled::start(postgres.origin(), options).await;
+    let mut holders = Vec::new();
+    for _ in 0..3 {
+        let session = pooled.session().await;
+        session.batch_execute("begin").await.unwrap();
+        holders.push(session);
+    }
+    // In one breath: it does not give its connection back in between.
+    holders[0].batch_execute("commit; begin").await.unwrap();
+    let waiting = pooled.session().await;
+    let hint = async || {
+        let error = waiting.simple_query("select 1").await.unwrap_err();
+        let error = error.as_db_error().unwrap();
+        assert_eq!(error.code().code(), "53300");
+        let message = "Failed to acquire a connection from the pool.";
+        assert_eq!(error.message(), message);
+        error.hint().unwrap().to_owned()
+    };
+    assert!(hint().await.contains("of the 3 in use is with client 1 "));
+    holders[0].batch_execute("commit").await.unwrap();
+    holders[0].batch_execute("begin").await.unwrap();
+    assert!(hint().await.contains("of the 3 in use is with client 2 "));
+}
+
+/// With nobody there at all, nobody waits as long as they would for a connection; who comes later is served.
+#[tokio::test(flavor = "multi_thread")]
+async fn behaviour_22_without_an_origin_everybody_is_told_at_once() {
+    let Some(mut postgres) = Postgres::with_password() else {
+        return;
+    };
+    let options = PoolOptions {
+        wait_max: LONG,
+        connect_timeout: LONG,
+        ..limited(2)
+    };
+    let pooled = Pooled::start(postgres.origin(), options).await;
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        clients.push(pooled.session().await);
+    }
+    postgres.native.kill().unwrap();
+    until("the origin is gone", async || {
+        let address = postgres.native.address;
+        tokio::net::TcpStream::connect(address).await.is_err()
+    })
+    .await;
+    let asking = clients.into_iter().map(|session| {
+        tokio::spawn(async move {
+            let error = session.simple_query("select 1").await.unwrap_err();
+            (session, error)
+        })
+    });
+    let mut kept = Vec::new();
+    for asked in asking.collect::<Vec<_>>() {
+        let (session, error) = tokio::time::timeout(LONG / 10, asked)
+            .await
+            .unwrap()
+            .unwrap();
+        if let Some(error) = error.as_db_error()
+            && error.code().code() == "58000"
+        {
+            let message = "Server connection attempt failed: connection_refused";
+            assert_eq!(error.message(), message);
+            kept.push(session);
+        }
+    }
+    assert!(!kept.is_empty());
+    postgres.native.run().unwrap();
+    // The same sessions, without another login.
+    for session in &kept {
+        until("the origin is back", async || {
+            session.simple_query("select 1").await.is_ok()
+        })
+        .await;
+    }
+}
