@@ -197,7 +197,7 @@ impl Server {
                     }
                     _ => None,
                 };
-                let fate = self.account.received(frame.kind(), status);
+                let fate = self.received(frame.kind(), status);
                 match frame.kind() {
                     backend::kind::PARAMETER_STATUS => self.parameter(frame.body()),
                     backend::kind::DATA_ROW if fate == Fate::Swallow => {
@@ -279,14 +279,14 @@ impl Server {
                         None
                     }
                     backend::kind::COPY_IN_RESPONSE => {
-                        self.account.received(frame.kind(), None);
+                        self.received(frame.kind(), None);
                         frontend::copy_fail(&mut self.side.outbox, b"the client has left")?;
                         self.account.copy_ends();
                         continue;
                     }
                     _ => None,
                 };
-                self.account.received(frame.kind(), status);
+                self.received(frame.kind(), status);
                 while self.account.told().is_some() {}
                 if self.account.is_quiet() {
                     return Ok(());

@@ -8,8 +8,8 @@ use std::num::NonZeroUsize;
 
 use dormouse_pooler::PoolOptions;
 use harness::wired::{Wired, kinds, values};
-use harness::{Pooled, Postgres, limited};
-use wire::pg::{Format, Target};
+use harness::{Pooled, Postgres, limited, one, until};
+use wire::pg::{Format, Target, frontend};
 
 /// Each of three connections has the statement when its result changes.
 #[tokio::test(flavor = "multi_thread")]
@@ -182,4 +182,30 @@ async fn what_nobody_flushes_is_not_kept_without_end() {
     let answers = client.sync().await;
     assert_eq!(answers.len(), 60_001);
     assert_eq!(values(&client.query("select 1").await), "1");
+}
+
+/// Postgres tells that it has taken a statement when the client is gone already.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_client_has_prepared_that_vanished_is_known() {
+    let Some(postgres) = Postgres::with_password() else {
+        return;
+    };
+    let pooled = Pooled::start(postgres.origin(), limited(1)).await;
+    let beside = postgres.session().await;
+    let sleeping = "select count(*) from pg_stat_activity where wait_event = 'PgSleep'";
+    let sql = "select pg_sleep($1::float8)::text";
+    for _ in 0..2 {
+        let mut gone = Wired::connect(pooled.address).await;
+        gone.parse("s", sql, &[])
+            .bind("s", &["100000"], Format::Text);
+        gone.execute(0);
+        frontend::sync(&mut gone.out);
+        gone.send().await;
+        until("it sleeps", async || one(&beside, sleeping).await == "1").await;
+        drop(gone);
+        let mut next = Wired::connect(pooled.address).await;
+        next.parse("t", sql, &[]).bind("t", &["0"], Format::Text);
+        next.execute(0);
+        assert_eq!(kinds(&next.sync().await), "12DCZ");
+    }
 }

@@ -101,15 +101,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let Some(lease) = self.lease.as_deref_mut() else {
             return Ok(());
         };
+        let status = match kind {
+            kind::READY_FOR_QUERY => {
+                let body = &lease.side.inbox[HEADER_BYTES..total];
+                Some(backend::decode_ready_for_query(body)?)
+            }
+            _ => None,
+        };
+        let fate = lease.received(kind, status);
         let body = match is_looked_at(kind) {
             true => &lease.side.inbox[HEADER_BYTES..total],
             false => &[],
         };
-        let status = match kind {
-            kind::READY_FOR_QUERY => Some(backend::decode_ready_for_query(body)?),
-            _ => None,
-        };
-        let fate = lease.account.received(kind, status);
         match kind {
             kind::BIND_COMPLETE => self.kept = None,
             kind::PARAMETER_STATUS => {
@@ -122,9 +125,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 }
             }
             kind::PARSE_COMPLETE => {
-                for id in std::mem::take(&mut lease.account.prepared) {
-                    lease.knows(id, None);
-                }
                 if fate == Fate::Forward
                     && let Some(Unconfirmed::Name(_, statement)) = self.unconfirmed.pop_front()
                 {

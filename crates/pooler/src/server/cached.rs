@@ -59,7 +59,7 @@ impl Server {
                     }
                     _ => None,
                 };
-                self.account.received(frame.kind(), status);
+                self.received(frame.kind(), status);
                 if frame.kind() == backend::kind::PARAMETER_STATUS {
                     self.parameter(frame.body());
                 }
@@ -142,7 +142,7 @@ impl Server {
                     }
                     _ => None,
                 };
-                self.account.received(frame.kind(), status);
+                self.received(frame.kind(), status);
                 match frame.kind() {
                     backend::kind::PARAMETER_STATUS => self.parameter(frame.body()),
                     backend::kind::ERROR_RESPONSE => has_failed = true,
@@ -150,9 +150,6 @@ impl Server {
                     | backend::kind::ROW_DESCRIPTION
                     | backend::kind::NO_DATA => answer.extend_from_slice(frame.bytes()),
                     _ => {}
-                }
-                for id in std::mem::take(&mut self.account.prepared) {
-                    self.knows(id, None);
                 }
                 if self.account.is_quiet() {
                     return Ok((!has_failed).then(|| answer.freeze()));

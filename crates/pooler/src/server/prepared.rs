@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 use wire::PgError;
-use wire::pg::{Target, frontend};
+use wire::pg::{Target, TransactionStatus, frontend};
 
 use super::Server;
-use crate::awaited::{Awaited, StatementId, Whose};
+use crate::awaited::{Awaited, Fate, StatementId, Whose};
 use crate::statements::{self, Statement};
 
 impl Server {
@@ -29,6 +29,16 @@ impl Server {
             whose,
         });
         Ok(())
+    }
+
+    /// Takes note of a message of its own, and of statements that it has come to know by it, whoever reads it: see
+    /// [`Account::received`](crate::awaited::Account::received).
+    pub(crate) fn received(&mut self, kind: u8, status: Option<TransactionStatus>) -> Fate {
+        let fate = self.account.received(kind, status);
+        for id in std::mem::take(&mut self.account.prepared) {
+            self.knows(id, None);
+        }
+        fate
     }
 
     /// It knows a statement now, with what it has answered to `Describe` if it was asked. Of more than `statements_max` the

@@ -176,11 +176,28 @@ fn behaviour_27_a_backend_that_is_killed_amid_requests() {
     let asleep = "select count(*) from pg_stat_activity where query like '%pg_sleep%' and state = 'active' and pid <> pg_backend_pid()";
     let open = "select count(*) from pg_stat_activity where state like 'idle in transaction%' or query like '%pg_sleep(1%'";
     for _ in 0..2 {
+        let early = Mutex::new(Vec::new());
         std::thread::scope(|scope| {
             let asking: Vec<_> = (0..3)
-                .map(|_| scope.spawn(|| stage.get("/shop/wait")))
+                .map(|_| {
+                    scope.spawn(|| {
+                        let answer = stage.get("/shop/wait");
+                        early.lock().unwrap().push(answer.text().to_owned());
+                        answer
+                    })
+                })
                 .collect();
-            until(|| beside.gives(asleep), |count| count == "3");
+            let count = || {
+                let early = early.lock().unwrap().clone();
+                let logs = || stage.api("/api/v1/logs/acme/shop").text();
+                assert!(
+                    early.is_empty(),
+                    "answered before the kill: {early:?}; {}",
+                    logs()
+                );
+                beside.gives(asleep)
+            };
+            until(count, |count| count == "3");
             let backends = stage.backends();
             assert_eq!(backends.len(), 1);
             let process = Pid::from_raw(backends[0].try_into().unwrap()).unwrap();
