@@ -144,6 +144,39 @@ test('batches, transactions, and transactions over several requests', async (t) 
   assert.deepEqual([batch.results[0].rows, batch.results[1].error.code], [[{ n: 1 }], '42601'])
 })
 
+test('all or none, a rollback, and what is told of a database and of the server', async (t) => {
+  const { page, at } = await openPage(t)
+  const { none, all, rolledBack, left, told, ofNode } = await page.evaluate(async (at) => {
+    const path = `/v1/databases/${at.database}`
+    await query(at, 'create table t (id int)')
+    const [insert, wrong] = [{ sql: 'insert into t values (1)' }, { sql: 'selec' }]
+    const none = await ask(at, `${path}/transaction`, { statements: [insert, wrong] })
+    const all = await ask(at, `${path}/transaction`, { statements: [insert, insert] })
+    const begun = await ask(at, `${path}/transactions`, {})
+    const transaction = begun.headers.get('location')
+    await ask(at, `${transaction}/query`, insert)
+    const rolledBack = await ask(at, `${transaction}/rollback`, {})
+    const left = await query(at, 'select count(*)::int as n from t')
+    const look = async (path) => {
+      const response = await ask(at, path)
+      const text = await response.text()
+      return [response.status, response.headers.get('content-type')?.includes('json') ? JSON.parse(text) : text]
+    }
+    const lookAt = async (path, names) => Object.fromEntries(await Promise.all(names.map(async (name) => [name, await look(`${path}/${name}`)])))
+    const both = ['ping', 'health', 'config', 'liveness', 'readiness']
+    const told = await lookAt(path, ['schema', ...both])
+    const ofNode = await lookAt('', both)
+    return { none: none.status, all: all.status, rolledBack: rolledBack.status, left: left.document.rows, told, ofNode }
+  }, at)
+  assert.deepEqual([none, all, rolledBack, left], [400, 200, 204, [{ n: 2 }]])
+  for (const [name, [status, document]] of [...Object.entries(told), ...Object.entries(ofNode)]) {
+    assert.equal(status, 200, `${name}: ${JSON.stringify(document)}`)
+  }
+  assert.deepEqual(told.schema[1].tables.map(({ name }) => name), ['t'])
+  assert.deepEqual([told.config[1].database, told.health[1].state], [at.database, 'awake'])
+  assert.equal(ofNode.config[1].database, undefined)
+})
+
 test('pages of other origins are refused, and do nothing', async (t) => {
   const { page: own, at } = await openPage(t)
   await own.evaluate((at) => query(at, 'create table t (id int)'), at)

@@ -257,9 +257,9 @@ impl Databases {
     }
 
     /// What is set for a database that something has to do with, such as one that is awake or was asked for just now; `None`
-    /// says nothing of any other. Looks at no disk.
+    /// says nothing of any other. Looks at no disk, and waits for nobody who does.
     pub fn known_settings(&self, name: &DatabaseName) -> Option<Settings> {
-        let database = self.node.live.get(name);
+        let database = self.node.live.try_get(name);
         database.map(|database| database.settings())
     }
 

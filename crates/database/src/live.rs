@@ -90,6 +90,11 @@ impl Live {
         self.known.lock().databases.get(name).cloned()
     }
 
+    /// The same, unless somebody changes which are here: who asks waits for nobody, as a name may be changed on the disk meanwhile.
+    pub(crate) fn try_get(&self, name: &DatabaseName) -> Option<Arc<Database>> {
+        self.known.try_lock()?.databases.get(name).cloned()
+    }
+
     /// What was counted of each database, with when it was used, and the sum of those that are not told of, with
     /// how many times one was added to it for want of room.
     pub(crate) fn figures(&self, mut each: impl FnMut(DatabaseId, &Counts, u32)) -> (Counts, u64) {
@@ -208,6 +213,20 @@ mod tests {
         let found = live.find_or(&name("shop"), look).unwrap().unwrap();
         let known = live.find_or(&name("shop"), || panic!("it is known"));
         assert!(Arc::ptr_eq(&found, &known.unwrap().unwrap()));
+    }
+
+    #[test]
+    fn who_may_not_wait_is_told_nothing_amid_a_change() {
+        let live = Live::new(1);
+        let shop = name("shop");
+        live.find_or(&shop, || Ok(Some(record(None)))).unwrap();
+        let change = || {
+            assert!(live.try_get(&shop).is_none());
+            Ok(())
+        };
+        assert!(live.try_get(&shop).is_some());
+        live.rename(&shop, &name("other"), change).unwrap();
+        assert!(live.try_get(&name("other")).is_some());
     }
 
     #[test]

@@ -58,7 +58,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
-use axum::http::{HeaderMap, HeaderValue, Request, Response};
+use axum::http::{Extensions, HeaderMap, HeaderValue, Request, Response};
 use axum::response::IntoResponse;
 use database::Databases;
 use hyper::body::Incoming;
@@ -228,10 +228,10 @@ impl Http {
         &self.labelled
     }
 
-    /// What a caller whom a request with these headers has let in stays by.
-    fn pass(&self, headers: &HeaderMap, tenant: &Tenant) -> Arc<Pass> {
+    /// What a caller whom a request with these headers and extensions has let in stays by.
+    fn pass(&self, head: (&HeaderMap, &Extensions), tenant: &Tenant) -> Arc<Pass> {
         let gatekeeper = &self.security.gatekeeper;
-        Arc::new(gatekeeper.pass(headers, Some(&tenant.name), &tenant.caller))
+        Arc::new(gatekeeper.pass(head, Some(&tenant.name), &tenant.caller))
     }
 
     /// Names a request, has it answered, and logs it.

@@ -28,7 +28,6 @@ mod verdicts;
 mod workflow;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::http::request::Parts;
@@ -49,10 +48,11 @@ pub use tokens::{CreatedToken, NewToken, TokenDocument, Tokens, TokensError};
 pub use workflow::{Workflow, WorkflowOptions};
 
 pub(crate) use deployer::{Deployer, NotDeployer};
-pub(crate) use pass::{Pass, Stay};
+pub(crate) use pass::{Checked, Pass, Stay};
 pub(crate) use passwords::{Passwords, Wrong};
 pub(crate) use presented::Password;
 
+use pass::Rounds;
 pub(crate) use passwords::ADMINISTRATOR;
 use presented::{Presented, Unreadable};
 
@@ -78,8 +78,7 @@ pub(crate) struct Gatekeeper {
     auth: Auth,
     options: IdentityOptions,
     passwords: Arc<Passwords>,
-    /// How many times all who stay were to be looked at again.
-    round: AtomicU64,
+    rounds: Rounds,
 }
 
 /// What the head of a request says of who makes it.
@@ -118,7 +117,7 @@ impl Gatekeeper {
             auth,
             options,
             passwords,
-            round: AtomicU64::new(0),
+            rounds: Rounds::default(),
         }
     }
 

@@ -97,12 +97,15 @@ impl Telemetry {
             dormouse.login.ms = tracing::field::Empty,
             dormouse.body.ms = tracing::field::Empty,
         );
+        let unrecorded = sampling.unrecorded(parent);
+        // What its caller wishes counts from the decision on: until then, which may never come, it is not recorded.
+        adopt(&span, unrecorded, None);
         Begun {
             span,
             since: Instant::now(),
             parent,
             by_chance,
-            unrecorded: sampling.unrecorded(parent),
+            unrecorded,
         }
     }
 
@@ -259,8 +262,7 @@ impl Begun {
                 unrecorded: None,
             };
         }
-        // One whose parent is not recorded is not either.
-        adopt(&self.span, self.unrecorded, None);
+        // Its parent is not recorded, and so it is not either.
         Traced {
             span: Span::none(),
             unrecorded: self.unrecorded,

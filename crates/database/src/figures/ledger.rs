@@ -38,8 +38,15 @@ const BYTES_MAX: usize = 256;
 /// What the allocator may take for each piece of memory, to tell pieces apart and for their alignment.
 const PIECE_BYTES: usize = 16;
 
-/// One is kept in a place of the table, a byte beside it; of 16 places as few as 6 may be taken.
-const PLACE_BYTES: usize = (size_of::<(DatabaseId, Kept)>() + 1) * 16 / 6;
+/// Of so many places of the table as few as [`TAKEN_MIN`] may be taken.
+const PLACES: usize = 16;
+const TAKEN_MIN: usize = 6;
+
+/// A table of so few is left as it is.
+const FEW: usize = 64;
+
+/// One is kept in a place of the table, a byte beside it.
+const PLACE_BYTES: usize = (size_of::<(DatabaseId, Kept)>() + 1) * PLACES / TAKEN_MIN;
 
 const _: () = assert!(PLACE_BYTES + packed::BYTES_MAX + PIECE_BYTES <= BYTES_MAX);
 
@@ -53,6 +60,8 @@ pub(crate) struct Ledger {
 #[derive(Debug, Default)]
 struct Inner {
     kept: HashMap<DatabaseId, Kept>,
+    /// For how many the table has room: what it says itself is less where some were taken out.
+    room: usize,
     /// Of those that are kept no longer.
     gone: Counts,
     /// How many times that was.
@@ -70,7 +79,10 @@ impl Ledger {
 
     /// Takes the figures of a database, to go on with them.
     pub(crate) fn take(&self, id: DatabaseId) -> Figures {
-        let kept = self.inner.lock().kept.remove(&id);
+        let mut inner = self.inner.lock();
+        let kept = inner.kept.remove(&id);
+        inner.tidy();
+        drop(inner);
         kept.map_or_else(Figures::default, |kept| {
             Figures::of(&kept.counts.counts(), kept.used_at)
         })
@@ -88,6 +100,7 @@ impl Ledger {
             used_at: figures.used_at(),
         };
         inner.kept.insert(id, kept);
+        inner.room = inner.room.max(inner.kept.capacity());
         if inner.kept.len() > self.max {
             inner.forget(self.max);
         }
@@ -123,6 +136,20 @@ impl Inner {
                 self.gone.add(&kept.counts.counts());
                 self.forgotten += 1;
             }
+        }
+        self.tidy();
+    }
+
+    /// The places of the table: of 8 there is room for 7.
+    fn places(&self) -> usize {
+        self.room / 7 * 8
+    }
+
+    /// Gives memory back where too few places are taken. Afterwards many more must go before it is done again.
+    fn tidy(&mut self) {
+        if self.room > FEW && self.kept.len() * PLACES < self.places() * TAKEN_MIN {
+            self.kept.shrink_to_fit();
+            self.room = self.kept.capacity();
         }
     }
 }
@@ -176,6 +203,25 @@ mod tests {
         assert_eq!(kept(&ledger), 0);
         ledger.bury(&taken);
         assert_eq!(ledger.look(|_, _, _| {}).0.wakes, 3);
+    }
+
+    #[test]
+    fn the_table_shrinks_with_what_is_taken() {
+        let ledger = Ledger::new(100_000);
+        let is_bounded = || {
+            let inner = ledger.inner.lock();
+            let taken = inner.kept.len() * PLACES;
+            inner.places() <= 2 * FEW || taken >= inner.places() * TAKEN_MIN
+        };
+        for number in 1..=10_000 {
+            ledger.keep(id(number), &figures(1, 0));
+            assert!(is_bounded(), "{number}");
+        }
+        for number in 1..=10_000 {
+            assert_eq!(ledger.take(id(number)).get().wakes, 1);
+            assert!(is_bounded(), "{number}");
+        }
+        assert!(ledger.inner.lock().kept.capacity() <= 2 * FEW);
     }
 
     #[test]

@@ -45,6 +45,9 @@ const fn in_time(key: &'static str, value: &'static str, holds: fn(&Live) -> boo
     }
 }
 
+/// A sample of the metrics.
+const RESIDENT: &str = "process_resident_memory_bytes ";
+
 /// A server with a configuration file.
 struct Live {
     server: Server,
@@ -54,6 +57,8 @@ struct Live {
     has_socket: bool,
     socket: RefCell<Option<Client>>,
     names: Cell<u32>,
+    /// What the server had in memory before the configuration was changed.
+    resident: Cell<f64>,
 }
 
 impl Live {
@@ -70,6 +75,7 @@ impl Live {
             has_socket: false,
             socket: RefCell::default(),
             names: Cell::default(),
+            resident: Cell::default(),
         }
     }
 
@@ -102,6 +108,7 @@ impl Live {
                 assert!(!(case.holds)(self), "{key} holds before it is changed");
             }
             self.open_socket();
+            self.resident.set(self.metric(RESIDENT));
             self.set(&format!("{key} = {value}"));
             let log = self.server.log();
             let told = log.lines().rfind(|line| line.contains("was read again"));

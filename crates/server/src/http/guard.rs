@@ -72,6 +72,8 @@ async fn enter(
     if door == Door::Apps {
         return Ok((body, None));
     }
+    // As of now is what is found out of who asks.
+    head.extensions.insert(security.gatekeeper.checked());
     let admitted = security.gatekeeper.admit(head).await?;
     if let Admitted::Nobody = admitted
         && is_open(route, app.options.metrics_open)
@@ -91,11 +93,11 @@ async fn enter(
         caller.expect_database(database)?;
     }
     head.extensions.insert(caller.clone());
-    begun.admitted();
     if door == Door::Neon {
         // It knows its database, and counts for itself.
         return Ok((body, None));
     }
+    begun.admitted();
     // Nothing is looked up or read for who asks too often.
     app.expect_time(&caller, database.as_ref())?;
     let body = match route.is_some() && has_body(&head.method) {

@@ -26,6 +26,7 @@ use super::run::run_within;
 use super::statements::{ended_amid, expect_count, refuse_ends_in};
 use super::tenant::{self, Tenant};
 use super::visit::{Visit, Wishes};
+use crate::identity::Checked;
 use crate::telemetry;
 use batch::{Body, Query, Style, Transaction};
 use login::Entrance;
@@ -52,7 +53,8 @@ pub(super) async fn sql(State(app): State<App>, request: Request) -> Result<Resp
         (Err(error), _) | (_, Err(error)) => return Ok(Failure(error).into_response()),
     };
     // Who has not said who they are sends nothing, and takes no permit.
-    let since = Instant::now();
+    let looked = request.extensions().get::<Checked>();
+    let since = looked.map_or_else(Instant::now, |looked| looked.at());
     let (name, caller) = match admit(&app, shown, &entrance).await {
         Ok(admitted) => admitted,
         Err(error) => return Ok(Failure(error.into_error()).into_response()),

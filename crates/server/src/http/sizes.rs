@@ -59,6 +59,11 @@ impl Configured {
         ))
     }
 
+    /// The same without a database, for which nothing is looked up.
+    pub(super) fn sizes_of_node(&self, caller: &Caller) -> Sizes {
+        Sizes::new(&self.options, &self.limits, caller.sizes, None)
+    }
+
     /// What is set for a database alone; `None` if it is not there.
     async fn settings(&self, name: &DatabaseName) -> Result<Option<Settings>, PgError> {
         if let Some(known) = self.databases().known_settings(name) {

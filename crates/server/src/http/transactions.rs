@@ -92,7 +92,7 @@ pub(super) async fn begin(
     request: Request,
 ) -> Result<Response, ApiError> {
     let path = request.uri().path().to_owned();
-    let pass = app.pass(request.headers(), &tenant);
+    let pass = app.pass((request.headers(), request.extensions()), &tenant);
     let begin: Begin = body::read(request, app.options.body_bytes_max).await?;
     let reads_only = begin.read_only || tenant.caller.scope == Scope::Read;
     let sql = Isolation::begin(begin.isolation_level, reads_only, begin.deferrable);
@@ -143,7 +143,7 @@ pub(super) async fn query(
     Path(parameters): Path<HashMap<String, String>>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let pass = app.pass(request.headers(), &tenant);
+    let pass = app.pass((request.headers(), request.extensions()), &tenant);
     let commands = app.transactions.find(&parameters, &tenant, Some(&pass))?;
     let query: Query = body::read(request, app.options.body_bytes_max).await?;
     let limit = time_limit(&app, query.timeout_ms)?;

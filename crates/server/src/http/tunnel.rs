@@ -23,6 +23,7 @@ use super::error::ApiError;
 use super::origin;
 use super::router::App;
 use super::upgraded::{NOT_ADMITTED, Upgrade};
+use crate::identity::{Gatekeeper, Pass};
 use crate::pgwire::Tunnel;
 
 /// Bytes on their way in each direction between a WebSocket and its connection.
@@ -55,7 +56,8 @@ pub(super) async fn tunnel(
         })?;
         shown.expect_node(Scope::Admin)?;
         let gatekeeper = &app.security.gatekeeper;
-        pass = Some(gatekeeper.pass(request.headers(), None, shown));
+        let head = (request.headers(), request.extensions());
+        pass = Some(gatekeeper.pass(head, None, shown));
     }
     let peer = request.extensions().get::<Peer>().copied();
     let peer = peer.unwrap_or_else(|| Peer {
@@ -78,34 +80,52 @@ pub(super) async fn tunnel(
             is_encrypted: peer.is_encrypted,
         };
         let served = tokio::spawn(Arc::clone(&app.pgwire).serve_tunnel(tunnel, peer.address));
-        let has_to_go = async {
-            match &pass {
-                Some(pass) => app.security.gatekeeper.has_to_go(pass).await,
-                None => std::future::pending().await,
-            }
+        let stays = Stays {
+            gatekeeper: &app.security.gatekeeper,
+            pass,
         };
         let ping = app.options.websocket.ping;
-        carry(socket, ours, ping, has_to_go).await;
+        carry(socket, ours, ping, &stays).await;
         // A connection that panicked has ended too.
         let _ = served.await;
     }))
 }
 
+/// Whether a client may stay; always without a pass.
+struct Stays<'a> {
+    gatekeeper: &'a Gatekeeper,
+    pass: Option<Pass>,
+}
+
+impl Stays<'_> {
+    async fn has_to_go(&self) {
+        match &self.pass {
+            Some(pass) => self.gatekeeper.has_to_go(pass).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn may_go_on(&self) -> bool {
+        match &self.pass {
+            Some(pass) => self.gatekeeper.may_go_on(pass).await,
+            None => true,
+        }
+    }
+}
+
 /// Carries bytes in both directions until one of them ends, or the client has to go.
-async fn carry(
-    socket: WebSocket,
-    stream: DuplexStream,
-    ping: Duration,
-    has_to_go: impl Future<Output = ()>,
-) {
+async fn carry(socket: WebSocket, stream: DuplexStream, ping: Duration, stays: &Stays<'_>) {
     let (mut sink, messages) = socket.split();
     let (read, write) = tokio::io::split(stream);
     let heard = Heard::default();
     // When our side has said its last word, the client is not waited for; and the other way round.
     tokio::select! {
         () = answers(read, &mut sink, ping, &heard) => return,
-        () = requests(messages, write, &heard) => return,
-        () = has_to_go => {}
+        end = requests(messages, write, &heard, stays) => match end {
+            End::Gone => return,
+            End::Expelled => {}
+        },
+        () = stays.has_to_go() => {}
     }
     let close = CloseFrame {
         code: NOT_ADMITTED,
@@ -115,11 +135,18 @@ async fn carry(
     let _ = timeout(GOODBYE_MAX, sink.send(Message::Close(Some(close)))).await;
 }
 
+/// Why nothing more is taken of a client.
+enum End {
+    Gone,
+    Expelled,
+}
+
 async fn requests(
     mut messages: SplitStream<WebSocket>,
     mut write: WriteHalf<DuplexStream>,
     heard: &Heard,
-) {
+    stays: &Stays<'_>,
+) -> End {
     while let Some(Ok(message)) = messages.next().await {
         heard.word.store(true, Ordering::Relaxed);
         let bytes = match message {
@@ -129,6 +156,9 @@ async fn requests(
             Message::Ping(_) | Message::Pong(_) | Message::Close(_) => continue,
         };
         heard.is_busy.store(true, Ordering::Relaxed);
+        if !stays.may_go_on().await {
+            return End::Expelled;
+        }
         let written = write.write_all(&bytes).await;
         heard.word.store(true, Ordering::Relaxed);
         heard.is_busy.store(false, Ordering::Relaxed);
@@ -138,6 +168,7 @@ async fn requests(
         }
     }
     // The other half is dropped with this: the connection finds its client gone.
+    End::Gone
 }
 
 /// Sends what the session says, and asks each `ping` whether the client is still there: one that says nothing from one time to

@@ -22,7 +22,7 @@ mod visitor;
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{Extensions, HeaderMap, StatusCode};
 use axum::response::Response;
 
 use super::error::ApiError;
@@ -49,6 +49,7 @@ pub(super) async fn websocket(
     State(app): State<App>,
     tenant: Tenant,
     headers: HeaderMap,
+    extensions: Extensions,
     Upgrade(upgrade): Upgrade,
 ) -> Result<Response, ApiError> {
     origin::check(&headers, &app.options.websocket.origins)?;
@@ -69,7 +70,7 @@ pub(super) async fn websocket(
     }
     let registry = Arc::clone(&app.conversations);
     let stopping = app.stopping.clone();
-    let pass = app.pass(&headers, &tenant);
+    let pass = app.pass((&headers, &extensions), &tenant);
     let current = app.current().ok_or_else(conversation::shutting_down)?;
     let visitor = Visitor {
         current,

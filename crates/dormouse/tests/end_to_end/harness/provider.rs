@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -14,6 +14,8 @@ use parking_lot::{Condvar, Mutex};
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use serde_json::{Value, json};
+
+use super::until;
 
 /// As whom the server asks, and its secret.
 pub(crate) const CLIENT: (&str, &str) = ("dormouse", "the client's own");
@@ -38,6 +40,7 @@ struct Shared {
     /// What it says of opaque tokens.
     tokens: Mutex<HashMap<String, Value>>,
     away: AtomicBool,
+    asked: AtomicUsize,
     ended: AtomicBool,
     /// Whether answers are kept back.
     is_held: Mutex<bool>,
@@ -143,6 +146,14 @@ impl Provider {
         self.shared.released.notify_all();
     }
 
+    /// Waits until it was asked for something.
+    pub(crate) fn until_asked(&self) {
+        until(
+            || self.shared.asked.load(Ordering::Acquire),
+            |asked| *asked > 0,
+        );
+    }
+
     /// Good claims of a subject.
     pub(crate) fn claims(&self, subject: &str) -> Value {
         json!({
@@ -175,6 +186,7 @@ impl Shared {
         }
         let mut body = vec![0; length];
         stream.read_exact(&mut body)?;
+        self.asked.fetch_add(1, Ordering::AcqRel);
         let mut is_held = self.is_held.lock();
         self.released.wait_while(&mut is_held, |is_held| *is_held);
         drop(is_held);
@@ -222,6 +234,7 @@ impl Shared {
 impl Drop for Provider {
     fn drop(&mut self) {
         self.shared.ended.store(true, Ordering::Release);
+        self.hold(false);
         // It waits for a connection; that it cannot be had means that it has ended.
         let _ = TcpStream::connect(self.address);
         if let Some(thread) = self.thread.take() {

@@ -1,6 +1,6 @@
 //! Settings of databases: how they wake, sleep, are kept in order, and how much they may be.
 
-use super::{Case, Live, at_once, in_time, until};
+use super::{Case, Live, RESIDENT, at_once, in_time, until};
 
 /// What is to happen does not happen by this.
 const BASE: &str = "\
@@ -24,7 +24,9 @@ pub(super) const CASES: &[Case] = &[
     }),
     in_time("databases.spares_max", "16", |live| {
         // Each is some 3 MiB, and what is mapped with it.
-        live.grows("process_resident_memory_bytes ", 48e6, || {})
+        let enough = live.resident.get() + 48e6;
+        until(|| live.metric(RESIDENT), |now| *now > enough);
+        true
     }),
     in_time("databases.wake_ms_max", "1", |live| {
         let code = || {

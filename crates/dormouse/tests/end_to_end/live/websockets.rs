@@ -1,10 +1,15 @@
 //! Settings of WebSockets. Those that are open keep to them too, from the next message on.
 
+use std::net::TcpStream;
+
+use bytes::BytesMut;
 use serde_json::{Value, json};
-use tungstenite::Message;
+use tungstenite::{Message, WebSocket};
+use wire::pg::startup::Startup;
 
 use super::{Case, Live, at_once, in_time};
-use crate::harness::{Client, connect, connect_as};
+use crate::harness::{Client, Tokens, connect, connect_as, until};
+use crate::websockets::resume;
 
 const BASE: &str = "\
 websocket.transaction_idle_ms_max = 600000
@@ -125,33 +130,114 @@ fn settings_of_websockets() {
 }
 
 #[test]
+fn who_asks_too_often_sends_no_larger_messages() {
+    let live = Live::start("limits.database_requests_per_second = 0\n");
+    let mut client = Client::open(&live.server, "shop");
+    assert_eq!(
+        client.ask(&json!({"id": 1, "sql": "select 1"}))["rowCount"],
+        1
+    );
+    let small = json!({"bodyBytesMax": 1_000}).to_string();
+    let path = "/v1/databases/shop/settings";
+    let set = live.http().request("PUT", path, Some(&small));
+    assert_eq!(set.status, 200, "{}", set.text());
+    live.set("limits.database_requests_per_second = 1");
+    let select = json!({"id": 2, "sql": "select 1"});
+    until(|| client.ask(&select), |answer| answer["rowCount"] == 1);
+    // Nothing is looked up for this one, which is counted nowhere.
+    let sql = format!("select '{}'", "x".repeat(1_000));
+    client.send(&json!({"id": 3, "prepare": "large", "sql": sql}));
+    let (code, reason) = client.closed();
+    assert_eq!(code, 1009, "{reason}");
+    assert!(reason.contains("bodyBytesMax of this database"), "{reason}");
+}
+
+#[test]
+fn who_comes_back_is_told_the_times_that_are_kept() {
+    let live = Live::start("websocket.resume_ms = 60000\n");
+    let client = Client::open(&live.server, "shop");
+    let said = resume(&client, 0);
+    live.set("websocket.resume_ms = 20000\nwebsocket.ping_ms = 10000");
+    let mut back = Client::open(&live.server, "shop");
+    let hello = &back.hello["hello"];
+    assert_eq!(
+        (&hello["resumeMs"], &hello["pingMs"]),
+        (&json!(20_000), &json!(10_000))
+    );
+    let resumed = &back.ask(&said)["resumed"];
+    assert_eq!(
+        (&resumed["resumeMs"], &resumed["pingMs"]),
+        (&json!(60_000), &json!(30_000))
+    );
+}
+
+#[test]
 fn who_is_revoked_is_told_with_the_next_message() {
-    use crate::harness::Tokens;
     let tokens = Tokens::start();
-    let path = "/v1/databases/shop/ws";
-    let mut socket = connect_as(
-        &tokens.server,
-        path,
-        Some("dormouse.v1"),
-        Some(&tokens.write),
-    )
-    .unwrap();
-    let hello = crate::harness::read_json(&mut socket).unwrap();
-    let mut client = Client { socket, hello };
-    let ask = json!({"id": 1, "sql": "select 1"});
+    let open = || Client::open_as(&tokens.server, "shop", Some(&tokens.write));
+    let (mut idle, mut inside, mut busy) = (open(), open(), open());
+    inside.ask(&json!({"id": 1, "begin": {}}));
+    busy.send(&json!({"id": 1, "sql": "select pg_sleep(600)"}));
     let revoke = tokens.revoking_in_file("writer");
     // Until a second after this its client would be believed to be let in.
-    assert_eq!(client.ask(&ask)["rowCount"], 1);
+    let ask = json!({"id": 2, "sql": "select 1"});
+    assert_eq!(idle.ask(&ask)["rowCount"], 1);
+    let in_transaction = json!({"id": 2, "transaction": 1, "sql": "select 1"});
+    assert_eq!(inside.ask(&in_transaction)["rowCount"], 1);
     revoke();
     let reloaded = tokens.post(&tokens.admin, "/v1/reload", &json!({}));
     assert_eq!(reloaded.status, 200, "{}", reloaded.text());
-    client.send(&ask);
-    let told = loop {
-        match client.socket.read().unwrap() {
-            Message::Close(Some(frame)) => break u16::from(frame.code),
-            Message::Text(text) => panic!("it was answered: {text}"),
+    for (client, message) in [
+        (&mut idle, &ask),
+        (&mut inside, &in_transaction),
+        (&mut busy, &ask),
+    ] {
+        client.send(message);
+        assert_eq!(only_close(&mut client.socket), 4401);
+    }
+}
+
+#[test]
+fn whose_tunnel_is_revoked_is_told_with_the_next_message() {
+    let tokens = Tokens::start();
+    let new = json!({"name": "visitor", "scope": "admin"});
+    let made = tokens.post(&tokens.admin, "/v1/tokens", &new).json();
+    let guest = made["token"].as_str();
+    let mut socket = connect_as(&tokens.server, "/v2?address=h:1", None, guest).unwrap();
+    let message = |write: &dyn Fn(&mut BytesMut)| {
+        let mut out = BytesMut::new();
+        write(&mut out);
+        Message::binary(out.freeze())
+    };
+    let startup = Startup::new("postgres", "shop");
+    let hello = message(&|out| startup.encode(out).unwrap());
+    let select = message(&|out| wire::pg::frontend::query(out, b"select 42").unwrap());
+    for said in [hello, select.clone()] {
+        socket.send(said).unwrap();
+        let mut seen = Vec::new();
+        // Ready for a query, with which each answer ends.
+        while !seen.ends_with(b"Z\0\0\0\x05I") {
+            if let Message::Binary(bytes) = socket.read().unwrap() {
+                seen.extend_from_slice(&bytes);
+            }
+        }
+    }
+    let revoke = tokens.revoking_in_file("visitor");
+    revoke();
+    let reloaded = tokens.post(&tokens.admin, "/v1/reload", &json!({}));
+    assert_eq!(reloaded.status, 200, "{}", reloaded.text());
+    socket.send(select).unwrap();
+    assert_eq!(only_close(&mut socket), 4401);
+}
+
+/// The code of the close that comes before any answer.
+#[track_caller]
+fn only_close(socket: &mut WebSocket<TcpStream>) -> u16 {
+    loop {
+        match socket.read().unwrap() {
+            Message::Close(Some(frame)) => return frame.code.into(),
+            told @ (Message::Text(_) | Message::Binary(_)) => panic!("it was answered: {told}"),
             _ => {}
         }
-    };
-    assert_eq!(told, 4401);
+    }
 }

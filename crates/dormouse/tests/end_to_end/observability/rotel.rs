@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
 use super::traces::{CALLER, TRACE, print, query, shown, traced, whole, without_fetches};
-use crate::harness::{Collector, until};
+use crate::harness::{Collector, run_program, until};
 
 /// How often a port is taken by somebody else before Rotel has it.
 const TRIES: usize = 5;
@@ -26,14 +26,17 @@ fn program() -> Option<PathBuf> {
         eprintln!("skipped: `cargo xtask test` brings the clients");
         return None;
     };
-    let mut find = Command::new(clients.join("python/bin/python"));
-    find.args(["-c", "import rotel; print(rotel.__path__[0])"]);
-    let found = find.output().unwrap();
-    if !found.status.success() {
-        eprintln!("skipped: there is no Rotel for this version of Python");
+    let python = |program: &str| {
+        let mut python = Command::new(clients.join("python/bin/python"));
+        run_program(python.args(["-c", program])).done()
+    };
+    // As clients/python/requirements.in says.
+    let is_there = python("import sys; print(sys.version_info < (3, 14))");
+    if is_there.trim_end() == "False" {
+        eprintln!("skipped: there is no Rotel for Python 3.14 and later");
         return None;
     }
-    let folder = String::from_utf8(found.stdout).unwrap();
+    let folder = python("import rotel; print(rotel.__path__[0])");
     Some(Path::new(folder.trim_end()).join("rotel-agent"))
 }
 

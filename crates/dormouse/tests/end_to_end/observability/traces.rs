@@ -1,10 +1,13 @@
 //! Traces, as a collector gets them.
 
 use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::net::Shutdown;
 
 use opentelemetry_proto::tonic::trace::v1::Span;
 use serde_json::json;
 
+use crate::harness::provider::{CLIENT, Provider};
 use crate::harness::{Collector, Http, Server, attributes, hex, until};
 
 pub(super) const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -420,4 +423,62 @@ fn strangers_decide_nothing_and_name_nothing() {
     let spans = until(|| collector.trace(&known), |spans| !spans.is_empty());
     assert_eq!(spans[0].name, "GET elsewhere");
     assert!(collector.trace(&stranger).is_empty());
+}
+
+#[test]
+fn who_goes_amid_a_login_is_not_recorded() {
+    let collector = Collector::start();
+    let provider = Provider::start();
+    let server = Server::start_with(&[
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &*collector.endpoint()),
+        ("OTEL_BSP_SCHEDULE_DELAY", "50"),
+        ("DORMOUSE_TELEMETRY__SAMPLE_RATIO", "0.0"),
+        (
+            "DORMOUSE_AUTH__INTROSPECTION__URL",
+            &format!("{}/introspect", provider.url()),
+        ),
+        ("DORMOUSE_AUTH__INTROSPECTION__CLIENT_ID", CLIENT.0),
+        ("DORMOUSE_INTROSPECTION_SECRET", CLIENT.1),
+    ]);
+    provider.hold(true);
+    let mut gone = std::net::TcpStream::connect(server.http).unwrap();
+    let request = format!(
+        "GET /v1/databases HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer opaque\r\n\
+         traceparent: 00-{TRACE}-{CALLER}-01\r\n\r\n"
+    );
+    gone.write_all(request.as_bytes()).unwrap();
+    provider.until_asked();
+    gone.shutdown(Shutdown::Write).unwrap();
+    // The server closes it when it has dropped the request.
+    let mut told = String::new();
+    gone.read_to_string(&mut told).unwrap();
+    assert_eq!(told, "");
+    // Spans come in the order in which they end.
+    let after = TRACE.replace("0af7", "6ef7");
+    let select = format!("select 1 /*traceparent='00-{after}-{CALLER}-01'*/");
+    server.connect("shop").query(&select).unwrap();
+    whole(&collector, &after);
+    let others: Vec<_> = collector.spans();
+    let others = others.iter().filter(|span| hex(&span.trace_id) != after);
+    assert_eq!(others.count(), 0);
+}
+
+#[test]
+fn what_a_login_took_is_told_once() {
+    let collector = Collector::start();
+    let server = traced(&collector.endpoint(), "0.0");
+    let mut http = server.http();
+    let headers = [
+        ("traceparent", &*format!("00-{TRACE}-{CALLER}-01")),
+        ("neon-connection-string", "postgres://postgres@h/shop"),
+    ];
+    let body = json!({"query": "select 1", "params": []}).to_string();
+    let answer = http.request_with("POST", "/sql", &headers, Some(&body));
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let spans = whole(&collector, TRACE);
+    let root = spans.iter().find(|span| span.name == "POST /sql").unwrap();
+    for key in ["dormouse.login.ms", "dormouse.body.ms"] {
+        let told = root.attributes.iter().filter(|told| told.key == key);
+        assert_eq!(told.count(), 1, "{key}: {:?}", root.attributes);
+    }
 }

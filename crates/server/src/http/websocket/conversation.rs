@@ -239,6 +239,15 @@ impl Conversation {
         work.await;
     }
 
+    /// Whether the next request of a lane that is served is begun: who was revoked is told with the next message, also amid work.
+    pub(super) async fn goes_on(&self) -> bool {
+        let may = self.visitor.may_go_on().await;
+        if !may {
+            self.end(End::Expelled(Expelled::Refused));
+        }
+        may
+    }
+
     /// Ends it, if its client may not stay.
     pub(super) async fn look_at_client(&self) {
         if self.visitor.may_stay_idle().await == Stay::No {

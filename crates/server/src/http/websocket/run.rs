@@ -21,7 +21,10 @@ use crate::http::run::{time_limit, timed_out, unless};
 pub(super) async fn plain(conversation: Arc<Conversation>) {
     let mut visit = None;
     while let Some(Task { ticket, job }) = conversation.next(None) {
-        let done = plain_job(&conversation, &ticket, job, &mut visit).await;
+        let done = match conversation.goes_on().await {
+            true => plain_job(&conversation, &ticket, job, &mut visit).await,
+            false => Err(shutting_down()),
+        };
         give(&conversation, &ticket, done);
     }
     close(visit).await;
@@ -148,6 +151,11 @@ async fn serve(
                 () = sleep_until(since + idle) => return Err(idle_too_long(idle)),
             }
         };
+        if !conversation.goes_on().await {
+            // What is open is rolled back.
+            give(conversation, &ticket, Err(shutting_down()));
+            return Ok(());
+        }
         let done = match job {
             Job::Run(statement) => match conversation.visitor.permit() {
                 Ok(_permit) => statement_job(conversation, &ticket, statement, visit).await,

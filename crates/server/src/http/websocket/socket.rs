@@ -8,6 +8,7 @@ use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
 use bytes::Bytes;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
+use parking_lot::Mutex;
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 use tungstenite::error::{CapacityError, Error as ProtocolError};
@@ -41,6 +42,8 @@ struct Socket {
     /// How large a message might be when the socket was opened, which is as much as it reads at once; not when its
     /// conversation began, which may have been in another socket.
     message_max: SizeLimit,
+    /// How large it might be when that was looked up last.
+    found: Mutex<SizeLimit>,
 }
 
 /// Why a socket is left.
@@ -72,6 +75,7 @@ pub(super) async fn serve(
                 session: keys.session,
                 epoch,
                 message_max,
+                found: Mutex::new(message_max),
             };
             own.serve(socket, keys).await;
         }
@@ -220,15 +224,17 @@ impl Socket {
     /// How large a message may be.
     async fn message_max(&self) -> SizeLimit {
         let visitor = &self.conversation.visitor;
-        // Nothing is looked up for who asks too often, and will be told so.
-        if visitor.asks_too_often() {
-            return self.message_max;
+        // Nothing is looked up for who asks too often: what was found last counts.
+        let now = match visitor.asks_too_often() {
+            true => None,
+            // What cannot be looked up is said to whoever runs a statement.
+            false => visitor.sizes().await.ok(),
+        };
+        let mut found = self.found.lock();
+        if let Some(now) = now {
+            *found = self.message_max.or_smaller(now.message);
         }
-        // What cannot be looked up is said to whoever runs a statement.
-        let now = visitor.sizes().await;
-        now.map_or(self.message_max, |now| {
-            self.message_max.or_smaller(now.message)
-        })
+        found.or_smaller(visitor.message_max_of_node())
     }
 
     async fn speak(&self, sink: &mut SplitSink<WebSocket, Message>) -> Left {
@@ -318,8 +324,13 @@ fn hello(conversation: &Conversation, keys: &Keys) -> Message {
 }
 
 fn resumed_message(resumed: &Resumed) -> Message {
-    let session = format!("{:016x}", resumed.session);
-    let told = json!({"resumed": {"session": session, "answers": resumed.answers}});
+    // The times that it was begun with, not those that `hello` has told for the conversation that is left.
+    let told = json!({"resumed": {
+        "session": format!("{:016x}", resumed.session),
+        "answers": resumed.answers,
+        "resumeMs": resumed.conversation.resume.as_millis() as u64,
+        "pingMs": resumed.conversation.ping.as_millis() as u64,
+    }});
     Message::Text(Utf8Bytes::from(told.to_string()))
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use database::{Answer, Canceller};
 use serde_json::value::RawValue;
-use wire::PgError;
 use wire::pg::TransactionStatus;
+use wire::{PgError, SizeLimit};
 
 use crate::http::error::ApiError;
 use crate::http::router::App;
@@ -59,6 +59,11 @@ impl Visitor {
         self.app().expect_time(caller, Some(name)).is_err()
     }
 
+    /// How large a message may be by what is known without a look at the database.
+    pub(super) fn message_max_of_node(&self) -> SizeLimit {
+        self.app().sizes_of_node(&self.tenant.caller).message
+    }
+
     /// How large a request and its result may be, as of now.
     ///
     /// # Errors
@@ -73,7 +78,12 @@ impl Visitor {
         self.app().security.gatekeeper.may_stay(&self.pass).await
     }
 
-    /// The same for a client that does nothing: for a role nobody looks, which might wake its database.
+    /// Whether more may be done for its client amid work.
+    pub(super) async fn may_go_on(&self) -> bool {
+        self.app().security.gatekeeper.may_go_on(&self.pass).await
+    }
+
+    /// Whether a client that does nothing may stay: of a role nobody looks, which might wake its database.
     pub(super) async fn may_stay_idle(&self) -> Stay {
         match self.pass.is_of_token() {
             true => self.may_stay().await,
