@@ -147,7 +147,7 @@ fn who_asks_too_often_sends_no_larger_messages() {
     // Nothing is looked up for this one, which is counted nowhere.
     let sql = format!("select '{}'", "x".repeat(1_000));
     client.send(&json!({"id": 3, "prepare": "large", "sql": sql}));
-    let (code, reason) = client.closed();
+    let (code, reason) = only_close(&mut client.socket);
     assert_eq!(code, 1009, "{reason}");
     assert!(reason.contains("bodyBytesMax of this database"), "{reason}");
 }
@@ -193,7 +193,7 @@ fn who_is_revoked_is_told_with_the_next_message() {
         (&mut busy, &ask),
     ] {
         client.send(message);
-        assert_eq!(only_close(&mut client.socket), 4401);
+        assert_eq!(only_close(&mut client.socket).0, 4401);
     }
 }
 
@@ -227,15 +227,15 @@ fn whose_tunnel_is_revoked_is_told_with_the_next_message() {
     let reloaded = tokens.post(&tokens.admin, "/v1/reload", &json!({}));
     assert_eq!(reloaded.status, 200, "{}", reloaded.text());
     socket.send(select).unwrap();
-    assert_eq!(only_close(&mut socket), 4401);
+    assert_eq!(only_close(&mut socket).0, 4401);
 }
 
-/// The code of the close that comes before any answer.
+/// Why it is closed, before any answer.
 #[track_caller]
-fn only_close(socket: &mut WebSocket<TcpStream>) -> u16 {
+fn only_close(socket: &mut WebSocket<TcpStream>) -> (u16, String) {
     loop {
         match socket.read().unwrap() {
-            Message::Close(Some(frame)) => return frame.code.into(),
+            Message::Close(Some(frame)) => return (frame.code.into(), frame.reason.to_string()),
             told @ (Message::Text(_) | Message::Binary(_)) => panic!("it was answered: {told}"),
             _ => {}
         }
