@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use rustix::net::sockopt;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout_at};
@@ -28,6 +29,15 @@ use crate::tls;
 
 /// The longest message of a login.
 const MESSAGE_BYTES_MAX: usize = 64 * 1024;
+
+/// A connection over which nothing comes for this long is looked after (`keepalive_ms`).
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
+
+/// From one look to the next (`keepalive_each_ms`).
+const KEEPALIVE_EACH: Duration = Duration::from_secs(10);
+
+/// After so many that nobody answers it is lost (`keepalives_max`).
+const KEEPALIVES: u32 = 3;
 
 /// What a server is told of who connects.
 const APPLICATION_NAME: &str = "Dormouse";
@@ -135,6 +145,23 @@ pub(crate) async fn cancel(key: &CancelKey) -> io::Result<()> {
     }
 }
 
+/// Has the kernel look whether the other machine is still there: nobody else would notice, where a client waits for a long
+/// statement and the network is cut.
+fn watch(stream: &TcpStream) -> io::Result<()> {
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, KEEPALIVE_AFTER)?;
+    sockopt::set_tcp_keepintvl(stream, KEEPALIVE_EACH)?;
+    sockopt::set_tcp_keepcnt(stream, KEEPALIVES)?;
+    #[cfg(target_os = "linux")]
+    {
+        // What was sent and not acknowledged has as long.
+        let silent_max = KEEPALIVE_AFTER + KEEPALIVE_EACH * KEEPALIVES;
+        let ms = u32::try_from(silent_max.as_millis()).unwrap_or(u32::MAX);
+        sockopt::set_tcp_user_timeout(stream, ms)?;
+    }
+    Ok(())
+}
+
 /// Whether the server goes on in TLS.
 async fn offers_tls(tcp: &mut TcpStream) -> Result<bool, Failure> {
     let broke = |error: io::Error| Failure::of_io(&error, "asking for TLS");
@@ -203,7 +230,8 @@ async fn open(host: &Host) -> Result<Stream, Failure> {
             for address in addresses {
                 match TcpStream::connect(address).await {
                     Ok(stream) => {
-                        stream.set_nodelay(true).map_err(|error| {
+                        let set = stream.set_nodelay(true).and_then(|()| watch(&stream));
+                        set.map_err(|error| {
                             Failure::of_io(&error, &format!("connecting to {host}"))
                         })?;
                         return Ok(Stream::Tcp(stream));
@@ -503,4 +531,25 @@ fn unexpected(kind: u8) -> Failure {
 #[expect(clippy::needless_pass_by_value, reason = "it is what map_err gives")]
 fn distrust(reason: scram::Distrust) -> Failure {
     Failure::new(FailureKind::Protocol, reason.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn who_is_cut_off_is_noticed() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let host = Host::Tcp("127.0.0.1".to_owned(), port);
+        let Stream::Tcp(stream) = open(&host).await.unwrap() else {
+            panic!("a stream that is not TCP");
+        };
+        assert!(stream.nodelay().unwrap());
+        assert!(sockopt::socket_keepalive(&stream).unwrap());
+        assert_eq!(sockopt::tcp_keepidle(&stream).unwrap(), KEEPALIVE_AFTER);
+        assert_eq!(sockopt::tcp_keepintvl(&stream).unwrap(), KEEPALIVE_EACH);
+        assert_eq!(sockopt::tcp_keepcnt(&stream).unwrap(), KEEPALIVES);
+    }
 }
