@@ -49,6 +49,7 @@ mod tenant;
 mod tokens;
 mod transactions;
 mod tunnel;
+mod unread;
 mod upgraded;
 mod visit;
 mod websocket;
@@ -86,6 +87,7 @@ use upgraded::Upgraded;
 use shares::Shares;
 use tenant::Tenant;
 use transactions::Transactions;
+use unread::Unread;
 
 pub(crate) use connection::Peer;
 pub(crate) use site::{Configured, Site};
@@ -248,7 +250,7 @@ impl Http {
         request.extensions_mut().insert(RequestId(id.clone()));
         let mut response = match self.place(&request) {
             Some((apps, place)) => self.app(apps, place, request, options).await,
-            None => router.call(request).await?,
+            None => router.call(Unread::of(request)).await?,
         };
         let status = response.status();
         let elapsed = started.elapsed();

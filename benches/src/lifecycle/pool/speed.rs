@@ -69,6 +69,8 @@ pub(super) fn run(run: &Run) -> Result<String> {
         for work in &mut all {
             eprintln!("  round {} of {rounds}: {}", round + 1, work.name());
             let clients = work.clients.to_string();
+            // pgbench counts the time in which its clients log in, some milliseconds each.
+            let seconds = seconds + work.clients as u64 / 100;
             let options = ["-S", "-M", work.mode, "-c", &clients];
             let ways: &[Way] = match work.clients > DIRECT_MAX {
                 true => &WAYS[1..],

@@ -16,6 +16,7 @@ mod documents;
 mod doors;
 mod etags;
 mod harness;
+mod http2;
 mod http_api;
 mod identity;
 mod interactive;

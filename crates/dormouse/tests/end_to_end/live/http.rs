@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Case, Live, at_once, in_time, until};
+use crate::apps::stage::Archive;
 
 /// Nothing of this is in the patience of a test.
 const BASE: &str = "\
@@ -17,6 +18,10 @@ http.cors.origins = [\"https://app.example\"]
 pub(super) const CASES: &[Case] = &[
     at_once("http.connections_max", "0", |live| {
         live.http().get("/ping").status == 503
+    }),
+    at_once("http.proxies", "[]", |live| {
+        // This machine is believed by default.
+        deployed_at(live, ("x-forwarded-proto", "https")).starts_with("http://")
     }),
     in_time("http.header_timeout_ms", "100", |live| {
         let mut http = live.http();
@@ -128,6 +133,21 @@ fn two_begun(live: &Live) -> [u16; 2] {
         assert_eq!(live.http().post(&path, &json!({})).status, 204);
     }
     begun.map(|answer| answer.status)
+}
+
+/// Where a site is that is deployed by way of a proxy with this header.
+fn deployed_at(live: &Live, (name, value): (&str, &str)) -> String {
+    let Archive(archive) = Archive::of(&[("frontend/dist/index.html", "<p>here")]);
+    let mut http = live.http();
+    http.send(&format!(
+        "POST /api/v1/deploy HTTP/1.1\r\nhost: localhost\r\n{name}: {value}\r\nx-github-repository: acme/site\r\n\
+         x-github-branch: main\r\nx-github-sha: abc\r\ncontent-type: application/zip\r\ncontent-length: {}\r\n\r\n",
+        archive.len()
+    ));
+    http.send_bytes(&archive);
+    let answer = http.response();
+    let url = answer.json()["data"]["url"].as_str().map(str::to_owned);
+    url.unwrap_or_else(|| panic!("{}", answer.text()))
 }
 
 fn of_app(live: &Live, header: &str) -> Option<String> {
