@@ -23,7 +23,11 @@ pub(crate) enum Awaited {
     },
     Bind,
     Describe,
-    Close(Whose),
+    Close {
+        /// The statement of the pool that the server knows no longer afterwards.
+        named: Option<StatementId>,
+        whose: Whose,
+    },
     Execute,
     Query(Whose),
     FunctionCall,
@@ -66,6 +70,10 @@ pub(crate) struct Account {
     status: Option<TransactionStatus>,
     /// Statements that the server has come to know by name.
     pub(crate) prepared: Vec<StatementId>,
+    /// Statements that it knows no longer.
+    pub(crate) closed: Vec<StatementId>,
+    /// Statements that it was to know no longer, which it has left out.
+    pub(crate) unclosed: Vec<StatementId>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,6 +137,9 @@ impl Account {
             _ => {
                 self.is_open = true;
                 if self.skips {
+                    if let Awaited::Close { named, .. } = message {
+                        self.unclosed.extend(named);
+                    }
                     return;
                 }
             }
@@ -162,7 +173,7 @@ impl Account {
         let prepares = |message: &Awaited| {
             matches!(
                 message,
-                Awaited::Parse { .. } | Awaited::Told(_) | Awaited::Close(_)
+                Awaited::Parse { .. } | Awaited::Told(_) | Awaited::Close { .. }
             )
         };
         self.status() == TransactionStatus::Idle
@@ -220,7 +231,10 @@ impl Account {
             },
             kind::BIND_COMPLETE => self.pop(|front| *front == Awaited::Bind),
             kind::CLOSE_COMPLETE => match self.awaited.pop_front() {
-                Some(Awaited::Close(whose)) => fate(whose),
+                Some(Awaited::Close { named, whose }) => {
+                    self.closed.extend(named);
+                    fate(whose)
+                }
                 _ => Fate::Unexpected,
             },
             kind::ROW_DESCRIPTION | kind::NO_DATA
@@ -253,7 +267,9 @@ impl Account {
                 | Awaited::Parse {
                     whose: Whose::Pool, ..
                 }
-                | Awaited::Close(Whose::Pool)
+                | Awaited::Close {
+                    whose: Whose::Pool, ..
+                }
                 | Awaited::Sync(Whose::Pool),
             ) => Fate::Swallow,
             _ => Fate::Forward,
@@ -293,16 +309,18 @@ impl Account {
             _ => {}
         }
         let failed = match self.awaited.front() {
-            Some(Awaited::Parse { whose, .. } | Awaited::Close(whose) | Awaited::Sync(whose)) => {
-                failure(*whose)
-            }
+            Some(
+                Awaited::Parse { whose, .. } | Awaited::Close { whose, .. } | Awaited::Sync(whose),
+            ) => failure(*whose),
             _ => Fate::Forward,
         };
         while let Some(front) = self.awaited.front() {
             if matches!(front, Awaited::Sync(_)) {
                 return failed;
             }
-            self.awaited.pop_front();
+            if let Some(Awaited::Close { named, .. }) = self.awaited.pop_front() {
+                self.unclosed.extend(named);
+            }
         }
         self.skips = true;
         failed

@@ -152,13 +152,6 @@ fn watch(stream: &TcpStream) -> io::Result<()> {
     sockopt::set_tcp_keepidle(stream, KEEPALIVE_AFTER)?;
     sockopt::set_tcp_keepintvl(stream, KEEPALIVE_EACH)?;
     sockopt::set_tcp_keepcnt(stream, KEEPALIVES)?;
-    #[cfg(target_os = "linux")]
-    {
-        // What was sent and not acknowledged has as long.
-        let silent_max = KEEPALIVE_AFTER + KEEPALIVE_EACH * KEEPALIVES;
-        let ms = u32::try_from(silent_max.as_millis()).unwrap_or(u32::MAX);
-        sockopt::set_tcp_user_timeout(stream, ms)?;
-    }
     Ok(())
 }
 

@@ -209,3 +209,36 @@ async fn what_a_client_has_prepared_that_vanished_is_known() {
         assert_eq!(kinds(&next.sync().await), "12DCZ");
     }
 }
+
+/// A statement that is prepared again amid a transaction that has failed is closed there, and not made anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_closed_is_prepared_again() {
+    let Some(postgres) = Postgres::with_password() else {
+        return;
+    };
+    let pooled = Pooled::start(postgres.origin(), limited(1)).await;
+    let sql = "select 7";
+    for round in 0..2 {
+        let mut client = Wired::connect(pooled.address).await;
+        // All in one flight: nothing is answered yet when the next comes.
+        frontend::query(&mut client.out, b"begin").unwrap();
+        client.parse("one", sql, &[]);
+        frontend::sync(&mut client.out);
+        client
+            .parse("wrong", "select 1/0", &[])
+            .bind("wrong", &[], Format::Text);
+        client.execute(0);
+        frontend::sync(&mut client.out);
+        client.parse("two", sql, &[]);
+        frontend::sync(&mut client.out);
+        for _ in 0..4 {
+            client.until(b'Z').await;
+        }
+        client.query("rollback").await;
+        drop(client);
+        let mut next = Wired::connect(pooled.address).await;
+        next.parse("s", sql, &[]).bind("s", &[], Format::Text);
+        next.execute(0);
+        assert_eq!(values(&next.sync().await), "7", "round {round}");
+    }
+}

@@ -304,7 +304,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 self.unnamed = None;
                 self.unnamed_there = None;
             }
-            return self.pass(frame, Some(Awaited::Close(CLIENT)));
+            return self.pass(
+                frame,
+                Some(Awaited::Close {
+                    named: None,
+                    whose: CLIENT,
+                }),
+            );
         }
         // Servers keep it for others.
         self.statements.remove(name);

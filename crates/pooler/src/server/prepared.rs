@@ -21,7 +21,10 @@ impl Server {
         for id in std::mem::take(&mut self.closing).into_iter().chain(again) {
             let name = statements::name(id);
             frontend::close(&mut self.side.outbox, Target::Statement, name.as_bytes())?;
-            self.account.sent(Awaited::Close(Whose::Pool));
+            self.account.sent(Awaited::Close {
+                named: Some(id),
+                whose: Whose::Pool,
+            });
         }
         statement.parse(true, &mut self.side.outbox)?;
         self.account.sent(Awaited::Parse {
@@ -35,6 +38,14 @@ impl Server {
     /// [`Account::received`](crate::awaited::Account::received).
     pub(crate) fn received(&mut self, kind: u8, status: Option<TransactionStatus>) -> Fate {
         let fate = self.account.received(kind, status);
+        for id in std::mem::take(&mut self.account.closed) {
+            self.prepared.pop(&id);
+        }
+        for id in std::mem::take(&mut self.account.unclosed) {
+            if !self.prepared.contains(&id) && !self.closing.contains(&id) {
+                self.closing.push(id);
+            }
+        }
         for id in std::mem::take(&mut self.account.prepared) {
             self.knows(id, None);
         }
