@@ -83,7 +83,7 @@ pub(super) fn run(run: &Run) -> Result<String> {
     peers.stop();
     Ok(format!(
         "### Many clients over {CONNECTIONS} connections\n\n\
-         {versions}. `pgbench -S` over TCP, logins by SCRAM, {seconds} s a turn, {rounds} rounds in turns: medians, and the best in \
+         {versions}. `pgbench -S` over TCP, logins by SCRAM, {seconds} s a turn and one more for each hundred clients, {rounds} rounds in turns: medians, and the best in \
          brackets. Processor time is that of the pooler's process, user and system, while transactions run; \
          throughput per core is its inverse, the ratio is taken within a round. Our cache is off.\n\n{}\n{}\n{}\n",
         throughput(&all),

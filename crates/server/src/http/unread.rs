@@ -16,7 +16,7 @@ use crate::linger::LINGER_MAX;
 const UNREAD_BYTES_MAX: usize = 64 << 10;
 
 /// The body of a request. Where the answer does not wait for its end, what still comes is read and forgotten for a moment
-/// in HTTP/2: otherwise the stream would be reset behind the answer, which some clients (curl before 8) then lose.
+/// in HTTP/2: otherwise the stream would be reset behind the answer, which some clients (curl 7.88) then lose.
 pub(super) struct Unread {
     body: Option<Incoming>,
     version: Version,
