@@ -11,7 +11,7 @@ use std::time::Instant;
 use engine::{Engine, EngineError, EngineOptions};
 use parking_lot::Mutex;
 use store::{DirectoryLock, Journal, JournalError, JournalOptions, LockError, RealDisk};
-use volume::{FindTemplate, Template, TemplateId, VolumeError, Volumes};
+use volume::{DatabaseId, FindTemplate, Template, TemplateId, VolumeError, Volumes};
 use wire::{DatabaseName, PgError};
 
 use crate::adjustable::Adjustable;
@@ -30,7 +30,7 @@ use crate::info::DatabaseInfo;
 use crate::live::Live;
 use crate::maintenance::{self, Maintenance};
 use crate::metrics::{Counters, Metrics};
-use crate::node::{Node, Source, blocking};
+use crate::node::{Node, Removal, Source, blocking};
 use crate::options::Options;
 use crate::record::Settings;
 use crate::session::{Pulse, Session, SessionOptions};
@@ -292,7 +292,22 @@ impl Databases {
     ///
     /// 3D000 if it is not there; 55006 if a session uses it, unless `force` ends that session.
     pub async fn delete(&self, name: &DatabaseName, force: bool) -> Result<(), PgError> {
-        self.node.delete(&self.doer, name, force).await
+        self.node
+            .delete(&self.doer, name, Removal { force, only: None })
+            .await
+    }
+
+    /// Removes a database and its files, if the one of this name is still this one and no session uses it.
+    ///
+    /// # Errors
+    ///
+    /// 3D000 if it is not there, or another; 55006 if a session uses it.
+    pub async fn delete_only(&self, name: &DatabaseName, id: DatabaseId) -> Result<(), PgError> {
+        let removal = Removal {
+            force: false,
+            only: Some(id),
+        };
+        self.node.delete(&self.doer, name, removal).await
     }
 
     /// Gives a database another name.

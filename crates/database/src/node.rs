@@ -69,6 +69,15 @@ pub(crate) struct Node {
     pub(crate) _lock: DirectoryLock,
 }
 
+/// Which database of a name goes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Removal {
+    /// Whether sessions end for it.
+    pub(crate) force: bool,
+    /// None but this one.
+    pub(crate) only: Option<DatabaseId>,
+}
+
 /// What a new database begins as.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
@@ -141,12 +150,8 @@ impl Node {
     }
 
     pub(crate) fn find(&self, name: &DatabaseName) -> Result<Arc<Database>, PgError> {
-        self.live.find(&self.directory, name)?.ok_or_else(|| {
-            PgError::fatal(
-                sqlstate::INVALID_CATALOG_NAME,
-                format!("database \"{name}\" does not exist"),
-            )
-        })
+        let found = self.live.find(&self.directory, name)?;
+        found.ok_or_else(|| not_there(name))
     }
 
     pub(crate) async fn find_or_create(
@@ -262,10 +267,13 @@ impl Node {
     pub(crate) async fn delete_unseen(
         self: &Arc<Self>,
         name: &DatabaseName,
-        force: bool,
+        removal: Removal,
     ) -> Result<(), PgError> {
         let database = self.find(name)?;
-        let idle = match force {
+        if removal.only.is_some_and(|id| id != database.id) {
+            return Err(not_there(name));
+        }
+        let idle = match removal.force {
             true => {
                 let slot = Arc::clone(&database.slot).try_lock_owned();
                 let alone = slot.is_ok() && database.further.drop_idle().await;
@@ -385,6 +393,13 @@ async fn idle_slot(database: &Arc<Database>) -> Result<OwnedMutexGuard<Slot>, Pg
         true => Ok(slot),
         false => Err(in_use(database)),
     }
+}
+
+fn not_there(name: &DatabaseName) -> PgError {
+    PgError::fatal(
+        sqlstate::INVALID_CATALOG_NAME,
+        format!("database \"{name}\" does not exist"),
+    )
 }
 
 fn in_use(database: &Database) -> PgError {

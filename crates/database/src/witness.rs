@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tracing::Instrument as _;
 use wire::{DatabaseName, PgError, sqlstate};
 
-use crate::node::{Node, Source, blocking};
+use crate::node::{Node, Removal, Source, blocking};
 
 /// Who does something.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,12 +88,12 @@ impl Node {
         self: &Arc<Self>,
         doer: &Arc<Doer>,
         name: &DatabaseName,
-        force: bool,
+        removal: Removal,
     ) -> Result<(), PgError> {
-        let detail = force.then(|| "by force".to_owned());
+        let detail = removal.force.then(|| "by force".to_owned());
         let change = Change::new(doer, "database.delete", name, detail);
         let (node, name) = (Arc::clone(self), name.clone());
-        let work = async move { node.delete_unseen(&name, force).await };
+        let work = async move { node.delete_unseen(&name, removal).await };
         self.witnessed(change, work).await
     }
 

@@ -34,6 +34,9 @@ pub(crate) enum Awaited {
     Sync(Whose),
     /// An answer of the pool's own, to be told when it is its turn.
     Told(Bytes),
+    /// `CopyDone` or `CopyFail`, before the server has said that it copies: what comes behind is no part of that `COPY`.
+    /// Never the first, as there is no answer to it.
+    CopyEnd,
 }
 
 /// Who wants the answer.
@@ -64,7 +67,9 @@ pub(crate) struct Account {
     /// Messages up to the next `Sync` are left out by the server.
     skips: bool,
     /// The server takes the data of a `COPY`.
-    copies_in: Option<Copying>,
+    copies_in: bool,
+    /// `Sync` messages that the client has sent along and that the server has turned out to ignore, to be taken from here.
+    pub(crate) ignored_syncs: usize,
     /// Messages have been sent that no `Sync` has ended.
     is_open: bool,
     status: Option<TransactionStatus>,
@@ -74,12 +79,6 @@ pub(crate) struct Account {
     pub(crate) closed: Vec<StatementId>,
     /// Statements that it was to know no longer, which it has left out.
     pub(crate) unclosed: Vec<StatementId>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Copying {
-    BySimpleQuery,
-    ByExecute,
 }
 
 impl Account {
@@ -103,12 +102,12 @@ impl Account {
 
     /// Whether nothing is under way.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.awaited.is_empty() && !self.is_open && self.copies_in.is_none()
+        self.awaited.is_empty() && !self.is_open && !self.copies_in
     }
 
     /// Whether the server waits for the data of a `COPY`.
     pub(crate) fn copies_in(&self) -> bool {
-        self.copies_in.is_some()
+        self.copies_in
     }
 
     /// Whether an answer is outstanding that somebody waits for: not so between `Flush` and the next message.
@@ -116,13 +115,13 @@ impl Account {
         !self.awaited.is_empty()
     }
 
-    /// A message goes to the server, or would have.
-    pub(crate) fn sent(&mut self, message: Awaited) {
+    /// A message goes to the server, or would have: whether it awaits an answer.
+    pub(crate) fn sent(&mut self, message: Awaited) -> bool {
         match message {
             Awaited::Sync(_) => {
-                if self.copies_in == Some(Copying::ByExecute) {
+                if self.copies_in {
                     // Postgres ignores it.
-                    return;
+                    return false;
                 }
                 self.skips = false;
                 self.is_open = false;
@@ -130,7 +129,7 @@ impl Account {
             Awaited::Query(_) | Awaited::FunctionCall => {
                 // After an error these, too, are left out up to the next `Sync`.
                 if self.skips {
-                    return;
+                    return false;
                 }
                 self.is_open = false;
             }
@@ -140,16 +139,19 @@ impl Account {
                     if let Awaited::Close { named, .. } = message {
                         self.unclosed.extend(named);
                     }
-                    return;
+                    return false;
                 }
             }
         }
         self.awaited.push_back(message);
+        true
     }
 
     /// `CopyDone` or `CopyFail` goes to the server.
     pub(crate) fn copy_ends(&mut self) {
-        self.copies_in = None;
+        if !std::mem::take(&mut self.copies_in) && !self.awaited.is_empty() {
+            self.awaited.push_back(Awaited::CopyEnd);
+        }
     }
 
     /// Whether the server is about to learn of a statement.
@@ -177,7 +179,7 @@ impl Account {
             )
         };
         self.status() == TransactionStatus::Idle
-            && self.copies_in.is_none()
+            && !self.copies_in
             && self.awaited.iter().all(prepares)
     }
 
@@ -207,12 +209,21 @@ impl Account {
     /// Answers of the pool's own whose turn it is.
     pub(crate) fn told(&mut self) -> Option<Bytes> {
         match self.awaited.front() {
-            Some(Awaited::Told(_)) => match self.awaited.pop_front() {
+            Some(Awaited::Told(_)) => match self.next() {
                 Some(Awaited::Told(answer)) => Some(answer),
                 _ => None,
             },
             _ => None,
         }
+    }
+
+    /// What the server has answered.
+    fn next(&mut self) -> Option<Awaited> {
+        let next = self.awaited.pop_front();
+        while self.awaited.front() == Some(&Awaited::CopyEnd) {
+            self.awaited.pop_front();
+        }
+        next
     }
 
     /// A message of the server has come; for `ReadyForQuery` with the status that it tells.
@@ -222,7 +233,7 @@ impl Account {
             kind::NOTICE_RESPONSE | kind::PARAMETER_STATUS | kind::NOTIFICATION_RESPONSE => {
                 self.whose_now()
             }
-            kind::PARSE_COMPLETE => match self.awaited.pop_front() {
+            kind::PARSE_COMPLETE => match self.next() {
                 Some(Awaited::Parse { named, whose }) => {
                     self.prepared.extend(named);
                     fate(whose)
@@ -230,7 +241,7 @@ impl Account {
                 _ => Fate::Unexpected,
             },
             kind::BIND_COMPLETE => self.pop(|front| *front == Awaited::Bind),
-            kind::CLOSE_COMPLETE => match self.awaited.pop_front() {
+            kind::CLOSE_COMPLETE => match self.next() {
                 Some(Awaited::Close { named, whose }) => {
                     self.closed.extend(named);
                     fate(whose)
@@ -245,7 +256,7 @@ impl Account {
             kind::COMMAND_COMPLETE | kind::EMPTY_QUERY_RESPONSE | kind::PORTAL_SUSPENDED
                 if self.awaited.front() == Some(&Awaited::Execute) =>
             {
-                self.copies_in = None;
+                self.copies_in = false;
                 self.pop(|_| true)
             }
             kind::COPY_IN_RESPONSE => self.copy_begins(),
@@ -277,32 +288,40 @@ impl Account {
     }
 
     fn pop(&mut self, is_right: impl Fn(&Awaited) -> bool) -> Fate {
-        match self.awaited.pop_front() {
+        match self.next() {
             Some(front) if is_right(&front) => Fate::Forward,
             _ => Fate::Unexpected,
         }
     }
 
     fn copy_begins(&mut self) -> Fate {
-        match self.awaited.front() {
-            Some(Awaited::Execute) => {
-                self.copies_in = Some(Copying::ByExecute);
-                // Those that a client has sent along already are ignored as well.
-                self.awaited
-                    .retain(|message| !matches!(message, Awaited::Sync(Whose::Client)));
-                self.is_open = true;
-                Fate::Forward
-            }
-            Some(Awaited::Query(whose)) => {
-                self.copies_in = Some(Copying::BySimpleQuery);
-                fate(*whose)
-            }
-            _ => Fate::Unexpected,
+        let (is_by_execute, fate) = match self.awaited.front() {
+            Some(Awaited::Execute) => (true, Fate::Forward),
+            Some(Awaited::Query(whose)) => (false, fate(*whose)),
+            _ => return Fate::Unexpected,
+        };
+        // What was sent along already is read amid the `COPY`: each `Sync` is ignored, up to what ends it.
+        while let Some(Awaited::Sync(whose)) = self.awaited.get(1) {
+            self.ignored_syncs += usize::from(*whose == Whose::Client);
+            self.awaited.remove(1);
         }
+        let has_ended = self.awaited.get(1) == Some(&Awaited::CopyEnd);
+        if has_ended {
+            self.awaited.remove(1);
+        }
+        self.copies_in = !has_ended;
+        let has_end = |message: &Awaited| {
+            matches!(
+                message,
+                Awaited::Sync(_) | Awaited::Query(_) | Awaited::FunctionCall
+            )
+        };
+        self.is_open |= is_by_execute && !self.awaited.iter().skip(1).any(has_end);
+        fate
     }
 
     fn failed(&mut self) -> Fate {
-        self.copies_in = None;
+        self.copies_in = false;
         match self.awaited.front() {
             Some(Awaited::Query(whose)) => return failure(*whose),
             Some(Awaited::FunctionCall) => return Fate::Forward,
@@ -318,7 +337,7 @@ impl Account {
             if matches!(front, Awaited::Sync(_)) {
                 return failed;
             }
-            if let Some(Awaited::Close { named, .. }) = self.awaited.pop_front() {
+            if let Some(Awaited::Close { named, .. }) = self.next() {
                 self.unclosed.extend(named);
             }
         }
@@ -328,8 +347,8 @@ impl Account {
 
     fn ready(&mut self, status: Option<TransactionStatus>) -> Fate {
         self.status = status.or(self.status);
-        self.copies_in = None;
-        match self.awaited.pop_front() {
+        self.copies_in = false;
+        match self.next() {
             Some(Awaited::Query(whose) | Awaited::Sync(whose)) => fate(whose),
             Some(Awaited::FunctionCall) => Fate::Forward,
             _ => Fate::Unexpected,
@@ -370,7 +389,9 @@ mod tests {
         assert!(!account.has_begun_nothing());
         let taken = account.takes_back().unwrap();
         assert_eq!(taken.len(), 4);
-        taken.into_iter().for_each(|message| account.sent(message));
+        for message in taken {
+            account.sent(message);
+        }
         let idle = Some(TransactionStatus::Idle);
         assert_eq!(account.received(kind::READY_FOR_QUERY, idle), Fate::Swallow);
         assert_eq!(account.received(kind::BIND_COMPLETE, None), Fate::Forward);
@@ -479,6 +500,54 @@ mod tests {
         account.copy_ends();
         account.sent(Awaited::Sync(CLIENT));
         assert_eq!(account.received(b'C', None), Fate::Forward);
+        assert_eq!(idle(&mut account), Fate::Forward);
+        assert!(account.is_free());
+    }
+
+    #[test]
+    fn a_copy_that_was_sent_before_the_server_asked_for_it() {
+        let mut account = Account::idle();
+        account.sent(Awaited::Execute);
+        assert!(account.sent(Awaited::Sync(CLIENT)));
+        account.copy_ends();
+        account.sent(Awaited::Sync(CLIENT));
+        account.sent(parse(Some(3), CLIENT));
+        account.sent(Awaited::Sync(CLIENT));
+        assert_eq!(account.received(b'G', None), Fate::Forward);
+        assert!(!account.copies_in());
+        assert_eq!(account.ignored_syncs, 1);
+        assert_eq!(account.received(b'C', None), Fate::Forward);
+        assert_eq!(idle(&mut account), Fate::Forward);
+        assert_eq!(account.received(b'1', None), Fate::Forward);
+        assert_eq!(idle(&mut account), Fate::Forward);
+        assert!(account.is_free());
+    }
+
+    #[test]
+    fn the_end_of_a_copy_that_was_none_is_nothing() {
+        let mut account = Account::idle();
+        account.copy_ends();
+        assert!(account.is_free());
+        account.sent(Awaited::Execute);
+        account.sent(Awaited::Sync(CLIENT));
+        account.copy_ends();
+        account.sent(Awaited::Sync(CLIENT));
+        assert_eq!(account.received(b'E', None), Fate::Forward);
+        assert_eq!(idle(&mut account), Fate::Forward);
+        assert_eq!(idle(&mut account), Fate::Forward);
+        assert!(account.is_free());
+    }
+
+    #[test]
+    fn what_comes_amid_a_copy_breaks_it_up_to_its_own_sync() {
+        let mut account = Account::idle();
+        account.sent(Awaited::Execute);
+        account.sent(Awaited::Sync(CLIENT));
+        account.sent(Awaited::Bind);
+        account.sent(Awaited::Sync(CLIENT));
+        assert_eq!(account.received(b'G', None), Fate::Forward);
+        assert_eq!(account.ignored_syncs, 1);
+        assert_eq!(account.received(b'E', None), Fate::Forward);
         assert_eq!(idle(&mut account), Fate::Forward);
         assert!(account.is_free());
     }

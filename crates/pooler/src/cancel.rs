@@ -31,6 +31,8 @@ struct Slot {
 struct State {
     /// Of the server that the client has at the moment.
     key: Option<Arc<CancelKey>>,
+    /// How many servers it has had: another each time, also if it is the same one again.
+    number: u64,
     /// Requests that are on their way to it.
     under_way: usize,
 }
@@ -103,15 +105,15 @@ impl Cancels {
 impl Canceller {
     /// Cancels what the client's server does; nothing if it has none.
     pub async fn cancel(&self) {
-        let Some(cancels) = self.cancels() else {
+        let Some((cancels, number)) = self.cancels() else {
             return;
         };
-        if let Err(error) = self.cancel_among(&cancels).await {
+        if let Err(error) = self.cancel_among(&cancels, number).await {
             tracing::warn!(%error, "a statement could not be cancelled at the origin");
         }
     }
 
-    async fn cancel_among(&self, cancels: &Cancels) -> io::Result<()> {
+    async fn cancel_among(&self, cancels: &Cancels, number: u64) -> io::Result<()> {
         let until = Instant::now() + cancels.within;
         let Ok(_turn) = timeout_at(until, self.0.turn.lock()).await else {
             cancels.refused.fetch_add(1, Ordering::Relaxed);
@@ -120,10 +122,10 @@ impl Canceller {
             ));
         };
         let _place = cancels.place(until).await?;
-        // By now the client may have none any more, or another.
+        // By now the client may have none any more, or another, or the same one for another transaction.
         let key = {
             let mut state = self.0.state.lock();
-            let Some(key) = state.key.clone() else {
+            let Some(key) = state.key.clone().filter(|_| state.number == number) else {
                 return Ok(());
             };
             state.under_way += 1;
@@ -133,15 +135,18 @@ impl Canceller {
         cancels.send(&key, until).await
     }
 
-    /// Those of the pool whose server the client has.
-    fn cancels(&self) -> Option<Arc<Cancels>> {
+    /// Those of the pool whose server the client has, and which of its servers that is.
+    fn cancels(&self) -> Option<(Arc<Cancels>, u64)> {
         let state = self.0.state.lock();
-        Some(Arc::clone(state.key.as_ref()?.cancels.as_ref()?))
+        let cancels = state.key.as_ref()?.cancels.as_ref()?;
+        Some((Arc::clone(cancels), state.number))
     }
 
     /// The client has this server now.
     pub(crate) fn has(&self, key: Arc<CancelKey>) {
-        self.0.state.lock().key = Some(key);
+        let mut state = self.0.state.lock();
+        state.key = Some(key);
+        state.number += 1;
     }
 
     /// The client has none any more: waits until no request is on its way there, that would hit the next client.

@@ -23,7 +23,7 @@ use wire::PgError;
 use wire::pg::startup::Startup;
 use wire::pg::{Frame, Severity, TransactionStatus, backend, frontend};
 
-use crate::awaited::StatementId;
+use crate::awaited::{Awaited, StatementId, Whose};
 use crate::cancel::Canceller;
 use crate::facts::Pin;
 use crate::pool::{Lease, Pool};
@@ -385,9 +385,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         }
         match &mut self.lease {
             Some(lease) if !lease.account.is_quiet() => {
-                lease
-                    .account
-                    .sent(crate::awaited::Awaited::Told(told.freeze()));
+                lease.account.sent(Awaited::Told(told.freeze()));
                 self.skips = true;
             }
             _ => {
@@ -406,10 +404,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         match &mut self.lease {
             Some(lease) => {
                 lease.side.outbox.extend_from_slice(frame.bytes());
-                lease
-                    .account
-                    .sent(crate::awaited::Awaited::Sync(crate::awaited::Whose::Client));
-                self.unconfirmed.push_back(Unconfirmed::End);
+                if lease.account.sent(Awaited::Sync(Whose::Client)) {
+                    self.unconfirmed.push_back(Unconfirmed::End);
+                }
             }
             None => backend::ready_for_query(&mut self.side.outbox, TransactionStatus::Idle),
         }

@@ -13,6 +13,7 @@ use harness::{PASSWORD, Pooled, Postgres, limited, programs, told, until};
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// The first eight bytes of a packet that asks for TLS, and of one that cancels.
@@ -29,6 +30,10 @@ struct Ear {
     beginnings: Mutex<Vec<Vec<u8>>>,
     /// Cancellations that are held back now, and the most that there were.
     held: Mutex<(usize, usize)>,
+    /// The process that each of those was for.
+    of: Mutex<Vec<u32>>,
+    /// Those that are held back are held back no longer.
+    release: Notify,
 }
 
 impl Ear {
@@ -50,14 +55,20 @@ impl Ear {
         let mut first = [0; 8];
         client.read_exact(&mut first).await.unwrap();
         if first == CANCEL_REQUEST && holds {
+            let process = client.read_u32().await.unwrap();
+            let released = self.release.notified();
             {
                 let mut held = self.held.lock();
                 held.0 += 1;
                 held.1 = held.1.max(held.0);
+                self.of.lock().push(process);
             }
-            // Until who cancels gives up.
+            // Or until who cancels gives up.
             let mut rest = Vec::new();
-            let _ = client.read_to_end(&mut rest).await;
+            tokio::select! {
+                _ = client.read_to_end(&mut rest) => {}
+                () = released => {}
+            }
             self.held.lock().0 -= 1;
             return;
         }
@@ -173,6 +184,44 @@ async fn at_once(cancels_max: usize, sessions: usize, each: usize) -> Option<usi
     assert!(begun.elapsed() < CANCEL_MAX * 3);
     assert_eq!(pooled.pool.standing().counts.cancels, 0);
     Some(ear.held.lock().1)
+}
+
+/// One that waits for a place meanwhile cancels nothing of what its client does then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancellation_is_of_one_transaction() {
+    let Some(postgres) = Postgres::with_password() else {
+        return;
+    };
+    let (ear, address) = Ear::listen(postgres.native.address, true).await;
+    let options = PoolOptions {
+        cancels_max: 1,
+        ..limited(2)
+    };
+    let pooled = Pooled::start(to(&postgres.origin(), "127.0.0.1", address), options).await;
+    let other = pooled.session().await;
+    other.batch_execute("begin").await.unwrap();
+    let session = pooled.session().await;
+    session.batch_execute("begin").await.unwrap();
+    let cancel = async |session: &tokio_postgres::Client| {
+        let token = session.cancel_token();
+        token.cancel_query(tokio_postgres::NoTls).await.unwrap();
+    };
+    cancel(&other).await;
+    until("it has the place", async || ear.of.lock().len() == 1).await;
+    cancel(&session).await;
+    // The same server, and the next transaction.
+    session.batch_execute("commit").await.unwrap();
+    session.batch_execute("begin").await.unwrap();
+    // This one comes behind the others.
+    cancel(&other).await;
+    ear.release.notify_waiters();
+    until("another is there", async || ear.of.lock().len() == 2).await;
+    let of = ear.of.lock().clone();
+    assert_eq!(of[0], of[1]);
+    ear.release.notify_waiters();
+    for session in [session, other] {
+        session.batch_execute("commit").await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

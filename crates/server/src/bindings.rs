@@ -18,8 +18,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use database::{DatabaseName, Databases};
-use pooler::{Bindings, BindingsError, CacheOptions, CacheSpace};
-
+use pooler::{BindingTarget, Bindings, BindingsError, CacheOptions, CacheSpace, Credential};
 use tokio::runtime::Handle;
 
 use crate::connections::Connections;
@@ -129,6 +128,17 @@ impl ManagedBindings {
     /// Where clients of a binding are served.
     pub(crate) fn thread_of(&self, binding: &str) -> &Handle {
         self.threads.of(binding)
+    }
+
+    /// Where a client of this name is served, if it is a binding's and leads to no database of ours. One that is not there is
+    /// asked for its password there, too.
+    pub(crate) fn thread_of_user(&self, user: &str) -> Option<&Handle> {
+        let id = Credential::binding_of(user)?;
+        let leads_to_us = self
+            .bindings
+            .get(id)
+            .is_ok_and(|binding| !matches!(binding.target, BindingTarget::Origin(_)));
+        (!leads_to_us).then(|| self.thread_of(id))
     }
 
     /// Whether a database of ours is there.

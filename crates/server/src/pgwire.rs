@@ -26,13 +26,14 @@ use database::{Authority, Databases};
 use parking_lot::RwLock;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio_util::task::AbortOnDropHandle;
 use wire::pg::startup::Startup;
 use wire::{PgError, sqlstate};
 
 use crate::accept::accept;
 use crate::auth::Auth;
 use crate::bindings::{Guest, LeadsTo, LocalListener, ManagedBindings};
-use crate::connections::Connections;
+use crate::connections::{Connections, Place};
 use crate::identity::{ADMINISTRATOR, Passwords};
 use crate::linger::linger;
 use crate::options::PgwireOptions;
@@ -47,6 +48,16 @@ use stream::Stream;
 pub(crate) use login::Login;
 pub(crate) use peer::Peer;
 pub(crate) use stream::Tunnel;
+
+/// A connection whose client has said that it wants a session, without its stream.
+struct Arrived {
+    /// What has come and was not read.
+    buffer: BytesMut,
+    startup: Startup,
+    peer: Peer,
+    /// Its place among those that are no session yet.
+    socket: Place,
+}
 
 /// A connection whose client was let in.
 struct Begun {
@@ -184,48 +195,21 @@ impl Pgwire {
             started = starting => started,
             () = self.stopping.draining() => Err(shutting_down()),
         };
-        let Some(mut stream) = stream else {
+        let Some(stream) = stream else {
             if let Err(error) = started {
                 tracing::info!(%peer, %error, "pgwire: no TLS connection");
             }
             return;
         };
         match started {
-            Ok(Some(startup::Started::Session {
-                startup,
-                mut buffer,
-            })) => {
-                // Who was not let in takes no session's place.
-                let asked =
-                    authentication::authenticate(&self, &mut stream, peer, &startup, &mut buffer);
-                let admitted = match Box::pin(asked).await {
-                    Ok(Some(admitted)) => admitted,
-                    Ok(None) => return,
-                    Err(error) => {
-                        tracing::debug!(%peer, %error, "pgwire connection refused");
-                        Box::pin(refuse(stream, &error)).await;
-                        return;
-                    }
-                };
-                let number = self.connection_number.fetch_add(1, Ordering::Relaxed);
-                let begun = Begun {
-                    stream,
+            Ok(Some(startup::Started::Session { startup, buffer })) => {
+                let arrived = Arrived {
                     buffer,
                     startup,
                     peer,
-                    number,
+                    socket,
                 };
-                match admitted {
-                    Admitted::Session(authority) => {
-                        let _socket = socket;
-                        Box::pin(self.session(begun, authority)).await;
-                    }
-                    Admitted::Guest(guest, unsaid) => {
-                        // They are counted for themselves.
-                        drop(socket);
-                        Box::pin(self.guest(begun, guest, unsaid)).await;
-                    }
-                }
+                Box::pin(self.arrive(stream, arrived)).await;
             }
             Ok(Some(startup::Started::Cancel { pid, key })) => {
                 self.cancel_keys.cancel(pid, &key).await;
@@ -234,6 +218,79 @@ impl Pgwire {
             Err(error) => {
                 tracing::debug!(%peer, %error, "pgwire connection refused");
                 Box::pin(refuse(stream, &error)).await;
+            }
+        }
+    }
+
+    /// Goes on where its client is to be served: one of a pool logs in on the pool's own thread.
+    async fn arrive(self: Arc<Self>, stream: Stream, arrived: Arrived) {
+        let bindings = self.bindings.as_deref();
+        let thread = bindings
+            .filter(|_| stream.can_move())
+            .and_then(|bindings| bindings.thread_of_user(&arrived.startup.user));
+        let Some(thread) = thread.cloned() else {
+            self.begin(stream, arrived, false).await;
+            return;
+        };
+        let peer = arrived.peer;
+        let moving = match stream.departing() {
+            Ok(moving) => moving,
+            Err(error) => {
+                tracing::warn!(%peer, %error, "a binding's client cannot be moved to its thread");
+                return;
+            }
+        };
+        let beginning = async move {
+            match moving.arrived() {
+                Ok(stream) => self.begin(stream, arrived, true).await,
+                Err(error) => {
+                    tracing::warn!(%peer, %error, "a binding's client cannot be served on its thread");
+                }
+            }
+        };
+        // Whoever stops waiting for it ends it.
+        let begun = AbortOnDropHandle::new(thread.spawn(beginning));
+        if let Err(error) = begun.await {
+            tracing::error!(%peer, %error, "a binding's client was not served to its end");
+        }
+    }
+
+    /// Lets its client in, and serves it. `is_there` says whether this is the thread of its pool.
+    async fn begin(self: Arc<Self>, mut stream: Stream, arrived: Arrived, is_there: bool) {
+        let Arrived {
+            mut buffer,
+            startup,
+            peer,
+            socket,
+        } = arrived;
+        // Who was not let in takes no session's place.
+        let asked = authentication::authenticate(&self, &mut stream, peer, &startup, &mut buffer);
+        let admitted = match Box::pin(asked).await {
+            Ok(Some(admitted)) => admitted,
+            Ok(None) => return,
+            Err(error) => {
+                tracing::debug!(%peer, %error, "pgwire connection refused");
+                Box::pin(refuse(stream, &error)).await;
+                return;
+            }
+        };
+        let number = self.connection_number.fetch_add(1, Ordering::Relaxed);
+        let begun = Begun {
+            stream,
+            buffer,
+            startup,
+            peer,
+            number,
+        };
+        match admitted {
+            Admitted::Session(authority) => {
+                let _socket = socket;
+                Box::pin(self.session(begun, authority)).await;
+            }
+            Admitted::Guest(guest, unsaid) => {
+                // They are counted for themselves.
+                drop(socket);
+                Box::pin(self.guest(begun, guest, unsaid, is_there)).await;
             }
         }
     }
@@ -252,7 +309,13 @@ impl Pgwire {
     }
 
     /// Who has come by a binding.
-    async fn guest(self: &Arc<Self>, mut begun: Begun, guest: Guest, unsaid: BytesMut) {
+    async fn guest(
+        self: &Arc<Self>,
+        mut begun: Begun,
+        guest: Guest,
+        unsaid: BytesMut,
+        is_there: bool,
+    ) {
         let Some(bindings) = &self.bindings else {
             return;
         };
@@ -275,9 +338,15 @@ impl Pgwire {
         tracing::debug!(connection = number, %peer, client = &*label, "a binding's client begins");
         match leads_to {
             LeadsTo::Pool(pool, binding) => {
-                let thread = bindings.thread_of(&binding);
                 let me = Arc::clone(self);
-                let served = guest::serve(me, begun, (label, unsaid), pool, thread).await;
+                let said = (label, unsaid);
+                let served = match is_there {
+                    true => guest::serve(me, begun, said, pool).await,
+                    false => {
+                        let thread = bindings.thread_of(&binding);
+                        guest::serve_on(thread, me, begun, said, pool).await
+                    }
+                };
                 if let Err(error) = served {
                     tracing::warn!(connection = number, %error, "a binding's client was not served");
                 }

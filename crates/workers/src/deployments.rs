@@ -206,7 +206,7 @@ impl Deployments {
         }
         let (parts, known) = (Arc::clone(&self.parts), app.clone());
         let adding = blocking(move || parts.store.add(&known, new, at_ms).map_err(internal));
-        let version = self.serve(live, adding.await?, program).await?;
+        let version = self.serve(live, adding.await?, program, given).await?;
         Ok((version, warnings))
     }
 
@@ -235,7 +235,7 @@ impl Deployments {
             let (version, program) = loaded.ok_or_else(|| {
                 Refusal::with_status(404, format!("{app} has no version {number}."))
             })?;
-            self.serve(&live, version, program).await
+            self.serve(&live, version, program, &mut given).await
         };
         let rolled = rolling.await;
         self.kept_if(rolled, given).await

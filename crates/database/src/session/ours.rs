@@ -10,7 +10,7 @@ use wire::{DatabaseName, PgError, sqlstate};
 use super::{Session, SessionEnded, as_error, sql};
 use crate::catalog;
 use crate::disk_watch::Room;
-use crate::node::Source;
+use crate::node::{Removal, Source};
 use crate::slot;
 
 impl Session {
@@ -53,7 +53,17 @@ impl Session {
                     ));
                 }
                 let dropped = match &old {
-                    Ok(old) => node.delete(&self.doer, old, *force).await,
+                    Ok(old) => {
+                        node.delete(
+                            &self.doer,
+                            old,
+                            Removal {
+                                force: *force,
+                                only: None,
+                            },
+                        )
+                        .await
+                    }
                     Err(error) => Err(error.clone()),
                 };
                 match dropped {

@@ -12,7 +12,7 @@ use wire::PgError;
 use wire::pg::{ErrorField, Frame, Target, frontend};
 
 use super::Client;
-use crate::awaited::{Awaited, Whose};
+use crate::awaited::Whose;
 use crate::statements::Statement;
 
 /// What is kept of messages until their first answer. Longer ones are not sent again.
@@ -103,9 +103,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         self.is_asked_again = true;
         lease.prepares(&kept.statement, Whose::Pool)?;
         lease.side.outbox.extend_from_slice(&kept.messages);
-        messages
-            .into_iter()
-            .for_each(|message: Awaited| lease.account.sent(message));
+        for message in messages {
+            lease.account.sent(message);
+        }
         Ok(true)
     }
 }

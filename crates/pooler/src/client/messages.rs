@@ -96,8 +96,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             awaited,
             Awaited::Sync(CLIENT) | Awaited::Query(CLIENT) | Awaited::FunctionCall
         );
-        lease.account.sent(awaited);
-        if is_end {
+        if lease.account.sent(awaited) && is_end {
             self.unconfirmed.push_back(Unconfirmed::End);
         }
         Ok(())

@@ -124,6 +124,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                     Arc::make_mut(&mut self.told).insert(name, value);
                 }
             }
+            kind::COPY_IN_RESPONSE => {
+                for _ in 0..std::mem::take(&mut lease.account.ignored_syncs) {
+                    self.unconfirmed
+                        .pop_front_if(|next| matches!(next, Unconfirmed::End));
+                }
+            }
             kind::PARSE_COMPLETE => {
                 if fate == Fate::Forward
                     && let Some(Unconfirmed::Name(_, statement)) = self.unconfirmed.pop_front()

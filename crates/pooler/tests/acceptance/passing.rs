@@ -117,6 +117,79 @@ async fn behaviour_20_copies_both_ways() {
     assert_eq!(count, "4|4");
 }
 
+/// Its client waits for nothing, so that a `Sync` comes where Postgres ignores it.
+#[tokio::test(flavor = "multi_thread")]
+async fn behaviour_20_copies_in_one_breath() {
+    let Some((_postgres, mut through, mut alone)) = both().await else {
+        return;
+    };
+    alone
+        .query("create table a (n int); create table b (n int)")
+        .await;
+    let begin = |wired: &mut Wired, table: &str| {
+        let sql = format!("copy {table} from stdin");
+        wired.parse("", &sql, &[]).bind("", &[], Format::Text);
+        wired.execute(0);
+        frontend::sync(&mut wired.out);
+    };
+    let data = |wired: &mut Wired, data: &[u8]| {
+        frontend::copy_data(&mut wired.out, data).unwrap();
+        frontend::copy_done(&mut wired.out);
+        frontend::sync(&mut wired.out);
+    };
+    let next = |wired: &mut Wired| {
+        wired
+            .parse("wrong", "select 1/0", &[])
+            .bind("wrong", &[], Format::Text);
+        // Left out, as it comes behind an error.
+        wired.execute(0).parse("next", "select 3", &[]);
+        frontend::sync(&mut wired.out);
+    };
+    for (what, expected) in [
+        ("it succeeds", "12GCZ1EZ"),
+        ("it fails", "12GEZ1EZ"),
+        ("it does not begin", "12EZZ1EZ"),
+        ("something else amid it", "12GEZ1EZ"),
+    ] {
+        let mut answers = Vec::new();
+        for (wired, table) in [(&mut through, "a"), (&mut alone, "b")] {
+            match what {
+                "it succeeds" => {
+                    begin(wired, table);
+                    data(wired, b"1\n");
+                }
+                "it fails" => {
+                    begin(wired, table);
+                    data(wired, b"x\n");
+                }
+                "it does not begin" => {
+                    begin(wired, "missing");
+                    data(wired, b"1\n");
+                }
+                _ => {
+                    begin(wired, table);
+                    wired.bind("", &[], Format::Text);
+                    frontend::sync(&mut wired.out);
+                }
+            }
+            next(wired);
+            let mut frames = Vec::new();
+            for _ in 0..expected.matches('Z').count() {
+                frames.extend(wired.until(b'Z').await);
+            }
+            assert_eq!(kinds(&frames), expected, "{what}");
+            frames.extend(wired.bind("next", &[], Format::Text).sync().await);
+            frames.extend(wired.parse("next", "select 4", &[]).sync().await);
+            frames.extend(wired.close("next").close("wrong").sync().await);
+            answers.push(kinds(&frames));
+        }
+        assert_eq!(answers[0], answers[1], "{what}");
+        assert!(answers[0].ends_with("EZ1Z33Z"), "{what}: {}", answers[0]);
+    }
+    let count = through.query("select count(*) from a").await;
+    assert_eq!(values(&count), "1");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn behaviour_20_portals_with_a_limit_of_rows() {
     let Some((_postgres, mut through, mut alone)) = both().await else {

@@ -70,8 +70,11 @@ impl ManagedBindings {
         let (database, own) = match &binding.target {
             BindingTarget::Origin(origin) => (origin.database.clone(), None),
             BindingTarget::Database(name) => {
-                let there = DatabaseName::parse(name).is_ok_and(|name| self.has_database(&name));
-                if !there {
+                let parsed = DatabaseName::parse(name).ok();
+                if let Some(name) = &parsed {
+                    self.own_databases.uses(name).await;
+                }
+                if !parsed.is_some_and(|name| self.has_database(&name)) {
                     return Err(Refusal::bad(format!(
                         "bindings.hyperdrive: {} leads to the database \"{name}\", which does not exist.",
                         wanted.binding

@@ -3,12 +3,13 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use database::{DatabaseName, Databases, Doer, Source};
+use database::{DatabaseId, DatabaseName, Databases, Doer, Source};
+use parking_lot::Mutex;
 use pooler::Binding;
 use sha2::{Digest as _, Sha256};
-use tokio::sync::Mutex;
 use wire::{PgError, sqlstate};
 use workers::App;
 
@@ -17,17 +18,28 @@ use super::ManagedBindings;
 /// Bytes of the readable part of an application's database; the rest is a dash and digits.
 const READABLE_BYTES_MAX: usize = 40;
 
-/// Which databases were made by whom, as long as nobody else has used them. Whoever makes or unmakes one has it.
+/// Which databases were made by whom, as long as nobody else has asked for them.
 #[derive(Default)]
 pub(super) struct OwnDatabases {
-    made: Mutex<HashMap<DatabaseName, u64>>,
+    of: Mutex<HashMap<DatabaseName, Arc<Place>>>,
     makings: AtomicU64,
+}
+
+/// One database. Whoever makes or unmakes it holds this.
+type Place = tokio::sync::Mutex<Option<Made>>;
+
+/// By which making a database was made, and which of those of its name it is.
+struct Made {
+    by: u64,
+    id: DatabaseId,
 }
 
 /// One time that an application's database was asked for, by which it may have been made.
 pub(super) struct Making {
     number: u64,
     who: String,
+    /// What it has made.
+    made: Mutex<Vec<DatabaseName>>,
 }
 
 impl OwnDatabases {
@@ -36,6 +48,33 @@ impl OwnDatabases {
         Making {
             number: self.makings.fetch_add(1, Ordering::Relaxed),
             who: format!("deployment of {app}"),
+            made: Mutex::default(),
+        }
+    }
+
+    /// Somebody who has not made a database uses it: it stays.
+    pub(super) async fn uses(&self, name: &DatabaseName) {
+        let place = self.of.lock().get(name).map(Arc::clone);
+        if let Some(place) = place {
+            *place.lock().await = None;
+            self.left(name, place);
+        }
+    }
+
+    fn place(&self, name: &DatabaseName) -> Arc<Place> {
+        Arc::clone(self.of.lock().entry(name.clone()).or_default())
+    }
+
+    /// Who had a place needs it no longer.
+    fn left(&self, name: &DatabaseName, place: Arc<Place>) {
+        let mut of = self.of.lock();
+        drop(place);
+        // Nobody gets at one while the map is locked.
+        let is_idle = |place: &mut Arc<Place>| {
+            Arc::get_mut(place).is_some_and(|place| place.get_mut().is_none())
+        };
+        if of.get_mut(name).is_some_and(is_idle) {
+            of.remove(name);
         }
     }
 }
@@ -88,38 +127,49 @@ impl ManagedBindings {
         source: Source,
         making: &Making,
     ) -> Result<(), PgError> {
-        let mut made = self.own_databases.made.lock().await;
-        if self.has_database(name) {
-            // It is somebody else's too from now on.
-            made.remove(name);
-            return Ok(());
-        }
-        let databases = making.databases(&self.databases);
-        match databases.create(name, source).await {
-            Err(error) if error.code() == sqlstate::DUPLICATE_DATABASE => {
-                made.remove(name);
+        let place = self.own_databases.place(name);
+        let made = {
+            let mut made = place.lock().await;
+            // One that is there is somebody else's too from now on.
+            *made = None;
+            if self.has_database(name) {
                 Ok(())
+            } else {
+                match making.databases(&self.databases).create(name, source).await {
+                    Err(error) if error.code() == sqlstate::DUPLICATE_DATABASE => Ok(()),
+                    Err(error) => Err(error),
+                    Ok(database) => {
+                        *made = Some(Made {
+                            by: making.number,
+                            id: database.id,
+                        });
+                        making.made.lock().push(name.clone());
+                        Ok(())
+                    }
+                }
             }
-            Err(error) => Err(error),
-            Ok(_) => {
-                made.insert(name.clone(), making.number);
-                Ok(())
-            }
-        }
+        };
+        self.own_databases.left(name, place);
+        made
     }
 
-    /// Takes away what was made at that time and what nobody else has used since.
+    /// Takes away what was made at that time and what nobody else has asked for since.
     pub(super) async fn unmake(&self, making: &Making) {
-        let mut made = self.own_databases.made.lock().await;
-        let own = made.extract_if(|_, number| *number == making.number);
-        let own: Vec<DatabaseName> = own.map(|(name, _)| name).collect();
+        let names = std::mem::take(&mut *making.made.lock());
         let databases = making.databases(&self.databases);
-        for name in own {
-            // One that a session uses stays.
-            if let Err(error) = databases.delete(&name, false).await {
-                let who = &making.who;
-                tracing::warn!(%name, who, %error, "the database of a deployment that failed stays");
+        for name in names {
+            let place = self.own_databases.place(&name);
+            {
+                let mut made = place.lock().await;
+                if let Some(own) = made.take_if(|made| made.by == making.number)
+                    // One that a session uses stays.
+                    && let Err(error) = databases.delete_only(&name, own.id).await
+                {
+                    let who = &making.who;
+                    tracing::warn!(%name, who, %error, "the database of a deployment that failed stays");
+                }
             }
+            self.own_databases.left(&name, place);
         }
     }
 }

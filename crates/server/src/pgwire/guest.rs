@@ -14,13 +14,13 @@ use super::peer::Peer;
 use super::{Begun, Pgwire};
 use crate::linger::linger;
 
-/// Serves a client of an external Postgres, to its end, on a thread of the pool's. `unsaid` is told before its greeting.
-pub(super) async fn serve(
+/// Serves a client of an external Postgres on the thread of its pool, to its end.
+pub(super) async fn serve_on(
+    thread: &Handle,
     pgwire: Arc<Pgwire>,
     begun: Begun,
-    (label, unsaid): (Arc<str>, BytesMut),
+    said: (Arc<str>, BytesMut),
     pool: Arc<Pool>,
-    thread: &Handle,
 ) -> Result<(), PgError> {
     let failed = |error: &dyn std::fmt::Display| {
         PgError::fatal(
@@ -28,46 +28,52 @@ pub(super) async fn serve(
             format!("a binding's client cannot be served: {error}"),
         )
     };
-    let moving = begun.stream.departing().map_err(|error| failed(&error))?;
+    // TLS stays on the reactor that it began on.
+    let serving = serve(pgwire, begun, said, pool);
+    // Whoever stops waiting for it ends it.
+    let serving = AbortOnDropHandle::new(thread.spawn(serving));
+    serving.await.map_err(|error| failed(&error))?
+}
+
+/// Serves a client of an external Postgres, to its end, where this is called. `unsaid` is told before its greeting.
+pub(super) async fn serve(
+    pgwire: Arc<Pgwire>,
+    begun: Begun,
+    (label, unsaid): (Arc<str>, BytesMut),
+    pool: Arc<Pool>,
+) -> Result<(), PgError> {
     let Begun {
+        stream,
         buffer,
         startup,
         number,
         ..
     } = begun;
-    let serving = async move {
-        // Clients of a pool have no process of their own; whatever number identifies one goes with its key.
-        let pid = number as u32 & (u32::MAX >> 1);
-        let canceller = Canceller::default();
-        let cancels = Cancels::Pooled(canceller.clone());
-        let minor = startup.negotiated_minor();
-        let key = pgwire.cancel_keys.register(pid, minor, cancels)?;
-        let identity = ClientIdentity {
-            pid,
-            key: key.key().to_vec(),
-            label,
-            canceller,
-        };
-        let stream = moving.arrived();
-        let stream =
-            stream.map_err(|error| PgError::fatal(sqlstate::IO_ERROR, error.to_string()))?;
-        let stop = Stop::new(pgwire.stopping.draining(), pgwire.stopping.cancelling());
-        let client = Client::new(pool, stream, (buffer, unsaid), identity);
-        let (mut stream, served) = client.serve(&startup, stop).await;
-        match served {
-            Ok(Ended::Left) => {}
-            // What it was told last should reach it.
-            Ok(Ended::Told) if stream.shutdown().await.is_ok() => linger(&mut stream).await,
-            Ok(Ended::Told) => {}
-            Err(error) => {
-                tracing::debug!(connection = number, %error, "a binding's client is gone");
-            }
-        }
-        Ok(())
+    // Clients of a pool have no process of their own; whatever number identifies one goes with its key.
+    let pid = number as u32 & (u32::MAX >> 1);
+    let canceller = Canceller::default();
+    let cancels = Cancels::Pooled(canceller.clone());
+    let minor = startup.negotiated_minor();
+    let key = pgwire.cancel_keys.register(pid, minor, cancels)?;
+    let identity = ClientIdentity {
+        pid,
+        key: key.key().to_vec(),
+        label,
+        canceller,
     };
-    // Whoever stops waiting for it ends it.
-    let serving = AbortOnDropHandle::new(thread.spawn(serving));
-    serving.await.map_err(|error| failed(&error))?
+    let stop = Stop::new(pgwire.stopping.draining(), pgwire.stopping.cancelling());
+    let client = Client::new(pool, stream, (buffer, unsaid), identity);
+    let (mut stream, served) = client.serve(&startup, stop).await;
+    match served {
+        Ok(Ended::Left) => {}
+        // What it was told last should reach it.
+        Ok(Ended::Told) if stream.shutdown().await.is_ok() => linger(&mut stream).await,
+        Ok(Ended::Told) => {}
+        Err(error) => {
+            tracing::debug!(connection = number, %error, "a binding's client is gone");
+        }
+    }
+    Ok(())
 }
 
 /// One more client than there may be.

@@ -51,8 +51,6 @@ pub(super) enum Stream {
 pub(super) enum Moving {
     Plain(std::net::TcpStream),
     Local(std::os::unix::net::UnixStream),
-    /// It stays where it is, and is only used from there.
-    Other(Stream),
 }
 
 impl Moving {
@@ -61,7 +59,6 @@ impl Moving {
         Ok(match self {
             Self::Plain(stream) => Stream::Plain(TcpStream::from_std(stream)?),
             Self::Local(stream) => Stream::Local(UnixStream::from_std(stream)?),
-            Self::Other(stream) => stream,
         })
     }
 }
@@ -106,12 +103,17 @@ impl Stream {
         }
     }
 
-    /// Takes it out of the runtime that it is in, where that can be.
+    /// Whether it can leave the runtime that it is in.
+    pub(super) fn can_move(&self) -> bool {
+        matches!(self, Self::Plain(_) | Self::Local(_))
+    }
+
+    /// Takes it out of the runtime that it is in, where that [can be](Self::can_move).
     pub(super) fn departing(self) -> io::Result<Moving> {
         Ok(match self {
             Self::Plain(stream) => Moving::Plain(stream.into_std()?),
             Self::Local(stream) => Moving::Local(stream.into_std()?),
-            other @ (Self::Tunnel(_) | Self::Tls { .. }) => Moving::Other(other),
+            Self::Tunnel(_) | Self::Tls { .. } => return Err(io::ErrorKind::Unsupported.into()),
         })
     }
 

@@ -103,12 +103,14 @@ impl Deployments {
         Ok(databases)
     }
 
-    /// Lets a version serve: its backend first, then the disk's word that it is the one.
+    /// Lets a version serve: its backend first, then the disk's word that it is the one. From when the backend may have
+    /// answered somebody, `given` is empty: what was made for it stays.
     pub(super) async fn serve(
         &self,
         live: &Live,
         version: Version,
         program: Option<Program>,
+        given: &mut Vec<BindingAddress>,
     ) -> Result<Arc<Version>, Refusal> {
         let program = program.map(|program| Program {
             version: version.number,
@@ -118,6 +120,7 @@ impl Deployments {
             Some(program) => live.exchange(self.supervisor()?, program).await?,
             None => Next::Nothing,
         };
+        given.clear();
         let (app, number) = (version.app.clone(), version.number);
         let parts = Arc::clone(&self.parts);
         let made = blocking(move || parts.store.make_current(&app, number).map_err(internal)).await;
