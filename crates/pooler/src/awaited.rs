@@ -539,20 +539,6 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_amid_a_copy_breaks_it_up_to_its_own_sync() {
-        let mut account = Account::idle();
-        account.sent(Awaited::Execute);
-        account.sent(Awaited::Sync(CLIENT));
-        account.sent(Awaited::Bind);
-        account.sent(Awaited::Sync(CLIENT));
-        assert_eq!(account.received(b'G', None), Fate::Forward);
-        assert_eq!(account.ignored_syncs, 1);
-        assert_eq!(account.received(b'E', None), Fate::Forward);
-        assert_eq!(idle(&mut account), Fate::Forward);
-        assert!(account.is_free());
-    }
-
-    #[test]
     fn what_nobody_asked_for_is_noticed() {
         let mut account = Account::idle();
         assert_eq!(account.received(b'N', None), Fate::Forward);

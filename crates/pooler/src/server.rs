@@ -249,7 +249,11 @@ impl Server {
                     })?;
                 }
             }
-            self.roll_back()?;
+            // Ends an extended query that is half told, in which a simple one would be left out.
+            frontend::sync(&mut self.side.outbox);
+            self.account.sent(Awaited::Sync(Whose::Pool));
+            frontend::query(&mut self.side.outbox, b"ROLLBACK")?;
+            self.account.sent(Awaited::Query(Whose::Pool));
             self.skim().await
         };
         let ended = timeout(within, ending).await;
@@ -258,15 +262,6 @@ impl Server {
             self.settle();
         }
         is_free
-    }
-
-    /// Ends an extended query that is half told, in which a simple one would be left out, and then the transaction.
-    fn roll_back(&mut self) -> Result<(), PgError> {
-        frontend::sync(&mut self.side.outbox);
-        self.account.sent(Awaited::Sync(Whose::Pool));
-        frontend::query(&mut self.side.outbox, b"ROLLBACK")?;
-        self.account.sent(Awaited::Query(Whose::Pool));
-        Ok(())
     }
 
     /// Reads and forgets answers until none is awaited.
@@ -287,8 +282,6 @@ impl Server {
                         self.received(frame.kind(), None);
                         frontend::copy_fail(&mut self.side.outbox, b"the client has left")?;
                         self.account.copy_ends();
-                        // What was to end it was read amid the data.
-                        self.roll_back()?;
                         continue;
                     }
                     _ => None,
