@@ -34,6 +34,13 @@ pub(crate) enum Awaited {
     Sync(Whose),
     /// An answer of the pool's own, to be told when it is its turn.
     Told(Bytes),
+    /// A message that the server was made to refuse, so that all that an error takes along goes with it: its error is not
+    /// told, but the pool's own.
+    Refused {
+        answer: Bytes,
+        /// By a simple query, of which there is a `ReadyForQuery` behind the error.
+        by_query: bool,
+    },
     /// `CopyDone` or `CopyFail`, before the server has said that it copies: what comes behind is no part of that `COPY`.
     /// Never the first, as there is no answer to it.
     CopyEnd,
@@ -56,6 +63,8 @@ pub(crate) enum Fate {
     Swallow,
     /// It is the pool's, and an error.
     Failed,
+    /// It is nobody's: this is told.
+    Instead(Bytes),
     /// Nobody has asked for it: the account is wrong, or the server.
     Unexpected,
 }
@@ -126,7 +135,7 @@ impl Account {
                 self.skips = false;
                 self.is_open = false;
             }
-            Awaited::Query(_) | Awaited::FunctionCall => {
+            Awaited::Query(_) | Awaited::FunctionCall | Awaited::Refused { by_query: true, .. } => {
                 // After an error these, too, are left out up to the next `Sync`.
                 if self.skips {
                     return false;
@@ -325,9 +334,14 @@ impl Account {
         match self.awaited.front() {
             Some(Awaited::Query(whose)) => return failure(*whose),
             Some(Awaited::FunctionCall) => return Fate::Forward,
+            Some(Awaited::Refused {
+                answer,
+                by_query: true,
+            }) => return Fate::Instead(answer.clone()),
             _ => {}
         }
         let failed = match self.awaited.front() {
+            Some(Awaited::Refused { answer, .. }) => Fate::Instead(answer.clone()),
             Some(
                 Awaited::Parse { whose, .. } | Awaited::Close { whose, .. } | Awaited::Sync(whose),
             ) => failure(*whose),
@@ -350,7 +364,7 @@ impl Account {
         self.copies_in = false;
         match self.next() {
             Some(Awaited::Query(whose) | Awaited::Sync(whose)) => fate(whose),
-            Some(Awaited::FunctionCall) => Fate::Forward,
+            Some(Awaited::FunctionCall | Awaited::Refused { by_query: true, .. }) => Fate::Forward,
             _ => Fate::Unexpected,
         }
     }
@@ -534,6 +548,39 @@ mod tests {
         account.sent(Awaited::Sync(CLIENT));
         assert_eq!(account.received(b'E', None), Fate::Forward);
         assert_eq!(idle(&mut account), Fate::Forward);
+        assert_eq!(idle(&mut account), Fate::Forward);
+        assert!(account.is_free());
+    }
+
+    fn refused(by_query: bool) -> Awaited {
+        Awaited::Refused {
+            answer: Bytes::from_static(b"no"),
+            by_query,
+        }
+    }
+
+    #[test]
+    fn what_is_refused_fails_like_anything_else() {
+        let told = Fate::Instead(Bytes::from_static(b"no"));
+        let mut account = Account::idle();
+        account.sent(Awaited::Bind);
+        account.sent(Awaited::Execute);
+        account.sent(refused(false));
+        account.sent(Awaited::Sync(CLIENT));
+        account.sent(refused(true));
+        assert_eq!(account.received(b'2', None), Fate::Forward);
+        assert_eq!(account.received(b'C', None), Fate::Forward);
+        assert_eq!(account.received(b'E', None), told);
+        assert_eq!(idle(&mut account), Fate::Forward);
+        assert_eq!(account.received(b'E', None), told);
+        assert_eq!(idle(&mut account), Fate::Forward);
+        assert!(account.is_free());
+        // Behind another error it is left out.
+        account.sent(Awaited::Bind);
+        account.sent(refused(false));
+        account.sent(refused(true));
+        account.sent(Awaited::Sync(CLIENT));
+        assert_eq!(account.received(b'E', None), Fate::Forward);
         assert_eq!(idle(&mut account), Fate::Forward);
         assert!(account.is_free());
     }

@@ -20,6 +20,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use wire::PgError;
+use wire::pg::frontend::Execute;
 use wire::pg::startup::Startup;
 use wire::pg::{Frame, Severity, TransactionStatus, backend, frontend};
 
@@ -47,6 +48,15 @@ const UNFLUSHED_BYTES_MAX: usize = 8 << 10;
 
 /// Messages that wait for their answer before no more are taken from the client.
 const WAITING_MESSAGES_MAX: usize = 16 << 10;
+
+/// What no server does: there is no statement of this name, as its log says.
+const REFUSED_QUERY: &[u8] = b"EXECUTE \"refused by the pool\"";
+
+/// The same in an extended query: there is no portal of this name.
+const REFUSED: Execute<'_> = Execute {
+    portal: b"refused by the pool",
+    rows_max: 0,
+};
 
 /// How long a client may take to hear the last word.
 const FAREWELL_MAX: Duration = Duration::from_secs(5);
@@ -293,10 +303,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let expected = self.expect_told(&frame).await;
         match expected.and_then(|()| self.message(frame)) {
             Err(error) if error.severity() == Severity::Fatal => Err(error),
-            Err(error) => {
-                self.fail(error, is_simple);
-                Ok(())
-            }
+            Err(error) => self.fail(error, is_simple),
             Ok(()) => Ok(()),
         }
     }
@@ -369,30 +376,44 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         .await
     }
 
-    /// Tells an error of ours, as Postgres does: what was asked fails, and of an extended query the rest is left out.
-    fn fail(&mut self, error: PgError, is_simple: bool) {
+    /// Tells an error of ours, as Postgres does: what was asked fails, and of an extended query the rest is left out. Where
+    /// something goes with it, the server is made to fail too.
+    fn fail(&mut self, error: PgError, is_simple: bool) -> Result<(), PgError> {
         let mut told = BytesMut::new();
         as_error(error).encode(&mut told);
         self.due.has_failed = true;
-        if let Some(lease) = &self.lease
-            && is_simple
-            && lease.account.is_quiet()
+        self.skips = !is_simple;
+        // What comes from here is not what could be sent again.
+        self.kept = None;
+        if let Some(lease) = self.lease.as_deref_mut()
+            && !(lease.account.is_quiet()
+                && lease.account.status() != TransactionStatus::InTransaction)
         {
+            let refused = Awaited::Refused {
+                answer: told.freeze(),
+                by_query: is_simple,
+            };
+            // Behind an error it is left out by the server, and nothing is told.
+            if lease.account.sent(refused) {
+                let out = &mut lease.side.outbox;
+                match is_simple {
+                    true => frontend::query(out, REFUSED_QUERY)?,
+                    false => REFUSED.encode(out)?,
+                }
+                if is_simple {
+                    self.unconfirmed.push_back(Unconfirmed::End);
+                }
+            }
+            return Ok(());
+        }
+        self.side.outbox.extend_from_slice(&told);
+        if is_simple {
             // It has no `Sync` behind it.
-            backend::ready_for_query(&mut told, lease.account.status());
-            self.side.outbox.extend_from_slice(&told);
-            return;
+            let status = self.lease.as_ref().map(|lease| lease.account.status());
+            let status = status.unwrap_or(TransactionStatus::Idle);
+            backend::ready_for_query(&mut self.side.outbox, status);
         }
-        match &mut self.lease {
-            Some(lease) if !lease.account.is_quiet() => {
-                lease.account.sent(Awaited::Told(told.freeze()));
-                self.skips = true;
-            }
-            _ => {
-                self.side.outbox.extend_from_slice(&told);
-                self.skips = true;
-            }
-        }
+        Ok(())
     }
 
     /// A message behind an error of ours.

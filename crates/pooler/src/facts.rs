@@ -58,8 +58,12 @@ pub(crate) struct Facts {
     pub(crate) unpins: BTreeSet<Pin>,
     /// `DISCARD ALL`.
     pub(crate) discards_all: bool,
-    /// `DISCARD PLANS`, `DEALLOCATE`: prepared statements of the server may be gone.
+    /// `DISCARD ALL`, `DEALLOCATE ALL`: the server has no prepared statements any more.
     pub(crate) deallocates: bool,
+    /// Names of statements by `PREPARE`.
+    pub(crate) prepares: BTreeSet<String>,
+    /// Names of statements that are gone by `DEALLOCATE`.
+    pub(crate) deallocated: BTreeSet<String>,
     /// It asks what the session's sequences have given: `currval`, `lastval`.
     pub(crate) asks_sequences: bool,
     /// Names of the functions that it calls, without their schema.
@@ -146,12 +150,18 @@ impl Facts {
             "UnlistenStmt" if text(node, "conditionname").is_none_or(str::is_empty) => {
                 self.unpins.insert(Pin::Listen);
             }
-            "PrepareStmt" => self.pin(Pin::Prepare),
-            "DeallocateStmt" => {
+            "PrepareStmt" => {
+                self.pin(Pin::Prepare);
+                let name = text(node, "name").unwrap_or_default();
+                self.prepares.insert(name.to_owned());
+            }
+            "DeallocateStmt" if node.get("isall") == Some(&Value::Bool(true)) => {
                 self.deallocates = true;
-                if node.get("isall") == Some(&Value::Bool(true)) {
-                    self.unpins.insert(Pin::Prepare);
-                }
+                self.unpins.insert(Pin::Prepare);
+            }
+            "DeallocateStmt" => {
+                let name = text(node, "name").unwrap_or_default();
+                self.deallocated.insert(name.to_owned());
             }
             "DeclareCursorStmt" => {
                 let options = node.get("options").and_then(Value::as_i64).unwrap_or(HOLD);
@@ -330,6 +340,9 @@ mod tests {
             assert!(sets(none).is_empty(), "{none}");
         }
         assert!(Facts::of("reset all").resets_all);
+        assert!(Facts::of("deallocate all").deallocates && Facts::of("discard all").deallocates);
+        let one = Facts::of("deallocate prepare \"A\"; prepare b as select 1");
+        assert!(!one.deallocates && one.deallocated.contains("A") && one.prepares.contains("b"));
         assert!(Facts::of("discard all").discards_all);
     }
 

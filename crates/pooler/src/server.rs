@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use lru::LruCache;
 use tokio::time::{Instant, timeout};
 use wire::PgError;
@@ -55,6 +55,8 @@ pub(crate) struct Server {
     pub(crate) is_broken: bool,
     /// It has refused to write (25006), which a standby does.
     pub(crate) has_refused_to_write: bool,
+    /// Bytes that are still to come of a message that nobody wants any more.
+    pub(crate) unread: usize,
     /// Which version of the origin it was made for.
     pub(crate) epoch: u64,
     pub(crate) since: Instant,
@@ -85,6 +87,7 @@ impl Server {
             is_tainted: false,
             is_broken: false,
             has_refused_to_write: false,
+            unread: 0,
             epoch,
             since: Instant::now(),
             number: 0,
@@ -232,7 +235,8 @@ impl Server {
         if self.is_broken {
             return false;
         }
-        if self.account.is_free() && self.side.outbox.is_empty() {
+        self.pass_over();
+        if self.is_free() {
             return true;
         }
         let ending = async {
@@ -264,12 +268,27 @@ impl Server {
         is_free
     }
 
+    /// Whether somebody else can have it as it is.
+    pub(crate) fn is_free(&self) -> bool {
+        self.account.is_free() && self.unread == 0 && self.side.outbox.is_empty()
+    }
+
+    /// Throws away what has come of a message that nobody wants.
+    fn pass_over(&mut self) {
+        let now = self.unread.min(self.side.inbox.len());
+        self.side.inbox.advance(now);
+        self.unread -= now;
+    }
+
     /// Reads and forgets answers until none is awaited.
     async fn skim(&mut self) -> Result<(), PgError> {
         let broke =
             |error: std::io::Error| PgError::error(wire::sqlstate::SYSTEM_ERROR, error.to_string());
         loop {
-            while let Some(frame) = Frame::split(&mut self.side.inbox, usize::MAX)? {
+            self.pass_over();
+            while self.unread == 0
+                && let Some(frame) = Frame::split(&mut self.side.inbox, usize::MAX)?
+            {
                 let status = match frame.kind() {
                     backend::kind::READY_FOR_QUERY => {
                         Some(backend::decode_ready_for_query(frame.body())?)

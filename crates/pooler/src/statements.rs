@@ -136,9 +136,12 @@ fn meaningful(settings: &Settings) -> impl Iterator<Item = (&str, Option<&str>)>
     names.map(|name| (name, settings.get(name)))
 }
 
+/// What the names of statements on servers begin with.
+pub(crate) const PREFIX: &str = "dormouse_";
+
 /// What a statement is called on its servers.
 pub(crate) fn name(id: StatementId) -> String {
-    format!("dormouse_{id}")
+    format!("{PREFIX}{id}")
 }
 
 impl Statement {

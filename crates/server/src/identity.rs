@@ -19,6 +19,7 @@ mod pass;
 mod passwords;
 mod presented;
 mod provider;
+mod queue;
 mod refs;
 mod refusal;
 mod token;
@@ -28,7 +29,7 @@ mod verdicts;
 mod workflow;
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::http::request::Parts;
 use database::DatabaseName;
@@ -69,8 +70,29 @@ pub struct IdentityOptions {
     pub workflow: Option<Arc<Workflow>>,
     /// `auth.token_bytes_max`: the longest token that is looked at.
     pub token_bytes_max: usize,
-    /// `auth.scram_iterations_max`: the most rounds of a role's password that are done here, for one that comes as it is.
-    pub scram_iterations_max: u32,
+    /// For passwords that come as they are.
+    pub passwords: PasswordLimits,
+}
+
+/// What checking passwords may take that come as they are, over HTTP and in tunnels.
+#[derive(Debug, Clone, Copy)]
+pub struct PasswordLimits {
+    /// `auth.scram_iterations_max`: the most rounds of a role's password that are done here.
+    pub iterations_max: u32,
+    /// `auth.password_queue_max`: passwords that wait for their turn to be hashed.
+    pub queue_max: usize,
+    /// `auth.password_wait_ms_max`: how long one waits.
+    pub wait_max: Duration,
+}
+
+impl Default for PasswordLimits {
+    fn default() -> Self {
+        Self {
+            iterations_max: 100_000,
+            queue_max: 500,
+            wait_max: Duration::from_millis(5_000),
+        }
+    }
 }
 
 /// Finds out who makes a request.
@@ -99,7 +121,7 @@ impl Default for IdentityOptions {
             introspection: None,
             workflow: None,
             token_bytes_max: 16_384,
-            scram_iterations_max: 100_000,
+            passwords: PasswordLimits::default(),
         }
     }
 }
@@ -159,7 +181,10 @@ impl Gatekeeper {
             let anyone = Caller::anyone();
             return Ok(Admitted::Caller(Caller { role, ..anyone }));
         }
-        self.judge(presented::of_password(user, password)).await
+        let presented = presented::of_password(user, password);
+        let presented = presented::checked(presented, self.options.token_bytes_max);
+        let presented = presented.map_err(|Unreadable(why)| refused(why))?;
+        self.judge(presented).await
     }
 
     /// Who it is, once it is known which database is meant, if any is.

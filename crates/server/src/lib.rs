@@ -55,8 +55,9 @@ pub use http::{
 };
 pub use identity::{
     ClaimDatabase, ClaimOptions, CreatedToken, IdentityOptions, Introspection,
-    IntrospectionOptions, Jwt, JwtOptions, KeySource, NewToken, RefPattern, RepositoryPattern,
-    TokenDocument, Tokens, TokensError, Workflow, WorkflowOptions, subject_database,
+    IntrospectionOptions, Jwt, JwtOptions, KeySource, NewToken, PasswordLimits, RefPattern,
+    RepositoryPattern, TokenDocument, Tokens, TokensError, Workflow, WorkflowOptions,
+    subject_database,
 };
 pub use metrics::{Family, Kind, Meter, Sample, Value};
 pub use node_key::{NodeKey, NodeKeyError};

@@ -55,8 +55,8 @@ impl Server {
         let local = local.transpose()?;
         let shutdown = Shutdown::new();
         let reload = Reload::of(&options);
-        let iterations_max = options.identity.scram_iterations_max;
-        let passwords = Arc::new(Passwords::new(databases.clone(), iterations_max));
+        let limits = options.identity.passwords;
+        let passwords = Arc::new(Passwords::new(databases.clone(), limits));
         let security = Security::new(&options, Arc::clone(&passwords));
         let pgwire = Arc::new(Pgwire::new(
             Rooms {

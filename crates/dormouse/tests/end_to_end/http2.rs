@@ -12,6 +12,7 @@ const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 
 const END_STREAM: u8 = 1;
 const ACK: u8 = 1;
@@ -101,4 +102,30 @@ fn a_body_that_comes_behind_the_answer_is_taken() {
         }
         assert!(kinds.contains(&HEADERS), "{frames:?}");
     }
+}
+
+/// Who asks nothing gives its place to others, also if it answers every ping.
+#[test]
+fn a_connection_without_requests_ends() {
+    let server = Server::start_with(&[("DORMOUSE_HTTP__HEADER_TIMEOUT_MS", "500")]);
+    let mut connection = Connection::open(&server);
+    connection.post(1, "/nowhere");
+    connection.send(DATA, END_STREAM, 1, b"{}");
+    connection.until(&[HEADERS, DATA], END_STREAM);
+    let mut pings = 0;
+    loop {
+        let (kind, flags, _, payload) = connection.next();
+        match kind {
+            PING if flags & ACK == 0 => {
+                connection.send(PING, ACK, 0, &payload);
+                pings += 1;
+            }
+            GOAWAY => break,
+            _ => assert!(kind == SETTINGS || kind == WINDOW_UPDATE, "{kind}"),
+        }
+    }
+    assert!(pings > 0);
+    // Without an error, and then it is closed.
+    let mut rest = Vec::new();
+    connection.0.read_to_end(&mut rest).unwrap();
 }

@@ -1,4 +1,4 @@
-//! Statements whose result has another type than when they were prepared.
+//! Statements whose result has another type than when they were prepared, or that a server has lost.
 //!
 //! After DDL Postgres refuses to run them: "cached plan must not change result type". Who asks in the same breath what the
 //! result looks like is not to know: the statement is prepared again and asked again. Others would take the new columns for
@@ -13,7 +13,7 @@ use wire::pg::{ErrorField, Frame, Target, frontend};
 
 use super::Client;
 use crate::awaited::Whose;
-use crate::statements::Statement;
+use crate::statements::{self, Statement};
 
 /// What is kept of messages until their first answer. Longer ones are not sent again.
 const KEPT_BYTES_MAX: usize = 64 << 10;
@@ -67,6 +67,11 @@ fn is_of_change(error: &PgError) -> bool {
         && error.get(ErrorField::Routine) == Some(ROUTINE)
 }
 
+/// Whether a server does not know a statement of the pool's any more: something that nobody can see into has deallocated it.
+fn is_of_loss(error: &PgError) -> bool {
+    error.code() == "26000" && error.message().contains(statements::PREFIX)
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// After an error of the server: whether the statement is asked again, and nobody is told.
     ///
@@ -75,7 +80,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// If a message cannot be made.
     pub(super) fn asks_again(&mut self, error: &PgError) -> Result<bool, PgError> {
         let kept = self.kept.take();
-        if !is_of_change(error) {
+        let is_changed = is_of_change(error);
+        if !is_changed && !is_of_loss(error) {
             return Ok(false);
         }
         let Some(lease) = self.lease.as_deref_mut() else {
@@ -87,12 +93,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             self.unnamed_there = None;
             return Ok(false);
         };
-        // Whoever prepares the text anew gets another statement, on every server.
-        self.pool.statements.retire(&kept.statement);
-        kept.statement.forget_description();
         lease.forgets(kept.statement.id);
-        if !kept.describes {
-            return Ok(false);
+        if is_changed {
+            // Whoever prepares the text anew gets another statement, on every server.
+            self.pool.statements.retire(&kept.statement);
+            kept.statement.forget_description();
+            if !kept.describes {
+                return Ok(false);
+            }
         }
         let Some(messages) = lease.account.takes_back() else {
             return Ok(false);

@@ -15,9 +15,12 @@ use crate::cache::{Ends, Writes};
 use crate::facts::{Facts, Pin};
 use crate::pool::Lease;
 use crate::settings::unite;
-use crate::statements::Statement;
+use crate::statements::{self, Statement};
 
 const CLIENT: Whose = Whose::Client;
+
+/// What a text begins with that may deallocate a statement.
+const DEALLOCATE: &[u8] = b"deallocate";
 
 /// Prepared statements of one client (`client_statements_max`).
 const STATEMENTS_MAX: usize = 10_000;
@@ -45,6 +48,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             self.kept = None;
         }
         match frame.kind() {
+            kind::QUERY if self.deallocates(&frame) => Ok(()),
             kind::QUERY => self.query(&frame),
             kind::PARSE => self.parse(&frame),
             kind::BIND => self.bind(&frame),
@@ -190,6 +194,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// about names alone. Drivers prepare and describe in a round trip of its own; who only prepares waits for nobody.
     pub(super) fn needs_no_server(&mut self, frame: &Frame) -> Result<bool, PgError> {
         match frame.kind() {
+            kind::QUERY => return Ok(self.deallocates(frame)),
             kind::PARSE => {
                 let Ok(parse) = Parse::decode(frame.body()) else {
                     return Ok(false);
@@ -365,6 +370,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
 
     /// What a statement does to its session, before it does it.
     fn before(&mut self, facts: &Facts) -> Result<(), PgError> {
+        expect_own_names(facts)?;
         let is_known = self.pool.is_known(facts);
         let names: Vec<String> = match facts.resets_all {
             true => self.settings.names().map(str::to_owned).collect(),
@@ -408,6 +414,35 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         self.due.discards_all |= facts.discards_all;
         self.due.deallocates |= facts.deallocates;
         Ok(())
+    }
+
+    /// Answers a `DEALLOCATE` of a statement that the client has prepared by the protocol, as some drivers send it: servers
+    /// know it by another name, and keep it for others.
+    fn deallocates(&mut self, frame: &Frame) -> bool {
+        let status = match &self.lease {
+            Some(lease) if !lease.account.is_quiet() => return false,
+            Some(lease) => lease.account.status(),
+            None => TransactionStatus::Idle,
+        };
+        let Ok(sql) = frontend::decode_query(frame.body()) else {
+            return false;
+        };
+        let begin = sql.trim_ascii_start().get(..DEALLOCATE.len());
+        if status == TransactionStatus::Failed
+            || !begin.is_some_and(|begin| begin.eq_ignore_ascii_case(DEALLOCATE))
+        {
+            return false;
+        }
+        let facts = self.pool.facts(sql);
+        let name = facts.deallocated.first().filter(|_| facts.statements == 1);
+        if name.is_none_or(|name| self.statements.remove(name.as_bytes()).is_none()) {
+            return false;
+        }
+        self.unnamed = None;
+        let out = &mut self.side.outbox;
+        backend::command_complete(out, "DEALLOCATE");
+        backend::ready_for_query(out, status);
+        true
     }
 
     /// Gets a server for a message: false if the client has left meanwhile. Without one the message is answered, or
@@ -514,5 +549,26 @@ impl<S> Client<S> {
     /// Why.
     pub(super) fn pins(&self) -> impl Iterator<Item = Pin> {
         self.pins.iter().copied()
+    }
+}
+
+/// # Errors
+///
+/// If a text names a statement of the pool's.
+fn expect_own_names(facts: &Facts) -> Result<(), PgError> {
+    let is_ours = |name: &&String| name.starts_with(statements::PREFIX);
+    if let Some(name) = facts.prepares.iter().find(is_ours) {
+        return Err(PgError::error(
+            sqlstate::INVALID_NAME,
+            format!("prepared statement \"{name}\" cannot be made"),
+        )
+        .hint("Names that begin with \"dormouse_\" are those of the pool."));
+    }
+    match facts.deallocated.iter().find(is_ours) {
+        None => Ok(()),
+        Some(name) => Err(PgError::error(
+            "26000",
+            format!("prepared statement \"{name}\" does not exist"),
+        )),
     }
 }

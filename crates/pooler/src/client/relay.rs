@@ -25,6 +25,11 @@ pub(super) struct Relay {
 }
 
 impl Relay {
+    /// Bytes of a message that are still to come.
+    pub(super) fn rest(&self) -> usize {
+        self.rest
+    }
+
     /// Whether no message is half through.
     pub(super) fn is_done(&self) -> bool {
         self.rest == 0
@@ -83,7 +88,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                     Some(&kind::PARSE_COMPLETE) => {
                         self.unconfirmed.pop_front();
                     }
-                    Some(&kind::ERROR_RESPONSE) => self.due.has_failed = true,
                     _ => {}
                 }
                 self.side.outbox.extend_from_slice(&answer);
@@ -189,6 +193,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             Fate::Swallow => self.pass_on(total, true),
             // A statement that the pool prepared again for the client: the error is the client's.
             Fate::Failed => self.pass_on(total, false),
+            Fate::Instead(answer) => {
+                self.side.outbox.extend_from_slice(&answer);
+                self.pass_on(total, true);
+            }
             Fate::Unexpected => {
                 lease.is_broken = true;
                 return Err(broken("the origin sent an answer to nothing"));

@@ -51,19 +51,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             unpins,
             discards_all,
             deallocates,
-            has_failed: false,
-        } = due
-        else {
-            return;
-        };
-        self.pins.retain(|pin| !unpins.contains(pin));
-        if let Some(lease) = &mut self.lease
+            has_failed,
+        } = due;
+        if let Some(lease) = self.lease.as_deref_mut()
             && (deallocates || discards_all)
         {
-            lease.has_none_prepared();
+            match has_failed {
+                false => lease.has_none_prepared(),
+                // It may have come before what has failed, and stays done.
+                true => lease.forgets_statements(),
+            }
+        }
+        if has_failed {
+            return;
+        }
+        self.pins.retain(|pin| !unpins.contains(pin));
+        if deallocates || discards_all {
+            self.statements.clear();
         }
         if discards_all {
-            self.statements.clear();
             self.unnamed = None;
         }
     }
@@ -132,9 +138,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         }
         if let Some(mut lease) = self.lease.take() {
             self.identity.canceller.has_none().await;
-            if !self.relay.is_done() {
-                lease.is_broken = true;
-            }
+            // The rest of a message of which the client has heard the beginning is nobody's.
+            lease.unread = self.relay.rest();
             if !self.touched.is_empty() {
                 lease.is_tainted = true;
                 lease.last_client = 0;

@@ -67,7 +67,7 @@ impl Lease {
         let Some(mut server) = self.server.take() else {
             return;
         };
-        let was_busy = !server.account.is_free();
+        let was_busy = !server.account.is_free() || server.unread > 0;
         let pool = Arc::clone(&self.pool);
         if was_busy {
             pool.state.lock().counts.abandoned += 1;

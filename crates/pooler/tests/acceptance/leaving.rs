@@ -111,6 +111,34 @@ async fn behaviour_18_a_statement_is_cancelled_when_its_client_vanishes() {
     assert_eq!(pooled.pool.standing().counts.connected, 1);
 }
 
+/// Amid rows of which it reads none, with a message that is half through.
+#[tokio::test(flavor = "multi_thread")]
+async fn behaviour_18_a_large_result_is_cancelled_when_its_client_vanishes() {
+    let Some(postgres) = Postgres::with_password() else {
+        return;
+    };
+    let pooled = Pooled::start(postgres.origin(), limited(1)).await;
+    for round in 0..2 {
+        let mut stream = says(
+            &pooled,
+            "select repeat('x', 100000000), n from generate_series(1, 50) n",
+        )
+        .await;
+        let mut some = [0; 100_000];
+        stream.read_exact(&mut some).await.unwrap();
+        drop(stream);
+        let begun = Instant::now();
+        let next = pooled.session().await;
+        assert_eq!(one(&next, "select 1").await, "1");
+        println!("{round}: free after {:?}", begun.elapsed());
+    }
+    let log = postgres.native.log();
+    let heard = log.matches("canceling statement due to user request");
+    assert_eq!(heard.count(), 2, "{log}");
+    let counts = pooled.pool.standing().counts;
+    assert_eq!((counts.connected, counts.abandoned), (1, 2));
+}
+
 /// Of many who do the same at the same time, each cancellation hits its own.
 #[tokio::test(flavor = "multi_thread")]
 async fn behaviour_18_a_cancellation_reaches_no_other() {

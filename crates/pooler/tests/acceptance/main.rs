@@ -11,4 +11,5 @@ mod harness;
 mod leaving;
 mod limits;
 mod passing;
+mod refused;
 mod statements;

@@ -2,6 +2,8 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use axum::http::Request;
 use hyper::body::Incoming;
@@ -10,7 +12,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::Configured;
 use super::error;
@@ -33,6 +35,45 @@ fn of(address: std::net::SocketAddr, is_encrypted: bool) -> Peer {
     Peer {
         address,
         is_encrypted,
+    }
+}
+
+/// The requests of one connection.
+#[derive(Debug, Default)]
+struct Requests {
+    begun: AtomicUsize,
+    under_way: AtomicUsize,
+}
+
+/// One that has no answer yet.
+struct UnderWay(Arc<Requests>);
+
+impl UnderWay {
+    fn new(requests: &Arc<Requests>) -> Self {
+        requests.begun.fetch_add(1, Ordering::Relaxed);
+        requests.under_way.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(requests))
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Requests {
+    /// Returns when there was none for so long, twice that at most.
+    async fn end(&self, idle: Duration) {
+        let mut before = 0;
+        loop {
+            sleep(idle).await;
+            let begun = self.begun.load(Ordering::Relaxed);
+            if begun == before && self.under_way.load(Ordering::Relaxed) == 0 {
+                return;
+            }
+            before = begun;
+        }
     }
 }
 
@@ -102,24 +143,35 @@ impl Configured {
     ) where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let requests = Arc::new(Requests::default());
         let service = service_fn(|mut request: Request<Incoming>| {
             request.extensions_mut().insert(peer);
             let this = Arc::clone(&self);
             let router = current.router();
             let app = current.app();
-            async move { this.request(&router, request, &app.options).await }
+            let under_way = UnderWay::new(&requests);
+            async move {
+                let _under_way = under_way;
+                this.request(&router, request, &app.options).await
+            }
         });
         let builder = self.builder(version);
         let mut connection =
             pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
         let mut draining = pin!(self.stopping.draining());
         let mut cancelling = pin!(self.stopping.cancelling());
+        let mut idle = pin!(requests.end(self.options.header_timeout));
         let mut open = true;
         let served = loop {
             tokio::select! {
                 biased;
                 served = &mut connection => break served,
                 () = &mut draining, if open => {
+                    open = false;
+                    connection.as_mut().graceful_shutdown();
+                }
+                // In HTTP/1 it is the time for the next head.
+                () = &mut idle, if open && version == Version::Http2 => {
                     open = false;
                     connection.as_mut().graceful_shutdown();
                 }

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::{Extension, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use database::{DatabaseInfo, Durability, Settings};
+use database::{DatabaseInfo, Durability, Settings, State as Stage};
 use serde::Serialize;
 
 use super::caller::{Caller, Reach};
@@ -123,7 +123,10 @@ pub(super) async fn health(
     let databases = app.databases.clone();
     let info = blocking(move || databases.info(&tenant.name)).await?;
     let health = DatabaseHealth {
-        status: "ok",
+        status: match info.state {
+            Stage::Fenced => "fenced",
+            _ => "ok",
+        },
         database: info.name,
         state: info.state.to_string(),
         memory_bytes: info.memory_bytes,

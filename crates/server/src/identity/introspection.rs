@@ -3,7 +3,6 @@
 //! A provider that does not answer lets nobody in: whoever it has not spoken for within `auth.cache_ms_max` is told to come again.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -15,6 +14,7 @@ use zeroize::Zeroizing;
 use super::claims::{self, ClaimOptions, Refused};
 use super::jwt::NotLet;
 use super::provider::{self, Provider, Trouble};
+use super::queue::Queue;
 use super::verdicts::Verdicts;
 use crate::http::caller::Caller;
 use crate::secret_file;
@@ -67,28 +67,8 @@ pub struct Introspection {
     provider: Provider,
     verdicts: Verdicts<Result<Caller, Refused>>,
     turns: Semaphore,
-    waiting: AtomicUsize,
+    queue: Queue,
     health: Mutex<Health>,
-}
-
-/// One who waits for a turn.
-struct Waiting<'a> {
-    count: &'a AtomicUsize,
-    /// Who waited before.
-    before: usize,
-}
-
-impl<'a> Waiting<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
-        let before = count.fetch_add(1, Ordering::Relaxed);
-        Self { count, before }
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.count.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 /// How the provider has answered.
@@ -131,7 +111,7 @@ impl Introspection {
             )?,
             verdicts: Verdicts::new(options.cache_entries_max),
             turns: Semaphore::new(options.concurrency_max.min(Semaphore::MAX_PERMITS)),
-            waiting: AtomicUsize::new(0),
+            queue: Queue::default(),
             health: Mutex::default(),
             options,
         })
@@ -176,10 +156,7 @@ impl Introspection {
         if let Ok(turn) = self.turns.try_acquire() {
             return Some(turn);
         }
-        let waiting = Waiting::new(&self.waiting);
-        if waiting.before >= self.options.queue_max {
-            return None;
-        }
+        let _place = self.queue.enter(self.options.queue_max)?;
         let turn = timeout(self.options.timeout, self.turns.acquire()).await;
         turn.ok()?.ok()
     }

@@ -10,13 +10,15 @@ use std::borrow::Cow;
 use std::time::SystemTime;
 
 use database::{Credentials, DatabaseName, Databases};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
 use wire::PgError;
 use wire::pg::scram::Verifier;
 use zeroize::Zeroizing;
 
-use super::now;
+use super::queue::Queue;
 use super::verdicts::Verdicts;
+use super::{PasswordLimits, now};
 use crate::auth::Administrator;
 
 /// The role whose password the node keeps.
@@ -35,8 +37,7 @@ const REMEMBERED: u64 = 60;
 /// Checks passwords.
 pub(crate) struct Passwords {
     databases: Databases,
-    /// `auth.scram_iterations_max`.
-    iterations_max: u32,
+    limits: PasswordLimits,
     hashing: Hashing,
 }
 
@@ -62,16 +63,18 @@ pub(crate) enum Wrong {
 /// Whether passwords are right, and which were.
 struct Hashing {
     turns: Semaphore,
+    queue: Queue,
+    limits: PasswordLimits,
     right: Verdicts<()>,
 }
 
 impl Passwords {
-    /// A role chooses its own number of rounds: of more than `iterations_max` no password is hashed here.
-    pub(crate) fn new(databases: Databases, iterations_max: u32) -> Self {
+    /// A role chooses its own number of rounds: of more than the limit no password is hashed here.
+    pub(crate) fn new(databases: Databases, limits: PasswordLimits) -> Self {
         Self {
             databases,
-            iterations_max,
-            hashing: Hashing::new(),
+            limits,
+            hashing: Hashing::new(limits),
         }
     }
 
@@ -125,7 +128,7 @@ impl Passwords {
     ) -> Result<Option<Credentials>, Wrong> {
         let known = self.look_up(administrator, database, role).await;
         let mut known = known.map_err(Wrong::Failed)?;
-        if let Some(reason) = too_slow(&known.verifier, self.iterations_max) {
+        if let Some(reason) = too_slow(&known.verifier, self.limits.iterations_max) {
             known.reason = Some(reason.into());
             known.verifier = Verifier::mock(self.databases.mock_secret(), database, role);
         }
@@ -154,9 +157,11 @@ fn too_slow(verifier: &Verifier, iterations_max: u32) -> Option<String> {
 }
 
 impl Hashing {
-    fn new() -> Self {
+    fn new(limits: PasswordLimits) -> Self {
         Self {
             turns: Semaphore::new(TURNS),
+            queue: Queue::default(),
+            limits,
             right: Verdicts::new(ENTRIES_MAX),
         }
     }
@@ -171,8 +176,7 @@ impl Hashing {
         }
         let failed =
             |what: String| Wrong::Failed(PgError::error(wire::sqlstate::INTERNAL_ERROR, what));
-        let turn = self.turns.acquire().await;
-        let _turn = turn.map_err(|error| failed(error.to_string()))?;
+        let _turn = self.turn().await?;
         let password = password.clone();
         let checked = tokio::task::spawn_blocking(move || verifier.is_of(&password));
         let is_right = checked.await.map_err(|error| failed(error.to_string()))?;
@@ -183,6 +187,36 @@ impl Hashing {
         Ok(is_right)
     }
 
+    /// A turn to hash. Anybody can make others wait, but not for long.
+    async fn turn(&self) -> Result<SemaphorePermit<'_>, Wrong> {
+        let PasswordLimits {
+            queue_max,
+            wait_max,
+            ..
+        } = self.limits;
+        let busy = |limit: String| {
+            Wrong::Failed(PgError::error(
+                wire::sqlstate::CANNOT_CONNECT_NOW,
+                format!("too many passwords wait to be checked: {limit}"),
+            ))
+        };
+        let place = self.queue.enter(queue_max);
+        let _place =
+            place.ok_or_else(|| busy(format!("auth.password_queue_max is {queue_max}")))?;
+        let turn = timeout(wait_max, self.turns.acquire()).await;
+        let waited = |_| {
+            let waited = wait_max.as_millis();
+            busy(format!("auth.password_wait_ms_max, {waited}, is over"))
+        };
+        let turn = turn.map_err(waited)?;
+        turn.map_err(|error| {
+            Wrong::Failed(PgError::error(
+                wire::sqlstate::INTERNAL_ERROR,
+                error.to_string(),
+            ))
+        })
+    }
+
     fn name(&self, verifier: &Verifier, password: &str) -> super::verdicts::Name {
         self.right
             .name(&[verifier.to_text().as_bytes(), password.as_bytes()])
@@ -191,11 +225,13 @@ impl Hashing {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[tokio::test]
     async fn what_was_right_is_remembered_for_its_verifier_alone() {
-        let hashing = Hashing::new();
+        let hashing = Hashing::new(PasswordLimits::default());
         let is_of = async |verifier: &Verifier, password: &str| {
             let password = Zeroizing::new(password.to_owned());
             hashing
@@ -220,6 +256,37 @@ mod tests {
         let long = "x".repeat(PASSWORD_BYTES_MAX + 1);
         let of_long = Verifier::of_password(&long, b"salt", 2);
         assert!(!is_of(&of_long, &long).await);
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_in_a_long_queue_nor_for_long() {
+        let hashing = Hashing::new(PasswordLimits {
+            queue_max: 1,
+            wait_max: Duration::from_millis(20),
+            ..PasswordLimits::default()
+        });
+        let verifier = Verifier::of_password("secret", b"salt", 2);
+        let ask = async |password: &str| {
+            let password = Zeroizing::new(password.to_owned());
+            match hashing.is_of(verifier.clone(), &password).await {
+                Err(Wrong::Failed(error)) => {
+                    assert_eq!(error.code(), wire::sqlstate::CANNOT_CONNECT_NOW);
+                    Err(error.message().to_owned())
+                }
+                Err(_) => panic!("only that fails"),
+                Ok(is_right) => Ok(is_right),
+            }
+        };
+        assert_eq!(ask("secret").await, Ok(true));
+        let turns = hashing.turns.acquire_many(TURNS as u32).await.unwrap();
+        // The second comes while the first waits.
+        let (late, full) = tokio::join!(ask("a"), ask("b"));
+        assert!(late.unwrap_err().contains("auth.password_wait_ms_max, 20"));
+        assert!(full.unwrap_err().contains("auth.password_queue_max is 1"));
+        // What is remembered waits for nobody.
+        assert_eq!(ask("secret").await, Ok(true));
+        drop(turns);
+        assert_eq!(ask("b").await, Ok(false));
     }
 
     #[test]

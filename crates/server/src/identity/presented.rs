@@ -45,6 +45,11 @@ pub(super) fn read(headers: &HeaderMap, bytes_max: usize) -> Result<Presented, U
             authorization(value.to_str().map_err(|_| unreadable)?)?
         }
     };
+    checked(presented, bytes_max)
+}
+
+/// A token as short as it may be, and of what tokens consist of.
+pub(super) fn checked(presented: Presented, bytes_max: usize) -> Result<Presented, Unreadable> {
     match &presented {
         Presented::Bearer(token) if token.len() > bytes_max => Err(Unreadable(
             "the token is longer than auth.token_bytes_max allows",

@@ -7,6 +7,9 @@ use database::{Counts, NodeFigures};
 /// The numbers that are told of a database.
 const NUMBERS: usize = 9;
 
+/// What all databases without samples of their own are called together.
+const OTHER: &str = "other";
+
 /// What is told of a database.
 pub(super) type Numbers = [u64; NUMBERS];
 
@@ -49,6 +52,10 @@ impl Labelled {
             if self.own.len() >= max {
                 break;
             }
+            // That is what all the rest is called.
+            if one.name == OTHER {
+                continue;
+            }
             let now = numbers(&one.counts);
             let own = Own { before: now, now };
             self.own.entry(one.name.clone()).or_insert(own);
@@ -63,7 +70,7 @@ impl Labelled {
         }
         all.sort_by(|(a, _), (b, _)| a.cmp(b));
         subtract(&mut others, &self.told);
-        all.push(("other".to_owned(), others));
+        all.push((OTHER.to_owned(), others));
         all
     }
 }

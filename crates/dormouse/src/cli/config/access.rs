@@ -28,6 +28,8 @@ pub(super) struct AuthSection {
     tokens_file: Option<PathBuf>,
     token_bytes_max: usize,
     scram_iterations_max: u32,
+    password_queue_max: usize,
+    password_wait_ms_max: u64,
     cache_ms_max: u64,
     cache_entries_max: usize,
     provider_ca: Option<PathBuf>,
@@ -152,13 +154,16 @@ fn texts(texts: &[&str]) -> Vec<String> {
 impl Default for AuthSection {
     fn default() -> Self {
         let claims = ClaimOptions::default();
+        let passwords = server::PasswordLimits::default();
         Self {
             method: Method::Trust,
             admin_password_file: None,
             timeout_ms: ms(server::PgwireOptions::default().auth_timeout),
             tokens_file: None,
             token_bytes_max: IdentityOptions::default().token_bytes_max,
-            scram_iterations_max: IdentityOptions::default().scram_iterations_max,
+            scram_iterations_max: passwords.iterations_max,
+            password_queue_max: passwords.queue_max,
+            password_wait_ms_max: ms(passwords.wait_max),
             cache_ms_max: 60_000,
             cache_entries_max: 10_000,
             provider_ca: None,
@@ -275,7 +280,11 @@ impl Config {
             introspection: self.introspection()?.map(Arc::new),
             workflow: self.workflow()?,
             token_bytes_max: self.auth.token_bytes_max,
-            scram_iterations_max: self.auth.scram_iterations_max,
+            passwords: server::PasswordLimits {
+                iterations_max: self.auth.scram_iterations_max,
+                queue_max: self.auth.password_queue_max,
+                wait_max: Duration::from_millis(self.auth.password_wait_ms_max),
+            },
         })
     }
 

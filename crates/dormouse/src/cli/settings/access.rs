@@ -25,6 +25,15 @@ pub(super) const ACCESS: &[Setting] = &[
         "The most rounds of a role's password (scram_iterations when it was set) where the password\n\
          comes as it is, over HTTP and in a tunnel, and is hashed here. Past it nobody comes in that way.",
     ),
+    Setting::number(
+        "auth.password_queue_max",
+        "Passwords that come as they are, over HTTP and in tunnels, and wait for their turn to be hashed.\n\
+         Who would wait too is sent away: 503.",
+    ),
+    Setting::number(
+        "auth.password_wait_ms_max",
+        "How long one of them waits, and is sent away then.",
+    ),
     Setting::string(
         "auth.tokens_file",
         "Static tokens for HTTP: the file in which `dormouse token` keeps their hashes. With it HTTP\n\
