@@ -162,4 +162,11 @@ mod tests {
         let fourth = told(&mut labelled, &[("c", 95), ("b", 6)], 113);
         assert_eq!(fourth, named(&[("b", 1), ("c", 4), ("other", 106)]));
     }
+    #[test]
+    fn a_database_that_is_called_like_the_rest_is_one_of_it() {
+        let mut labelled = Labelled::default();
+        told(&mut labelled, &[("other", 3), ("a", 1)], 4);
+        let second = told(&mut labelled, &[("other", 5), ("a", 2)], 7);
+        assert_eq!(second, [("a".to_owned(), 1), ("other".to_owned(), 6)]);
+    }
 }
