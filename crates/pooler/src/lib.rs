@@ -45,6 +45,6 @@ pub use facts::Pin;
 pub use failure::{Failure, FailureKind};
 pub use options::PoolOptions;
 pub use origin::{Host, Identity, Origin, Secret, Target, Tls, TlsMode, UrlError};
-pub use pool::{Counts, Pool, Standing};
+pub use pool::{Counts, Durations, Pool, Standing};
 pub use replication::{ReplicationFailure, ReplicationReason, ReplicationStanding};
 pub use vault::VaultError;

@@ -1,5 +1,6 @@
 //! Connections to one origin, and who may have them when.
 
+mod durations;
 mod lease;
 mod standing;
 mod texts;
@@ -26,6 +27,7 @@ use crate::replication::{Replication, Source};
 use crate::server::{Parameters, Server};
 use crate::statements::Registry;
 
+pub use durations::Durations;
 pub(crate) use lease::Lease;
 pub use standing::{Counts, Standing};
 
@@ -308,7 +310,8 @@ impl Pool {
         let begun = Instant::now();
         let until = *until.get_or_insert_with(|| begun + self.options().wait_max);
         let waited = timeout_at(until, turn).await;
-        self.state.lock().counts.waited_micros += begun.elapsed().as_micros() as u64;
+        let elapsed = begun.elapsed();
+        self.state.lock().counts.waits.took(elapsed);
         waited
     }
 
@@ -376,13 +379,14 @@ impl Pool {
         self.home().spawn(async move {
             let settings = me.options().settings();
             let within = me.options().connect_timeout;
+            let begun = Instant::now();
             let mut connected = connect::connect(&origin, within, &settings).await;
             if let Ok(link) = &mut connected
                 && let Err(failure) = me.learn(link, epoch).await
             {
                 connected = Err(failure);
             }
-            me.connected(connected, epoch);
+            me.connected(connected.map(|link| (link, begun.elapsed())), epoch);
         });
     }
 
@@ -420,13 +424,15 @@ impl Pool {
         self.parameters.read().clone()
     }
 
-    fn connected(&self, connected: Result<connect::Link, Failure>, epoch: u64) {
+    /// A connection was made, in this time, or was not.
+    fn connected(&self, connected: Result<(connect::Link, Duration), Failure>, epoch: u64) {
         let mut state = self.state.lock();
         state.connecting -= 1;
         match connected {
-            Ok(mut link) => {
+            Ok((mut link, took)) => {
                 link.key.cancels = Some(Arc::clone(&self.cancels));
                 state.counts.connected += 1;
+                state.counts.connects.took(took);
                 state.failed = None;
                 let number = state.free_numbers.pop().unwrap_or(state.holders.len());
                 if number == state.holders.len() {
@@ -478,10 +484,7 @@ impl Pool {
         }
         let now = Instant::now();
         server.since = now;
-        if let Some(holder) = state.holders.get_mut(server.number).and_then(Option::take) {
-            let held = now.saturating_duration_since(holder.since);
-            state.counts.held_micros += held.as_micros() as u64;
-        }
+        state.had(server.number, now);
         while let Some(waiting) = state.waiting.pop_front() {
             let number = server.number;
             let handed = Handed::new(server, Weak::clone(&self.me));
@@ -655,11 +658,19 @@ impl State {
         }
     }
 
+    /// A connection is nobody's any more.
+    fn had(&mut self, number: usize, now: Instant) {
+        if let Some(holder) = self.holders.get_mut(number).and_then(Option::take) {
+            let held = now.saturating_duration_since(holder.since);
+            self.counts.held.took(held);
+        }
+    }
+
     /// A connection is no more.
     fn is_gone(&mut self, number: usize) {
         self.total -= 1;
-        if let Some(holder) = self.holders.get_mut(number) {
-            *holder = None;
+        self.had(number, Instant::now());
+        if number < self.holders.len() {
             self.free_numbers.push(number);
         }
     }

@@ -59,7 +59,7 @@ pub use identity::{
     RepositoryPattern, TokenDocument, Tokens, TokensError, Workflow, WorkflowOptions,
     subject_database,
 };
-pub use metrics::{Family, Kind, Meter, Sample, Value};
+pub use metrics::{Durations, Family, Kind, Meter, Sample, Value};
 pub use node_key::{NodeKey, NodeKeyError};
 pub use options::{HttpOptions, Options, PgwireOptions, RoutingOptions, WebSocketOptions};
 pub use pooler::CacheOptions;

@@ -13,7 +13,7 @@ pub(crate) use page::render;
 use std::fmt;
 use std::sync::Arc;
 
-use database::Durations;
+use std::time::Duration;
 
 use crate::http::Site;
 
@@ -61,6 +61,17 @@ pub enum Value {
     Durations(Box<Durations>),
 }
 
+/// How many durations fell into each bucket, and their sum.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Durations {
+    /// The longest duration that each bucket takes, in seconds, but for the last one, which takes all others.
+    pub bounds: Vec<f64>,
+    /// How many there are in each bucket: one more than bounds.
+    pub buckets: Vec<u64>,
+    /// All of them together.
+    pub sum: Duration,
+}
+
 impl From<u64> for Value {
     fn from(value: u64) -> Self {
         Self::Integer(value)
@@ -73,9 +84,23 @@ impl From<f64> for Value {
     }
 }
 
-impl From<Durations> for Value {
-    fn from(value: Durations) -> Self {
-        Self::Durations(Box::new(value))
+impl From<database::Durations> for Value {
+    fn from(value: database::Durations) -> Self {
+        Self::Durations(Box::new(Durations {
+            bounds: database::Durations::bounds().to_vec(),
+            buckets: value.buckets().to_vec(),
+            sum: value.sum(),
+        }))
+    }
+}
+
+impl From<pooler::Durations> for Value {
+    fn from(value: pooler::Durations) -> Self {
+        Self::Durations(Box::new(Durations {
+            bounds: pooler::Durations::bounds().collect(),
+            buckets: value.buckets().to_vec(),
+            sum: value.sum(),
+        }))
     }
 }
 

@@ -1,5 +1,7 @@
 //! How a pool stands, for people and for metrics.
 
+use super::Durations;
+
 /// How a pool stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Standing {
@@ -28,10 +30,12 @@ pub struct Counts {
     pub waited: u64,
     /// Waits that ended with an error.
     pub refused: u64,
-    /// How long clients have waited, in microseconds: all of them together, those that got none included.
-    pub waited_micros: u64,
-    /// How long clients have had connections, in microseconds: of each, from when it was given until it came back.
-    pub held_micros: u64,
+    /// How long clients have waited for one, those that got none in the end included; who got one at once did not.
+    pub waits: Durations,
+    /// How long clients have had connections: of each, from when it was given until it came back or was lost.
+    pub held: Durations,
+    /// How long the logins at the origin took that were made.
+    pub connects: Durations,
     /// Clients that left amid a transaction or a statement.
     pub abandoned: u64,
     /// Cancellations that the origin took.

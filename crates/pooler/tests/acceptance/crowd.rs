@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use dormouse_pooler::PoolOptions;
+use dormouse_pooler::{Durations, PoolOptions};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::sync::Barrier;
 
@@ -12,6 +12,9 @@ use crate::harness::{Pooled, Postgres, limited, one, until};
 
 const CLIENTS: usize = 1_000;
 const CONNECTIONS: usize = 5;
+
+/// How long somebody waits in vain.
+const WAIT: Duration = Duration::from_secs(1);
 
 /// Longer than anything here takes on a busy machine.
 const LONG: Duration = Duration::from_secs(600);
@@ -94,7 +97,7 @@ async fn behaviour_22_who_waits_hears_of_the_longest_transaction() {
         return;
     };
     let options = PoolOptions {
-        wait_max: Duration::from_secs(1),
+        wait_max: WAIT,
         ..limited(3)
     };
     let pooled = Pooled::start(postgres.origin(), options).await;
@@ -115,10 +118,32 @@ async fn behaviour_22_who_waits_hears_of_the_longest_transaction() {
         assert_eq!(error.message(), message);
         error.hint().unwrap().to_owned()
     };
+    let counts = || pooled.pool.standing().counts;
+    let before = counts();
     assert!(hint().await.contains("of the 3 in use is with client 1 "));
     holders[0].batch_execute("commit").await.unwrap();
     holders[0].batch_execute("begin").await.unwrap();
     assert!(hint().await.contains("of the 3 in use is with client 2 "));
+    // Two waits of a second, and one transaction that was over after the first of them.
+    assert_eq!(
+        beyond_a_second(&counts().waits),
+        beyond_a_second(&before.waits) + 2
+    );
+    assert_eq!(
+        beyond_a_second(&counts().held),
+        beyond_a_second(&before.held) + 1
+    );
+    assert!(counts().waits.sum() >= before.waits.sum() + 2 * WAIT);
+}
+
+fn beyond_a_second(durations: &Durations) -> u64 {
+    let buckets = Durations::bounds()
+        .chain([f64::INFINITY])
+        .zip(durations.buckets());
+    buckets
+        .filter(|(bound, _)| *bound > 1.0)
+        .map(|(_, count)| count)
+        .sum()
 }
 
 /// With nobody there at all, nobody waits as long as they would for a connection; who comes later is served.

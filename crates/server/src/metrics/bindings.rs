@@ -1,6 +1,6 @@
 //! What pools of bindings have counted.
 
-use pooler::{CacheFigures, CacheStatus, Standing};
+use pooler::{CacheFigures, CacheStatus, Counts, Durations, Standing};
 
 use super::{Family, Kind, Sample};
 use crate::bindings::ManagedBindings;
@@ -48,7 +48,7 @@ pub(super) fn families(bindings: &ManagedBindings) -> Vec<Family> {
     );
     let mut families = vec![clients, connections(&told), waiting(&told)];
     families.extend(counts(&told));
-    families.extend(seconds(&told));
+    families.extend(durations(&told));
     families.push(queries(&told));
     families.extend(bytes(&told));
     families
@@ -70,8 +70,9 @@ fn sum(one: Standing, other: Standing) -> Standing {
     counts.cancels += more.cancels;
     counts.cancels_failed += more.cancels_failed;
     counts.cancels_refused += more.cancels_refused;
-    counts.waited_micros += more.waited_micros;
-    counts.held_micros += more.held_micros;
+    counts.waits.add(&more.waits);
+    counts.held.add(&more.held);
+    counts.connects.add(&more.connects);
     sum
 }
 
@@ -195,24 +196,28 @@ fn counts(told: &[Told]) -> [Family; 4] {
     ]
 }
 
-fn seconds(told: &[Told]) -> [Family; 2] {
-    let of_each = |name, help, micros: fn(&Told) -> u64| {
-        let values = told
-            .iter()
-            .map(|one| (one.name.clone(), micros(one) as f64 / 1e6));
+fn durations(told: &[Told]) -> [Family; 3] {
+    let of_each = |name, help, of: fn(&Counts) -> Durations| {
+        let values = told.iter();
+        let values = values.map(|one| (one.name.clone(), of(&one.standing.counts)));
         let values = values.collect::<Vec<_>>();
-        Family::labelled(Kind::Counter, name, help, "binding", values)
+        Family::labelled(Kind::Histogram, name, help, "binding", values)
     };
     [
         of_each(
-            "dormouse_binding_wait_seconds_total",
-            "How long clients have waited for a connection, all of them together.",
-            |one| one.standing.counts.waited_micros,
+            "dormouse_binding_wait_seconds",
+            "How long clients waited for a connection to the origin, of those that had to.",
+            |counts| counts.waits,
         ),
         of_each(
-            "dormouse_binding_held_seconds_total",
-            "How long clients have had connections, all of them together: the time of their transactions.",
-            |one| one.standing.counts.held_micros,
+            "dormouse_binding_held_seconds",
+            "How long clients had a connection: for a statement or a transaction, or as long as their session kept it.",
+            |counts| counts.held,
+        ),
+        of_each(
+            "dormouse_binding_connect_duration_seconds",
+            "How long logins at the origin took, of those that were made.",
+            |counts| counts.connects,
         ),
     ]
 }

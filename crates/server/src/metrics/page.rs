@@ -2,9 +2,7 @@
 
 use std::fmt::Write as _;
 
-use database::Durations;
-
-use super::{Family, Kind, Sample, Value};
+use super::{Durations, Family, Kind, Sample, Value};
 
 /// The whole page.
 pub(crate) fn render(families: &[Family]) -> String {
@@ -33,15 +31,15 @@ fn push_family(page: &mut String, family: &Family) {
 }
 
 fn push_durations(page: &mut String, name: &str, sample: &Sample, durations: &Durations) {
-    let bounds = Durations::bounds().map(|bound| bound.to_string());
-    let bounds = bounds.iter().map(String::as_str).chain(["+Inf"]);
+    let bounds = durations.bounds.iter().map(f64::to_string);
+    let bounds = bounds.chain(["+Inf".to_owned()]);
     let bucket = format!("{name}_bucket");
     let mut count = 0;
-    for (bound, in_bucket) in bounds.zip(durations.buckets()) {
+    for (bound, in_bucket) in bounds.zip(&durations.buckets) {
         count += in_bucket;
-        push(page, &bucket, sample, Some(bound), &count);
+        push(page, &bucket, sample, Some(&bound), &count);
     }
-    let sum = durations.sum().as_secs_f64();
+    let sum = durations.sum.as_secs_f64();
     push(page, &format!("{name}_sum"), sample, None, &sum);
     push(page, &format!("{name}_count"), sample, None, &count);
 }

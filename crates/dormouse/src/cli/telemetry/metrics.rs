@@ -149,7 +149,7 @@ fn number(sample: &Sample, times: Times) -> NumberDataPoint {
         }
         Value::Float(value) => number_data_point::Value::AsDouble(*value),
         Value::Durations(durations) => {
-            number_data_point::Value::AsDouble(durations.sum().as_secs_f64())
+            number_data_point::Value::AsDouble(durations.sum.as_secs_f64())
         }
     };
     NumberDataPoint {
@@ -169,10 +169,10 @@ fn histogram(sample: &Sample, times: Times) -> Option<HistogramDataPoint> {
         attributes: attributes(sample),
         start_time_unix_nano: times.started,
         time_unix_nano: times.now,
-        count: durations.count(),
-        sum: Some(durations.sum().as_secs_f64()),
-        bucket_counts: durations.buckets().to_vec(),
-        explicit_bounds: database::Durations::bounds().to_vec(),
+        count: durations.buckets.iter().sum(),
+        sum: Some(durations.sum.as_secs_f64()),
+        bucket_counts: durations.buckets.clone(),
+        explicit_bounds: durations.bounds.clone(),
         ..HistogramDataPoint::default()
     })
 }

@@ -8,7 +8,7 @@ use wire::pg::{backend, frontend};
 
 use super::{bind, bound};
 use crate::apps::stage::Stage;
-use crate::harness::{Login, Origin, Pg, Server, User, has_psql};
+use crate::harness::{Login, Origin, Pg, Server, User, has_psql, until};
 
 /// Tells what it has, which no app of yours should.
 const TELLS: &str = "export default { async fetch(_, { DB }) {\n\
@@ -159,6 +159,11 @@ fn samples(server: &Server, family: &str, label: &str) -> BTreeMap<String, f64> 
     samples
 }
 
+/// How many durations of a histogram at `/metrics` were at most so many seconds, by that.
+fn took(server: &Server, family: &str) -> BTreeMap<String, f64> {
+    samples(server, &format!("{family}_bucket{{"), "le")
+}
+
 #[test]
 fn behaviour_25_each_query_is_counted_by_one_status() {
     let Some(origin) = Origin::start() else {
@@ -231,10 +236,31 @@ fn behaviour_25_each_query_is_counted_by_one_status() {
     assert_eq!(of_it("dormouse_binding_waiting"), 0.0);
     assert_eq!(of_it("dormouse_binding_abandoned_total"), 0.0);
     // The first waited for the first connection; each transaction took its time.
-    for name in ["wait", "held"] {
-        let seconds = of_it(&format!("dormouse_binding_{name}_seconds_total"));
+    for name in ["wait", "held", "connect_duration"] {
+        let family = format!("dormouse_binding_{name}_seconds");
+        let took = took(&server, &family);
+        let (buckets, all) = (took.len(), took["+Inf"]);
+        assert_eq!(all, of_it(&format!("{family}_count")), "{name}");
+        assert!(
+            buckets == 16 && all >= 1.0,
+            "{name}: {all} in {buckets} buckets"
+        );
+        let seconds = of_it(&format!("{family}_sum"));
         assert!(seconds > 0.0 && seconds < 3600.0, "{name}: {seconds}");
     }
+    let made = samples(&server, "dormouse_binding_connects_total{", "outcome")["made"];
+    assert_eq!(
+        took(&server, "dormouse_binding_connect_duration_seconds")["+Inf"],
+        made
+    );
+    let held_long = || {
+        let took = took(&server, "dormouse_binding_held_seconds");
+        took["+Inf"] - took["0.1"]
+    };
+    let before = held_long();
+    client.query("select pg_sleep(0.2)").unwrap();
+    // The client has its answer before the pool has the connection.
+    until(&held_long, |now| *now == before + 1.0);
     assert!(of_it("dormouse_binding_query_bytes_total") > 70_000.0);
     assert!(of_it("dormouse_binding_cache_hit_bytes_total") > 0.0);
     let page = server.http().get("/metrics").text();
