@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 use crate::binding::{Binding, BindingTarget, InvalidField};
 use crate::cache::{CacheFigures, CacheOptions, CacheSpace};
 use crate::connect;
+use crate::dialing::Dialing;
 use crate::failure::Failure;
 use crate::origin::Origin;
 use crate::pool::{Pool, Standing};
@@ -411,7 +412,7 @@ fn expect_free(
 ///
 /// Why the origin does not let us in.
 pub async fn check(origin: &Origin, within: Duration) -> Result<Checked, Failure> {
-    let mut link = connect::connect(origin, within, &[]).await?;
+    let mut link = connect::connect(origin, &Dialing::default(), within, &[]).await?;
     let asking = connect::query(&mut link, ";");
     match tokio::time::timeout(within, asking).await {
         Ok(asked) => asked?,

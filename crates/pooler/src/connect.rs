@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use rustix::net::sockopt;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 use wire::PgError;
@@ -21,6 +21,7 @@ use wire::pg::startup::{self, Startup};
 use wire::pg::{Frame, backend, frontend};
 
 use crate::cancel::Cancels;
+use crate::dialing::{self, Dialing};
 use crate::failure::{Failure, FailureKind};
 use crate::origin::{Host, Origin, Target, TlsMode};
 use crate::side::Side;
@@ -29,15 +30,6 @@ use crate::tls;
 
 /// The longest message of a login.
 const MESSAGE_BYTES_MAX: usize = 64 * 1024;
-
-/// A connection over which nothing comes for this long is looked after (`keepalive_ms`).
-const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
-
-/// From one look to the next (`keepalive_each_ms`).
-const KEEPALIVE_EACH: Duration = Duration::from_secs(10);
-
-/// After so many that nobody answers it is lost (`keepalives_max`).
-const KEEPALIVES: u32 = 3;
 
 /// What a server is told of who connects.
 const APPLICATION_NAME: &str = "Dormouse";
@@ -55,6 +47,8 @@ pub(crate) struct Link {
 #[derive(Clone)]
 pub(crate) struct CancelKey {
     host: Host,
+    /// Where the server is, whatever the host's name leads to by now.
+    address: Option<SocketAddr>,
     pid: u32,
     key: Vec<u8>,
     /// Of the connection, if it is encrypted.
@@ -88,6 +82,7 @@ impl CancelKey {
 /// Why the last of them, or one that had the last word, did not let us in.
 pub(crate) async fn connect(
     origin: &Origin,
+    dialing: &Dialing,
     within: Duration,
     settings: &[(&str, String)],
 ) -> Result<Link, Failure> {
@@ -97,6 +92,7 @@ pub(crate) async fn connect(
         let login = Login {
             origin,
             host,
+            dialing,
             settings,
         };
         let connected = match timeout_at(until, login.run()).await {
@@ -119,7 +115,8 @@ pub(crate) async fn connect(
 /// connection is: who hears the key may cancel too.
 pub(crate) async fn cancel(key: &CancelKey) -> io::Result<()> {
     let said = |failure: Failure| io::Error::other(failure.reason);
-    let mut stream = open(&key.host).await.map_err(said)?;
+    let stream = dialing::reach(&key.host, key.address).await;
+    let mut stream = stream.map_err(said)?;
     stream = match (stream, &key.tls) {
         (Stream::Tcp(mut tcp), Some(config)) => {
             if !offers_tls(&mut tcp).await.map_err(said)? {
@@ -143,16 +140,6 @@ pub(crate) async fn cancel(key: &CancelKey) -> io::Result<()> {
             Err(error) => return Err(error),
         }
     }
-}
-
-/// Has the kernel look whether the other machine is still there: nobody else would notice, where a client waits for a long
-/// statement and the network is cut.
-fn watch(stream: &TcpStream) -> io::Result<()> {
-    sockopt::set_socket_keepalive(stream, true)?;
-    sockopt::set_tcp_keepidle(stream, KEEPALIVE_AFTER)?;
-    sockopt::set_tcp_keepintvl(stream, KEEPALIVE_EACH)?;
-    sockopt::set_tcp_keepcnt(stream, KEEPALIVES)?;
-    Ok(())
 }
 
 /// Whether the server goes on in TLS.
@@ -198,49 +185,11 @@ fn tls_failed(host: &Host, error: &io::Error) -> Failure {
     Failure::new(kind, format!("TLS with {host} failed: {error}"))
 }
 
-/// A socket, in clear.
-async fn open(host: &Host) -> Result<Stream, Failure> {
-    match host {
-        Host::Unix(folder, port) => {
-            let path = folder.join(format!(".s.PGSQL.{port}"));
-            let stream = UnixStream::connect(&path).await;
-            let stream = stream.map_err(|error| {
-                Failure::of_io(&error, &format!("connecting to {}", path.display()))
-            })?;
-            Ok(Stream::Unix(stream))
-        }
-        Host::Tcp(name, port) => {
-            // Asked each time: a name that goes to another server is how many a fail-over works.
-            let addresses = tokio::net::lookup_host((name.as_str(), *port)).await;
-            let addresses: Vec<_> = addresses
-                .map_err(|error| {
-                    let reason = format!("the host {name} cannot be looked up: {error}");
-                    Failure::new(FailureKind::Dns, reason)
-                })?
-                .collect();
-            let mut last =
-                Failure::new(FailureKind::Dns, format!("the host {name} has no address"));
-            for address in addresses {
-                match TcpStream::connect(address).await {
-                    Ok(stream) => {
-                        let set = stream.set_nodelay(true).and_then(|()| watch(&stream));
-                        set.map_err(|error| {
-                            Failure::of_io(&error, &format!("connecting to {host}"))
-                        })?;
-                        return Ok(Stream::Tcp(stream));
-                    }
-                    Err(error) => last = Failure::of_io(&error, &format!("connecting to {host}")),
-                }
-            }
-            Err(last)
-        }
-    }
-}
-
 /// The steps into one host.
 struct Login<'a> {
     origin: &'a Origin,
     host: &'a Host,
+    dialing: &'a Dialing,
     /// Of the session that begins.
     settings: &'a [(&'a str, String)],
 }
@@ -248,6 +197,14 @@ struct Login<'a> {
 impl Login<'_> {
     async fn run(&self) -> Result<Link, Failure> {
         let (stream, tls) = self.secured().await?;
+        let key = CancelKey {
+            host: self.host.clone(),
+            address: stream.address(),
+            pid: 0,
+            key: Vec::new(),
+            tls,
+            cancels: None,
+        };
         let channel = match &stream {
             Stream::Tls(_) => Channel::Tls {
                 end_point: stream.certificate().and_then(scram::end_point),
@@ -266,7 +223,7 @@ impl Login<'_> {
             .extend(settings.map(|(name, value)| ((*name).to_owned(), value.clone())));
         startup.encode(&mut side.outbox).map_err(Failure::said)?;
         self.authenticate(&mut side, &channel).await?;
-        let mut link = self.settle(side, tls).await?;
+        let mut link = settle(side, key).await?;
         if self.origin.target == Target::ReadWrite {
             self.must_write(&mut link).await?;
         }
@@ -275,7 +232,7 @@ impl Login<'_> {
 
     /// A socket, with TLS as the origin wants it, and how that is.
     async fn secured(&self) -> Result<(Stream, Option<Arc<ClientConfig>>), Failure> {
-        let stream = open(self.host).await?;
+        let stream = self.dialing.open(self.host).await?;
         let Stream::Tcp(mut tcp) = stream else {
             // As libpq: a socket of this machine has no TLS.
             return Ok((stream, None));
@@ -381,48 +338,6 @@ impl Login<'_> {
         }
     }
 
-    /// Everything up to the first `ReadyForQuery`.
-    async fn settle(
-        &self,
-        mut side: Side<Stream>,
-        tls: Option<Arc<ClientConfig>>,
-    ) -> Result<Link, Failure> {
-        let mut parameters = BTreeMap::new();
-        let mut key = CancelKey {
-            host: self.host.clone(),
-            pid: 0,
-            key: Vec::new(),
-            tls,
-            cancels: None,
-        };
-        loop {
-            let frame = next(&mut side).await?;
-            match frame.kind() {
-                backend::kind::ERROR_RESPONSE => return Err(said(&frame)),
-                backend::kind::PARAMETER_STATUS => {
-                    let (name, value) =
-                        backend::decode_parameter_status(frame.body()).map_err(Failure::said)?;
-                    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-                    parameters.insert(text(name), text(value));
-                }
-                backend::kind::BACKEND_KEY_DATA => {
-                    let (pid, secret) =
-                        backend::decode_backend_key_data(frame.body()).map_err(Failure::said)?;
-                    key.pid = pid;
-                    key.key = secret.to_vec();
-                }
-                backend::kind::READY_FOR_QUERY => {
-                    return Ok(Link {
-                        side,
-                        parameters,
-                        key,
-                    });
-                }
-                _ => {}
-            }
-        }
-    }
-
     async fn must_write(&self, link: &mut Link) -> Result<(), Failure> {
         let is_read_only = match link.parameters.get("in_hot_standby").map(String::as_str) {
             Some("on") => true,
@@ -437,6 +352,37 @@ impl Login<'_> {
                 format!("{} takes no writes", self.host),
             )),
             false => Ok(()),
+        }
+    }
+}
+
+/// Everything up to the first `ReadyForQuery`.
+async fn settle(mut side: Side<Stream>, mut key: CancelKey) -> Result<Link, Failure> {
+    let mut parameters = BTreeMap::new();
+    loop {
+        let frame = next(&mut side).await?;
+        match frame.kind() {
+            backend::kind::ERROR_RESPONSE => return Err(said(&frame)),
+            backend::kind::PARAMETER_STATUS => {
+                let (name, value) =
+                    backend::decode_parameter_status(frame.body()).map_err(Failure::said)?;
+                let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+                parameters.insert(text(name), text(value));
+            }
+            backend::kind::BACKEND_KEY_DATA => {
+                let (pid, secret) =
+                    backend::decode_backend_key_data(frame.body()).map_err(Failure::said)?;
+                key.pid = pid;
+                key.key = secret.to_vec();
+            }
+            backend::kind::READY_FOR_QUERY => {
+                return Ok(Link {
+                    side,
+                    parameters,
+                    key,
+                });
+            }
+            _ => {}
         }
     }
 }
@@ -524,25 +470,4 @@ fn unexpected(kind: u8) -> Failure {
 #[expect(clippy::needless_pass_by_value, reason = "it is what map_err gives")]
 fn distrust(reason: scram::Distrust) -> Failure {
     Failure::new(FailureKind::Protocol, reason.to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use tokio::net::TcpListener;
-
-    #[tokio::test]
-    async fn who_is_cut_off_is_noticed() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let host = Host::Tcp("127.0.0.1".to_owned(), port);
-        let Stream::Tcp(stream) = open(&host).await.unwrap() else {
-            panic!("a stream that is not TCP");
-        };
-        assert!(stream.nodelay().unwrap());
-        assert!(sockopt::socket_keepalive(&stream).unwrap());
-        assert_eq!(sockopt::tcp_keepidle(&stream).unwrap(), KEEPALIVE_AFTER);
-        assert_eq!(sockopt::tcp_keepintvl(&stream).unwrap(), KEEPALIVE_EACH);
-        assert_eq!(sockopt::tcp_keepcnt(&stream).unwrap(), KEEPALIVES);
-    }
 }

@@ -17,6 +17,7 @@ mod cancel;
 mod client;
 mod connect;
 mod credential;
+mod dialing;
 mod facts;
 mod failure;
 mod options;
@@ -41,6 +42,7 @@ pub use cache::{CacheFigures, CacheFilling, CacheOptions, CacheSpace, CacheStatu
 pub use cancel::Canceller;
 pub use client::{Client, ClientIdentity, Ended, Stop};
 pub use credential::Credential;
+pub use dialing::{Addresses, Dialing, Keepalive, Resolver, SystemResolver};
 pub use facts::Pin;
 pub use failure::{Failure, FailureKind};
 pub use options::PoolOptions;

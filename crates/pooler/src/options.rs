@@ -3,8 +3,10 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use crate::dialing::Dialing;
+
 /// Limits of a pool, each by the name that its error tells.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct PoolOptions {
     /// `connections_max`: connections to the origin at any time, those that are being made included.
     pub connections_max: usize,
@@ -32,6 +34,8 @@ pub struct PoolOptions {
     pub cancel_max: Duration,
     /// `abandoned_ms_max`: in which a server must be done with what its client has left.
     pub abandoned_max: Duration,
+    /// How hosts are found and reached.
+    pub dialing: Dialing,
 }
 
 impl PoolOptions {
@@ -60,6 +64,7 @@ impl Default for PoolOptions {
             cancels_max: 10,
             cancel_max: Duration::from_secs(10),
             abandoned_max: Duration::from_secs(2),
+            dialing: Dialing::default(),
         }
     }
 }

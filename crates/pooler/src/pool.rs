@@ -377,10 +377,11 @@ impl Pool {
         let epoch = state.epoch;
         // In a task of its own: who waits may leave, and the connection is the next one's.
         self.home().spawn(async move {
-            let settings = me.options().settings();
-            let within = me.options().connect_timeout;
+            let options = me.options();
+            let (within, settings) = (options.connect_timeout, options.settings());
             let begun = Instant::now();
-            let mut connected = connect::connect(&origin, within, &settings).await;
+            let connecting = connect::connect(&origin, &options.dialing, within, &settings);
+            let mut connected = connecting.await;
             if let Ok(link) = &mut connected
                 && let Err(failure) = me.learn(link, epoch).await
             {
@@ -614,6 +615,7 @@ impl Pool {
         let state = self.state.lock();
         (!state.is_closed).then(|| Source {
             origin: Arc::clone(&state.origin),
+            dialing: self.options().dialing.clone(),
             epoch: state.epoch,
         })
     }

@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::{Duration, Instant, sleep};
 
+use crate::dialing::Dialing;
 use crate::origin::Origin;
 use crate::pool::Pool;
 
@@ -56,6 +57,7 @@ pub(crate) struct Presence(Arc<Pool>);
 #[derive(Debug, Clone)]
 pub(crate) struct Source {
     pub(crate) origin: Arc<Origin>,
+    pub(crate) dialing: Dialing,
     pub(crate) epoch: u64,
 }
 

@@ -1,6 +1,7 @@
 //! The way to a server: a socket, in clear or in TLS.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -17,6 +18,15 @@ pub(crate) enum Stream {
 }
 
 impl Stream {
+    /// Where the server is, if that is an address of a network.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(stream) => stream.peer_addr().ok(),
+            Self::Tls(stream) => stream.get_ref().0.peer_addr().ok(),
+            Self::Unix(_) => None,
+        }
+    }
+
     /// The certificate that the server has shown.
     pub(crate) fn certificate(&self) -> Option<&[u8]> {
         match self {

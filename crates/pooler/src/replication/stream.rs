@@ -94,7 +94,10 @@ impl Stream {
             ("search_path", "pg_catalog".to_owned()),
             ("statement_timeout", "0".to_owned()),
         ];
-        let mut link = connect::connect(&source.origin, within, &settings).await?;
+        let Source {
+            origin, dialing, ..
+        } = source;
+        let mut link = connect::connect(origin, dialing, within, &settings).await?;
         expect_logical(&mut link, within).await?;
         publish(&mut link, within).await?;
         let slot = slot_name()?;

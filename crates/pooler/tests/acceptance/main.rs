@@ -10,6 +10,7 @@ mod features;
 mod harness;
 mod leaving;
 mod limits;
+mod names;
 mod passing;
 mod refused;
 mod statements;
