@@ -257,8 +257,8 @@ impl Limits {
         Ok(())
     }
 
-    /// For a pool.
-    pub fn pool_options(&self) -> PoolOptions {
+    /// For a pool: what these do not tell is as all pools have it.
+    pub fn pool_options(&self, all: &PoolOptions) -> PoolOptions {
         let ms = |ms: u32| Duration::from_millis(ms.into());
         PoolOptions {
             connections_max: self.connections_max as usize,
@@ -267,7 +267,7 @@ impl Limits {
             wait_max: ms(self.wait_ms_max),
             idle: ms(self.idle_ms),
             statement_timeout: ms(self.statement_timeout_ms),
-            ..PoolOptions::default()
+            ..all.clone()
         }
     }
 }

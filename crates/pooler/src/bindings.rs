@@ -13,6 +13,7 @@ use crate::cache::{CacheFigures, CacheOptions, CacheSpace};
 use crate::connect;
 use crate::dialing::Dialing;
 use crate::failure::Failure;
+use crate::options::PoolOptions;
 use crate::origin::Origin;
 use crate::pool::{Pool, Standing};
 use crate::record::Record;
@@ -62,6 +63,8 @@ pub struct Bindings {
     writing: Mutex<()>,
     /// What the caches of all bindings share.
     space: Arc<CacheSpace>,
+    /// What all pools have of limits that bindings do not tell.
+    pool_options: PoolOptions,
     state: Mutex<State>,
     /// Who is about to use which binding, by id, for people. Locked after `state`, if that is.
     reserved: Arc<Mutex<Reserved>>,
@@ -133,6 +136,7 @@ impl Bindings {
             vault,
             writing: Mutex::new(()),
             space: CacheSpace::new(CacheOptions::default()),
+            pool_options: PoolOptions::default(),
             state: Mutex::new(State {
                 bindings,
                 pools: BTreeMap::new(),
@@ -146,6 +150,13 @@ impl Bindings {
     #[must_use]
     pub fn with_cache_space(mut self, space: Arc<CacheSpace>) -> Self {
         self.space = space;
+        self
+    }
+
+    /// With these limits of each pool, where its binding tells no other.
+    #[must_use]
+    pub fn with_pool_options(mut self, options: PoolOptions) -> Self {
+        self.pool_options = options;
         self
     }
 
@@ -255,7 +266,7 @@ impl Bindings {
                     pool.set_caching(binding.caching);
                 }
                 if old.limits != binding.limits {
-                    pool.adjust(binding.limits.pool_options());
+                    pool.adjust(binding.limits.pool_options(&self.pool_options));
                 }
             }
             // It leads elsewhere: who is still there is told at the next transaction.
@@ -349,7 +360,8 @@ impl Bindings {
         let BindingTarget::Origin(origin) = &binding.target else {
             return Ok(None);
         };
-        let (origin, options) = (origin.clone(), binding.limits.pool_options());
+        let options = binding.limits.pool_options(&self.pool_options);
+        let origin = origin.clone();
         let (caching, space) = (binding.caching, Arc::clone(&self.space));
         let pool = state
             .pools
@@ -508,6 +520,31 @@ mod tests {
         bindings.set_users(&made.id, Vec::new());
         bindings.delete(&made.id).unwrap();
         assert!(open().list().is_empty());
+    }
+
+    #[test]
+    fn pools_have_what_all_have_and_what_is_their_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let opened = Bindings::open(folder.path().join("bindings"), &[3; 32]).unwrap();
+        let bindings = opened.with_pool_options(PoolOptions {
+            cancels_max: 3,
+            connections_max: 7,
+            ..PoolOptions::default()
+        });
+        let made = bindings.create(binding("a", "postgres://a@localhost/b"));
+        let id = made.unwrap().id.clone();
+        let pool = bindings.pool(&id).unwrap().unwrap();
+        let told = || {
+            let options = pool.options();
+            (options.cancels_max, options.connections_max)
+        };
+        assert_eq!(told(), (3, 20));
+        let wider = |one: &mut Binding| {
+            one.limits.connections_max = 30;
+            Ok(())
+        };
+        bindings.change(&id, None, wider).unwrap();
+        assert_eq!(told(), (3, 30));
     }
 
     #[test]

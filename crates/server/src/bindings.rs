@@ -16,9 +16,13 @@ mod threads;
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use database::{DatabaseName, Databases};
-use pooler::{BindingTarget, Bindings, BindingsError, CacheOptions, CacheSpace, Credential};
+use pooler::{
+    BindingTarget, Bindings, BindingsError, CacheOptions, CacheSpace, Credential, Dialing,
+    Keepalive, PoolOptions,
+};
 use tokio::runtime::Handle;
 
 use crate::connections::Connections;
@@ -48,6 +52,12 @@ pub struct BindingsOptions {
     pub metrics_max: usize,
     /// `bindings.cache_…`: what the caches of all bindings may keep.
     pub cache: CacheOptions,
+    /// `bindings.cancels_max`: connections to one origin that cancel, at once.
+    pub cancels_max: usize,
+    /// `bindings.cancel_ms_max`: how long one may take, its wait included.
+    pub cancel_max: Duration,
+    /// `bindings.keepalive…`: how connections to origins are looked after.
+    pub keepalive: Keepalive,
 }
 
 /// Why bindings cannot be had.
@@ -96,9 +106,19 @@ impl ManagedBindings {
         key: &[u8; 32],
         databases: Databases,
     ) -> Result<Self, OpenBindingsError> {
+        let of_pools = PoolOptions {
+            cancels_max: options.cancels_max,
+            cancel_max: options.cancel_max,
+            dialing: Dialing {
+                keepalive: options.keepalive,
+                ..Dialing::default()
+            },
+            ..PoolOptions::default()
+        };
         Ok(Self {
             bindings: Bindings::open(options.file.clone(), key)?
-                .with_cache_space(CacheSpace::new(options.cache)),
+                .with_cache_space(CacheSpace::new(options.cache))
+                .with_pool_options(of_pools),
             threads: Threads::start(options.threads)?,
             databases,
             options,

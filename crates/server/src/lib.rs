@@ -62,7 +62,7 @@ pub use identity::{
 pub use metrics::{Durations, Family, Kind, Meter, Sample, Value};
 pub use node_key::{NodeKey, NodeKeyError};
 pub use options::{HttpOptions, Options, PgwireOptions, RoutingOptions, WebSocketOptions};
-pub use pooler::CacheOptions;
+pub use pooler::{CacheOptions, Keepalive};
 pub use proxies::Proxies;
 pub use reload::Reload;
 pub use request_limits::RequestLimitOptions;

@@ -148,6 +148,7 @@ fn load_from(
             database::PROCESSES_MAX
         )));
     }
+    config.bindings.check()?;
     Ok(Loaded { config, figment })
 }
 
@@ -257,6 +258,8 @@ mod tests {
             refused(&file, &[], &["databases.processes_max", given, "1 to 100"]);
         }
         assert!(load("[databases]\nprocesses_max = 100\n", &[], None).is_ok());
+        let file = "[bindings]\nkeepalives_max = 0\n";
+        refused(file, &[], &["bindings.keepalives_max", "1 to 127"]);
     }
 
     #[test]
@@ -333,6 +336,7 @@ mod tests {
             "auth.claims.database" => return "\"all\"".to_owned(),
             "http.proxies" => return "[\"192.0.2.0/24\"]".to_owned(),
             "http.cors.origins" => return "[\"https://b.example\"]".to_owned(),
+            "bindings.keepalive_ms" | "bindings.keepalive_each_ms" => return "7_000".to_owned(),
             _ => {}
         }
         let Some(default) = default else {

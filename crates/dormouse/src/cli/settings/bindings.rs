@@ -39,6 +39,28 @@ pub(super) const BINDINGS: &[Setting] = &[
         "bindings.cache_query_bytes_max",
         "The longest query, with its parameters, whose answer is kept.",
     ),
+    Setting::number(
+        "bindings.cancels_max",
+        "Cancellations of one binding that are on their way to its origin at once, each by a connection of\n\
+         its own beside the pool's. Others wait.",
+    ),
+    Setting::number(
+        "bindings.cancel_ms_max",
+        "How long one may take, its wait included; then it is given up, and counted. 1 to 3,600,000.",
+    ),
+    Setting::number(
+        "bindings.keepalive_ms",
+        "A connection to an origin over TCP over which nothing comes for this long is looked after: whether\n\
+         the other machine is still there. In whole seconds, 1,000 to 32,767,000.",
+    ),
+    Setting::number(
+        "bindings.keepalive_each_ms",
+        "From one look to the next. In whole seconds, 1,000 to 32,767,000.",
+    ),
+    Setting::number(
+        "bindings.keepalives_max",
+        "After so many looks that nobody answers the connection is lost: its client gets 08006. 1 to 127.",
+    ),
     Setting::string(
         "bindings.socket_directory",
         "The folder of the socket by which deployed backends reach their bindings; nobody else may enter\n\
