@@ -1,6 +1,6 @@
 //! All bindings of a node: kept in a file, each with its pool.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -61,6 +61,8 @@ pub struct Bindings {
     vault: Vault,
     /// Whoever changes the file has it. What is read meanwhile waits for no disk.
     writing: Mutex<()>,
+    /// Those that are not in the file, by id.
+    lent: Mutex<BTreeSet<String>>,
     /// What the caches of all bindings share.
     space: Arc<CacheSpace>,
     /// What all pools have of limits that bindings do not tell.
@@ -135,6 +137,7 @@ impl Bindings {
         Ok(Self {
             vault,
             writing: Mutex::new(()),
+            lent: Mutex::default(),
             space: CacheSpace::new(CacheOptions::default()),
             pool_options: PoolOptions::default(),
             state: Mutex::new(State {
@@ -209,7 +212,20 @@ impl Bindings {
     /// # Errors
     ///
     /// If a field is wrong, the name is taken, or it cannot be kept.
-    pub fn create(&self, mut binding: Binding) -> Result<Arc<Binding>, BindingsError> {
+    pub fn create(&self, binding: Binding) -> Result<Arc<Binding>, BindingsError> {
+        self.add(binding, true)
+    }
+
+    /// Adds one that is never in the file, also when it changes: it is there until this process ends.
+    ///
+    /// # Errors
+    ///
+    /// As of [`create`](Self::create).
+    pub fn lend(&self, binding: Binding) -> Result<Arc<Binding>, BindingsError> {
+        self.add(binding, false)
+    }
+
+    fn add(&self, mut binding: Binding, is_kept: bool) -> Result<Arc<Binding>, BindingsError> {
         binding.check()?;
         let _writing = self.writing.lock();
         let mut changed = self.state.lock().bindings.clone();
@@ -222,7 +238,10 @@ impl Bindings {
         binding.modified_ms = binding.created_ms;
         let binding = Arc::new(binding);
         changed.insert(binding.id.clone(), Arc::clone(&binding));
-        self.keep(&changed)?;
+        match is_kept {
+            true => self.keep(&changed)?,
+            false => drop(self.lent.lock().insert(binding.id.clone())),
+        }
         self.state.lock().bindings = changed;
         Ok(binding)
     }
@@ -309,6 +328,7 @@ impl Bindings {
             return Err(error);
         }
         state.users.remove(id);
+        self.lent.lock().remove(id);
         if let Some(pool) = state.pools.remove(id) {
             pool.close();
         }
@@ -378,7 +398,11 @@ impl Bindings {
     }
 
     fn keep(&self, bindings: &BTreeMap<String, Arc<Binding>>) -> Result<(), BindingsError> {
-        let records: Vec<Record> = bindings.values().map(|one| Record::from(&**one)).collect();
+        let records: Vec<Record> = {
+            let lent = self.lent.lock();
+            let kept = bindings.values().filter(|one| !lent.contains(&one.id));
+            kept.map(|one| Record::from(&**one)).collect()
+        };
         let content = serde_json::to_vec(&records).map_err(|error| VaultError::Form {
             path: self.vault.path().to_owned(),
             reason: error.to_string(),
@@ -520,6 +544,29 @@ mod tests {
         bindings.set_users(&made.id, Vec::new());
         bindings.delete(&made.id).unwrap();
         assert!(open().list().is_empty());
+    }
+
+    #[test]
+    fn what_is_lent_is_on_no_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bindings");
+        let open = || Bindings::open(path.clone(), &[3; 32]).unwrap();
+        let bindings = open();
+        let lent = bindings.lend(binding("lent", "postgres://a@localhost/b"));
+        let id = lent.unwrap().id.clone();
+        assert!(bindings.pool(&id).unwrap().is_some());
+        let taken = bindings.create(binding("lent", "postgres://a@localhost/b"));
+        assert!(matches!(taken, Err(BindingsError::NameTaken(_))));
+        let made = bindings.create(binding("made", "postgres://a@localhost/b"));
+        let rename = |one: &mut Binding| {
+            one.name = "other".to_owned();
+            Ok(())
+        };
+        bindings.change(&id, None, rename).unwrap();
+        assert_eq!(bindings.list().len(), 2);
+        assert_eq!(open().list(), [made.unwrap()]);
+        bindings.delete(&id).unwrap();
+        assert!(bindings.get("other").is_err());
     }
 
     #[test]

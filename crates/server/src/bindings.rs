@@ -9,6 +9,7 @@
 mod applications;
 mod for_workers;
 mod guest;
+mod lent;
 mod own_database;
 mod shares;
 mod socket;
@@ -29,6 +30,7 @@ use crate::connections::Connections;
 
 use applications::Applications;
 pub(crate) use guest::{Guest, LeadsTo, Proof, Way};
+pub use lent::LendError;
 use own_database::OwnDatabases;
 use shares::Shares;
 pub(crate) use socket::LocalListener;

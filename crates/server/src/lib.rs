@@ -46,7 +46,7 @@ pub use adjust::{Adjuster, Adjustment, Reconfigure, ReloadDocument};
 pub use apps::{Apps, AppsError, AppsOptions};
 pub use audit::Audit;
 pub use auth::{Administrator, AdministratorError, Auth, verifier_of};
-pub use bindings::{BindingsOptions, ManagedBindings, OpenBindingsError, SocketError};
+pub use bindings::{BindingsOptions, LendError, ManagedBindings, OpenBindingsError, SocketError};
 pub use http::{
     AllowedDocument, BindingDocument, BindingFields, BucketDocument, By, CachingDocument,
     CheckedDocument, Cors, CorsOptions, CountsDocument, CreatedCredential, CredentialDocument,
@@ -62,7 +62,7 @@ pub use identity::{
 pub use metrics::{Durations, Family, Kind, Meter, Sample, Value};
 pub use node_key::{NodeKey, NodeKeyError};
 pub use options::{HttpOptions, Options, PgwireOptions, RoutingOptions, WebSocketOptions};
-pub use pooler::{CacheOptions, Keepalive};
+pub use pooler::{CacheOptions, Failure as OriginFailure, Keepalive};
 pub use proxies::Proxies;
 pub use reload::Reload;
 pub use request_limits::RequestLimitOptions;

@@ -127,7 +127,7 @@ pub(super) fn run(run: &Run) -> Result<String> {
     Ok(format!(
         "### Through workerd\n\n\
          A backend with `postgres(env.DB.connectionString)` for each request, as the document prints it: what is asked, and \
-         how it gets to the Postgres. Without a pool it runs in `dormouse dev`. {rounds} rounds in turns, medians. The \
+         how it gets to the Postgres. Without a pool it runs in `dormouse dev --direct`. {rounds} rounds in turns, medians. The \
          answer to `now()` is never cached; what the driver asks at each connection, for types, is.\n\n{table}\n"
     ))
 }
@@ -201,7 +201,7 @@ impl Dev {
         let address = free_address()?;
         let mut command = Command::new(&run.program);
         command
-            .arg("dev")
+            .args(["dev", "--direct"])
             .arg(folder)
             .args(["--port", &address.port().to_string()])
             .args([

@@ -1,6 +1,7 @@
 //! `dormouse dev`: a server with its databases, and what is in a folder deployed to it, again whenever that changes.
 
 mod local;
+mod tunnel;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -37,6 +38,7 @@ pub(crate) fn run(mut args: DevArgs) -> Result<(), Failure> {
     args.source.branch.get_or_insert_with(|| "main".to_owned());
     args.source.commit.get_or_insert_with(|| COMMIT.to_owned());
     let source = Source::of(&folder, args.source)?;
+    let is_direct = args.direct;
     let data = match args.data {
         Some(data) => data,
         None => beside_the_code(&folder)?,
@@ -55,8 +57,8 @@ pub(crate) fn run(mut args: DevArgs) -> Result<(), Failure> {
         beside: Some(Box::new(move |address| {
             Box::pin(beside(address, folder, source))
         })),
-        bindings: Box::new(|others, sockets| {
-            let local = LocalBindings::of_environment(sockets.to_owned(), others)?;
+        bindings: Box::new(move |managed, sockets| {
+            let local = LocalBindings::of_environment(sockets.to_owned(), managed, is_direct)?;
             Ok(Arc::new(local))
         }),
     };

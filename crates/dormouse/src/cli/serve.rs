@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Weak};
 
 use database::Databases;
-use server::{HttpTls, Listeners, Reload, Server};
+use server::{HttpTls, Listeners, ManagedBindings, Reload, Server};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use workers::Bindings;
@@ -27,7 +27,7 @@ type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// What comes before the bindings that there are, with sockets in this folder.
 pub(crate) type BindingsBefore =
-    Box<dyn FnOnce(Arc<dyn Bindings>, &Path) -> Result<Arc<dyn Bindings>, Failure> + Send>;
+    Box<dyn FnOnce(Arc<ManagedBindings>, &Path) -> Result<Arc<dyn Bindings>, Failure> + Send>;
 
 /// What a server has besides what it is configured to have.
 pub(crate) struct With {
@@ -40,7 +40,7 @@ impl Default for With {
     fn default() -> Self {
         Self {
             beside: None,
-            bindings: Box::new(|bindings, _| Ok(bindings)),
+            bindings: Box::new(|bindings, _| Ok(bindings as _)),
         }
     }
 }
@@ -106,7 +106,7 @@ async fn serve(
     let key = config.node_key()?;
     let sockets = Sockets::below(config.data())?;
     let bindings = apps::bindings(config, &key, &databases, &sockets)?;
-    let known = (with.bindings)(Arc::clone(&bindings) as _, sockets.path())?;
+    let known = (with.bindings)(Arc::clone(&bindings), sockets.path())?;
     let apps = apps::open(config, &key, known, &sockets)?;
     let server = Server::new(listeners, databases.clone(), Some(bindings), options)
         .map_err(|error| Failure::unavailable(error.to_string()))?;

@@ -1,6 +1,7 @@
 //! Deployments: as the platform's action makes them, and what is answered at their hosts.
 
 mod commands;
+mod dev_bindings;
 mod keeping;
 mod refused;
 mod serving;

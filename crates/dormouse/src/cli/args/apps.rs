@@ -104,6 +104,10 @@ pub(crate) struct DevArgs {
     /// The configuration file [default: ./dormouse.toml, if it is there]
     #[arg(long, value_name = "FILE", env = "DORMOUSE_CONFIG")]
     pub(crate) config: Option<PathBuf>,
+    /// Lead the bindings of CLOUDFLARE_HYPERDRIVE_LOCAL_CONNECTION_STRING_… straight to their Postgres: without pool,
+    /// cache and TLS
+    #[arg(long)]
+    pub(crate) direct: bool,
     #[command(flatten)]
     pub(crate) source: SourceArgs,
 }

@@ -1,8 +1,8 @@
 //! Bindings that a variable of the environment leads to a Postgres of one's own, as Cloudflare's tools do it:
 //! `CLOUDFLARE_HYPERDRIVE_LOCAL_CONNECTION_STRING_<BINDING>`.
 //!
-//! A backend gets the string's user, password and database, and a socket that leads to its host as it is: no pool, no
-//! cache, no TLS.
+//! Each is lent to the server for as long as it runs, so that a backend has the pool and the cache that it has in
+//! production; or, if that is wished, it gets the Postgres as it is.
 
 use std::collections::{BTreeMap, HashMap};
 use std::env;
@@ -11,172 +11,137 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use reqwest::Url;
-use tokio::io::copy_bidirectional;
-use tokio::net::{TcpStream, UnixListener};
-use tokio::task::JoinHandle;
-use workers::bindings::{Answer, Grant};
+use server::ManagedBindings;
+use workers::bindings::Answer;
 use workers::{App, BindingAddress, Bindings, PostgresBinding, Refusal};
 use zeroize::Zeroizing;
 
+use super::tunnel::{Local, Tunnel};
 use crate::cli::failure::Failure;
 
 /// What the variables begin with; the name of the binding follows.
 const PREFIX: &str = "CLOUDFLARE_HYPERDRIVE_LOCAL_CONNECTION_STRING_";
 
-/// The port of a string that has none.
-const PORT: u16 = 5432;
+/// What a binding of a variable is called, before the name that its backends have for it.
+const LENT: &str = "local-";
 
-/// Where a string leads.
-#[derive(Clone)]
-struct Local {
-    host: String,
-    port: u16,
-    user: String,
-    password: Zeroizing<String>,
-    database: String,
-    scheme: String,
+/// Where variables lead.
+#[derive(Debug)]
+enum Ways {
+    /// Through pools: bindings that were lent, by id.
+    Pools(BTreeMap<String, String>),
+    /// Straight there.
+    Direct(BTreeMap<String, Local>),
 }
 
 /// Bindings of the environment, before others.
 pub(super) struct LocalBindings {
-    locals: BTreeMap<String, Local>,
-    others: Arc<dyn Bindings>,
+    ways: Ways,
+    managed: Arc<ManagedBindings>,
     sockets: PathBuf,
-    /// The sockets that lead there, by the name of the binding.
+    /// The sockets that lead straight there, by the name of the binding.
     open: Mutex<HashMap<String, Tunnel>>,
-}
-
-/// A socket that leads to a host, as long as it is there.
-struct Tunnel {
-    path: PathBuf,
-    serving: JoinHandle<()>,
-}
-
-impl Drop for Tunnel {
-    fn drop(&mut self) {
-        self.serving.abort();
-    }
 }
 
 impl std::fmt::Debug for LocalBindings {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<&String> = match &self.ways {
+            Ways::Pools(ids) => ids.keys().collect(),
+            Ways::Direct(locals) => locals.keys().collect(),
+        };
         formatter
             .debug_struct("LocalBindings")
-            .field("names", &self.locals.keys())
+            .field("names", &names)
             .finish_non_exhaustive()
     }
 }
 
 impl LocalBindings {
-    /// Those of the environment, with sockets in a folder; `others` has all that it does not name.
+    /// Those of the environment, with sockets in a folder; `managed` has all that it does not name.
     pub(super) fn of_environment(
         sockets: PathBuf,
-        others: Arc<dyn Bindings>,
+        managed: Arc<ManagedBindings>,
+        is_direct: bool,
     ) -> Result<Self, Failure> {
-        let mut locals = BTreeMap::new();
+        let (mut ids, mut locals) = (BTreeMap::new(), BTreeMap::new());
         for (name, text) in env::vars() {
-            if let Some(binding) = name.strip_prefix(PREFIX) {
-                let text = Zeroizing::new(text);
-                let local =
-                    Local::parse(&text).map_err(|why| Failure::Usage(format!("{name}: {why}")))?;
+            let Some(binding) = name.strip_prefix(PREFIX) else {
+                continue;
+            };
+            let text = Zeroizing::new(text);
+            let wrong = |why: String| Failure::Usage(format!("{name}: {why}"));
+            if is_direct {
+                let local = Local::parse(&text).map_err(wrong)?;
                 locals.insert(binding.to_owned(), local);
+            } else {
+                let lent = managed.lend(&format!("{LENT}{binding}"), &text);
+                let id = lent.map_err(|error| wrong(error.to_string()))?;
+                ids.insert(binding.to_owned(), id);
             }
         }
         Ok(Self {
-            locals,
-            others,
+            ways: match is_direct {
+                true => Ways::Direct(locals),
+                false => Ways::Pools(ids),
+            },
+            managed,
             sockets,
             open: Mutex::default(),
         })
     }
 
-    fn address(&self, name: &str, local: &Local) -> io::Result<BindingAddress> {
-        let mut open = self.open.lock();
-        let socket = match open.get(name) {
-            Some(tunnel) => tunnel.path.clone(),
-            None => {
-                let tunnel = Tunnel::to(self.sockets.join(format!("local-{}", open.len())), local)?;
-                let path = tunnel.path.clone();
-                open.insert(name.to_owned(), tunnel);
-                path
-            }
+    /// Through the pool. Whoever starts the Postgres later is served then: that it is not there is said, and no more.
+    async fn pooled(
+        &self,
+        binding: &PostgresBinding,
+        id: &str,
+        app: &App,
+    ) -> Result<BindingAddress, Refusal> {
+        let lent = PostgresBinding {
+            binding: binding.binding.clone(),
+            id: id.to_owned(),
         };
-        Ok(BindingAddress {
-            socket,
-            user: local.user.clone(),
-            password: local.password.to_string(),
-            database: local.database.clone(),
-            scheme: local.scheme.clone(),
-            grant: Grant::default(),
-        })
-    }
-}
-
-impl Tunnel {
-    fn to(path: PathBuf, local: &Local) -> io::Result<Self> {
-        let listener = UnixListener::bind(&path)?;
-        let (host, port) = (local.host.clone(), local.port);
-        let serving = tokio::spawn(async move {
-            while let Ok((mut backend, _)) = listener.accept().await {
-                let host = host.clone();
-                tokio::spawn(async move {
-                    let handing = async {
-                        let mut postgres = TcpStream::connect((&*host, port)).await?;
-                        copy_bidirectional(&mut backend, &mut postgres).await
-                    };
-                    if let Err(error) = handing.await {
-                        tracing::warn!(host, port, %error, "a binding's Postgres cannot be reached");
-                    }
-                });
+        let (managed, name) = (Arc::clone(&self.managed), lent.binding.clone());
+        let id = lent.id.clone();
+        tokio::spawn(async move {
+            if let Err(failure) = managed.try_origin(&id).await {
+                let kind = failure.kind.name();
+                eprintln!(
+                    "warning: {PREFIX}{name}: {failure} ({kind}). Queries of {name} fail until it can be reached."
+                );
             }
         });
-        Ok(Self { path, serving })
+        self.managed.address(&lent, app).await
     }
-}
 
-impl Local {
-    /// Reads a connection string. What is wrong with it is said without its password.
-    fn parse(text: &str) -> Result<Self, String> {
-        let url =
-            Url::parse(text).map_err(|error| format!("it is no connection string: {error}"))?;
-        if !["postgres", "postgresql"].contains(&url.scheme()) {
-            return Err("it must begin with postgres:// or postgresql://".to_owned());
+    fn tunnel(&self, name: &str, local: &Local) -> io::Result<BindingAddress> {
+        let mut open = self.open.lock();
+        if let Some(tunnel) = open.get(name) {
+            return Ok(local.address(tunnel.path()));
         }
-        let host = url.host_str().filter(|host| !host.is_empty());
-        let host = host.ok_or("it names no host")?;
-        let mode = url.query_pairs().find(|(name, _)| name == "sslmode");
-        if let Some((_, mode)) = mode
-            && !["disable", "allow", "prefer"].contains(&&*mode)
-        {
-            return Err(format!(
-                "sslmode={mode} cannot be had here: this way leads to Postgres without TLS"
-            ));
-        }
-        let part = |what: &str, text: &str| match text {
-            "" => Err(format!("it names no {what}")),
-            text if text.bytes().all(is_plain) => Ok(text.to_owned()),
-            _ => Err(format!(
-                "its {what} has characters that the runtime cannot be given: letters, digits and -._~ are all"
-            )),
-        };
-        Ok(Self {
-            host: host
-                .trim_start_matches('[')
-                .trim_end_matches(']')
-                .to_owned(),
-            port: url.port().unwrap_or(PORT),
-            user: part("user", url.username())?,
-            password: Zeroizing::new(part("password", url.password().unwrap_or_default())?),
-            database: part("database", url.path().trim_start_matches('/'))?,
-            scheme: url.scheme().to_owned(),
-        })
+        let tunnel = Tunnel::to(self.sockets.join(format!("local-{}", open.len())), local)?;
+        let address = local.address(tunnel.path());
+        open.insert(name.to_owned(), tunnel);
+        Ok(address)
     }
-}
 
-/// The runtime puts these into a URL as they are.
-fn is_plain(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
+    async fn address_of(
+        &self,
+        binding: &PostgresBinding,
+        app: &App,
+    ) -> Result<BindingAddress, Refusal> {
+        let name = &binding.binding;
+        match &self.ways {
+            Ways::Pools(ids) if let Some(id) = ids.get(name) => self.pooled(binding, id, app).await,
+            Ways::Direct(locals) if let Some(local) = locals.get(name) => {
+                self.tunnel(name, local).map_err(|error| {
+                    let said = format!("The socket of {name} cannot be made: {error}.");
+                    Refusal::with_status(500, said)
+                })
+            }
+            _ => self.managed.address(binding, app).await,
+        }
+    }
 }
 
 impl Bindings for LocalBindings {
@@ -185,62 +150,18 @@ impl Bindings for LocalBindings {
         binding: &'a PostgresBinding,
         app: &'a App,
     ) -> Answer<'a, Result<BindingAddress, Refusal>> {
-        let Some(local) = self.locals.get(&binding.binding) else {
-            return self.others.address(binding, app);
-        };
-        let address = self.address(&binding.binding, local).map_err(|error| {
-            let name = &binding.binding;
-            Refusal::with_status(
-                500,
-                format!("The socket of {name} cannot be made: {error}."),
-            )
-        });
-        Box::pin(std::future::ready(address))
+        Box::pin(self.address_of(binding, app))
     }
 
     fn abandoned<'a>(&'a self, addresses: Vec<BindingAddress>) -> Answer<'a, ()> {
-        self.others.abandoned(addresses)
+        self.managed.abandoned(addresses)
     }
 
     fn bound(&self, app: &App, ids: &[String]) {
-        self.others.bound(app, ids);
+        self.managed.bound(app, ids);
     }
 
     fn undeployed(&self, app: &App) {
-        self.others.undeployed(app);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn strings_are_read_part_by_part() {
-        let local = Local::parse("postgres://u:p-1@db.example:6000/app?sslmode=prefer").unwrap();
-        assert_eq!((&*local.host, local.port), ("db.example", 6000));
-        assert_eq!(
-            (&*local.user, &**local.password, &*local.database),
-            ("u", "p-1", "app")
-        );
-        assert_eq!(
-            Local::parse("postgresql://u:p@[::1]/app").unwrap().port,
-            5432
-        );
-        for (bad, why) in [
-            ("nonsense", "no connection string"),
-            ("mysql://u:p@h/d", "postgres://"),
-            ("postgres://u:p@h", "no database"),
-            ("postgres://u@h/d", "no password"),
-            ("postgres://:p@h/d", "no user"),
-            ("postgres://u:secret%40@h/d", "its password has characters"),
-            ("postgres://u:p@h/d?sslmode=require", "without TLS"),
-        ] {
-            let error = Local::parse(bad).err().unwrap();
-            assert!(
-                error.contains(why) && !error.contains("secret"),
-                "{bad}: {error}"
-            );
-        }
+        self.managed.undeployed(app);
     }
 }

@@ -216,67 +216,6 @@ fn dev_serves_a_folder_and_what_it_becomes() {
     );
 }
 
-/// A variable leads a binding to a Postgres of one's own: here to a server of ours.
-#[test]
-fn dev_leads_bindings_where_variables_say() {
-    let Some(workerd) = workerd() else { return };
-    let postgres = crate::harness::Server::start();
-    let folder = tempfile::tempdir().unwrap();
-    // The first words of PostgreSQL's protocol: what the server says to them comes back through the binding.
-    let code = "export default { async fetch(_, env) { const socket = env.DB.connect();\n\
-        const text = `user\\0${env.DB.user}\\0database\\0${env.DB.database}\\0\\0`;\n\
-        const body = new TextEncoder().encode(text); const all = new Uint8Array(8 + body.length);\n\
-        const view = new DataView(all.buffer); view.setInt32(0, all.length); view.setInt32(4, 196608); all.set(body, 8);\n\
-        await socket.writable.getWriter().write(all);\n\
-        const { value } = await socket.readable.getReader().read();\n\
-        return new Response(new TextDecoder().decode(value).replaceAll('\\0', ' ')); } };";
-    let manifest = r#"{"bindings":{"hyperdrive":[{"binding":"DB","id":"anything"}]}}"#;
-    write(folder.path(), "backend/index.js", code);
-    write(folder.path(), "w7s.json", manifest);
-    let mut command = dormouse();
-    command
-        .args(["dev", "--port", "0", "--repository", "acme/shop"])
-        .arg(folder.path());
-    command.env("DORMOUSE_WORKERS__WORKERD", workerd);
-    command.env("DORMOUSE_WORKERS__START_MS_MAX", "60000");
-    let variable = "CLOUDFLARE_HYPERDRIVE_LOCAL_CONNECTION_STRING_DB";
-    let mut refused = dormouse();
-    refused.args(["dev", "--port", "0"]).arg(folder.path());
-    refused.env(variable, "postgres://postgres:p@h/d?sslmode=require");
-    let said = run_program(&mut refused).failed(2);
-    assert!(
-        said.contains(variable) && said.contains("without TLS"),
-        "{said}"
-    );
-    command.env(
-        variable,
-        format!("postgres://postgres:any@{}/led", postgres.pg),
-    );
-    let mut running = Running(command.stdout(Stdio::piped()).spawn().unwrap());
-    let mut lines = BufReader::new(running.0.stdout.take().unwrap())
-        .lines()
-        .map_while(Result::ok);
-    let mut until_line = |text: &str| lines.find(|line| line.contains(text)).unwrap();
-    let address = until_line("HTTP: ");
-    let address = address.rsplit('/').next().unwrap().parse().unwrap();
-    until_line("serves");
-    let host = [("host", "acme.apps.localhost")];
-    let said = Http::connect(address)
-        .request_with("GET", "/shop/", &host, None)
-        .text();
-    assert!(
-        said.starts_with('R') || said.contains("server_version"),
-        "{said}"
-    );
-    assert!(
-        postgres
-            .http()
-            .get("/v1/databases")
-            .text()
-            .contains("\"led\"")
-    );
-}
-
 #[test]
 fn doctor_looks_for_the_runtime() {
     let Some(workerd) = workerd() else { return };
