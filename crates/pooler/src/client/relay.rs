@@ -84,11 +84,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             && self.relay.rest == 0
         {
             while let Some(answer) = lease.account.told() {
-                match answer.first() {
-                    Some(&kind::PARSE_COMPLETE) => {
-                        self.unconfirmed.pop_front();
-                    }
-                    _ => {}
+                if answer.first() == Some(&kind::PARSE_COMPLETE) {
+                    self.unconfirmed.pop_front();
                 }
                 self.side.outbox.extend_from_slice(&answer);
             }
