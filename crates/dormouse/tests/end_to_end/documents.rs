@@ -60,13 +60,13 @@ impl Known {
         for line in source.lines().map(str::trim) {
             if line.starts_with("#[test") || line.starts_with("#[tokio::test") {
                 is_test = true;
-            } else if let Some((_, rest)) = line.split_once("fn ") {
-                if std::mem::take(&mut is_test) {
-                    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-                    let end = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
-                    let of_name = self.tests.entry(rest[..end].to_owned()).or_default();
-                    of_name.push(places.clone());
-                }
+            } else if let Some((_, rest)) = line.split_once("fn ")
+                && std::mem::take(&mut is_test)
+            {
+                let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+                let end = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
+                let of_name = self.tests.entry(rest[..end].to_owned()).or_default();
+                of_name.push(places.clone());
             }
         }
     }
