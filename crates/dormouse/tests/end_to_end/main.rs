@@ -15,6 +15,7 @@ mod curl;
 mod documents;
 mod doors;
 mod etags;
+mod given_up;
 mod harness;
 mod http2;
 mod http_api;

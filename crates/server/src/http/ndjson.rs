@@ -99,7 +99,7 @@ async fn run(app: App, tenant: Tenant, streamed: Streamed, sender: mpsc::Sender<
     let last = match done {
         Ok(last) => last,
         Err(error) => {
-            match slot.canceller() {
+            match slot.give_up() {
                 // What it comes to is told no more.
                 Some(canceller) => drop(insist(&canceller, work).await),
                 None => drop(work),

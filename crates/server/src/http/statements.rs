@@ -105,6 +105,9 @@ async fn run_apart(
         let document = match visit.run(statement, rows).await {
             Ok(document) => document,
             Err(error) if visit.has_ended(&error) => return Err(error),
+            Err(error) if is_given_up(visit, &error) => {
+                return Err(of_statement(number, APART, error));
+            }
             Err(error) => {
                 visit
                     .order("ROLLBACK TO SAVEPOINT dormouse_statement")
@@ -126,11 +129,14 @@ async fn run_each(
     rows: Rows,
 ) -> Result<Vec<u8>, PgError> {
     let mut results = Results::new(visit.result_max());
-    for statement in statements {
+    for (number, statement) in (1..).zip(statements) {
         let document = match visit.run(statement, rows).await {
             Ok(document) => document,
             // Nothing can be asked of the session any more.
             Err(error) if visit.has_ended(&error) => return Err(error),
+            Err(error) if is_given_up(visit, &error) => {
+                return Err(of_statement(number, EACH, error));
+            }
             Err(error) => error.to_json(),
         };
         results.add(&document)?;
@@ -175,7 +181,7 @@ async fn run_all(
     let mut results = Results::new(visit.result_max());
     for (number, statement) in (1..).zip(statements) {
         let document = visit.run(statement, rows).await;
-        let document = document.map_err(|error| of_statement(number, error))?;
+        let document = document.map_err(|error| of_statement(number, APART, error))?;
         if visit.is_over() {
             return Err(ended_amid(number));
         }
@@ -205,9 +211,20 @@ pub(super) fn expect_count(count: usize, max: usize) -> Result<(), PgError> {
     .hint("Send fewer at once, or raise http.statements_max in Dormouse's configuration."))
 }
 
+/// Whether an error is none of its statement, but the end of the request.
+fn is_given_up(visit: &Visit, error: &PgError) -> bool {
+    visit.is_given_up() && error.code() == sqlstate::QUERY_CANCELED
+}
+
+/// What an error means for the other statements, where they are one transaction.
+const APART: &str = "the transaction, which is rolled back";
+
+/// The same where each is by itself.
+const EACH: &str = "the batch; those before it are done, those after it were not begun";
+
 /// Says which statement an error is of.
-fn of_statement(number: usize, error: PgError) -> PgError {
-    let context = format!("statement {number} of the transaction, which is rolled back");
+fn of_statement(number: usize, of: &str, error: PgError) -> PgError {
+    let context = format!("statement {number} of {of}");
     let context = match error.get(ErrorField::Where) {
         Some(before) => format!("{before}\n{context}"),
         None => context,

@@ -82,6 +82,8 @@ pub(super) struct Visit {
     result_max: SizeLimit,
     /// The number of the transaction that was begun last.
     transaction: u32,
+    /// Of the request that it is opened for.
+    slot: CancelSlot,
 }
 
 impl Visit {
@@ -133,6 +135,7 @@ impl Visit {
             reads_only: caller.scope == Scope::Read,
             result_max: tenant.sizes.result,
             transaction: 0,
+            slot: slot.clone(),
         };
         let begun = visit.take_role(wishes.role.as_deref()).await;
         match begun {
@@ -260,8 +263,14 @@ impl Visit {
         matches!(error.severity(), Severity::Fatal | Severity::Panic)
     }
 
+    /// Whether nothing more of the request is to be begun.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.slot.is_given_up()
+    }
+
     /// Runs a statement of ours, which has no result.
     pub(super) async fn order(&mut self, sql: &str) -> Result<(), PgError> {
+        self.slot.expect_wanted()?;
         self.session.query(sql, &[]).await.map(drop)
     }
 

@@ -7,16 +7,24 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use database::Canceller;
 use parking_lot::Mutex;
+use wire::{PgError, sqlstate};
 
 use crate::insist::insist;
 
-/// Where a statement's canceller is put once it has one.
+/// Where a request's canceller is put once it has one, and whether the request is given up.
 #[derive(Clone, Default)]
-pub(super) struct CancelSlot(Arc<Mutex<Option<Canceller>>>);
+pub(super) struct CancelSlot(Arc<Slot>);
+
+#[derive(Default)]
+struct Slot {
+    canceller: Mutex<Option<Canceller>>,
+    is_given_up: AtomicBool,
+}
 
 /// A future that goes on in the background when it is dropped unfinished.
 pub(super) struct Work<F: Future + Send + 'static>
@@ -31,17 +39,36 @@ where
 enum Abandoned {
     /// It goes on to its end.
     Finishes,
-    /// It is cancelled before it goes on; it is dropped if it has nothing to cancel yet.
+    /// It is given up, and cancelled before it goes on; it is dropped if it has nothing to cancel yet.
     Cancelled(CancelSlot),
 }
 
 impl CancelSlot {
     pub(super) fn set(&self, canceller: Canceller) {
-        *self.0.lock() = Some(canceller);
+        *self.0.canceller.lock() = Some(canceller);
     }
 
-    pub(super) fn canceller(&self) -> Option<Canceller> {
-        self.0.lock().clone()
+    /// From now on nothing more of the request is begun: what cancels it, if there is something. A cancellation alone
+    /// would end one statement, and do nothing between two of them.
+    pub(super) fn give_up(&self) -> Option<Canceller> {
+        self.0.is_given_up.store(true, Ordering::Release);
+        self.0.canceller.lock().clone()
+    }
+
+    pub(super) fn is_given_up(&self) -> bool {
+        self.0.is_given_up.load(Ordering::Acquire)
+    }
+
+    /// # Errors
+    /// 57014 if the request is given up.
+    pub(super) fn expect_wanted(&self) -> Result<(), PgError> {
+        match self.is_given_up() {
+            true => Err(PgError::error(
+                sqlstate::QUERY_CANCELED,
+                "the request was given up before this was begun",
+            )),
+            false => Ok(()),
+        }
     }
 }
 
@@ -97,7 +124,7 @@ where
         match &self.abandoned {
             Abandoned::Finishes => drop(runtime.spawn(future)),
             Abandoned::Cancelled(slot) => {
-                if let Some(canceller) = slot.0.lock().take() {
+                if let Some(canceller) = slot.give_up() {
                     runtime.spawn(async move { insist(&canceller, future).await });
                 }
             }
@@ -131,5 +158,13 @@ mod tests {
         });
         drop(work);
         assert!(go.is_closed());
+    }
+    #[tokio::test]
+    async fn abandoned_work_is_given_up() {
+        let slot = CancelSlot::default();
+        let work = Work::cancellable(slot.clone(), std::future::pending::<()>());
+        assert!(slot.expect_wanted().is_ok());
+        drop(work);
+        assert_eq!(slot.expect_wanted().unwrap_err().code(), "57014");
     }
 }

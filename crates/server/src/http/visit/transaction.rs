@@ -10,9 +10,10 @@ const STATE: &str = "SELECT pg_catalog.current_setting('transaction_read_only'),
     pg_catalog.current_setting('is_superuser')";
 
 impl Visit {
-    /// Sees to it that what is run next can only read, if that is all it may: whether a transaction was begun
-    /// for that.
+    /// Sees to it that what is run next is still wanted, and can only read, if that is all it may: whether a
+    /// transaction was begun for that.
     pub(super) async fn guard(&mut self) -> Result<bool, PgError> {
+        self.slot.expect_wanted()?;
         if !self.reads_only {
             return Ok(false);
         }
@@ -73,8 +74,9 @@ impl Visit {
     /// Commits the transaction that was begun.
     ///
     /// # Errors
-    /// What Postgres says, and 25P02 if it is rolled back instead.
+    /// What Postgres says, 25P02 if it is rolled back instead, and 57014 if the request is given up.
     pub(in crate::http) async fn commit(&mut self) -> Result<(), PgError> {
+        self.slot.expect_wanted()?;
         let ended = self.session.query("COMMIT", &[]).await?;
         if ended.command == "COMMIT" {
             return Ok(());
