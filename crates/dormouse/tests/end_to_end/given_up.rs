@@ -122,3 +122,58 @@ fn a_batch_that_was_given_up_is_tried_again_by_its_key() {
     }
     assert_eq!(server.sql("shop", "table t")["rowCount"], 1);
 }
+
+/// Does its work when it is cancelled.
+const STUBBORN: &str = "do $$ begin perform pg_sleep(3600);
+    exception when query_canceled then insert into t values (1); end $$";
+
+#[test]
+fn what_is_done_past_its_time_is_not_called_cancelled() {
+    let server = Server::start();
+    server.sql("shop", "create table t (n int)");
+    let statements = json!([{ "sql": STUBBORN }]);
+    let one = json!({"sql": STUBBORN, "timeoutMs": 1_000});
+    let several = json!({"statements": statements, "timeoutMs": 1_000});
+    for (number, (path, body)) in (1..).zip([
+        ("query", &one),
+        ("batch", &several),
+        ("transaction", &several),
+    ]) {
+        let path = format!("/v1/databases/shop/{path}");
+        let answer = server.http().post(&path, body);
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+        assert!(
+            answer.text().contains("\"command\":\"DO\""),
+            "{}",
+            answer.text()
+        );
+        assert_eq!(server.sql("shop", "table t")["rowCount"], number, "{path}");
+    }
+    let lines = [("accept", "application/x-ndjson")];
+    let path = "/v1/databases/shop/query";
+    let answer = server
+        .http()
+        .request_with("POST", path, &lines, Some(&one.to_string()));
+    let text = answer.text();
+    let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    assert_eq!(last["command"], "DO", "{text}");
+    assert_eq!(server.sql("shop", "table t")["rowCount"], 4);
+}
+
+#[test]
+fn what_does_not_end_when_it_is_cancelled_is_said_to_go_on() {
+    let server = Server::start();
+    let sql = "do $$ begin loop begin perform pg_sleep(3600); exception when query_canceled then null; end; end loop; end $$";
+    server.sql("shop", "select 1");
+    let body = json!({"sql": sql, "timeoutMs": 100});
+    let answer = server.http().post("/v1/databases/shop/query", &body);
+    assert_eq!(answer.error(504).0, "57014");
+    let detail = &answer.problem()["error"]["detail"];
+    assert!(
+        detail.as_str().unwrap().contains("has not ended yet"),
+        "{detail}"
+    );
+    // Then its backend is stopped.
+    until_alone(&server);
+    server.still_answers();
+}

@@ -54,6 +54,11 @@ impl ApiError {
         self.error.code()
     }
 
+    /// The error in PostgreSQL's form.
+    pub(crate) fn error(&self) -> &PgError {
+        &self.error
+    }
+
     /// The error without its status.
     pub(crate) fn into_error(self) -> PgError {
         self.error

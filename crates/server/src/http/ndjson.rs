@@ -6,6 +6,7 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use bytes::BytesMut;
 use database::{ClientIo, ClientIoError};
 use hyper::body::Frame;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::sleep;
 use tokio_util::sync::PollSender;
 use tracing::Instrument as _;
 use wire::http::LineWriter;
@@ -41,6 +42,25 @@ const MESSAGE_BYTES_MAX: usize = 1 << 30;
 
 /// What the session has for the client.
 type Piece = Result<Bytes, PgError>;
+
+/// Why a statement is given up, once it is.
+#[derive(Clone, Default)]
+struct GivenUp(Arc<OnceLock<PgError>>);
+
+impl GivenUp {
+    fn set(&self, why: PgError) -> PgError {
+        // It is given up once.
+        self.0.get_or_init(|| why).clone()
+    }
+
+    /// An error of the statement, as its client is told it.
+    fn explain(&self, error: PgError) -> PgError {
+        match self.0.get() {
+            Some(why) if error.code() == sqlstate::QUERY_CANCELED => why.clone(),
+            _ => error,
+        }
+    }
+}
 
 /// A statement whose result is streamed.
 pub(super) struct Streamed {
@@ -68,11 +88,13 @@ pub(super) async fn stream(
 ) -> Result<Response, ApiError> {
     let mut writer = LineWriter::new(streamed.rows.mode(), MESSAGE_BYTES_MAX, tenant.sizes.stream);
     let (sender, mut pieces) = mpsc::channel::<Piece>(PIECES_MAX);
-    tokio::spawn(run(app, tenant, streamed, sender).in_current_span());
+    let given_up = GivenUp::default();
+    tokio::spawn(run(app, tenant, streamed, sender, given_up.clone()).in_current_span());
     let mut first = Vec::new();
     // Until there is a row, or the end, it can still fail as a whole.
     while let Some(piece) = pieces.recv().await {
-        writer.push(&piece?, &mut first)?;
+        let pushed = piece.and_then(|piece| writer.push(&piece, &mut first));
+        pushed.map_err(|error| given_up.explain(error))?;
         if first.iter().filter(|byte| **byte == b'\n').count() > 1 {
             break;
         }
@@ -82,28 +104,39 @@ pub(super) async fn stream(
         writer,
         first: first.into(),
         is_over: false,
+        given_up,
     };
     let kind = [(header::CONTENT_TYPE, NDJSON)];
     Ok((kind, Body::new(lines)).into_response())
 }
 
 /// Runs the statement for as long as somebody listens, and its time lasts.
-async fn run(app: App, tenant: Tenant, streamed: Streamed, sender: mpsc::Sender<Piece>) {
+async fn run(
+    app: App,
+    tenant: Tenant,
+    streamed: Streamed,
+    sender: mpsc::Sender<Piece>,
+    given_up: GivenUp,
+) {
     let slot = CancelSlot::default();
     let limit = streamed.limit;
     let mut work = Box::pin(answer(app, tenant, streamed, sender.clone(), slot.clone()));
-    let done = tokio::select! {
-        done = timeout(limit, &mut work) => done.map_err(|_| timed_out(limit)),
-        () = sender.closed() => Err(PgError::error(sqlstate::QUERY_CANCELED, "nobody listens")),
+    let why = tokio::select! {
+        biased;
+        last = &mut work => {
+            // Nobody may listen any more.
+            let _ = sender.send(last).await;
+            return;
+        }
+        () = sleep(limit) => timed_out(limit),
+        () = sender.closed() => PgError::error(sqlstate::QUERY_CANCELED, "nobody listens"),
     };
-    let last = match done {
-        Ok(last) => last,
-        Err(error) => {
-            match slot.give_up() {
-                // What it comes to is told no more.
-                Some(canceller) => drop(insist(&canceller, work).await),
-                None => drop(work),
-            }
+    let error = given_up.set(why);
+    let last = match slot.give_up() {
+        // It may have come to its end all the same.
+        Some(canceller) => insist(&canceller, work).await,
+        None => {
+            drop(work);
             Err(error)
         }
     };
@@ -157,6 +190,7 @@ struct Lines {
     writer: LineWriter,
     first: Bytes,
     is_over: bool,
+    given_up: GivenUp,
 }
 
 impl Lines {
@@ -188,7 +222,7 @@ impl hyper::body::Body for Lines {
             let mut out = Vec::new();
             let taken = piece.and_then(|bytes| self.writer.push(&bytes, &mut out));
             if let Err(error) = taken {
-                LineWriter::error(&error, &mut out);
+                LineWriter::error(&self.given_up.explain(error), &mut out);
                 self.end();
             }
             if !out.is_empty() {
@@ -222,6 +256,7 @@ mod tests {
             writer: LineWriter::new(Rows::Object.mode(), MESSAGE_BYTES_MAX, limit),
             first: Bytes::new(),
             is_over: false,
+            given_up: GivenUp::default(),
         });
         for _ in 0..2 {
             sender.send(rows()).await.unwrap();

@@ -7,13 +7,13 @@ use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use wire::{PgError, sqlstate};
 
 use super::error::ApiError;
 use super::health::milliseconds;
 use super::router::App;
-use super::run::run_within;
+use super::run::{run_within, timed_out};
 use super::tenant::About;
 use super::visit::{Rows, Statement, Visit, Wishes};
 
@@ -42,13 +42,18 @@ pub(super) async fn liveness(State(app): State<App>, about: About) -> Result<Res
         let limit = app.options.liveness_timeout;
         let (databases, name) = (app.databases.clone(), tenant.name.clone());
         let before = databases.pulse(&name)?;
-        let probing = run_within(limit, move |slot| async move {
+        let asking = run_within(app.options.request_timeout, move |slot| async move {
             let wishes = Wishes::default();
             let mut visit = Visit::open_existing(&app, &tenant, wishes, &slot).await?;
             let answered = visit.run(&Statement::of("SELECT 1"), Rows::Array).await;
             visit.close().await;
             answered
         });
+        let probing = async {
+            // What it comes to later is of no use; dropping the question cancels it.
+            let answered = timeout(limit, asking).await;
+            answered.unwrap_or_else(|_| Err(timed_out(limit)))
+        };
         let goes_on = until(|| Ok(databases.pulse(&name)?.goes_on_since(&before)));
         tokio::select! {
             biased;

@@ -6,14 +6,37 @@ use std::time::Duration;
 
 use database::Canceller;
 use tokio::time::timeout;
+use wire::pg::ErrorField;
 use wire::{PgError, sqlstate};
 
+use super::error::ApiError;
 use super::router::App;
 use super::work::{CancelSlot, Work};
 use crate::insist::insist;
 
-/// Does work for so long. Past it, or when the client goes, it is cancelled and comes to its end in the
-/// background.
+/// How long a request that was cancelled may take to say what it came to (`http.outcome_ms_max`). Shorter than what a
+/// stop of the server gives to cancelled statements, so that it is said then too.
+const OUTCOME_MAX: Duration = Duration::from_millis(1_500);
+
+/// An error with PostgreSQL's fields in it.
+pub(super) trait Failure: From<PgError> + Send + 'static {
+    fn error(&self) -> &PgError;
+}
+
+impl Failure for PgError {
+    fn error(&self) -> &PgError {
+        self
+    }
+}
+
+impl Failure for ApiError {
+    fn error(&self) -> &PgError {
+        Self::error(self)
+    }
+}
+
+/// Does work for so long. Past it, or when the client goes, it is cancelled. Its client is told what it came to, which may
+/// be its end all the same; if that takes long, it is told that, and the work comes to its end in the background.
 ///
 /// # Errors
 /// What the work says; 57014 when the time is over.
@@ -23,17 +46,32 @@ pub(super) async fn run_within<T, E, F>(
 ) -> Result<T, E>
 where
     T: Send + 'static,
-    E: From<PgError> + Send + 'static,
+    E: Failure,
     F: Future<Output = Result<T, E>> + Send + 'static,
 {
     let slot = CancelSlot::default();
-    let mut work = Work::cancellable(slot.clone(), work(slot));
-    match timeout(limit, &mut work).await {
+    let mut work = Work::cancellable(slot.clone(), work(slot.clone()));
+    if let Ok(done) = timeout(limit, &mut work).await {
+        return done;
+    }
+    let why = timed_out(limit);
+    let Some(canceller) = slot.give_up() else {
+        // Nothing has begun.
+        return Err(why.into());
+    };
+    match timeout(OUTCOME_MAX, insist(&canceller, &mut work)).await {
+        Ok(Err(ended)) if ended.error().code() == sqlstate::QUERY_CANCELED => {
+            Err(at_the_place_of(why, ended.error()).into())
+        }
         Ok(done) => done,
-        // Dropping the work cancels it.
-        Err(_) => Err(timed_out(limit).into()),
+        // Dropping the work has it cancelled further.
+        Err(_) => Err(why.detail(NOT_ENDED).into()),
     }
 }
+
+/// What is said of a request that does not react.
+const NOT_ENDED: &str =
+    "What runs has not ended yet, though it was cancelled: it may still be done.";
 
 /// Does work, unless `ends` is ready before: then it is cancelled. It is always done to its end.
 ///
@@ -53,6 +91,14 @@ pub(super) async fn unless<T>(
     match insist(canceller, work).await {
         Err(error) if error.code() == sqlstate::QUERY_CANCELED => Err(why),
         done => done,
+    }
+}
+
+/// An error that says where another one was.
+fn at_the_place_of(error: PgError, other: &PgError) -> PgError {
+    match other.get(ErrorField::Where) {
+        Some(place) => error.with(ErrorField::Where, place.to_owned()),
+        None => error,
     }
 }
 
