@@ -4,6 +4,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream, UnixStream};
@@ -32,6 +33,14 @@ impl Listening for TcpListener {
     }
 }
 
+impl<L: Listening + Send + Sync> Listening for Arc<L> {
+    type Connection = L::Connection;
+
+    async fn next(&self) -> io::Result<Self::Connection> {
+        L::next(self).await
+    }
+}
+
 impl Listening for LocalListener {
     type Connection = UnixStream;
 
@@ -55,12 +64,14 @@ pub(crate) async fn accept<L, F>(
     let mut draining = pin!(stopping.draining());
     loop {
         let accepted = tokio::select! {
-            accepted = listener.next() => accepted,
+            biased;
+            // Whoever comes from now on is for who answers meanwhile, if anybody does.
+            () = &mut draining => break,
             Some(ended) = tasks.join_next() => {
                 report(ended, what);
                 continue;
             }
-            () = &mut draining => break,
+            accepted = listener.next() => accepted,
         };
         match accepted {
             Ok(accepted) => {

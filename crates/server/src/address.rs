@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tokio::net::{TcpListener, lookup_host};
 
 use crate::auth::Auth;
+use crate::http::{NotReady, answer_not_ready};
 use crate::options::Options;
 use crate::tls::{HttpTls, Tls, TlsMode};
 
@@ -19,7 +20,7 @@ pub struct Listeners {
     pgwire_address: SocketAddr,
     http_address: SocketAddr,
     /// What HTTP is spoken over, if it is.
-    http_tls: Option<Arc<Tls>>,
+    pub(crate) http_tls: Option<Arc<Tls>>,
 }
 
 /// An address cannot be listened on.
@@ -97,7 +98,7 @@ impl Listeners {
     /// Answers HTTP requests until it is dropped: the server is there, and not ready. For the time
     /// in which its databases are opened.
     pub async fn answer_while_starting(&self) -> Infallible {
-        crate::http::answer_while_starting(&self.http, self.http_tls.as_ref()).await
+        answer_not_ready(&self.http, self.http_tls.as_ref(), NotReady::Starting).await
     }
 
     /// Where HTTP is spoken; the port is the real one.

@@ -29,6 +29,7 @@ mod isolation;
 mod metrics;
 mod ndjson;
 mod neon;
+mod not_ready;
 mod once;
 mod openapi;
 mod origin;
@@ -42,7 +43,6 @@ mod schema;
 mod shares;
 mod site;
 pub(crate) mod sizes;
-mod starting;
 mod statements;
 mod stream;
 mod tenant;
@@ -90,8 +90,8 @@ use transactions::Transactions;
 use unread::Unread;
 
 pub(crate) use connection::Peer;
+pub(crate) use not_ready::{NotReady, answer as answer_not_ready};
 pub(crate) use site::{Configured, Site};
-pub(crate) use starting::answer as answer_while_starting;
 pub(crate) use upgraded::Place as UpgradedPlace;
 
 pub use bindings::{

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use database::Databases;
 use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::address::Listeners;
 use crate::adjust::{Adjuster, Reconfigure};
 use crate::apps::Apps;
 use crate::bindings::{LocalListener, ManagedBindings, SocketError};
-use crate::http::{Http, Site};
+use crate::http::{Http, NotReady, Site, answer_not_ready};
 use crate::identity::Passwords;
 use crate::metrics::Meter;
 use crate::options::Options;
@@ -121,14 +122,20 @@ impl Server {
     /// Serves until `stop` is ready. Then idle clients are sent away, running statements have
     /// `drain_max` to end, and are cancelled after that. The databases stay open.
     pub async fn run(self, stop: impl Future<Output = ()>) {
-        let Listeners { pgwire, http, .. } = self.listeners;
+        let Listeners {
+            pgwire,
+            http,
+            http_tls,
+            ..
+        } = self.listeners;
+        let listener = Arc::new(http);
         let local = self.local.map(|listener| {
             let serving = Arc::clone(&self.pgwire).serve_local(listener);
             tokio::spawn(serving)
         });
         let mut local = local.unwrap_or_else(|| tokio::spawn(async {}));
         let mut pgwire = tokio::spawn(self.pgwire.serve(pgwire));
-        let mut http = tokio::spawn(self.site.serve(http));
+        let mut http = tokio::spawn(self.site.serve(Arc::clone(&listener)));
         tokio::select! {
             () = stop => {}
             () = self.reload.watch() => {}
@@ -141,6 +148,10 @@ impl Server {
             let _ = (&mut http).await;
         });
         self.shutdown.drain();
+        // Whoever asks whether it is ready is told why it is not, for as long as anybody else is waited for.
+        let _answering = AbortOnDropHandle::new(tokio::spawn(async move {
+            answer_not_ready(&listener, http_tls.as_ref(), NotReady::Draining).await
+        }));
         let drain_max = self.adjuster.drain_max();
         if timeout(drain_max, &mut ended).await.is_ok() {
             drop(ended);

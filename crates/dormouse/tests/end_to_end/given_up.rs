@@ -4,7 +4,7 @@
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Http, Response, Server, until};
+use crate::harness::{Response, Server};
 
 const BATCH: &str = "/v1/databases/shop/batch";
 
@@ -14,38 +14,6 @@ const KEPT: &str = "create table kept (n int)";
 /// A batch whose first statement does not end by itself.
 fn endless() -> Value {
     json!({"statements": [{"sql": "select pg_sleep(3600)"}, {"sql": "drop table kept"}]})
-}
-
-/// Sends a request whose answer nobody has waited for yet.
-fn send(http: &mut Http, path: &str, body: &Value) {
-    let body = body.to_string();
-    http.send(&format!(
-        "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-        body.len()
-    ));
-}
-
-/// Waits until so many statements like this run.
-#[track_caller]
-fn until_running(server: &Server, like: &str, count: u64) {
-    let mut http = server.http();
-    let sql = format!(
-        "select count(*)::int as n from pg_stat_activity
-         where state = 'active' and query like '{like}' and pid <> pg_backend_pid()"
-    );
-    let running = || http.query("shop", &sql).json()["rows"][0]["n"].as_u64();
-    until(running, |running| *running == Some(count));
-}
-
-/// Waits until nobody is in any database.
-fn until_alone(server: &Server) {
-    let mut http = server.http();
-    let sessions = || {
-        let page = http.get("/metrics").text();
-        let sample = |line: &str| line.strip_prefix("dormouse_sessions ")?.trim().parse().ok();
-        page.lines().find_map(sample)
-    };
-    until(sessions, |count: &Option<f64>| *count == Some(0.0));
 }
 
 #[track_caller]
@@ -64,7 +32,7 @@ fn a_batch_past_its_time_goes_no_further() {
     body["statements"].as_array_mut().unwrap().insert(0, first);
     let answer = server.http().post(BATCH, &body);
     assert_eq!(answer.error(504).0, "57014");
-    until_alone(&server);
+    server.until_alone();
     is_kept(&server);
     // Each is by itself: what was done stays.
     assert_eq!(server.sql("shop", "table done")["rowCount"], 1);
@@ -75,10 +43,10 @@ fn a_batch_whose_client_goes_goes_no_further() {
     let server = Server::start();
     server.sql("shop", KEPT);
     let mut http = server.http();
-    send(&mut http, BATCH, &endless());
-    until_running(&server, "select pg_sleep%", 1);
+    http.send_post(BATCH, &[], &endless());
+    server.until_running("shop", "select pg_sleep%", 1);
     drop(http);
-    until_alone(&server);
+    server.until_alone();
     is_kept(&server);
 }
 
@@ -89,8 +57,8 @@ fn a_batch_goes_no_further_when_the_server_stops() {
     let mut server = Server::start_in(folder.path(), &settings);
     server.sql("shop", KEPT);
     let mut http = server.http();
-    send(&mut http, BATCH, &endless());
-    until_running(&server, "select pg_sleep%", 1);
+    http.send_post(BATCH, &[], &endless());
+    server.until_running("shop", "select pg_sleep%", 1);
     server.signal(Signal::TERM);
     assert_eq!(server.wait().code(), Some(0));
     let server = Server::start_in(folder.path(), &[]);
@@ -112,7 +80,7 @@ fn a_batch_that_was_given_up_is_tried_again_by_its_key() {
         http.request_with("POST", BATCH, &headers, Some(&body.to_string()))
     };
     assert_eq!(ask().error(504).0, "57014");
-    until_alone(&server);
+    server.until_alone();
     assert_eq!(server.sql("shop", "table t")["rowCount"], 0);
     server.sql("shop", "update pause set seconds = 0");
     for is_replayed in [None, Some("true")] {
@@ -174,6 +142,6 @@ fn what_does_not_end_when_it_is_cancelled_is_said_to_go_on() {
         "{detail}"
     );
     // Then its backend is stopped.
-    until_alone(&server);
+    server.until_alone();
     server.still_answers();
 }

@@ -139,6 +139,30 @@ impl Server {
         until(now, |awake| *awake == Some(count));
     }
 
+    /// Waits until so many statements like this run in a database.
+    #[track_caller]
+    pub(crate) fn until_running(&self, database: &str, like: &str, count: u64) {
+        let mut http = self.http();
+        let sql = format!(
+            "select count(*)::int as n from pg_stat_activity
+             where state = 'active' and query like '{like}' and pid <> pg_backend_pid()"
+        );
+        let running = || http.query(database, &sql).json()["rows"][0]["n"].as_u64();
+        until(running, |running| *running == Some(count));
+    }
+
+    /// Waits until nobody is in any database.
+    #[track_caller]
+    pub(crate) fn until_alone(&self) {
+        let mut http = self.http();
+        let sessions = || {
+            let page = http.get("/metrics").text();
+            let sample = |line: &str| line.strip_prefix("dormouse_sessions ")?.trim().parse().ok();
+            page.lines().find_map(sample)
+        };
+        until(sessions, |count: &Option<f64>| *count == Some(0.0));
+    }
+
     /// What it has logged.
     pub(crate) fn log(&self) -> String {
         read(&self.log)

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::Server;
+use crate::harness::{Server, until};
 
 #[test]
 fn databases_are_created_shown_listed_and_deleted() {
@@ -155,8 +155,8 @@ fn a_request_beyond_its_time_is_cancelled() {
         .error(504);
     assert_eq!(code, "57014");
     assert!(message.contains("its time, 300 ms"), "{message}");
-    // It is not only answered but ended: the database's only session is free again.
-    server.connect("slow").query("select 1").unwrap();
+    // It is not only answered but ended.
+    server.until_running("slow", "select pg_sleep%", 0);
     server.still_answers();
 }
 
@@ -194,6 +194,26 @@ fn ping_and_health_wake_nobody() {
     assert!(health["databases"]["total"].as_u64() >= Some(1), "{health}");
     assert!(health["latencyMs"].is_number(), "{health}");
     assert_eq!(http.get("/v1/databases/asleep").json()["state"], "asleep");
+}
+
+#[test]
+fn it_is_not_ready_while_a_database_waits_for_room() {
+    let server = Server::start_with(&[("DORMOUSE_DATABASES__AWAKE_MAX", "1")]);
+    let ready = |server: &Server| server.http().get("/readiness");
+    let mut holder = server.connect("one");
+    holder.query("begin").unwrap();
+    assert_eq!(ready(&server).json(), json!({"ready": true}));
+    let mut waiting = server.http();
+    waiting.send_post("/v1/databases/two/query", &[], &json!({"sql": "select 1"}));
+    let answer = until(|| ready(&server), |answer| answer.status == 503);
+    assert_eq!(
+        answer.json(),
+        json!({"ready": false, "reason": "databases.awake_max"})
+    );
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    drop(holder);
+    assert_eq!(waiting.response().status, 200);
+    assert_eq!(ready(&server).status, 200);
 }
 
 #[test]

@@ -30,7 +30,7 @@ fn running_statements_get_time_to_end() {
     let mut client = server.connect("busy");
     client.query("create table t (n int)").unwrap();
     client.send_query("insert into t select 1 from pg_sleep(0.5)");
-    server.until_sessions(1);
+    server.until_running("busy", "insert into t%", 1);
     server.signal(Signal::TERM);
     let answer = client.answer();
     assert_eq!(answer.tags, ["INSERT 0 1"], "{:?}", answer.error);
@@ -47,19 +47,38 @@ fn statements_that_do_not_end_are_cancelled() {
         let mut server = Server::start_with(&[("DORMOUSE_SERVER__DRAIN_MS_MAX", "200")]);
         let mut client = server.connect("endless");
         client.send_query(sql);
-        let mut http = server.http();
-        let body = serde_json::json!({ "sql": sql }).to_string();
-        http.send(&format!(
-            "POST /v1/databases/other/query HTTP/1.1\r\nhost: localhost\r\ncontent-type: \
-             application/json\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        ));
-        server.until_awake(2);
+        let mut requests = [&[][..], &[("accept", "application/x-ndjson")]].map(|headers| {
+            let mut http = server.http();
+            let body = serde_json::json!({ "sql": sql });
+            http.send_post("/v1/databases/other/query", headers, &body);
+            http
+        });
+        server.until_running("other", "select%", 2);
         server.signal(Signal::TERM);
         assert_eq!(client.answer().error.unwrap().code(), "57014");
         assert_eq!(client.last_word().code(), "57P01");
+        for http in &mut requests {
+            assert_eq!(http.response().error(503).0, "57P01");
+            // The server has closed it.
+            http.read_to_end(&mut String::new());
+        }
         assert_eq!(server.wait().code(), Some(0));
     }
+}
+
+#[test]
+fn a_body_that_does_not_come_is_no_longer_waited_for_at_a_stop() {
+    let mut server = Server::start_with(&[("DORMOUSE_SERVER__DRAIN_MS_MAX", "200")]);
+    let mut http = server.http();
+    http.send(
+        "POST /v1/databases/shop/query HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+         expect: 100-continue\r\ncontent-length: 100\r\n\r\n",
+    );
+    // The server says so when it begins to read.
+    http.read_until("100 Continue");
+    server.signal(Signal::TERM);
+    assert_eq!(http.response().error(503).0, "57P01");
+    assert_eq!(server.wait().code(), Some(0));
 }
 
 #[test]
@@ -72,6 +91,28 @@ fn a_copy_that_waits_for_data_is_ended() {
     server.signal(Signal::TERM);
     assert_eq!(client.last_word().code(), "57P01");
     assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn while_it_waits_for_statements_it_says_that_it_is_not_ready() {
+    let mut server = Server::start_with(&[("DORMOUSE_SERVER__DRAIN_MS_MAX", "3600000")]);
+    assert_eq!(server.http().get("/readiness").status, 200);
+    let mut client = server.connect("endless");
+    let mut idle = server.connect("idle");
+    client.send_query("select pg_sleep(3600)");
+    server.until_running("endless", "select pg_sleep%", 1);
+    server.signal(Signal::TERM);
+    // Now it has been seen.
+    assert_eq!(idle.last_word().code(), "57P01");
+    let answer = server.http().get("/readiness");
+    assert_eq!(answer.status, 503, "{}", answer.text());
+    assert_eq!(answer.json()["reason"], "draining");
+    assert_eq!(server.http().get("/ping").status, 200);
+    let (code, message) = server.http().query("endless", "select 1").error(503);
+    assert_eq!(code, "57P03");
+    assert!(message.contains("shutting down"), "{message}");
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(128 + 15));
 }
 
 #[test]

@@ -16,6 +16,7 @@ use wire::{PgError, SizeLimit, sqlstate};
 use super::error::ApiError;
 use super::router::App;
 use super::sizes::{LESS, body_of_node};
+use crate::pgwire::shutting_down;
 
 /// Reads a request's body as JSON.
 pub(super) async fn read<T: DeserializeOwned>(
@@ -82,9 +83,10 @@ fn expect_json(headers: &HeaderMap) -> Result<(), ApiError> {
 /// The whole body of a request, unless it is too large or takes too long.
 pub(super) async fn collect(app: &App, body: Body, max: SizeLimit) -> Result<Bytes, ApiError> {
     let limit = app.options.body_timeout;
-    match timeout(limit, whole(body, max)).await {
-        Ok(read) => read,
-        Err(_) => Err(too_slow(limit)),
+    tokio::select! {
+        biased;
+        read = timeout(limit, whole(body, max)) => read.unwrap_or_else(|_| Err(too_slow(limit))),
+        () = app.stopping.cancelling() => Err(ApiError::from(shutting_down()).closes()),
     }
 }
 

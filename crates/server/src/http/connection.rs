@@ -159,9 +159,9 @@ impl Configured {
         let mut connection =
             pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
         let mut draining = pin!(self.stopping.draining());
-        let mut cancelling = pin!(self.stopping.cancelling());
         let mut idle = pin!(requests.end(self.options.header_timeout));
         let mut open = true;
+        // What is cancelled by a stop is told so. A connection that goes on all the same is dropped with the listener.
         let served = loop {
             tokio::select! {
                 biased;
@@ -175,8 +175,6 @@ impl Configured {
                     open = false;
                     connection.as_mut().graceful_shutdown();
                 }
-                // Dropping the connection cancels what it waits for.
-                () = &mut cancelling => return,
             }
         };
         if let Err(error) = served {

@@ -30,6 +30,7 @@ use super::tenant::Tenant;
 use super::visit::{Rows, Statement, Visit, Wishes};
 use super::work::CancelSlot;
 use crate::insist::insist;
+use crate::pgwire::shutting_down;
 
 /// The media type.
 pub(super) const NDJSON: &str = "application/x-ndjson";
@@ -110,7 +111,7 @@ pub(super) async fn stream(
     Ok((kind, Body::new(lines)).into_response())
 }
 
-/// Runs the statement for as long as somebody listens, and its time lasts.
+/// Runs the statement for as long as somebody listens, its time lasts, and the server waits.
 async fn run(
     app: App,
     tenant: Tenant,
@@ -120,6 +121,7 @@ async fn run(
 ) {
     let slot = CancelSlot::default();
     let limit = streamed.limit;
+    let stops = app.stopping.cancelling();
     let mut work = Box::pin(answer(app, tenant, streamed, sender.clone(), slot.clone()));
     let why = tokio::select! {
         biased;
@@ -128,6 +130,7 @@ async fn run(
             let _ = sender.send(last).await;
             return;
         }
+        () = stops => shutting_down(),
         () = sleep(limit) => timed_out(limit),
         () = sender.closed() => PgError::error(sqlstate::QUERY_CANCELED, "nobody listens"),
     };

@@ -78,7 +78,7 @@ pub(super) async fn sql(State(app): State<App>, request: Request) -> Result<Resp
     telemetry::body_read(since);
     let permit = app.permit(&tenant.caller, Some(&tenant.name))?;
     let limit = app.options.request_timeout;
-    let running = run_within(limit, move |slot| async move {
+    let running = run_within(limit, app.stopping.cancelling(), move |slot| async move {
         let settings = entrance.settings.into_iter().collect();
         let wishes = Wishes {
             role: None,

@@ -42,13 +42,17 @@ pub(super) async fn liveness(State(app): State<App>, about: About) -> Result<Res
         let limit = app.options.liveness_timeout;
         let (databases, name) = (app.databases.clone(), tenant.name.clone());
         let before = databases.pulse(&name)?;
-        let asking = run_within(app.options.request_timeout, move |slot| async move {
-            let wishes = Wishes::default();
-            let mut visit = Visit::open_existing(&app, &tenant, wishes, &slot).await?;
-            let answered = visit.run(&Statement::of("SELECT 1"), Rows::Array).await;
-            visit.close().await;
-            answered
-        });
+        let asking = run_within(
+            app.options.request_timeout,
+            app.stopping.cancelling(),
+            move |slot| async move {
+                let wishes = Wishes::default();
+                let mut visit = Visit::open_existing(&app, &tenant, wishes, &slot).await?;
+                let answered = visit.run(&Statement::of("SELECT 1"), Rows::Array).await;
+                visit.close().await;
+                answered
+            },
+        );
         let probing = async {
             // What it comes to later is of no use; dropping the question cancels it.
             let answered = timeout(limit, asking).await;

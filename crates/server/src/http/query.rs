@@ -65,7 +65,7 @@ pub(super) async fn query(
         return ndjson::stream(app, tenant, streamed).await;
     }
     if let Some(once) = once {
-        let done = run_within(limit, move |slot| async move {
+        let done = run_within(limit, app.stopping.cancelling(), move |slot| async move {
             let mut visit = Visit::open(&app, &tenant, wishes, &slot).await?;
             let done = run_with_key(&mut visit, &once, &statement, rows).await;
             visit.close().await;
@@ -81,7 +81,7 @@ pub(super) async fn query(
     if let Some(known) = conditional.known(&app, &tenant)? {
         return Ok(known);
     }
-    run_within(limit, move |slot| async move {
+    run_within(limit, app.stopping.cancelling(), move |slot| async move {
         let mut visit = Visit::open(&app, &tenant, wishes, &slot).await?;
         let answered = answer(&app, &tenant, &mut visit, &conditional, &statement, rows).await;
         visit.close().await;

@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use database::Canceller;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use wire::pg::ErrorField;
 use wire::{PgError, sqlstate};
 
@@ -13,6 +13,7 @@ use super::error::ApiError;
 use super::router::App;
 use super::work::{CancelSlot, Work};
 use crate::insist::insist;
+use crate::pgwire::shutting_down;
 
 /// How long a request that was cancelled may take to say what it came to (`http.outcome_ms_max`). Shorter than what a
 /// stop of the server gives to cancelled statements, so that it is said then too.
@@ -35,13 +36,14 @@ impl Failure for ApiError {
     }
 }
 
-/// Does work for so long. Past it, or when the client goes, it is cancelled. Its client is told what it came to, which may
+/// Does work for so long. Past it, when the client goes, or the server does not wait any more (`stops`), it is cancelled. Its client is told what it came to, which may
 /// be its end all the same; if that takes long, it is told that, and the work comes to its end in the background.
 ///
 /// # Errors
-/// What the work says; 57014 when the time is over.
+/// What the work says; 57014 when the time is over, 57P01 when the server stops.
 pub(super) async fn run_within<T, E, F>(
     limit: Duration,
+    stops: impl Future<Output = ()>,
     work: impl FnOnce(CancelSlot) -> F,
 ) -> Result<T, E>
 where
@@ -51,10 +53,12 @@ where
 {
     let slot = CancelSlot::default();
     let mut work = Work::cancellable(slot.clone(), work(slot.clone()));
-    if let Ok(done) = timeout(limit, &mut work).await {
-        return done;
-    }
-    let why = timed_out(limit);
+    let why = tokio::select! {
+        biased;
+        done = &mut work => return done,
+        () = stops => shutting_down(),
+        () = sleep(limit) => timed_out(limit),
+    };
     let Some(canceller) = slot.give_up() else {
         // Nothing has begun.
         return Err(why.into());

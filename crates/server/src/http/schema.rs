@@ -37,7 +37,7 @@ const VERSION_BYTES: usize = 16;
 
 pub(super) async fn schema(State(app): State<App>, tenant: Tenant) -> Result<Response, ApiError> {
     let limit = app.options.request_timeout;
-    let document = run_within(limit, move |slot| async move {
+    let document = run_within(limit, app.stopping.cancelling(), move |slot| async move {
         let wishes = Wishes {
             // Names in the query are PostgreSQL's own.
             settings: [("search_path".to_owned(), "pg_catalog".to_owned())].into(),

@@ -122,7 +122,7 @@ impl Site {
     }
 
     /// Serves until the server stops, and all connections have ended.
-    pub(crate) async fn serve(self: Arc<Self>, listener: TcpListener) {
+    pub(crate) async fn serve(self: Arc<Self>, listener: Arc<TcpListener>) {
         let app = self.app();
         let each = |(stream, peer)| self.app().connection(stream, peer, self.current());
         accept(listener, &app.stopping, "an HTTP connection", each).await;

@@ -74,7 +74,7 @@ pub(super) async fn batch(
     if once.is_some() {
         refuse_ends(&batch.statements)?;
     }
-    let done = run_within(limit, move |slot| async move {
+    let done = run_within(limit, app.stopping.cancelling(), move |slot| async move {
         let mut visit = Visit::open(&app, &tenant, wishes, &slot).await?;
         let (statements, rows) = (&batch.statements, batch.row_mode);
         let done = match once {
@@ -162,7 +162,7 @@ pub(super) async fn transaction(
     };
     refuse_ends(&wanted.statements)?;
     let once = app.once(&headers, &tenant, b"transaction", &bytes).await?;
-    let done = run_within(limit, move |slot| async move {
+    let done = run_within(limit, app.stopping.cancelling(), move |slot| async move {
         let mut visit = Visit::open(&app, &tenant, wishes, &slot).await?;
         let (statements, rows) = (&wanted.statements, wanted.row_mode);
         let work = async |visit: &mut Visit| run_all(visit, statements, rows).await;

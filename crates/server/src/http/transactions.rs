@@ -103,7 +103,7 @@ pub(super) async fn begin(
     let idle = app.options.transaction_idle;
     let limit = app.options.request_timeout;
     let max = app.options.transactions_max;
-    let begun = run_within(limit, move |slot| async move {
+    let begun = run_within(limit, app.stopping.cancelling(), move |slot| async move {
         let mut id = Id::default();
         getrandom::fill(&mut id)
             .map_err(|error| PgError::error(sqlstate::INTERNAL_ERROR, error.to_string()))?;

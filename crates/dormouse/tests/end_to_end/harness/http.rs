@@ -83,6 +83,21 @@ impl Http {
         self.response()
     }
 
+    /// Sends a request with JSON, and waits for no answer.
+    #[track_caller]
+    pub(crate) fn send_post(&mut self, path: &str, headers: &[(&str, &str)], body: &Value) {
+        let body = body.to_string();
+        let more: String = headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {value}\r\n"))
+            .collect();
+        self.send(&format!(
+            "POST {path} HTTP/1.1\r\nhost: localhost\r\n{more}content-type: application/json\r\n\
+             content-length: {}\r\n\r\n{body}",
+            body.len()
+        ));
+    }
+
     #[track_caller]
     pub(crate) fn send(&mut self, bytes: &str) {
         self.send_bytes(bytes.as_bytes());

@@ -1,4 +1,4 @@
-//! What HTTP answers before the databases are open: that it is there, and not ready.
+//! What HTTP answers before the databases are open, and while the server stops: that it is there, and not ready.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -26,22 +26,33 @@ use crate::tls::{Identity, Tls};
 /// How long a client may take to say what it wants.
 const HEADER_TIMEOUT: Duration = Duration::from_millis(5_000);
 
-/// Connections at once; others wait until the databases are open.
+/// Connections at once; others wait until the databases are open, or the server has stopped.
 const CONNECTIONS_MAX: usize = 100;
 
+/// Why nothing else is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotReady {
+    Starting,
+    Draining,
+}
+
 /// Answers until it is dropped, and with it the connections that it has.
-pub(crate) async fn answer(listener: &TcpListener, tls: Option<&Arc<Tls>>) -> Infallible {
+pub(crate) async fn answer(
+    listener: &TcpListener,
+    tls: Option<&Arc<Tls>>,
+    why: NotReady,
+) -> Infallible {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
                 Ok((stream, peer)) => {
                     let tls = tls.map(|tls| tls.current());
-                    drop(connections.spawn(begin(stream, peer, tls)));
+                    drop(connections.spawn(begin(stream, peer, tls, why)));
                 }
                 // The listener of the server proper will say it again.
                 Err(error) => {
-                    tracing::debug!(%error, "cannot accept an HTTP connection while starting");
+                    tracing::debug!(%error, "cannot accept an HTTP connection while not ready");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },
@@ -51,26 +62,26 @@ pub(crate) async fn answer(listener: &TcpListener, tls: Option<&Arc<Tls>>) -> In
 }
 
 /// Speaks as the server proper will: over TLS where that is required.
-async fn begin(stream: TcpStream, peer: SocketAddr, tls: Option<Arc<Identity>>) {
+async fn begin(stream: TcpStream, peer: SocketAddr, tls: Option<Arc<Identity>>, why: NotReady) {
     let Some(identity) = tls else {
-        return serve(stream, peer).await;
+        return serve(stream, peer, why).await;
     };
     match timeout(HEADER_TIMEOUT, identity.http().accept(stream)).await {
-        Ok(Ok(stream)) => serve(stream, peer).await,
+        Ok(Ok(stream)) => serve(stream, peer, why).await,
         Ok(Err(error)) => tracing::debug!(%peer, %error, "a TLS handshake failed"),
         Err(_) => {}
     }
 }
 
-async fn serve<S>(stream: S, peer: SocketAddr)
+async fn serve<S>(stream: S, peer: SocketAddr, why: NotReady)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let Some((stream, version)) = HttpStream::detect(stream, HEADER_TIMEOUT).await else {
         return;
     };
-    let service = service_fn(async |request: Request<Incoming>| {
-        let mut response = respond(request.uri().path());
+    let service = service_fn(move |request: Request<Incoming>| async move {
+        let mut response = why.respond(request.uri().path());
         if request.version() != hyper::Version::HTTP_2 {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(header::CONNECTION, close);
@@ -97,22 +108,39 @@ where
     }
 }
 
-fn respond(path: &str) -> Response<Body> {
-    let json = [(header::CONTENT_TYPE, "application/json")];
-    match path {
-        "/ping" | "/liveness" => (json, "{\"ok\":true}").into_response(),
-        "/readiness" => {
-            let document = "{\"ready\":false,\"reason\":\"starting\"}";
-            (StatusCode::SERVICE_UNAVAILABLE, json, document).into_response()
+impl NotReady {
+    fn reason(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Draining => "draining",
         }
-        _ => ApiError::from(
-            PgError::error(
-                sqlstate::CANNOT_CONNECT_NOW,
+    }
+
+    fn error(self) -> PgError {
+        let (message, hint) = match self {
+            Self::Starting => (
                 "the server is starting, and its databases are not open yet",
-            )
-            .hint("Try again in a second; GET /readiness says when it is ready."),
-        )
-        .into_response(),
+                "Try again in a second; GET /readiness says when it is ready.",
+            ),
+            Self::Draining => (
+                "the server is shutting down: it takes nothing new, and waits for what still runs",
+                "Ask another server, or this one when it has been started again.",
+            ),
+        };
+        PgError::error(sqlstate::CANNOT_CONNECT_NOW, message).hint(hint)
+    }
+
+    fn respond(self, path: &str) -> Response<Body> {
+        let json = [(header::CONTENT_TYPE, "application/json")];
+        match path {
+            "/ping" | "/liveness" => (json, "{\"ok\":true}").into_response(),
+            "/readiness" => {
+                let reason = self.reason();
+                let document = format!("{{\"ready\":false,\"reason\":\"{reason}\"}}");
+                (StatusCode::SERVICE_UNAVAILABLE, json, document).into_response()
+            }
+            _ => ApiError::from(self.error()).into_response(),
+        }
     }
 }
 
@@ -159,7 +187,7 @@ mod tests {
         };
         let said = tokio::select! {
             said = asking => said,
-            never = answer(&listener, Some(&tls)) => match never {},
+            never = answer(&listener, Some(&tls), NotReady::Starting) => match never {},
         };
         assert_eq!(&said, b"HTTP/1.1 503");
         let asking = async {
@@ -175,7 +203,7 @@ mod tests {
         };
         let said = tokio::select! {
             said = asking => said,
-            never = answer(&listener, Some(&tls)) => match never {},
+            never = answer(&listener, Some(&tls), NotReady::Starting) => match never {},
         };
         assert!(!said.starts_with(b"HTTP/"), "{said:?}");
     }
@@ -198,7 +226,7 @@ mod tests {
         };
         let answers = tokio::select! {
             answers = asking => answers,
-            never = answer(&listener, None) => match never {},
+            never = answer(&listener, None, NotReady::Starting) => match never {},
         };
         assert!(answers[0].starts_with("HTTP/1.1 200"), "{}", answers[0]);
         for late in &answers[1..] {
