@@ -95,7 +95,7 @@ impl Session {
     pub async fn query_json(
         &mut self,
         sql: &str,
-        params: &[Box<RawValue>],
+        params: &[&RawValue],
         mode: RowMode,
         limit: SizeLimit,
     ) -> Result<Vec<u8>, PgError> {
@@ -114,7 +114,7 @@ impl Session {
     pub async fn query_stream(
         &mut self,
         sql: &str,
-        params: &[Box<RawValue>],
+        params: &[&RawValue],
         io: Box<dyn ClientIo>,
     ) -> Result<Bytes, PgError> {
         let messages = self.with_params(sql, params).await?;
@@ -123,11 +123,7 @@ impl Session {
     }
 
     /// The messages that run one statement with these parameters.
-    async fn with_params(
-        &mut self,
-        sql: &str,
-        params: &[Box<RawValue>],
-    ) -> Result<BytesMut, PgError> {
+    async fn with_params(&mut self, sql: &str, params: &[&RawValue]) -> Result<BytesMut, PgError> {
         let mut messages = BytesMut::new();
         parse(&mut messages, sql)?;
         let encoded = if params.is_empty() {

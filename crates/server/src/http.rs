@@ -33,6 +33,7 @@ mod not_ready;
 mod once;
 mod openapi;
 mod origin;
+mod params;
 mod permitted;
 mod probe;
 mod query;

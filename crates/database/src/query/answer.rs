@@ -52,7 +52,7 @@ impl Session {
     pub async fn query_json_into<A: Answer>(
         &mut self,
         sql: &str,
-        params: &[Box<RawValue>],
+        params: &[&RawValue],
         answer: A,
     ) -> Result<A, PgError> {
         let messages = self.with_params(sql, params).await?;

@@ -130,7 +130,8 @@ async fn query_here(
         ..SessionOptions::default()
     };
     let mut session = databases.session(name, options).await?;
-    let document = session.query_json(sql, params, mode, RESULT_MAX).await;
+    let params: Vec<&RawValue> = params.iter().map(|param| &**param).collect();
+    let document = session.query_json(sql, &params, mode, RESULT_MAX).await;
     session.close().await;
     document
 }

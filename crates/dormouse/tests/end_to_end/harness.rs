@@ -168,6 +168,14 @@ impl Server {
         read(&self.log)
     }
 
+    /// KiB of its memory, as the system tells it by this name.
+    pub(crate) fn kib(&self, name: &str) -> usize {
+        let status = read(Path::new(&format!("/proc/{}/status", self.pid())));
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let line = line.and_then(|line| line.strip_prefix(':')).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }

@@ -7,6 +7,7 @@ mod apps;
 mod audit;
 mod bad_input;
 mod bindings;
+mod bodies;
 mod bound;
 mod cancel;
 mod cli;

@@ -31,7 +31,7 @@ pub(super) struct Conditional {
 
 impl Conditional {
     /// # Errors
-    /// As [`Visit::settings`].
+    /// As [`Visit::settings`] and [`Params::values`](super::params::Params::values).
     pub(super) fn of(
         headers: &HeaderMap,
         caller: &Caller,
@@ -42,7 +42,8 @@ impl Conditional {
         let settings = Visit::settings(caller, wishes)?;
         let settings = settings.iter().map(|(name, value)| (&**name, &**value));
         let who = who(caller, wishes);
-        let params = statement.params.iter().map(|param| Some(param.get()));
+        let params = statement.params.values()?;
+        let params = params.iter().map(|param| Some(param.get()));
         let shown = headers.get(header::IF_NONE_MATCH);
         Ok(Self {
             key: QueryKey::new(&who, settings, &statement.sql, params),

@@ -7,7 +7,6 @@ use axum::extract::{Request, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use super::body;
 use super::caller::Scope;
@@ -15,6 +14,7 @@ use super::conditional::Conditional;
 use super::error::ApiError;
 use super::ndjson::{self, Streamed};
 use super::once::{Done, Once, run_once};
+use super::params::Params;
 use super::router::App;
 use super::run::{run_within, time_limit};
 use super::statements::{ended_amid, refuse_ends_in};
@@ -27,7 +27,7 @@ use super::visit::{Rows, Statement, Visit, Wishes};
 struct Query {
     sql: String,
     #[serde(default)]
-    params: Vec<Box<RawValue>>,
+    params: Params,
     #[serde(default)]
     row_mode: Rows,
     timeout_ms: Option<u64>,

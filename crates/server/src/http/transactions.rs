@@ -20,7 +20,6 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 use wire::{DatabaseName, PgError, sqlstate};
 
@@ -28,6 +27,7 @@ use super::body;
 use super::caller::{Caller, Scope};
 use super::error::ApiError;
 use super::isolation::Isolation;
+use super::params::Params;
 use super::query::json;
 use super::router::App;
 use super::run::{run_within, time_limit};
@@ -73,7 +73,7 @@ struct Begin {
 struct Query {
     sql: String,
     #[serde(default)]
-    params: Vec<Box<RawValue>>,
+    params: Params,
     #[serde(default)]
     row_mode: Rows,
     timeout_ms: Option<u64>,

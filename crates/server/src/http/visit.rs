@@ -10,13 +10,13 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use database::{Answer, ClientIo, Session, SessionOptions};
 use serde::Deserialize;
-use serde_json::value::RawValue;
 use tracing::Instrument as _;
 use wire::http::{ResultWriter, RowMode};
 use wire::pg::TransactionStatus;
 use wire::{PgError, Severity, SizeLimit, sqlstate};
 
 use super::caller::{Caller, Scope};
+use super::params::Params;
 use super::router::App;
 use super::tenant::Tenant;
 use super::work::CancelSlot;
@@ -35,13 +35,13 @@ pub(super) struct Wishes {
     pub(super) settings: BTreeMap<String, String>,
 }
 
-/// One statement, its parameters as they were written: a parsed number would have lost digits.
+/// One statement.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Statement {
     pub(super) sql: String,
     #[serde(default)]
-    pub(super) params: Vec<Box<RawValue>>,
+    pub(super) params: Params,
 }
 
 impl Statement {
@@ -49,7 +49,7 @@ impl Statement {
     pub(super) fn of(sql: &str) -> Self {
         Self {
             sql: sql.to_owned(),
-            params: Vec::new(),
+            params: Params::default(),
         }
     }
 }
@@ -191,12 +191,12 @@ impl Visit {
         statement: &Statement,
         rows: Rows,
     ) -> Result<Vec<u8>, PgError> {
+        let (sql, params) = (&statement.sql, statement.params.values()?);
         let is_own = self.guard().await?;
-        let (sql, params) = (&statement.sql, &statement.params);
         let span = self.telemetry.statement(sql, &self.session);
         let running = self
             .session
-            .query_json(sql, params, rows.mode(), self.result_max);
+            .query_json(sql, &params, rows.mode(), self.result_max);
         let document = running.instrument(span).await;
         self.release(is_own, document.is_ok()).await?;
         document
@@ -208,10 +208,10 @@ impl Visit {
         statement: &Statement,
         io: Box<dyn ClientIo>,
     ) -> Result<Bytes, PgError> {
+        let (sql, params) = (&statement.sql, statement.params.values()?);
         let is_own = self.guard().await?;
-        let (sql, params) = (&statement.sql, &statement.params);
         let span = self.telemetry.statement(sql, &self.session);
-        let running = self.session.query_stream(sql, params, io);
+        let running = self.session.query_stream(sql, &params, io);
         let rest = running.instrument(span).await;
         let is_done = rest.is_ok() && self.status() == TransactionStatus::InTransaction;
         self.release(is_own, is_done).await?;
@@ -237,12 +237,13 @@ impl Visit {
     pub(super) async fn run_into<A: Answer>(
         &mut self,
         sql: &str,
-        params: &[Box<RawValue>],
+        params: &Params,
         answer: A,
     ) -> Result<A, PgError> {
+        let params = params.values()?;
         let is_own = self.guard().await?;
         let span = self.telemetry.message(sql, &self.session);
-        let running = self.session.query_json_into(sql, params, answer);
+        let running = self.session.query_json_into(sql, &params, answer);
         let answered = running.instrument(span).await;
         self.release(is_own, answered.is_ok()).await?;
         answered

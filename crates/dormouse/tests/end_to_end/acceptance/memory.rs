@@ -17,17 +17,6 @@ const BETWEEN_KIB_MAX: u64 = 64 << 10;
 /// What a cache may hold of a result before it knows that it is too large, in KiB.
 const RECORDED_KIB_MAX: u64 = 2 * (50 << 10);
 
-/// A line of the kernel's account of a process, in KiB.
-fn kib(server: &Server, name: &str) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix(name))
-        .unwrap();
-    let number = line.trim_start_matches(':').trim().split(' ').next();
-    number.unwrap().parse().unwrap()
-}
-
 /// Reads an answer to its end and keeps nothing of it: the bytes of its rows.
 fn skim(client: &mut Pg) -> usize {
     let mut bytes = 0;
@@ -63,12 +52,12 @@ fn behaviour_20_large_results_pass_through() {
         };
         let mut client = user.session(&server);
         client.gives("select 1");
-        let before = kib(&server, "VmRSS");
+        let before = server.kib("VmRSS");
         for sql in [LARGE, "select repeat('x', 100000000)"] {
             client.send_query(sql);
             assert!(skim(&mut client) >= LARGE_BYTES);
         }
-        let grown = kib(&server, "VmHWM") - before;
+        let grown = server.kib("VmHWM") - before;
         println!("cached: {caching}; {grown} KiB more than before");
         let recorded = if caching { RECORDED_KIB_MAX } else { 0 };
         assert!(grown < BETWEEN_KIB_MAX + recorded, "{grown} KiB");
@@ -86,7 +75,7 @@ fn clients_that_do_not_read_cost_little() {
     for client in &mut clients {
         client.gives("select 1");
     }
-    let before = kib(&server, "VmRSS");
+    let before = server.kib("VmRSS");
     for client in &mut clients {
         client.send_query(LARGE);
     }
@@ -97,7 +86,7 @@ fn clients_that_do_not_read_cost_little() {
         || beside.gives(stuck),
         |count| *count == CLIENTS.to_string(),
     );
-    let grown = kib(&server, "VmHWM") - before;
+    let grown = server.kib("VmHWM") - before;
     println!("{CLIENTS} clients that do not read: {grown} KiB more than before");
     // Of a million KiB that are there to be had.
     assert!(grown < 2 * BETWEEN_KIB_MAX, "{grown} KiB");

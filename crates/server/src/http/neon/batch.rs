@@ -2,11 +2,11 @@
 
 use axum::http::HeaderMap;
 use serde::Deserialize;
-use serde_json::value::RawValue;
 use wire::http::neon;
 use wire::{PgError, sqlstate};
 
 use crate::http::isolation::Isolation;
+use crate::http::params::Params;
 
 /// The body: one query, or several that are all or none.
 #[derive(Deserialize)]
@@ -15,7 +15,7 @@ pub(super) struct Body {
     pub(super) queries: Option<Vec<Query>>,
     query: Option<String>,
     #[serde(default)]
-    params: Vec<Box<RawValue>>,
+    params: Params,
     array_mode: Option<bool>,
 }
 
@@ -24,9 +24,8 @@ pub(super) struct Body {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Query {
     pub(super) query: String,
-    /// As they were written: a parsed number would have lost digits.
     #[serde(default)]
-    params: Vec<Box<RawValue>>,
+    params: Params,
     pub(super) array_mode: Option<bool>,
 }
 
@@ -53,7 +52,8 @@ impl Body {
 impl Query {
     /// The texts of the parameters.
     pub(super) fn params(&self) -> Result<Vec<Option<Vec<u8>>>, PgError> {
-        let numbered = (1..).zip(&self.params);
+        let values = self.params.values()?;
+        let numbered = (1..).zip(values);
         numbered
             .map(|(number, param)| neon::param(number, param))
             .collect()

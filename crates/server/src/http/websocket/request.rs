@@ -6,7 +6,11 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::http::isolation::Isolation;
+use crate::http::params::Params;
 use crate::http::visit::Rows;
+
+/// What a setting takes in memory at least, beside its text.
+const SETTING_BYTES: usize = 96;
 
 /// The number by which a client calls a request.
 pub(super) type Id = u64;
@@ -49,7 +53,7 @@ pub(super) enum Job {
 #[derive(Debug)]
 pub(super) struct Statement {
     pub(super) source: Source,
-    pub(super) params: Vec<Box<RawValue>>,
+    pub(super) params: Params,
     pub(super) rows: Rows,
     pub(super) timeout_ms: Option<u64>,
 }
@@ -98,7 +102,7 @@ struct Message {
     transaction: Option<Id>,
     sql: Option<String>,
     execute: Option<String>,
-    params: Option<Vec<Box<RawValue>>>,
+    params: Option<Params>,
     row_mode: Option<Rows>,
     timeout_ms: Option<u64>,
     prepare: Option<String>,
@@ -152,6 +156,19 @@ impl Request {
             transaction,
             job,
         })
+    }
+}
+
+impl Request {
+    /// What it takes in memory while it waits, beside the text of its message. Parameters are one text, however many.
+    pub(super) fn bytes_beside(&self) -> usize {
+        match self {
+            Self::Do {
+                job: Job::Set(wishes),
+                ..
+            } => wishes.settings.len() * SETTING_BYTES,
+            _ => 0,
+        }
     }
 }
 
@@ -235,6 +252,14 @@ mod tests {
             let request = format!("{:?}", Request::parse(text).unwrap());
             assert!(request.contains(expected), "{text}: {request}");
         }
+    }
+
+    #[test]
+    fn many_settings_count_as_more_than_their_text() {
+        let bytes = |text| Request::parse(text).unwrap().bytes_beside();
+        let set = r#"{"id":1,"set":{"settings":{"a":null,"b":""}}}"#;
+        assert_eq!(bytes(set), 2 * SETTING_BYTES);
+        assert_eq!(bytes(r#"{"id":1,"sql":"x","params":[1,2]}"#), 0);
     }
 
     #[test]

@@ -194,7 +194,10 @@ impl Socket {
             }
             let taken = match Request::parse(&text) {
                 Ok(Request::Resume(resume)) if may_resume => return Left::Resume(resume),
-                Ok(request) => self.conversation.take(request, text.len()),
+                Ok(request) => {
+                    let bytes = text.len() + request.bytes_beside();
+                    self.conversation.take(request, bytes)
+                }
                 Err(reason) => Err(Refusal {
                     code: MALFORMED,
                     reason,

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use database::{Answer, Canceller};
-use serde_json::value::RawValue;
 use wire::pg::TransactionStatus;
 use wire::{PgError, SizeLimit};
 
 use crate::http::error::ApiError;
+use crate::http::params::Params;
 use crate::http::router::App;
 use crate::http::site::Current;
 use crate::http::sizes::Sizes;
@@ -120,7 +120,7 @@ impl Visit {
     pub(super) async fn run<A: Answer>(
         &mut self,
         sql: &str,
-        params: &[Box<RawValue>],
+        params: &Params,
         answer: A,
     ) -> Result<A, PgError> {
         self.visit.run_into(sql, params, answer).await

@@ -1,0 +1,74 @@
+//! What bodies of requests may cost the server.
+
+use serde_json::json;
+
+use crate::harness::Server;
+
+/// The largest body, by default.
+const BODY_MAX: usize = 16 << 20;
+
+#[test]
+fn a_request_of_many_small_things_takes_a_few_times_its_bytes() {
+    let server = Server::start();
+    server.sql("shop", "select 1");
+    let path = "/v1/databases/shop";
+    let connection = format!("postgres://postgres@localhost:{}/shop", server.pg.port());
+    let neon = [("neon-connection-string", &*connection)];
+    let ones = |bytes: usize| format!("[{}1]", "1,".repeat(bytes / 2));
+    let most = BODY_MAX - 200;
+    let params = format!("{{\"sql\":\"select 1\",\"params\":{}}}", ones(most));
+    let of_neon = format!("{{\"query\":\"select 1\",\"params\":{}}}", ones(most));
+    let each = format!("{{\"sql\":\"select 1\",\"params\":{}}}", ones(16_000));
+    let statements = |one: &str| {
+        let list = vec![one; most / (one.len() + 1)].join(",");
+        format!("{{\"statements\":[{list}]}}")
+    };
+    let (full, empty) = (statements(&each), statements("{\"sql\":\"\"}"));
+    let mut http = server.http();
+    for (path, headers, body, status, said) in [
+        (
+            format!("{path}/query"),
+            &[][..],
+            &params,
+            413,
+            "number of parameters",
+        ),
+        (
+            "/sql".to_owned(),
+            &neon[..],
+            &of_neon,
+            400,
+            "number of parameters",
+        ),
+        (
+            format!("{path}/batch"),
+            &[],
+            &full,
+            413,
+            "http.statements_max",
+        ),
+        (
+            format!("{path}/transaction"),
+            &[],
+            &empty,
+            413,
+            "http.statements_max",
+        ),
+    ] {
+        let before = server.kib("VmRSS");
+        // From now on the highest is measured anew.
+        std::fs::write(format!("/proc/{}/clear_refs", server.pid()), "5").unwrap();
+        let answer = http.request_with("POST", &path, headers, Some(body));
+        assert_eq!(answer.status, status, "{path}: {}", answer.text());
+        assert!(answer.text().contains(said), "{path}: {}", answer.text());
+        let times = (server.kib("VmHWM") - before) as f64 / (BODY_MAX / 1024) as f64;
+        assert!(times < 6.0, "{path}: {times} times its bytes");
+    }
+    // Those of a batch are more than a statement could have, and none has too many.
+    let some = vec![
+        json!({"sql": "select cardinality($1::int[])::int as n", "params": [vec![1; 1_000]]});
+        100
+    ];
+    let answer = http.post(&format!("{path}/batch"), &json!({ "statements": some }));
+    assert_eq!(answer.json()["results"][99]["rows"][0]["n"], 1_000);
+}
