@@ -10,6 +10,7 @@
 
 mod actor;
 mod bindings;
+mod bodies;
 mod body;
 pub(crate) mod caller;
 mod conditional;
@@ -85,6 +86,7 @@ use crate::telemetry::Telemetry;
 use crate::tls::Tls;
 use upgraded::Upgraded;
 
+use bodies::Bodies;
 use shares::Shares;
 use tenant::Tenant;
 use transactions::Transactions;
@@ -124,6 +126,7 @@ pub(crate) struct Http {
     transactions: Transactions,
     transaction_shares: Arc<Shares>,
     websocket_shares: Arc<Shares>,
+    bodies: Arc<Bodies>,
     results: ResultCache,
     telemetry: Telemetry,
     counted: Counted,
@@ -161,6 +164,7 @@ impl Http {
             transactions: Transactions::default(),
             transaction_shares: Arc::default(),
             websocket_shares: Arc::default(),
+            bodies: Arc::default(),
             results: ResultCache::new(options.result_cache),
             upgraded: Upgraded::new(),
             conversations: Arc::default(),

@@ -63,6 +63,8 @@ pub struct HttpOptions {
     pub listen: String,
     /// `http.body_bytes_max`: the largest body of a request.
     pub body_bytes_max: usize,
+    /// `http.bodies_bytes_max`: bytes of the bodies of all requests under way.
+    pub bodies_bytes_max: usize,
     /// `http.body_timeout_ms`: how long a client may take to send it.
     pub body_timeout: Duration,
     /// `http.result_bytes_max`: the largest document of a result.
@@ -185,6 +187,7 @@ impl Default for HttpOptions {
         Self {
             listen: "127.0.0.1:7433".to_owned(),
             body_bytes_max: 16 << 20,
+            bodies_bytes_max: 256 << 20,
             body_timeout: Duration::from_millis(60_000),
             result_bytes_max: 64 << 20,
             request_timeout: Duration::from_millis(60_000),

@@ -201,6 +201,11 @@ const SETTINGS: &[Setting] = &[
         "The largest body of a request. Past it the answer is 413.",
     ),
     Setting::number(
+        "http.bodies_bytes_max",
+        "Bytes of the bodies of all requests under way: those that still come, and those of\n\
+         requests that are being answered. Past it the answer is 503.",
+    ),
+    Setting::number(
         "http.body_timeout_ms",
         "How long a client may take to send it. Past it the answer is 408.",
     ),

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::harness::Server;
+use crate::harness::{Server, until};
 
 /// The largest body, by default.
 const BODY_MAX: usize = 16 << 20;
@@ -61,7 +61,7 @@ fn a_request_of_many_small_things_takes_a_few_times_its_bytes() {
         let answer = http.request_with("POST", &path, headers, Some(body));
         assert_eq!(answer.status, status, "{path}: {}", answer.text());
         assert!(answer.text().contains(said), "{path}: {}", answer.text());
-        let times = (server.kib("VmHWM") - before) as f64 / (BODY_MAX / 1024) as f64;
+        let times = (server.kib("VmHWM") - before) as f64 / (BODY_MAX >> 10) as f64;
         assert!(times < 6.0, "{path}: {times} times its bytes");
     }
     // Those of a batch are more than a statement could have, and none has too many.
@@ -71,4 +71,53 @@ fn a_request_of_many_small_things_takes_a_few_times_its_bytes() {
     ];
     let answer = http.post(&format!("{path}/batch"), &json!({ "statements": some }));
     assert_eq!(answer.json()["results"][99]["rows"][0]["n"], 1_000);
+}
+
+#[test]
+fn all_bodies_together_have_a_limit() {
+    const ALL_MAX: usize = 1_000_000;
+    let max = ALL_MAX.to_string();
+    let server = Server::start_with(&[("DORMOUSE_HTTP__BODIES_BYTES_MAX", &max)]);
+    let path = "/v1/databases/shop/query";
+    server.sql("shop", "select 1");
+    let half = |sql: &str| json!({"sql": format!("{sql} /* {} */", "x".repeat(600_000))});
+    let ask = || server.http().post(path, &half("select 1"));
+    assert_eq!(ask().status, 200);
+
+    // One that still comes.
+    let text = half("select 2 as two").to_string();
+    let (most, rest) = text.split_at(text.len() - 10);
+    let mut slow = server.http();
+    slow.send(&format!(
+        "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{most}",
+        text.len()
+    ));
+    let refused = until(ask, |answer| answer.status != 200);
+    let (code, message) = refused.error(503);
+    assert_eq!(code, "53400");
+    assert!(
+        message.contains("http.bodies_bytes_max, 1000000"),
+        "{message}"
+    );
+    assert_eq!(refused.header("connection"), Some("close"));
+    let connection = format!("postgres://postgres@localhost:{}/shop", server.pg.port());
+    let neon = [("neon-connection-string", &*connection)];
+    let body = json!({"query": half("select 1")["sql"]}).to_string();
+    let answer = server
+        .http()
+        .request_with("POST", "/sql", &neon, Some(&body));
+    assert!(answer.error(503).1.contains("http.bodies_bytes_max"));
+    // Small ones find room.
+    server.sql("shop", "select 1");
+    slow.send(rest);
+    assert_eq!(slow.response().json()["rows"][0]["two"], 2);
+    assert_eq!(ask().status, 200);
+
+    // One that is being answered, until its client goes.
+    let mut running = server.http();
+    running.send_post(path, &[], &half("select pg_sleep(3600)"));
+    server.until_running("shop", "select pg_sleep%", 1);
+    assert_eq!(ask().status, 503);
+    drop(running);
+    until(ask, |answer| answer.status == 200);
 }

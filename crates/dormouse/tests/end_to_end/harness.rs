@@ -169,7 +169,7 @@ impl Server {
     }
 
     /// KiB of its memory, as the system tells it by this name.
-    pub(crate) fn kib(&self, name: &str) -> usize {
+    pub(crate) fn kib(&self, name: &str) -> u64 {
         let status = read(Path::new(&format!("/proc/{}/status", self.pid())));
         let line = status.lines().find_map(|line| line.strip_prefix(name));
         let line = line.and_then(|line| line.strip_prefix(':')).unwrap();

@@ -1,21 +1,24 @@
 //! The JSON body of a request.
 
+use std::fmt;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Body as _;
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, IgnoredAny, SeqAccess, Visitor};
 use tokio::time::timeout;
 use wire::{PgError, SizeLimit, sqlstate};
 
+use super::bodies::Counted;
 use super::error::ApiError;
 use super::router::App;
 use super::sizes::{LESS, body_of_node};
+use super::statements::expect_count;
 use crate::pgwire::shutting_down;
 
 /// Reads a request's body as JSON.
@@ -34,28 +37,94 @@ pub(super) async fn read_with_bytes<T: DeserializeOwned>(
     body_bytes_max: usize,
 ) -> Result<(T, Bytes), ApiError> {
     expect_json(request.headers())?;
-    let bytes = whole(request.into_body(), body_of_node(body_bytes_max)).await?;
+    let bytes = here(request, body_bytes_max).await?;
     Ok((parse(&bytes)?, bytes))
 }
 
+/// The same for one that has statements.
+pub(super) async fn read_statements<T: DeserializeOwned>(
+    request: Request,
+    app: &App,
+) -> Result<(T, Bytes), ApiError> {
+    expect_json(request.headers())?;
+    let bytes = here(request, app.options.body_bytes_max).await?;
+    Ok((parse_statements(&bytes, app.options.statements_max)?, bytes))
+}
+
+/// A body that was collected, and counted, before.
+async fn here(request: Request, body_bytes_max: usize) -> Result<Bytes, ApiError> {
+    whole(
+        request.into_body(),
+        body_of_node(body_bytes_max),
+        |_| Ok(()),
+    )
+    .await
+}
+
+/// Reads JSON that has statements, unless there are more than `max`. They are counted before they are read: each takes
+/// several times its bytes then.
+///
+/// # Errors
+/// 413 if there are more, 400 if it is not what is expected.
+pub(super) fn parse_statements<T: DeserializeOwned>(
+    bytes: &[u8],
+    max: usize,
+) -> Result<T, ApiError> {
+    if !is_array(bytes) {
+        let lists = serde_json::from_slice::<Lists>(bytes);
+        let lists = lists.map_err(|error| malformed(bytes, &error))?;
+        for Count(count) in [lists.statements, lists.queries].into_iter().flatten() {
+            expect_count(count, max)?;
+        }
+    }
+    parse(bytes)
+}
+
+/// The lists of statements of a body.
+#[derive(serde::Deserialize)]
+struct Lists {
+    statements: Option<Count>,
+    queries: Option<Count>,
+}
+
+/// How many elements a list has.
+struct Count(usize);
+
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(Counting).map(Self)
+    }
+}
+
+struct Counting;
+
+impl<'de> Visitor<'de> for Counting {
+    type Value = usize;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a sequence")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<usize, A::Error> {
+        let mut count = 0;
+        while elements.next_element::<IgnoredAny>()?.is_some() {
+            count += 1;
+        }
+        Ok(count)
+    }
+}
+
+/// Would be taken for the members of an object in their order.
+fn is_array(bytes: &[u8]) -> bool {
+    bytes.trim_ascii_start().starts_with(b"[")
+}
+
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
-    if bytes.trim_ascii_start().starts_with(b"[") {
-        // Would be taken for the members of an object in their order.
+    if is_array(bytes) {
         let parsed = serde_json::from_slice::<IgnoredAny>(bytes);
         return Err(parsed.map_or_else(|error| malformed(bytes, &error), |_| not_an_object()));
     }
     serde_json::from_slice(bytes).map_err(|error| malformed(bytes, &error))
-}
-
-/// Reads a request's body as JSON, whatever the request calls it: for clients that send JSON as text. A browser
-/// may send that to a foreign address without asking: see [`origin`](super::origin).
-pub(super) async fn read_untyped<T: DeserializeOwned>(
-    request: Request,
-    app: &App,
-    max: SizeLimit,
-) -> Result<T, ApiError> {
-    let bytes = collect(app, request.into_body(), max).await?;
-    parse(&bytes)
 }
 
 /// The media type must be JSON's. This also keeps other sites' pages out, beside
@@ -80,30 +149,66 @@ fn expect_json(headers: &HeaderMap) -> Result<(), ApiError> {
     )
 }
 
-/// The whole body of a request, unless it is too large or takes too long.
-pub(super) async fn collect(app: &App, body: Body, max: SizeLimit) -> Result<Bytes, ApiError> {
+/// The whole body of a request, unless it is too large or takes too long. What has come of it counts as it comes.
+pub(super) async fn collect(
+    app: &App,
+    body: Body,
+    max: SizeLimit,
+) -> Result<(Bytes, Counted), ApiError> {
     let limit = app.options.body_timeout;
-    tokio::select! {
+    let all_max = app.options.bodies_bytes_max;
+    let mut counted = app.bodies.begin();
+    let reading = whole(body, max, |bytes| counted.add(bytes, all_max));
+    let read = tokio::select! {
         biased;
-        read = timeout(limit, whole(body, max)) => read.unwrap_or_else(|_| Err(too_slow(limit))),
+        read = timeout(limit, reading) => read.unwrap_or_else(|_| Err(too_slow(limit))),
         () = app.stopping.cancelling() => Err(ApiError::from(shutting_down()).closes()),
-    }
+    };
+    Ok((read?, counted))
 }
 
-/// The whole body, unless it is too large: then no more of it is read than was needed to know.
-async fn whole(body: Body, max: SizeLimit) -> Result<Bytes, ApiError> {
+/// The whole body, unless it is too large: then no more of it is read than was needed to know. `admit` is told how much
+/// has come, and may refuse it.
+async fn whole(
+    body: Body,
+    max: SizeLimit,
+    mut admit: impl FnMut(usize) -> Result<(), ApiError>,
+) -> Result<Bytes, ApiError> {
     let announced = body.size_hint().lower();
     if announced > max.bytes as u64 {
         return Err(too_large(max));
     }
-    match Limited::new(body, max.bytes).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(too_large(max)),
-        Err(error) => Err(ApiError::request(
-            StatusCode::BAD_REQUEST,
-            format!("the body cannot be read: {error}"),
-        )),
+    let mut body = Limited::new(body, max.bytes);
+    let mut first = Bytes::new();
+    let mut all = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = match frame {
+            Ok(frame) => frame,
+            Err(error) if error.is::<LengthLimitError>() => return Err(too_large(max)),
+            Err(error) => {
+                return Err(ApiError::request(
+                    StatusCode::BAD_REQUEST,
+                    format!("the body cannot be read: {error}"),
+                ));
+            }
+        };
+        // What is no data is a trailer, which nobody asked for.
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        admit(data.len())?;
+        if first.is_empty() && all.is_empty() {
+            // Most bodies come in one piece.
+            first = data;
+        } else {
+            all.extend_from_slice(&std::mem::take(&mut first));
+            all.extend_from_slice(&data);
+        }
     }
+    Ok(match all.is_empty() {
+        true => first,
+        false => all.freeze(),
+    })
 }
 
 fn too_slow(limit: Duration) -> ApiError {

@@ -6,10 +6,9 @@ use super::door::{Door, is_open};
 use super::error::ApiError;
 use super::host;
 use super::origin;
-use super::permitted;
+use super::permitted::{self, Held};
 use super::router::{App, database_name};
 use crate::identity::Admitted;
-use crate::request_limits::Permit;
 use crate::telemetry::Begun;
 use axum::RequestExt as _;
 use axum::body::Body;
@@ -38,13 +37,10 @@ pub(super) async fn guard(State(app): State<App>, mut request: Request, next: Ne
     let is_known = head.extensions.get::<Caller>().is_some();
     let traced = begun.decide(&head, is_known);
     let mut response = match entered {
-        Ok((body, permit)) => {
+        Ok((body, held)) => {
             let answering = next.run(Request::from_parts(head, body));
             let response = answering.instrument(traced.span.clone()).await;
-            match permit {
-                Some(permit) => permitted::hold(response, permit),
-                None => response,
-            }
+            permitted::hold(response, held)
         }
         Err(error) => error.into_response(),
     };
@@ -52,15 +48,15 @@ pub(super) async fn guard(State(app): State<App>, mut request: Request, next: Ne
     response
 }
 
-/// The caller is put into the head's extensions; none for who shows nothing and asks what everybody may. The permit is none
-/// where there is no limit. The body is here by then, so that who sends it slowly has no permit meanwhile.
+/// The caller is put into the head's extensions; none for who shows nothing and asks what everybody may. The body is
+/// here by then, so that who sends it slowly has no permit meanwhile.
 async fn enter(
     app: &App,
     head: &mut Parts,
     body: Body,
     (route, in_path): (Option<&str>, Option<&str>),
     begun: &Begun,
-) -> Result<(Body, Option<Permit>), ApiError> {
+) -> Result<(Body, Held), ApiError> {
     let security = &app.security;
     if security.own_hosts_only && !security.gatekeeper.asks() {
         host::expect_own(head, app.options.routing.base_domain.as_deref().as_slice())?;
@@ -70,7 +66,7 @@ async fn enter(
     }
     let door = Door::of(route);
     if door == Door::Apps {
-        return Ok((body, None));
+        return Ok((body, Held::default()));
     }
     // As of now is what is found out of who asks.
     head.extensions.insert(security.gatekeeper.checked());
@@ -78,7 +74,7 @@ async fn enter(
     if let Admitted::Nobody = admitted
         && is_open(route, app.options.metrics_open)
     {
-        return Ok((body, None));
+        return Ok((body, Held::default()));
     }
     let database = named(app, head, door, in_path, &admitted)?;
     let caller = security
@@ -95,25 +91,28 @@ async fn enter(
     head.extensions.insert(caller.clone());
     if door == Door::Neon {
         // It knows its database, and counts for itself.
-        return Ok((body, None));
+        return Ok((body, Held::default()));
     }
     begun.admitted();
     // Nothing is looked up or read for who asks too often.
     app.expect_time(&caller, database.as_ref())?;
-    let body = match route.is_some() && has_body(&head.method) {
+    let (body, counted) = match route.is_some() && has_body(&head.method) {
         true => {
             // What limits its requests is set by one that is not limited.
             let limiting = database.as_ref().filter(|_| door.is_limited(route));
             let max = app.sizes(&caller, limiting).await?.body;
             let since = Instant::now();
-            let body = body::collect(app, body, max).await?;
+            let (body, counted) = body::collect(app, body, max).await?;
             begun.body_read(since);
-            Body::from(body)
+            (Body::from(body), Some(counted))
         }
-        false => body,
+        false => (body, None),
     };
-    let permit = app.permit(&caller, database.as_ref())?;
-    Ok((body, permit))
+    let held = Held {
+        permit: app.permit(&caller, database.as_ref())?,
+        body: counted,
+    };
+    Ok((body, held))
 }
 
 /// The database that is asked, if the route is about one.

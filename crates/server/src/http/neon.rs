@@ -19,11 +19,11 @@ use wire::{PgError, SizeLimit};
 use super::body;
 use super::caller::Caller;
 use super::error::ApiError;
-use super::permitted;
+use super::permitted::{self, Held};
 use super::query::json;
 use super::router::App;
 use super::run::run_within;
-use super::statements::{ended_amid, expect_count, refuse_ends_in};
+use super::statements::{ended_amid, refuse_ends_in};
 use super::tenant::{self, Tenant};
 use super::visit::{Visit, Wishes};
 use crate::identity::Checked;
@@ -74,9 +74,22 @@ pub(super) async fn sql(State(app): State<App>, request: Request) -> Result<Resp
         from,
     };
     let since = Instant::now();
-    let body = body::read_untyped::<Body>(request, &app, tenant.sizes.body).await?;
+    // The driver calls its JSON text, and does not say that it is some. A browser may send that to a foreign address without
+    // asking: see `origin`.
+    let (bytes, counted) = body::collect(&app, request.into_body(), tenant.sizes.body).await?;
     telemetry::body_read(since);
-    let permit = app.permit(&tenant.caller, Some(&tenant.name))?;
+    let body: Body = match body::parse_statements(&bytes, app.options.statements_max) {
+        Ok(body) => body,
+        Err(error) if error.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+            return Ok(Failure(error.into_error()).into_response());
+        }
+        Err(error) => return Err(error),
+    };
+    drop(bytes);
+    let held = Held {
+        permit: app.permit(&tenant.caller, Some(&tenant.name))?,
+        body: Some(counted),
+    };
     let limit = app.options.request_timeout;
     let running = run_within(limit, app.stopping.cancelling(), move |slot| async move {
         let settings = entrance.settings.into_iter().collect();
@@ -85,7 +98,7 @@ pub(super) async fn sql(State(app): State<App>, request: Request) -> Result<Resp
             settings,
         };
         let mut visit = Visit::open(&app, &tenant, wishes, &slot).await?;
-        let document = run(&app, &mut visit, style, &transaction, body).await;
+        let document = run(&mut visit, style, &transaction, body).await;
         visit.close().await;
         document
     });
@@ -93,14 +106,10 @@ pub(super) async fn sql(State(app): State<App>, request: Request) -> Result<Resp
         Ok(document) => json(document),
         Err(error) => Failure(error).into_response(),
     };
-    Ok(match permit {
-        Some(permit) => permitted::hold(response, permit),
-        None => response,
-    })
+    Ok(permitted::hold(response, held))
 }
 
 async fn run(
-    app: &App,
     visit: &mut Visit,
     style: Style,
     transaction: &Transaction,
@@ -108,10 +117,7 @@ async fn run(
 ) -> Result<Vec<u8>, PgError> {
     let max = visit.result_max();
     match &body.queries {
-        Some(queries) => {
-            expect_count(queries.len(), app.options.statements_max)?;
-            many(visit, queries, style, transaction, max).await
-        }
+        Some(queries) => many(visit, queries, style, transaction, max).await,
         None => one(visit, &body.into_query()?, style, max, 0).await,
     }
 }

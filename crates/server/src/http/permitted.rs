@@ -1,4 +1,5 @@
-//! The body of an answer that counts against a limit on what runs at once until it is at its end, or nobody wants it.
+//! The body of an answer whose request counts against limits on what there is at once until the answer is at its end, or
+//! nobody wants it.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -7,17 +8,29 @@ use axum::body::{Body, Bytes};
 use axum::response::Response;
 use hyper::body::{Body as _, Frame, SizeHint};
 
+use super::bodies::Counted;
 use crate::request_limits::Permit;
 
-/// Has the answer hold the permit as long as its body lasts; one without a body gives it back at once.
-pub(super) fn hold(response: Response, permit: Permit) -> Response {
-    if response.body().is_end_stream() {
+/// What a request has for as long as it is answered.
+#[derive(Default)]
+#[must_use]
+pub(super) struct Held {
+    /// Its place among those that run at once, if there is a limit.
+    pub(super) permit: Option<Permit>,
+    /// The bytes of its body, if it has one.
+    pub(super) body: Option<Counted>,
+}
+
+/// Has the answer hold what its request has for as long as its body lasts; one without a body gives it back at once.
+pub(super) fn hold(response: Response, held: Held) -> Response {
+    let has_any = held.permit.is_some() || held.body.is_some();
+    if !has_any || response.body().is_end_stream() {
         return response;
     }
     response.map(|body| {
         Body::new(Permitted {
             body,
-            permit: Some(permit),
+            held: Some(held),
         })
     })
 }
@@ -25,7 +38,7 @@ pub(super) fn hold(response: Response, permit: Permit) -> Response {
 struct Permitted {
     body: Body,
     /// None once the body is at its end.
-    permit: Option<Permit>,
+    held: Option<Held>,
 }
 
 impl hyper::body::Body for Permitted {
@@ -39,7 +52,7 @@ impl hyper::body::Body for Permitted {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
         // Whoever reads need not ask again after the last piece.
         if !matches!(frame, Some(Ok(_))) || self.body.is_end_stream() {
-            self.permit = None;
+            self.held = None;
         }
         Poll::Ready(frame)
     }
@@ -75,7 +88,12 @@ mod tests {
     }
 
     fn held(limits: &Arc<RequestLimits>, body: Body) -> Response {
-        hold(Response::new(body), enter(limits).unwrap())
+        let held = Held {
+            permit: enter(limits),
+            body: None,
+        };
+        assert!(held.permit.is_some());
+        hold(Response::new(body), held)
     }
 
     #[tokio::test]

@@ -62,10 +62,9 @@ pub(super) async fn batch(
     request: Request,
 ) -> Result<Response, ApiError> {
     let headers = request.headers().clone();
-    let (batch, bytes) =
-        body::read_with_bytes::<Batch>(request, app.options.body_bytes_max).await?;
+    let (batch, bytes) = body::read_statements::<Batch>(request, &app).await?;
     let limit = time_limit(&app, batch.timeout_ms)?;
-    check_count(&app, batch.statements.len())?;
+    expect_some(&batch.statements)?;
     let wishes = Wishes {
         role: batch.role,
         settings: batch.settings,
@@ -150,10 +149,9 @@ pub(super) async fn transaction(
     request: Request,
 ) -> Result<Response, ApiError> {
     let headers = request.headers().clone();
-    let (wanted, bytes) =
-        body::read_with_bytes::<Transaction>(request, app.options.body_bytes_max).await?;
+    let (wanted, bytes) = body::read_statements::<Transaction>(request, &app).await?;
     let limit = time_limit(&app, wanted.timeout_ms)?;
-    check_count(&app, wanted.statements.len())?;
+    expect_some(&wanted.statements)?;
     let reads_only = wanted.read_only || tenant.caller.scope == Scope::Read;
     let begin = Isolation::begin(wanted.isolation_level, reads_only, wanted.deferrable);
     let wishes = Wishes {
@@ -190,12 +188,14 @@ async fn run_all(
     Ok(results.end())
 }
 
-fn check_count(app: &App, count: usize) -> Result<(), ApiError> {
-    if count == 0 {
-        let message = "\"statements\" is empty";
-        return Err(ApiError::request(StatusCode::BAD_REQUEST, message));
+fn expect_some(statements: &[Statement]) -> Result<(), ApiError> {
+    match statements.is_empty() {
+        true => {
+            let message = "\"statements\" is empty";
+            Err(ApiError::request(StatusCode::BAD_REQUEST, message))
+        }
+        false => Ok(()),
     }
-    expect_count(count, app.options.statements_max).map_err(ApiError::from)
 }
 
 /// # Errors

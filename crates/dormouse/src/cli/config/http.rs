@@ -15,6 +15,7 @@ use crate::cli::failure::Failure;
 pub(super) struct HttpSection {
     pub(super) listen: String,
     pub(super) body_bytes_max: usize,
+    bodies_bytes_max: usize,
     body_timeout_ms: u64,
     result_bytes_max: usize,
     request_timeout_ms: u64,
@@ -56,6 +57,7 @@ impl HttpSection {
         Self {
             listen: options.listen,
             body_bytes_max: options.body_bytes_max,
+            bodies_bytes_max: options.bodies_bytes_max,
             body_timeout_ms: ms(options.body_timeout),
             result_bytes_max: options.result_bytes_max,
             request_timeout_ms: ms(options.request_timeout),
@@ -103,6 +105,7 @@ impl HttpSection {
         Ok(HttpOptions {
             listen: self.listen.clone(),
             body_bytes_max: self.body_bytes_max,
+            bodies_bytes_max: self.bodies_bytes_max,
             body_timeout: Duration::from_millis(self.body_timeout_ms),
             result_bytes_max: self.result_bytes_max,
             request_timeout: Duration::from_millis(self.request_timeout_ms),

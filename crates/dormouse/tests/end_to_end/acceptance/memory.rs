@@ -1,7 +1,5 @@
 //! Large results, and clients that do not read them: the program's memory stays what it is.
 
-use std::fs;
-
 use serde_json::json;
 use wire::pg::backend;
 

@@ -32,6 +32,9 @@ pub(super) const CASES: &[Case] = &[
     at_once("http.body_bytes_max", "1000", |live| {
         live.status(&format!("select '{}'", "x".repeat(1_000))) == 413
     }),
+    at_once("http.bodies_bytes_max", "1000", |live| {
+        live.status(&format!("select '{}'", "x".repeat(1_000))) == 503
+    }),
     in_time("http.body_timeout_ms", "100", |live| {
         let mut http = live.http();
         http.send(
