@@ -81,6 +81,41 @@ fn a_commit_is_cancelled_as_statements_are() {
 }
 
 #[test]
+fn the_time_of_a_request_passes_while_it_waits_for_its_turn() {
+    let server = Server::start();
+    let mut holder = server.connect("shop");
+    holder.query("create table slow (n int)").unwrap();
+    holder.query("select pg_advisory_lock(1)").unwrap();
+    let mut first = server.http();
+    let path = begin(&mut first);
+    let query = format!("{path}/query");
+    first.send_post(&query, &[], &json!({"sql": "select pg_advisory_lock(1)"}));
+    server.until_running("shop", "select pg_advisory_lock%", 1);
+    let late = json!({"sql": "insert into slow values (1)", "timeoutMs": 300});
+    // One has its turn next, the other waits for that.
+    let both = [(); 2].map(|()| {
+        let mut http = server.http();
+        http.send_post(&query, &[], &late);
+        http
+    });
+    for mut http in both {
+        let answer = http.response();
+        let (code, message) = answer.error(504);
+        assert_eq!(code, "57014");
+        assert!(message.contains("its time, 300 ms"), "{message}");
+        let detail = answer.problem()["error"]["detail"].to_string();
+        assert!(detail.contains("not begun"), "{detail}");
+    }
+    holder.query("select pg_advisory_unlock(1)").unwrap();
+    assert_eq!(first.response().status, 200);
+    assert_eq!(
+        first.post(&format!("{path}/commit"), &json!({})).status,
+        204
+    );
+    is_empty(&server);
+}
+
+#[test]
 fn an_idle_transaction_is_terminated() {
     let server = Server::start();
     server.sql("shop", "create table slow (n int)");

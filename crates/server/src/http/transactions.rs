@@ -117,17 +117,21 @@ pub(super) async fn begin(
         let place = app.transactions.enter(max, id, handle)?;
         let share = app.share_of_transactions(&tenant)?;
         let mut visit = Visit::open(&app, &tenant, wishes, &slot).await?;
-        if let Err(error) = visit.begin(&sql).await {
+        let begun = visit.begin(&sql).await;
+        // Nothing could be run in one that was given up meanwhile.
+        if let Err(error) = begun.and_then(|()| visit.expect_wanted()) {
             visit.close().await;
             return Err(error);
         }
         let canceller = visit.session().canceller();
-        let held = Held::new(visit, canceller, idle, limit, &app, pass, (place, share));
-        tokio::spawn(held.serve(coming));
-        Ok(id)
+        let held = Held::new(visit, canceller, idle, &app, pass, (place, share));
+        Ok((id, held, coming))
     })
     .await?;
-    let id = hex(&begun);
+    // Not before: where nobody waits for it any more it is dropped, and with that rolled back.
+    let (id, held, coming) = begun;
+    tokio::spawn(held.serve(coming));
+    let id = hex(&id);
     let location = format!("{}/{id}", path.trim_end_matches('/'));
     let document = Json(Begun {
         id,
@@ -151,10 +155,9 @@ pub(super) async fn query(
         sql: query.sql,
         params: query.params,
     };
-    let document = held::ask(&commands, |answer| Command::Run {
+    let document = held::ask(&commands, limit, |answer| Command::Run {
         statement,
         rows: query.row_mode,
-        limit,
         max: tenant.sizes.result,
         answer,
     })
@@ -168,7 +171,10 @@ pub(super) async fn commit(
     Path(parameters): Path<HashMap<String, String>>,
 ) -> Result<StatusCode, ApiError> {
     let commands = app.transactions.find(&parameters, &tenant, None)?;
-    held::ask(&commands, |answer| Command::Commit { answer }).await?;
+    held::ask(&commands, app.options.request_timeout, |answer| {
+        Command::Commit { answer }
+    })
+    .await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -178,7 +184,10 @@ pub(super) async fn rollback(
     Path(parameters): Path<HashMap<String, String>>,
 ) -> Result<StatusCode, ApiError> {
     let commands = app.transactions.find(&parameters, &tenant, None)?;
-    held::ask(&commands, |answer| Command::Rollback { answer }).await?;
+    held::ask(&commands, app.options.request_timeout, |answer| {
+        Command::Rollback { answer }
+    })
+    .await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

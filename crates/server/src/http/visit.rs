@@ -269,9 +269,15 @@ impl Visit {
         self.slot.is_given_up()
     }
 
+    /// # Errors
+    /// 57014 if nothing more of the request is to be begun.
+    pub(super) fn expect_wanted(&self) -> Result<(), PgError> {
+        self.slot.expect_wanted()
+    }
+
     /// Runs a statement of ours, which has no result.
     pub(super) async fn order(&mut self, sql: &str) -> Result<(), PgError> {
-        self.slot.expect_wanted()?;
+        self.expect_wanted()?;
         self.session.query(sql, &[]).await.map(drop)
     }
 

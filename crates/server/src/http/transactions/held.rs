@@ -2,11 +2,12 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use database::Canceller;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{Instrument as _, Span};
 use wire::pg::TransactionStatus;
 use wire::{PgError, SizeLimit, sqlstate};
@@ -25,7 +26,6 @@ pub(super) enum Command {
     Run {
         statement: Statement,
         rows: Rows,
-        limit: Duration,
         /// How large the result may be.
         max: SizeLimit,
         answer: oneshot::Sender<Result<Vec<u8>, PgError>>,
@@ -41,7 +41,37 @@ pub(super) enum Command {
 /// A command, and the request that it is of as traces have it.
 pub(super) struct Asked {
     command: Command,
+    time: Time,
     span: Span,
+}
+
+/// The time of a request, which also passes while it waits for its turn.
+#[derive(Clone)]
+struct Time {
+    limit: Duration,
+    deadline: Instant,
+    /// Whether it was begun, or given up before that: whichever came first.
+    is_settled: Arc<AtomicBool>,
+}
+
+impl Time {
+    fn of(limit: Duration) -> Self {
+        Self {
+            limit,
+            deadline: Instant::now() + limit,
+            is_settled: Arc::default(),
+        }
+    }
+
+    /// Waits until it is over.
+    async fn is_over(&self) {
+        sleep_until(self.deadline).await;
+    }
+
+    /// Whether this is the one to begin it, or to give it up.
+    fn settle(&self) -> bool {
+        !self.is_settled.swap(true, Ordering::AcqRel)
+    }
 }
 
 /// A transaction between its requests.
@@ -49,8 +79,6 @@ pub(super) struct Held {
     visit: Visit,
     canceller: Canceller,
     idle: Duration,
-    /// How long ending it may take.
-    limit: Duration,
     app: App,
     pass: Arc<Pass>,
     _place: (Place, Share),
@@ -62,19 +90,36 @@ enum Next {
     Ends,
 }
 
-/// Asks a transaction for something.
+/// Asks a transaction for something that may take so long, the wait for what was asked before included.
+///
+/// # Errors
+/// What comes of it; 57014 if its time is over before its turn, and then it is not begun any more.
 pub(super) async fn ask<T>(
     commands: &mpsc::Sender<Asked>,
+    limit: Duration,
     command: impl FnOnce(oneshot::Sender<Result<T, PgError>>) -> Command,
 ) -> Result<T, PgError> {
-    let (answer, answered) = oneshot::channel();
+    let (answer, mut answered) = oneshot::channel();
+    let time = Time::of(limit);
     let asked = Asked {
         command: command(answer),
+        time: time.clone(),
         span: Span::current(),
     };
-    if commands.send(asked).await.is_err() {
-        return Err(over());
+    let waiting = async {
+        commands.send(asked).await.map_err(|_| over())?;
+        (&mut answered).await.unwrap_or_else(|_| Err(over()))
+    };
+    tokio::select! {
+        biased;
+        done = waiting => return done,
+        () = time.is_over() => {}
     }
+    if time.settle() {
+        return Err(timed_out(limit)
+            .detail("It waited for another request in the transaction, and was not begun."));
+    }
+    // It has begun, and ends by itself.
     answered.await.unwrap_or_else(|_| Err(over()))
 }
 
@@ -92,7 +137,6 @@ impl Held {
         visit: Visit,
         canceller: Canceller,
         idle: Duration,
-        limit: Duration,
         app: &App,
         pass: Arc<Pass>,
         place: (Place, Share),
@@ -101,7 +145,6 @@ impl Held {
             visit,
             canceller,
             idle,
-            limit,
             app: Arc::clone(app),
             pass,
             _place: place,
@@ -110,8 +153,17 @@ impl Held {
 
     /// Does what comes, until the transaction ends, or nothing comes for too long.
     pub(super) async fn serve(mut self, mut commands: mpsc::Receiver<Asked>) {
-        while let Some(Asked { command, span }) = self.next(&mut commands).await {
-            match self.obey(command).instrument(span).await {
+        while let Some(asked) = self.next(&mut commands).await {
+            let Asked {
+                command,
+                time,
+                span,
+            } = asked;
+            if !time.settle() {
+                // Whoever asked was told that it is not begun any more.
+                continue;
+            }
+            match self.obey(command, &time).instrument(span).await {
                 Next::Waits => {}
                 Next::Ends => break,
             }
@@ -142,17 +194,16 @@ impl Held {
         }
     }
 
-    async fn obey(&mut self, command: Command) -> Next {
+    async fn obey(&mut self, command: Command, time: &Time) -> Next {
         match command {
             Command::Run {
                 statement,
                 rows,
-                limit,
                 max,
                 mut answer,
             } => {
                 self.visit.limit_results(max);
-                let ends = ends(limit, &mut answer, &self.app.stopping);
+                let ends = ends(time, &mut answer, &self.app.stopping);
                 let running = self.visit.run(&statement, rows);
                 let done = unless(&self.canceller, ends, running).await;
                 let is_over = match &done {
@@ -168,14 +219,14 @@ impl Held {
                 }
             }
             Command::Commit { mut answer } => {
-                let ends = ends(self.limit, &mut answer, &self.app.stopping);
+                let ends = ends(time, &mut answer, &self.app.stopping);
                 let done = unless(&self.canceller, ends, self.visit.commit()).await;
                 // Who has gone finds out by what is in the database.
                 let _ = answer.send(done);
                 Next::Ends
             }
             Command::Rollback { mut answer } => {
-                let ends = ends(self.limit, &mut answer, &self.app.stopping);
+                let ends = ends(time, &mut answer, &self.app.stopping);
                 let rolling = self.visit.order("ROLLBACK");
                 let done = unless(&self.canceller, ends, rolling).await;
                 let _ = answer.send(done);
@@ -186,11 +237,11 @@ impl Held {
 }
 
 /// Why something is not to go on: it takes too long, nobody waits for it, or the server stops.
-async fn ends<T>(limit: Duration, answer: &mut oneshot::Sender<T>, stopping: &Stopping) -> PgError {
+async fn ends<T>(time: &Time, answer: &mut oneshot::Sender<T>, stopping: &Stopping) -> PgError {
     tokio::select! {
         biased;
         () = answer.closed() => PgError::error(sqlstate::QUERY_CANCELED, "nobody waits for the answer"),
         () = stopping.cancelling() => shutting_down(),
-        () = sleep(limit) => timed_out(limit),
+        () = time.is_over() => timed_out(time.limit),
     }
 }

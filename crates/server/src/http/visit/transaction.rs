@@ -13,7 +13,7 @@ impl Visit {
     /// Sees to it that what is run next is still wanted, and can only read, if that is all it may: whether a
     /// transaction was begun for that.
     pub(super) async fn guard(&mut self) -> Result<bool, PgError> {
-        self.slot.expect_wanted()?;
+        self.expect_wanted()?;
         if !self.reads_only {
             return Ok(false);
         }
@@ -76,7 +76,7 @@ impl Visit {
     /// # Errors
     /// What Postgres says, 25P02 if it is rolled back instead, and 57014 if the request is given up.
     pub(in crate::http) async fn commit(&mut self) -> Result<(), PgError> {
-        self.slot.expect_wanted()?;
+        self.expect_wanted()?;
         let ended = self.session.query("COMMIT", &[]).await?;
         if ended.command == "COMMIT" {
             return Ok(());
