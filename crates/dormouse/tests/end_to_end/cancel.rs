@@ -58,11 +58,17 @@ fn protocol_3_2_has_long_keys() {
 fn a_wrong_key_cancels_nothing() {
     let server = Server::start();
     let mut client = server.connect("cancel");
-    client.send_query("select pg_sleep(0.5)");
+    let mut holder = server.connect("cancel");
+    holder.query("select pg_advisory_lock(1)").unwrap();
+    client.send_query("select pg_advisory_lock(1)");
+    server.until_running("cancel", "select pg_advisory_lock%", 1);
     let mut wrong = client.key.to_vec();
     wrong[0] ^= 1;
     Pg::cancel(server.pg, client.pid, &wrong);
     Pg::cancel(server.pg, client.pid.wrapping_add(1), &client.key.clone());
+    // By now they were heard, and it still waits.
+    server.until_running("cancel", "select pg_advisory_lock%", 1);
+    holder.query("select pg_advisory_unlock(1)").unwrap();
     assert!(client.answer().error.is_none());
     server.still_answers();
 }
