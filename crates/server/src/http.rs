@@ -223,6 +223,11 @@ impl Http {
         self.upgraded.count()
     }
 
+    /// Bytes of the bodies of requests under way.
+    pub(crate) fn bodies_bytes(&self) -> usize {
+        self.bodies.bytes()
+    }
+
     pub(crate) fn results(&self) -> &ResultCache {
         &self.results
     }

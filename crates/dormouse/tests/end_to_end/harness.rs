@@ -154,13 +154,19 @@ impl Server {
     /// Waits until nobody is in any database.
     #[track_caller]
     pub(crate) fn until_alone(&self) {
+        self.until_metric("dormouse_sessions ", 0.0);
+    }
+
+    /// Waits until a sample at `/metrics` is this.
+    #[track_caller]
+    pub(crate) fn until_metric(&self, name: &str, value: f64) {
         let mut http = self.http();
-        let sessions = || {
+        let now = || {
             let page = http.get("/metrics").text();
-            let sample = |line: &str| line.strip_prefix("dormouse_sessions ")?.trim().parse().ok();
+            let sample = |line: &str| line.strip_prefix(name)?.trim().parse().ok();
             page.lines().find_map(sample)
         };
-        until(sessions, |count: &Option<f64>| *count == Some(0.0));
+        until(now, |now: &Option<f64>| *now == Some(value));
     }
 
     /// What it has logged.

@@ -324,6 +324,11 @@ fn connections(http: &Http, metrics: &Metrics) -> Vec<Family> {
             open,
         ),
         gauge(
+            "dormouse_http_bodies_bytes",
+            "Bytes of the bodies of requests under way, of http.bodies_bytes_max.",
+            http.bodies_bytes() as u64,
+        ),
+        gauge(
             "dormouse_sessions",
             "Sessions of databases, HTTP requests that run statements included.",
             metrics.sessions,
