@@ -63,10 +63,11 @@ fn a_request_of_many_small_things_takes_a_few_times_its_bytes() {
         let answer = server
             .http()
             .request_with("POST", &path, headers, Some(body));
+        let times = server.kib("VmHWM").saturating_sub(before) as f64 / (BODY_MAX >> 10) as f64;
+        println!("{path}: {times} times its bytes");
+        assert!(times < 6.0, "{path}: {times} times its bytes");
         assert_eq!(answer.status, status, "{path}: {}", answer.text());
         assert!(answer.text().contains(said), "{path}: {}", answer.text());
-        let times = server.kib("VmHWM").saturating_sub(before) as f64 / (BODY_MAX >> 10) as f64;
-        assert!(times < 6.0, "{path}: {times} times its bytes");
     }
     // Those of a batch are more than a statement could have, and none has too many.
     let some = vec![

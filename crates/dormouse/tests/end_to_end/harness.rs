@@ -142,13 +142,15 @@ impl Server {
     /// Waits until so many statements like this run in a database.
     #[track_caller]
     pub(crate) fn until_running(&self, database: &str, like: &str, count: u64) {
-        let mut http = self.http();
+        // No limit of HTTP is in its way.
+        let mut client = self.connect(database);
         let sql = format!(
-            "select count(*)::int as n from pg_stat_activity
+            "select count(*) from pg_stat_activity
              where state = 'active' and query like '{like}' and pid <> pg_backend_pid()"
         );
-        let running = || http.query(database, &sql).json()["rows"][0]["n"].as_u64();
-        until(running, |running| *running == Some(count));
+        let running = || client.query(&sql).unwrap()[0][0].clone();
+        let count = count.to_string();
+        until(running, |running| running.as_deref() == Some(&*count));
     }
 
     /// Waits until nobody is in any database.
