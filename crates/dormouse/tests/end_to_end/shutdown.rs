@@ -103,8 +103,9 @@ fn while_it_waits_for_statements_it_says_that_it_is_not_ready() {
     assert_eq!(server.http().get("/readiness").status, 200);
     let mut client = server.connect("endless");
     let mut idle = server.connect("idle");
-    client.send_query("select pg_sleep(3600)");
-    server.until_running("endless", "select pg_sleep%", 1);
+    client.query("create table t (n int)").unwrap();
+    client.send_query("copy t from stdin");
+    client.until_kind(backend::kind::COPY_IN_RESPONSE);
     server.signal(Signal::TERM);
     // Now it has been seen.
     assert_eq!(idle.last_word().code(), "57P01");
