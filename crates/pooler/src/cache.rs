@@ -47,6 +47,8 @@ pub use status::{CacheFigures, CacheStatus};
 pub(crate) use text::Text;
 pub(crate) use track::{Ends, Track};
 
+pub(crate) use analysis::Depends;
+
 use analysis::Analysis;
 use catalog::{Catalog, Functions};
 use flight::Flights;
@@ -68,6 +70,12 @@ const CATALOG_AGE_MIN: Duration = Duration::from_secs(1);
 
 /// How long a query waits for another's answer before it goes to the origin itself.
 pub(crate) const SHARED_WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// What a session's program is called: clients of one pool differ in it, and few answers do.
+const NAME_SETTING: &str = "application_name";
+
+/// The function that asks a setting.
+const ASKS_SETTING: &str = "current_setting";
 
 /// Settings by which a session speaks to the cache begin with this.
 const OWN_SETTINGS: &str = "dormouse.";
@@ -174,13 +182,22 @@ impl Cache {
         text
     }
 
-    /// Looks for an answer.
-    pub(crate) fn look(&self, question: &Question) -> Looked {
-        let Some(entry) = self.space.get(&question.key) else {
+    /// Looks for an answer: of anybody, then, if it is known to depend on what the program is called, of one that is
+    /// called the same.
+    pub(crate) fn look(&self, question: &mut Question) -> Looked {
+        let found = self.space.get(question.key());
+        let found = match found {
+            None if !question.is_of_name() && self.may_depend_on_name(question) => {
+                question.turn_to_name(true);
+                self.space.get(question.key())
+            }
+            found => found,
+        };
+        let Some(entry) = found else {
             return Looked::Nothing;
         };
         if !self.is_right(&entry.tables, entry.stamp) {
-            self.space.remove(&question.key);
+            self.space.remove(question.key());
             return Looked::Nothing;
         }
         let age = entry.asked.elapsed();
@@ -202,12 +219,12 @@ impl Cache {
 
     /// Asks with others, or alone.
     pub(crate) fn board(&self, question: &Question) -> Boarding {
-        self.flights.board(&question.key)
+        self.flights.board(question.key())
     }
 
     /// Whether somebody asks this already.
     pub(crate) fn is_under_way(&self, question: &Question) -> bool {
-        self.flights.is_under_way(&question.key)
+        self.flights.is_under_way(question.key())
     }
 
     /// For what is asked now of these tables; nothing if one is in doubt.

@@ -292,7 +292,7 @@ fn string(node: &Value) -> Option<&str> {
 }
 
 /// The value of an `A_Const` node, as far as it is a text or a truth value.
-fn constant(node: &Value) -> Option<Value> {
+pub(crate) fn constant(node: &Value) -> Option<Value> {
     let mut node = node.get("node")?;
     while let Some(cast) = node.get("TypeCast") {
         node = cast.get("arg")?.get("node")?;

@@ -602,3 +602,71 @@ async fn who_was_told_from_memory_is_not_given_something_else() {
     let (other, told) = ask("4").await;
     assert!(other != text && told == "1", "{told}");
 }
+
+/// What a client's program is called is part of what an answer is found by where the answer may depend on it, whoever asks
+/// for it: the text, a policy, a view, a function that says that it is immutable. Other answers are shared.
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_by_what_the_program_is_called() {
+    let Some((postgres, pooled)) = prepared().await else {
+        return;
+    };
+    let beside = postgres.session().await;
+    beside
+        .batch_execute(
+            "create table by_program (n int, program text); alter table by_program enable row level security;
+             insert into by_program values (1, 'ann'), (2, 'joe'), (3, 'nobody');
+             create policy p on by_program using (program = current_setting('application_name'));
+             create table by_tenant (n int, tenant text); alter table by_tenant enable row level security;
+             insert into by_tenant values (1, 'one');
+             create policy p on by_tenant using (tenant = current_setting('app.tenant', true));
+             grant select on by_program, by_tenant to ann;
+             create view program as select current_setting('APPLICATION_NAME') as name;
+             grant select on program to ann;
+             create function sworn() returns text immutable language sql as
+             $$ select current_setting('application_name') $$;
+             create function sworn(t) returns text immutable language sql as
+             $$ select current_setting('application_name') $$;
+             create function sworn(text, text) returns text immutable language sql as
+             $$ select current_setting('application_name') $$;
+             create operator ~~~ (function = sworn, leftarg = text, rightarg = text)",
+        )
+        .await
+        .unwrap();
+    let depends = [
+        "select current_setting('application_name')",
+        "select current_setting('application_' || 'name')",
+        "select n from by_program order by n",
+        "select name from program",
+        "select sworn()",
+        "select t.sworn from t where n = 1",
+        "select 'a'::text ~~~ 'b'",
+    ];
+    let shared = ["select name from t where n = 7", "select n from by_tenant"];
+    for round in 0..3 {
+        for name in ["ann", "joe", "", "nobody"] {
+            let mut alone = Wired::connect(postgres.native.address).await;
+            let mut through = Wired::connect(pooled.address).await;
+            for set in ["set role ann", "set app.tenant = 'one'"] {
+                alone.query(set).await;
+                through.query(set).await;
+            }
+            let set = format!("set application_name = '{name}'");
+            alone.query(&set).await;
+            through.query(&set).await;
+            for sql in depends.iter().chain(&shared) {
+                let expected = values(&alone.query(sql).await);
+                let before = pooled.count(HIT);
+                assert_eq!(values(&through.query(sql).await), expected, "{name}: {sql}");
+                let is_hit = pooled.count(HIT) > before;
+                let is_shared = shared.contains(sql);
+                let is_first = round == 0 && (!is_shared || name == "ann");
+                assert_eq!(is_hit, !is_first, "{round} {name}: {sql}");
+            }
+        }
+    }
+    // Whoever has never said what it is called is called what the pool is.
+    let mut through = Wired::connect(pooled.address).await;
+    for sql in &depends[..2] {
+        assert_eq!(values(&through.query(sql).await), "Dormouse", "{sql}");
+    }
+}

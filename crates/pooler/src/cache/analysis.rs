@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::ASKS_SETTING;
 use super::catalog::Catalog;
 use super::ledger::{Oid, Stamp};
 use super::reading::{Name, Obstacle, Reading};
@@ -24,16 +25,24 @@ const ROUNDS_MAX: usize = 32;
 /// What is known of texts of one shape in sessions with the same settings.
 #[derive(Debug)]
 pub(crate) struct Analysis {
-    /// The tables, or why no answer is kept.
-    pub(crate) verdict: Result<Arc<[Oid]>, CacheStatus>,
+    /// On what the answer depends, or why no answer is kept.
+    pub(crate) verdict: Result<Depends, CacheStatus>,
     /// Of the catalog that it was made by.
     pub(crate) stamp: Stamp,
     pub(crate) made: Instant,
 }
 
+/// On what an answer depends.
+#[derive(Debug, Clone)]
+pub(crate) struct Depends {
+    pub(crate) tables: Arc<[Oid]>,
+    /// On what the session's program is called, too, as far as anybody knows.
+    pub(crate) on_name: bool,
+}
+
 /// What an analysis comes to.
 pub(crate) enum Outcome {
-    Tables(Arc<[Oid]>),
+    Depends(Depends),
     Not(CacheStatus),
     /// There is a table that the catalog does not know: it has changed meanwhile.
     CatalogIsOld,
@@ -50,6 +59,10 @@ pub(crate) async fn analyse(
     reading: &Reading,
 ) -> Result<Outcome, Failure> {
     let mut tables = BTreeSet::new();
+    // What it asks for by a text's constants is not known of its shape.
+    let asks_setting =
+        |reading: &Reading| reading.calls.iter().any(|call| call.name == ASKS_SETTING);
+    let mut on_name = asks_setting(reading);
     let mut seen = HashSet::new();
     let mut next: Vec<Reading> = Vec::new();
     let mut now = reading.clone();
@@ -57,6 +70,7 @@ pub(crate) async fn analyse(
         if let Some(status) = hindrance(&now, catalog) {
             return Ok(Outcome::Not(status));
         }
+        on_name |= catalog.may_ask_name(&now);
         if !now.relations.is_empty() {
             let rows = server.ask(&question(&now)).await?;
             let Some(found) = Found::all(rows) else {
@@ -82,13 +96,19 @@ pub(crate) async fn analyse(
                     if facts.is_unreadable || facts.statements != 1 {
                         return Ok(Outcome::Not(CacheStatus::Uncacheable));
                     }
+                    on_name |= facts.reading.asks_name;
                     next.push(facts.reading);
                 }
             }
         }
         match next.pop() {
             Some(reading) => now = reading,
-            None => return Ok(Outcome::Tables(tables.into_iter().collect())),
+            None => {
+                return Ok(Outcome::Depends(Depends {
+                    tables: tables.into_iter().collect(),
+                    on_name,
+                }));
+            }
         }
     }
     Ok(Outcome::Not(CacheStatus::Uncacheable))

@@ -33,6 +33,9 @@ pub(crate) struct Catalog {
     builtin: Arc<Functions>,
     operators: HashSet<String>,
     has_odd_casts: bool,
+    /// Operators and casts that are immutable, by functions of the user's that may ask settings nevertheless.
+    own_operators: HashSet<String>,
+    has_own_casts: bool,
 }
 
 /// Functions by their names.
@@ -46,7 +49,11 @@ pub(crate) struct Function {
     volatility: Volatility,
     only_makes_values: bool,
     is_of_rows: bool,
+    may_ask_name: bool,
 }
+
+/// What `BETWEEN`, `IN` and `USING` stand for has no name in the text.
+const HIDDEN: [&str; 6] = ["=", "<>", "<", "<=", ">", ">="];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Volatility {
@@ -78,13 +85,20 @@ impl Catalog {
             builtin,
             operators: HashSet::new(),
             has_odd_casts: false,
+            own_operators: HashSet::new(),
+            has_own_casts: false,
         };
         relations.iter().try_for_each(|row| catalog.relation(row))?;
         wild.iter().try_for_each(|row| catalog.wild(row))?;
         for row in operators {
-            match row.into_iter().nth(1).flatten() {
-                Some(name) => drop(catalog.operators.insert(name)),
-                None => catalog.has_odd_casts = true,
+            let [Some(what), name] = <[Option<String>; 2]>::try_from(row).ok()? else {
+                return None;
+            };
+            match (what.as_str(), name) {
+                ("o", Some(name)) => drop(catalog.operators.insert(name)),
+                ("p", Some(name)) => drop(catalog.own_operators.insert(name)),
+                ("d", _) => catalog.has_own_casts = true,
+                _ => catalog.has_odd_casts = true,
             }
         }
         Some(catalog)
@@ -174,8 +188,6 @@ impl Catalog {
     /// Whether what a text calls depends on nothing but its arguments and settings.
     pub(crate) fn is_pure(&self, reading: &Reading) -> bool {
         let is_odd = |name: &String| self.operators.contains(name);
-        // What `BETWEEN`, `IN` and `USING` stand for has no name in the text.
-        let hidden = ["=", "<>", "<", "<=", ">", ">="];
         !self.has_odd_casts
             && reading.calls.iter().all(|call| self.is_pure_call(call))
             && !reading
@@ -183,7 +195,21 @@ impl Catalog {
                 .iter()
                 .any(|name| self.is_impure_column(name))
             && !reading.operators.iter().any(is_odd)
-            && !hidden.iter().any(|name| self.operators.contains(*name))
+            && !HIDDEN.iter().any(|name| self.operators.contains(*name))
+    }
+
+    /// Whether a function of the user's may ask what the session's program is called, though it is immutable by its
+    /// declaration. What is written in C is believed.
+    pub(crate) fn may_ask_name(&self, reading: &Reading) -> bool {
+        let is_own = |name: &str| {
+            let own = self.functions.get(name).into_iter().flatten();
+            own.into_iter().any(|function| function.may_ask_name)
+        };
+        self.has_own_casts
+            || reading.calls.iter().any(|call| is_own(&call.name))
+            || reading.columns.iter().any(|name| is_own(name))
+            || (reading.operators.iter()).any(|name| self.own_operators.contains(name))
+            || HIDDEN.iter().any(|name| self.own_operators.contains(*name))
     }
 
     fn is_pure_call(&self, call: &Call) -> bool {
@@ -326,6 +352,7 @@ pub(crate) fn functions_of(rows: &Rows, is_builtin: bool) -> Option<Functions> {
             volatility,
             values,
             of_rows,
+            asks_name,
         ] = row.as_slice()
         else {
             return None;
@@ -341,6 +368,7 @@ pub(crate) fn functions_of(rows: &Rows, is_builtin: bool) -> Option<Functions> {
             },
             only_makes_values: is(values),
             is_of_rows: is(of_rows),
+            may_ask_name: is(asks_name),
         };
         functions.entry(name.clone()).or_default().push(function);
     }

@@ -44,7 +44,8 @@ const WILD: &str = "SELECT 'w', w.ev_class, NULL, NULL FROM pg_catalog.pg_rewrit
     AND COALESCE(a.oid, k.oid, o.oid, w.oid) IS NOT NULL";
 
 /// Functions of users: name, the least and the greatest number of arguments that it takes, how volatile it and
-/// what it is made of is, whether it only makes values, whether it is called like a column of a row.
+/// what it is made of is, whether it only makes values, whether it is called like a column of a row, whether it is
+/// written in something else than C (the languages 12 and 13).
 const FUNCTIONS: &str = "SELECT p.proname, (p.pronargs OPERATOR(pg_catalog.-) p.pronargdefaults)::pg_catalog.text, CASE WHEN p.provariadic \
     OPERATOR(pg_catalog.<>) 0::pg_catalog.oid THEN '1000' ELSE p.pronargs::pg_catalog.text END, \
     CASE WHEN p.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid AND p.prokind::pg_catalog.text \
@@ -59,7 +60,8 @@ const FUNCTIONS: &str = "SELECT p.proname, (p.pronargs OPERATOR(pg_catalog.-) p.
     ANY ('{uuid-ossp,pgcrypto}'::pg_catalog.name[]))::pg_catalog.text, \
     (p.pronargs OPERATOR(pg_catalog.=) 1::pg_catalog.int2 AND EXISTS (SELECT FROM pg_catalog.pg_type y \
     WHERE y.oid OPERATOR(pg_catalog.=) p.proargtypes[0] AND y.typtype::pg_catalog.text OPERATOR(pg_catalog.=) \
-    ANY ('{c,p}'::pg_catalog.text[])))::pg_catalog.text FROM pg_catalog.pg_proc p \
+    ANY ('{c,p}'::pg_catalog.text[])))::pg_catalog.text, (p.prolang OPERATOR(pg_catalog.<>) \
+    ALL ('{12,13}'::pg_catalog.oid[]))::pg_catalog.text FROM pg_catalog.pg_proc p \
     WHERE p.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid";
 
 /// Postgres' own functions, as [`FUNCTIONS`]. They stay what they are.
@@ -67,11 +69,11 @@ pub(crate) const BUILTIN: &str = "SELECT DISTINCT p.proname, (p.pronargs OPERATO
     CASE WHEN p.provariadic OPERATOR(pg_catalog.<>) 0::pg_catalog.oid THEN '1000' ELSE p.pronargs::pg_catalog.text END, \
     p.provolatile::pg_catalog.text, NULL, (p.pronargs OPERATOR(pg_catalog.=) 1::pg_catalog.int2 AND EXISTS \
     (SELECT FROM pg_catalog.pg_type y WHERE y.oid OPERATOR(pg_catalog.=) p.proargtypes[0] \
-    AND y.typtype::pg_catalog.text OPERATOR(pg_catalog.=) ANY ('{c,p}'::pg_catalog.text[])))::pg_catalog.text \
+    AND y.typtype::pg_catalog.text OPERATOR(pg_catalog.=) ANY ('{c,p}'::pg_catalog.text[])))::pg_catalog.text, NULL \
     FROM pg_catalog.pg_proc p WHERE p.oid OPERATOR(pg_catalog.<) 16384::pg_catalog.oid \
     AND p.pronamespace OPERATOR(pg_catalog.=) 'pg_catalog'::pg_catalog.regnamespace";
 
-/// Operators and casts of the user's that are not immutable.
+/// Operators and casts of the user's that are not immutable; and those that are, by functions in something else than C.
 const OPERATORS: &str = "SELECT 'o', o.oprname::pg_catalog.text FROM pg_catalog.pg_operator o \
     JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) o.oprcode::pg_catalog.oid \
     WHERE o.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid \
@@ -79,7 +81,17 @@ const OPERATORS: &str = "SELECT 'o', o.oprname::pg_catalog.text FROM pg_catalog.
     UNION ALL SELECT 'c', NULL FROM pg_catalog.pg_cast c \
     JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) c.castfunc \
     WHERE c.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid \
-    AND p.provolatile::pg_catalog.text OPERATOR(pg_catalog.<>) 'i'";
+    AND p.provolatile::pg_catalog.text OPERATOR(pg_catalog.<>) 'i' \
+    UNION ALL SELECT 'p', o.oprname::pg_catalog.text FROM pg_catalog.pg_operator o \
+    JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) o.oprcode::pg_catalog.oid \
+    WHERE o.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid \
+    AND p.provolatile::pg_catalog.text OPERATOR(pg_catalog.=) 'i' \
+    AND p.prolang OPERATOR(pg_catalog.<>) ALL ('{12,13}'::pg_catalog.oid[]) \
+    UNION ALL SELECT 'd', NULL FROM pg_catalog.pg_cast c \
+    JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) c.castfunc \
+    WHERE c.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid \
+    AND p.provolatile::pg_catalog.text OPERATOR(pg_catalog.=) 'i' \
+    AND p.prolang OPERATOR(pg_catalog.<>) ALL ('{12,13}'::pg_catalog.oid[])";
 
 /// What is asked, in the order in which [`Catalog::of`] takes the answers.
 pub(crate) const QUESTIONS: [&str; 4] = [RELATIONS, WILD, FUNCTIONS, OPERATORS];

@@ -10,7 +10,7 @@ use super::catalog::{self, Catalog};
 use super::inquiry;
 use super::refresh::NO_CLIENT;
 use super::status::CacheStatus;
-use super::{CATALOG_AGE_MIN, Cache, Oid, Question, Stamp, Writes};
+use super::{CATALOG_AGE_MIN, Cache, Depends, Oid, Question, Stamp, Writes};
 use crate::facts::Facts;
 use crate::failure::Failure;
 use crate::server::Server;
@@ -38,7 +38,7 @@ impl Cache {
             .then_some(catalog)
     }
 
-    /// On which tables an answer depends: asked of the origin on a connection that is idle and the session's own.
+    /// On what an answer depends: asked of the origin on a connection that is idle and the session's own.
     ///
     /// # Errors
     ///
@@ -47,7 +47,7 @@ impl Cache {
         &self,
         server: &mut Server,
         question: &Question,
-    ) -> Result<Result<Arc<[Oid]>, CacheStatus>, Failure> {
+    ) -> Result<Result<Depends, CacheStatus>, Failure> {
         if let Some(known) = self.known_tables(question) {
             return Ok(known);
         }
@@ -57,7 +57,7 @@ impl Cache {
             };
             let outcome = analysis::analyse(server, &catalog, &question.facts.reading).await?;
             let verdict = match outcome {
-                Outcome::Tables(tables) => Ok(tables),
+                Outcome::Depends(depends) => Ok(depends),
                 Outcome::Not(status) => Err(status),
                 Outcome::CatalogIsOld => {
                     self.catalog.write().take();
@@ -77,13 +77,17 @@ impl Cache {
     }
 
     /// As [`tables`](Self::tables), if it is known.
-    pub(crate) fn known_tables(
-        &self,
-        question: &Question,
-    ) -> Option<Result<Arc<[Oid]>, CacheStatus>> {
+    pub(crate) fn known_tables(&self, question: &Question) -> Option<Result<Depends, CacheStatus>> {
         let known = self.analyses.lock().get(&question.shape).cloned()?;
         self.is_catalog_of(known.stamp, known.made)
             .then(|| known.verdict.clone())
+    }
+
+    /// Whether an answer was found to depend on what the program is called, however long ago. Where it is kept is decided
+    /// by what is right then: who looks in the wrong place finds nothing.
+    pub(super) fn may_depend_on_name(&self, question: &Question) -> bool {
+        let known = self.analyses.lock().get(&question.shape).cloned();
+        known.is_some_and(|known| matches!(&known.verdict, Ok(depends) if depends.on_name))
     }
 
     /// What the origin did not tell is not asked again soon.

@@ -11,7 +11,7 @@ use super::reading::Obstacle;
 use super::space::Key;
 use super::status::CacheStatus;
 use super::text::{Text, has_clock_word};
-use super::{Cache, OWN_SETTINGS};
+use super::{Cache, NAME_SETTING, OWN_SETTINGS};
 use crate::facts::Facts;
 use crate::settings::Settings;
 
@@ -22,7 +22,11 @@ pub(super) type Shape = [u64; 2];
 /// A query whose answer may be kept.
 #[derive(Debug, Clone)]
 pub(crate) struct Question {
-    pub(super) key: Key,
+    /// What the answer is found by, whatever the program is called.
+    key: Key,
+    /// What it is found by if it depends on that.
+    key_of_name: Option<Key>,
+    settings: Settings,
     /// All that its analysis depends on.
     pub(super) shape: Shape,
     pub(crate) facts: Arc<Facts>,
@@ -74,12 +78,14 @@ impl Cache {
         if text.has_backslash && !conforms {
             return Err(CacheStatus::Uncacheable);
         }
-        let settings = meaning(settings);
+        let meant = meaning(settings);
         let max_age = Duration::from_secs(caching.max_age.into());
         let stale = Duration::from_secs(caching.stale_while_revalidate.into());
         Ok(Question {
-            key: self.key(text, &settings, asked),
-            shape: self.shape(text, &settings),
+            key: self.key(text, &meant, asked),
+            key_of_name: None,
+            settings: settings.clone(),
+            shape: self.shape(text, &meant),
             facts: Arc::clone(&text.facts),
             max_age: text.control.max_age.unwrap_or(max_age),
             stale: text.control.stale.unwrap_or(stale),
@@ -119,6 +125,7 @@ impl Cache {
 
     fn key(&self, text: &Text, settings: &[u8], asked: Asked<'_>) -> Key {
         let mut content = Vec::with_capacity(text.content.len() + settings.len() + 64);
+        content.push(OF_ANY_NAME);
         content.extend_from_slice(&self.generation.load(Ordering::SeqCst).to_be_bytes());
         put(&mut content, settings);
         match asked {
@@ -144,6 +151,37 @@ impl Cache {
     }
 }
 
+/// The first byte of what an answer is found by.
+const OF_ANY_NAME: u8 = 0;
+const OF_ONE_NAME: u8 = 1;
+
+impl Question {
+    /// What the answer is found by.
+    pub(super) fn key(&self) -> &Key {
+        self.key_of_name.as_ref().unwrap_or(&self.key)
+    }
+
+    /// Whether it is found by what the program is called, too.
+    pub(super) fn is_of_name(&self) -> bool {
+        self.key_of_name.is_some()
+    }
+
+    /// Whether it is to be.
+    pub(super) fn turn_to_name(&mut self, is_of_name: bool) {
+        self.key_of_name = is_of_name.then(|| {
+            let mut content = vec![OF_ONE_NAME];
+            let name = self.settings.get(NAME_SETTING);
+            content.push(name.is_some().into());
+            put(&mut content, name.unwrap_or_default().as_bytes());
+            content.extend_from_slice(&self.key.content);
+            Key {
+                cache: self.key.cache,
+                content: content.into(),
+            }
+        });
+    }
+}
+
 /// Whether a parameter asks the clock where it is read as a date.
 fn asks_clock(bind: &[u8]) -> bool {
     if bind.is_empty() {
@@ -160,11 +198,11 @@ fn asks_clock(bind: &[u8]) -> bool {
     values.any(has_clock_word)
 }
 
-/// All settings of a session on which an answer may depend.
+/// All settings of a session on which an answer may depend, but for what its program is called.
 fn meaning(settings: &Settings) -> Vec<u8> {
     let mut bytes = Vec::new();
     for name in settings.names() {
-        if name != "application_name" && !name.starts_with(OWN_SETTINGS) {
+        if name != NAME_SETTING && !name.starts_with(OWN_SETTINGS) {
             put(&mut bytes, name.as_bytes());
             put(
                 &mut bytes,

@@ -6,8 +6,9 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::types;
 use super::writing::Writing;
+use super::{ASKS_SETTING, NAME_SETTING, types};
+use crate::facts::constant;
 
 /// A relation as it is written: its schema, if one is, and its name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,6 +51,9 @@ pub(crate) struct Reading {
     pub(crate) columns: BTreeSet<String>,
     /// Columns that are cast to a type whose input may ask the clock.
     pub(crate) dated: BTreeSet<String>,
+    /// It may ask what the session's program is called: `current_setting` of that name, or of one that is not written
+    /// down. Texts of one shape need not be alike in this.
+    pub(crate) asks_name: bool,
     /// Names that the text gives to columns.
     pub(crate) aliases: BTreeSet<String>,
     pub(crate) writes: Writing,
@@ -220,6 +224,13 @@ impl Reading {
             true => count("args") + count("agg_order"),
             false => count("args"),
         };
+        if name == ASKS_SETTING {
+            let setting = node.get("args").and_then(|args| constant(args.get(0)?));
+            self.asks_name |= match setting {
+                Some(Value::String(name)) => name.eq_ignore_ascii_case(NAME_SETTING),
+                _ => true,
+            };
+        }
         self.calls.insert(Call { name, arguments });
     }
 

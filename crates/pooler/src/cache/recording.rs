@@ -121,7 +121,7 @@ impl Recording {
                 stamp: self.stamp,
                 asked: self.asked,
             };
-            self.cache.space.put(self.question.key.clone(), entry);
+            self.cache.space.put(self.question.key().clone(), entry);
         }
         let became = match self.is_oversized {
             true => CacheStatus::OversizedResult,

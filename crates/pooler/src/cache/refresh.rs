@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use tokio::time::{Duration, Instant, sleep, timeout};
 
-use super::{Boarding, Cache, Question, Recording};
+use super::{Boarding, Cache, Depends, Question, Recording};
 use crate::awaited::Awaited;
 use crate::pool::{Lease, Pool};
 use crate::settings::Settings;
@@ -59,15 +59,15 @@ impl Cache {
                 Ok(()) => cache.tables(&mut lease, &question).await,
                 Err(failure) => Err(failure),
             };
-            let tables = match tables {
-                Ok(Ok(tables)) => tables,
+            let depends = match tables {
+                Ok(Ok(depends)) => depends,
                 Ok(Err(_)) => return lease.give_back(),
                 Err(failure) => {
                     tracing::debug!(%failure, "an answer could not be asked anew");
                     return;
                 }
             };
-            let Some(recording) = cache.record(&lease, question, tables, Some(flight)) else {
+            let Some(recording) = cache.record(&lease, question, depends, Some(flight)) else {
                 return lease.give_back();
             };
             let answering = lease.answer_again(again, recording.uncounted());
@@ -104,10 +104,12 @@ impl Cache {
     pub(crate) fn record(
         self: &Arc<Self>,
         lease: &Lease,
-        question: Question,
-        tables: Arc<[super::Oid]>,
+        mut question: Question,
+        depends: Depends,
         flight: Option<super::Flight>,
     ) -> Option<Recording> {
+        let Depends { tables, on_name } = depends;
+        question.turn_to_name(on_name);
         let stamp = self.stamp(&tables)?;
         // Of an origin that is another by now nothing is kept.
         if !self.pool.upgrade()?.is_current(lease.epoch) {

@@ -134,9 +134,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     /// Answers from the cache, or has a server for it whose answer is taken down.
-    async fn answer(&mut self, question: Question, frame: &Frame) -> Result<Answer, PgError> {
+    async fn answer(&mut self, mut question: Question, frame: &Frame) -> Result<Answer, PgError> {
         let cache = Arc::clone(&self.pool.cache);
-        match cache.look(&question) {
+        match cache.look(&mut question) {
             Looked::Fresh(answer) => {
                 self.give(answer);
                 return Ok(Answer::Done);
@@ -165,7 +165,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                     _ = waiting.within(SHARED_WAIT_MAX) => {}
                     () = super::messages::left(&mut self.side, max) => return Ok(Answer::Left),
                 }
-                if let Looked::Fresh(answer) = cache.look(&question) {
+                if let Looked::Fresh(answer) = cache.look(&mut question) {
                     cache.counters.shared.fetch_add(1, Ordering::Relaxed);
                     self.give(answer);
                     return Ok(Answer::Done);
@@ -184,9 +184,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             Err(failure) => Err(failure),
         };
         match tables {
-            Ok(Ok(tables)) => {
+            Ok(Ok(depends)) => {
                 self.cached.judged = Some(CacheStatus::Miss);
-                self.cached.recording = cache.record(lease, question, tables, flight);
+                self.cached.recording = cache.record(lease, question, depends, flight);
             }
             Ok(Err(status)) => self.cached.judged = Some(status),
             Err(failure) => {
