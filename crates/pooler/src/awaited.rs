@@ -174,6 +174,20 @@ impl Account {
         self.awaited.len()
     }
 
+    /// Whether nothing is under way but what the pool has asked itself, and no transaction is open.
+    pub(crate) fn is_free_for_clients(&self) -> bool {
+        let is_own = |message: &Awaited| *message == Awaited::Query(Whose::Pool);
+        self.status() == TransactionStatus::Idle
+            && !self.is_open
+            && !self.copies_in
+            && self.awaited.iter().all(is_own)
+    }
+
+    /// Whether the next answer is to a statement of the pool's own.
+    pub(crate) fn is_at_own_query(&self) -> bool {
+        self.awaited.front() == Some(&Awaited::Query(Whose::Pool))
+    }
+
     /// Whether the next answer is to a `Bind`.
     pub(crate) fn is_at_bind(&self) -> bool {
         self.awaited.front() == Some(&Awaited::Bind)
@@ -184,7 +198,10 @@ impl Account {
         let prepares = |message: &Awaited| {
             matches!(
                 message,
-                Awaited::Parse { .. } | Awaited::Told(_) | Awaited::Close { .. }
+                Awaited::Parse { .. }
+                    | Awaited::Told(_)
+                    | Awaited::Close { .. }
+                    | Awaited::Query(Whose::Pool)
             )
         };
         self.status() == TransactionStatus::Idle

@@ -103,8 +103,6 @@ pub struct Client<S> {
     lease: Option<Lease>,
     /// The unnamed statement that the server has, if it is of this client.
     unnamed_there: Option<StatementId>,
-    /// Nobody but this client has used the server since it last did.
-    is_continued: bool,
     relay: Relay,
     /// What binds it to its server.
     pins: BTreeSet<Pin>,
@@ -181,7 +179,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             unnamed: None,
             lease: None,
             unnamed_there: None,
-            is_continued: false,
             relay: Relay::default(),
             pins: BTreeSet::new(),
             due: Due::default(),

@@ -64,8 +64,8 @@ pub(crate) struct Facts {
     pub(crate) prepares: BTreeSet<String>,
     /// Names of statements that are gone by `DEALLOCATE`.
     pub(crate) deallocated: BTreeSet<String>,
-    /// It asks what the session's sequences have given: `currval`, `lastval`.
-    pub(crate) asks_sequences: bool,
+    /// Sequences may give numbers, which `currval` and `lastval` tell afterwards: by name, or as defaults of columns.
+    pub(crate) gives_numbers: bool,
     /// Names of the functions that it calls, without their schema.
     pub(crate) functions: BTreeSet<String>,
     /// Nobody knows what it does: `DO`, `CALL`, or a text that the parser does not understand.
@@ -94,6 +94,8 @@ impl Facts {
         statements
             .iter()
             .for_each(|statement| facts.look(statement));
+        // A new column of a table that there is has its numbers at once.
+        facts.gives_numbers |= facts.reading.writes.everything;
         facts
     }
 
@@ -102,6 +104,7 @@ impl Facts {
         Self {
             is_opaque: true,
             is_unreadable: true,
+            gives_numbers: true,
             reading: Reading::unknown(),
             ..Self::default()
         }
@@ -168,6 +171,10 @@ impl Facts {
                 if options & HOLD != 0 {
                     self.pin(Pin::HeldCursor);
                 }
+            }
+            "InsertStmt" | "MergeStmt" | "SetToDefault" => self.gives_numbers = true,
+            "CopyStmt" => {
+                self.gives_numbers |= node.get("is_from") == Some(&Value::Bool(true));
             }
             "LoadStmt" => self.pin(Pin::Load),
             "DiscardStmt" => self.discard(node),
@@ -237,7 +244,7 @@ impl Facts {
         };
         match name {
             "set_config" => self.set_config(node),
-            "currval" | "lastval" => self.asks_sequences = true,
+            "nextval" | "setval" => self.gives_numbers = true,
             "pg_advisory_unlock_all" => {
                 self.unpins.insert(Pin::AdvisoryLock);
             }
@@ -393,7 +400,28 @@ mod tests {
         for sql in ["do $$ begin end $$", "call p()", "selec 1", "select (("] {
             assert!(Facts::of(sql).is_opaque, "{sql}");
         }
-        assert!(Facts::of("select lastval()").asks_sequences);
+        for sql in [
+            "select nextval('s')",
+            "select pg_catalog.setval('s', 1)",
+            "with x as (insert into t values (1) returning n) select n from x",
+            "merge into t using u on true when not matched then insert values (1)",
+            "update t set n = default",
+            "copy t from stdin",
+            "create table u (n serial)",
+            "alter table t add column n serial",
+        ] {
+            assert!(Facts::of(sql).gives_numbers, "{sql}");
+        }
+        for sql in [
+            "select lastval()",
+            "update t set n = 1",
+            "delete from t",
+            "copy t to stdout",
+            "begin",
+            "set role joe",
+        ] {
+            assert!(!Facts::of(sql).gives_numbers, "{sql}");
+        }
         let functions = Facts::of("select f(g(1)), count(*) from h() where i.j(2) > 1").functions;
         let functions: Vec<_> = functions.iter().map(String::as_str).collect();
         assert_eq!(functions, ["count", "f", "g", "h", "j"]);

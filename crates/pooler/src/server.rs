@@ -49,6 +49,8 @@ pub(crate) struct Server {
     pub(crate) track: Track,
     /// The client that has used it last.
     pub(crate) last_client: u64,
+    /// Whose numbers `currval` and `lastval` tell in its session.
+    numbers: Numbers,
     /// Something may have been left in its session that is not known.
     pub(crate) is_tainted: bool,
     /// Nobody knows where it stands: it cannot be used again.
@@ -64,6 +66,17 @@ pub(crate) struct Server {
     pub(crate) number: usize,
     /// How long a statement of ours may take.
     patience: Duration,
+}
+
+/// Whose numbers, of those that sequences give, a session tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Numbers {
+    #[default]
+    Nobodys,
+    /// Perhaps some of the client's that has used it last.
+    LastClients,
+    /// Perhaps some of a client's before.
+    Others,
 }
 
 /// What a server tells of itself; servers and clients for which it is the same share it.
@@ -84,6 +97,7 @@ impl Server {
             closing: Vec::new(),
             track: Track::default(),
             last_client: 0,
+            numbers: Numbers::default(),
             is_tainted: false,
             is_broken: false,
             has_refused_to_write: false,
@@ -138,10 +152,15 @@ impl Server {
         client: u64,
         settings: &mut Settings,
     ) -> Result<(), Failure> {
-        if self.is_tainted && self.last_client != client {
+        let is_another = self.last_client != client;
+        if self.is_tainted && is_another {
             self.ask(CLEAN).await?;
             self.is_tainted = false;
+            self.numbers = Numbers::Nobodys;
             self.settings = Settings::default();
+        }
+        if is_another && self.numbers == Numbers::LastClients {
+            self.numbers = Numbers::Others;
         }
         match self.settings.turn_into(settings) {
             Some(sql) => {
@@ -163,8 +182,30 @@ impl Server {
         self.ask("DISCARD ALL").await?;
         self.settings = Settings::default();
         self.has_none_prepared();
+        self.numbers = Numbers::Nobodys;
         self.is_tainted = false;
         Ok(())
+    }
+
+    /// Discards the numbers that sequences have given to others. Goes in front of the first message of a client, in the
+    /// same breath: behind it there may be a transaction or a pipeline, in which the client has numbers of its own.
+    ///
+    /// # Errors
+    ///
+    /// If the message cannot be made.
+    pub(crate) fn discard_numbers(&mut self) -> Result<(), PgError> {
+        if self.numbers != Numbers::Others {
+            return Ok(());
+        }
+        frontend::query(&mut self.side.outbox, b"DISCARD SEQUENCES")?;
+        self.account.sent(Awaited::Query(Whose::Pool));
+        self.numbers = Numbers::Nobodys;
+        Ok(())
+    }
+
+    /// Sequences may give numbers to its client now.
+    pub(crate) fn gives_numbers(&mut self) {
+        self.numbers = Numbers::LastClients;
     }
 
     /// Runs statements of ours.

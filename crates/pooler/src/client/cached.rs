@@ -367,7 +367,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let Some(lease) = &mut self.lease else {
             return Ok(());
         };
-        if statement.id != *id || !lease.account.is_free() {
+        if statement.id != *id || !lease.account.is_free_for_clients() {
             return Ok(());
         }
         let Some((id, told)) = self.cached.told.take() else {

@@ -47,6 +47,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         {
             self.kept = None;
         }
+        if frame.kind() != kind::QUERY {
+            self.leased()?.discard_numbers()?;
+        }
         match frame.kind() {
             kind::QUERY if self.deallocates(&frame) => Ok(()),
             kind::QUERY => self.query(&frame),
@@ -376,7 +379,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             true => self.settings.names().map(str::to_owned).collect(),
             false => Vec::new(),
         };
-        let is_continued = self.is_continued;
         let cache = Arc::clone(&self.pool.cache);
         let is_read_right = self.settings.is_utf8() && !self.touched.contains("client_encoding");
         let writes = match is_read_right {
@@ -387,6 +389,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         if !facts.pins.is_empty() {
             lease.pin()?;
         }
+        lease.discard_numbers()?;
+        if facts.gives_numbers {
+            lease.gives_numbers();
+        }
         lease.is_tainted |= !is_known;
         let writing = &facts.reading.writes;
         let ends = Ends {
@@ -394,12 +400,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             may_end: writing.may_end,
         };
         lease.sends(&cache, &writes, ends);
-        if facts.asks_sequences && !is_continued && lease.account.is_free() {
-            // What sequences have given here, they have given to others.
-            frontend::query(&mut lease.side.outbox, b"DISCARD SEQUENCES")?;
-            lease.account.sent(Awaited::Query(Whose::Pool));
-        }
-        self.is_continued = true;
         if writing.everything {
             // It may have dropped them.
             self.cached.temporary.clear();
@@ -474,7 +474,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     async fn take_lease(&mut self) -> Option<Result<Lease, PgError>> {
         let taking = async {
             let mut lease = self.pool.lease(&self.identity.label).await?;
-            let is_continued = lease.last_client == self.number;
             let became = lease.become_of(self.number, &mut self.settings).await;
             if let Err(failure) = became {
                 let error = failure.to_error();
@@ -482,7 +481,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                     "The settings of this session could not be restored on another connection.",
                 ));
             }
-            Ok((lease, is_continued))
+            Ok(lease)
         };
         let side = &mut self.side;
         let max = self.message_bytes_max;
@@ -491,11 +490,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             taken = taking => taken,
             () = left(side, max) => return None,
         };
-        let (mut lease, is_continued) = match taken {
+        let mut lease = match taken {
             Ok(taken) => taken,
             Err(error) => return Some(Err(error)),
         };
-        self.is_continued = is_continued;
         self.unnamed_there = None;
         unite(&mut self.told, &mut lease.parameters);
         if !Arc::ptr_eq(&self.told, &lease.parameters) {

@@ -109,6 +109,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             }
             _ => None,
         };
+        if kind == kind::ERROR_RESPONSE && lease.account.is_at_own_query() {
+            // What is behind it has seen what others have left: nobody is told of it.
+            lease.is_broken = true;
+            return Err(PgError::fatal(
+                sqlstate::CONNECTION_FAILURE,
+                "the connection to the origin could not be made ready for another session",
+            )
+            .detail(error_text(&lease.side.inbox[HEADER_BYTES..total])));
+        }
         let fate = lease.received(kind, status);
         let body = match is_looked_at(kind) {
             true => &lease.side.inbox[HEADER_BYTES..total],
@@ -175,9 +184,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 self.pass_on(total, true);
                 return Ok(());
             }
-            self.kept = None;
             lease.settle();
             if fate == Fate::Forward {
+                self.kept = None;
                 while let Some(Unconfirmed::Name(..)) = self.unconfirmed.pop_front() {}
                 self.recorded(status);
             }
@@ -253,6 +262,12 @@ fn header(bytes: &[u8]) -> Result<Option<(u8, usize)>, PgError> {
         Ok(length) if length >= 4 => Ok(Some((*kind, length))),
         _ => Err(broken("the origin sent a message without a length")),
     }
+}
+
+/// What an error of a server says.
+fn error_text(body: &[u8]) -> String {
+    let error = PgError::decode(body).unwrap_or_else(|error| error);
+    error.message().to_owned()
 }
 
 fn broken(message: &str) -> PgError {
