@@ -36,6 +36,7 @@ use crate::binding::{Caching, CachingMode};
 use crate::facts::Facts;
 use crate::pool::Pool;
 
+pub(crate) use body::is_harmless as body_is_harmless;
 pub(crate) use flight::{Boarding, Flight};
 pub(crate) use ledger::{Oid, Stamp, Writes};
 pub(crate) use question::{Asked, Question};

@@ -104,6 +104,8 @@ pub struct Client<S> {
     /// The unnamed statement that the server has, if it is of this client.
     unnamed_there: Option<StatementId>,
     relay: Relay,
+    /// What the pool knows of the catalog was too old for something: it is asked anew where nobody waits for it.
+    by_old_lore: bool,
     /// What binds it to its server.
     pins: BTreeSet<Pin>,
     /// What happens if nothing fails before the next `ReadyForQuery`.
@@ -180,6 +182,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             lease: None,
             unnamed_there: None,
             relay: Relay::default(),
+            by_old_lore: false,
             pins: BTreeSet::new(),
             due: Due::default(),
             touched: BTreeSet::new(),

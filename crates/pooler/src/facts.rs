@@ -68,7 +68,7 @@ pub(crate) struct Facts {
     pub(crate) gives_numbers: bool,
     /// Names of the functions that it calls, without their schema.
     pub(crate) functions: BTreeSet<String>,
-    /// Nobody knows what it does: `DO`, `CALL`, or a text that the parser does not understand.
+    /// Nobody knows what it does: `DO`, `CALL`, `EXECUTE`, or a text that the parser does not understand.
     pub(crate) is_opaque: bool,
     /// The parser does not understand it.
     pub(crate) is_unreadable: bool,
@@ -107,6 +107,20 @@ impl Facts {
             gives_numbers: true,
             reading: Reading::unknown(),
             ..Self::default()
+        }
+    }
+
+    /// Of a text that the server may read otherwise, for what the session says of strings or encodings: it may do what
+    /// it says, and anything else.
+    pub(crate) fn misread(&self) -> Self {
+        Self {
+            unpins: BTreeSet::new(),
+            discards_all: false,
+            deallocates: false,
+            is_opaque: true,
+            gives_numbers: true,
+            reading: Reading::unknown(),
+            ..self.clone()
         }
     }
 
@@ -178,7 +192,8 @@ impl Facts {
             }
             "LoadStmt" => self.pin(Pin::Load),
             "DiscardStmt" => self.discard(node),
-            "DoStmt" | "CallStmt" => self.is_opaque = true,
+            // What is maintained may have functions in its indexes.
+            "DoStmt" | "CallStmt" | "ExecuteStmt" | "VacuumStmt" => self.is_opaque = true,
             _ => {}
         }
     }
@@ -256,6 +271,12 @@ impl Facts {
             "query_to_xml"
             | "query_to_xmlschema"
             | "query_to_xml_and_xmlschema"
+            | "table_to_xml"
+            | "table_to_xml_and_xmlschema"
+            | "schema_to_xml"
+            | "schema_to_xml_and_xmlschema"
+            | "database_to_xml"
+            | "database_to_xml_and_xmlschema"
             | "cursor_to_xml"
             | "ts_stat"
             | "ts_rewrite" => self.is_opaque = true,
@@ -397,7 +418,14 @@ mod tests {
 
     #[test]
     fn what_nobody_knows() {
-        for sql in ["do $$ begin end $$", "call p()", "selec 1", "select (("] {
+        for sql in [
+            "do $$ begin end $$",
+            "call p()",
+            "execute p",
+            "explain analyze execute p",
+            "selec 1",
+            "select ((",
+        ] {
             assert!(Facts::of(sql).is_opaque, "{sql}");
         }
         for sql in [

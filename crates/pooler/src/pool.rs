@@ -2,6 +2,7 @@
 
 mod durations;
 mod lease;
+mod lore;
 mod standing;
 mod texts;
 
@@ -32,6 +33,9 @@ pub(crate) use lease::Lease;
 pub use standing::{Counts, Standing};
 
 use lease::Handed;
+pub(crate) use texts::{Change, Judged};
+
+use lore::{Lore, Teller};
 use texts::Texts;
 
 /// After a failure nobody tries again for this long, unless a connection has come about meanwhile.
@@ -176,7 +180,7 @@ impl Pool {
             let mut state = self.state.lock();
             state.origin = Arc::new(origin);
             state.epoch += 1;
-            self.texts.forget_builtin();
+            self.texts.forget_lore();
             *self.parameters.write() = None;
             state.failed = None;
             self.cache.purge();
@@ -260,9 +264,29 @@ impl Pool {
         self.texts.facts(sql)
     }
 
-    /// Whether nothing that a text calls can leave something behind in its session that is not known.
-    pub(crate) fn is_known(&self, facts: &Facts) -> bool {
-        self.texts.is_known(facts)
+    /// What a text may leave in its session that is not known.
+    pub(crate) fn judge(&self, facts: &Facts) -> Judged {
+        self.texts.judge(facts)
+    }
+
+    /// The catalog is about to be changed: what is known of it counts no longer.
+    pub(crate) fn changes_catalog(&self) -> Change {
+        self.texts.changes()
+    }
+
+    /// Asks the catalog anew, on a connection that is idle, if nobody does.
+    pub(crate) async fn learn_again(&self, server: &mut Server) {
+        let Some(version) = self.texts.version() else {
+            return;
+        };
+        let Ok(_alone) = self.texts.reading.try_lock() else {
+            return;
+        };
+        match Lore::read(version, Teller::Server(server)).await {
+            Ok(lore) if self.is_current(server.epoch) => self.texts.set_lore(lore),
+            Ok(_) => {}
+            Err(failure) => tracing::warn!(%failure, "the catalog could not be read"),
+        }
     }
 
     /// Waits for a connection, behind those who wait already.
@@ -398,11 +422,11 @@ impl Pool {
 
     /// Learns of the first server what holds for all.
     async fn learn(&self, link: &mut connect::Link, epoch: u64) -> Result<(), Failure> {
-        let names = match self.texts.knows_builtin() {
-            true => None,
-            false => {
+        let lore = match (self.texts.has_lore(), self.texts.version()) {
+            (true, _) | (_, None) => None,
+            (false, Some(version)) => {
                 let within = self.options().connect_timeout;
-                let asking = connect::query(link, texts::BUILTIN);
+                let asking = Lore::read(version, Teller::Link(link));
                 let asked = timeout(within, asking).await;
                 Some(asked.unwrap_or_else(|_| Err(Failure::silent(within)))?)
             }
@@ -412,8 +436,8 @@ impl Pool {
         if state.epoch != epoch {
             return Ok(());
         }
-        if let Some(names) = names {
-            self.texts.set_builtin(names);
+        if let Some(lore) = lore {
+            self.texts.set_lore(lore);
         }
         let mut parameters = self.parameters.write();
         parameters.get_or_insert_with(|| Arc::new(link.parameters.clone()));

@@ -20,6 +20,7 @@ use crate::cache::Track;
 use crate::connect::{CancelKey, Link};
 use crate::failure::{Failure, FailureKind};
 use crate::options::PoolOptions;
+use crate::pool::Change;
 use crate::settings::Settings;
 use crate::side::Side;
 use crate::stream::Stream;
@@ -27,9 +28,10 @@ use crate::stream::Stream;
 /// The longest message of a server that is an answer to a statement of ours.
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
 
-/// Leaves nothing of what a session had, but for its prepared statements.
+/// Leaves nothing of what a session had, but for its prepared statements. Says whether there are some of `PREPARE`.
 const CLEAN: &str = "CLOSE ALL;SET SESSION AUTHORIZATION DEFAULT;RESET ALL;UNLISTEN *;\
-    SELECT pg_catalog.pg_advisory_unlock_all();DISCARD TEMP;DISCARD SEQUENCES";
+    SELECT pg_catalog.pg_advisory_unlock_all();DISCARD TEMP;DISCARD SEQUENCES;\
+    SELECT 'prepared' FROM pg_catalog.pg_prepared_statements s WHERE s.from_sql LIMIT 1;";
 
 /// A connection to the origin.
 #[derive(Debug)]
@@ -51,6 +53,8 @@ pub(crate) struct Server {
     pub(crate) last_client: u64,
     /// Whose numbers `currval` and `lastval` tell in its session.
     numbers: Numbers,
+    /// Its transaction may have changed the catalog.
+    pub(crate) change: Option<Change>,
     /// Something may have been left in its session that is not known.
     pub(crate) is_tainted: bool,
     /// Nobody knows where it stands: it cannot be used again.
@@ -98,6 +102,7 @@ impl Server {
             track: Track::default(),
             last_client: 0,
             numbers: Numbers::default(),
+            change: None,
             is_tainted: false,
             is_broken: false,
             has_refused_to_write: false,
@@ -154,10 +159,18 @@ impl Server {
     ) -> Result<(), Failure> {
         let is_another = self.last_client != client;
         if self.is_tainted && is_another {
-            self.ask(CLEAN).await?;
+            // In one breath with what the client has set.
+            let mut sql = CLEAN.to_owned();
+            sql.extend(Settings::default().turn_into(settings));
+            let rows = self.ask(&sql).await?;
+            if rows.contains(&vec![Some("prepared".to_owned())]) {
+                // By a function: the pool's own are prepared again.
+                self.ask("DEALLOCATE ALL").await?;
+                self.has_none_prepared();
+            }
             self.is_tainted = false;
             self.numbers = Numbers::Nobodys;
-            self.settings = Settings::default();
+            self.settings = settings.clone();
         }
         if is_another && self.numbers == Numbers::LastClients {
             self.numbers = Numbers::Others;

@@ -31,6 +31,8 @@ pub(crate) struct Statement {
     pub(crate) sql: Bytes,
     pub(crate) oids: Vec<u32>,
     settings: Settings,
+    /// One client's alone: servers may read its text otherwise in other sessions.
+    pub(crate) is_alone: bool,
     pub(crate) facts: Arc<Facts>,
     /// A server has taken it once.
     is_valid: AtomicBool,
@@ -89,23 +91,26 @@ impl Registry {
         // Outside of the lock: the parser takes its time.
         let facts = facts();
         let mut known = self.known.lock();
-        let id = known.next;
-        known.next += 1;
-        let statement = Arc::new(Statement {
-            id,
-            name: name(id),
-            sql: Bytes::copy_from_slice(sql),
-            oids: oids.to_vec(),
-            settings: settings.clone(),
-            facts,
-            is_valid: AtomicBool::new(false),
-            text: OnceLock::new(),
-            described: Mutex::new(None),
-        });
+        let statement = Arc::new(known.new_statement(sql, oids, settings, facts));
         if sql.len() <= SHARED_BYTES_MAX {
             known.statements.put(hash, Arc::clone(&statement));
         }
         statement
+    }
+
+    /// A statement of this text that nobody else gets.
+    pub(crate) fn alone(
+        &self,
+        sql: &[u8],
+        oids: &[u32],
+        settings: &Settings,
+        facts: Arc<Facts>,
+    ) -> Arc<Statement> {
+        let mut known = self.known.lock();
+        Arc::new(Statement {
+            is_alone: true,
+            ..known.new_statement(sql, oids, settings, facts)
+        })
     }
 
     /// Whoever prepares its text from now on gets another statement.
@@ -127,6 +132,31 @@ impl Registry {
         oids.hash(&mut hasher);
         meaningful(settings).for_each(|setting| setting.hash(&mut hasher));
         hasher.finish()
+    }
+}
+
+impl Known {
+    fn new_statement(
+        &mut self,
+        sql: &[u8],
+        oids: &[u32],
+        settings: &Settings,
+        facts: Arc<Facts>,
+    ) -> Statement {
+        let id = self.next;
+        self.next += 1;
+        Statement {
+            id,
+            name: name(id),
+            sql: Bytes::copy_from_slice(sql),
+            oids: oids.to_vec(),
+            settings: settings.clone(),
+            is_alone: false,
+            facts,
+            is_valid: AtomicBool::new(false),
+            text: OnceLock::new(),
+            described: Mutex::new(None),
+        }
     }
 }
 

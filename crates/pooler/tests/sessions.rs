@@ -6,12 +6,10 @@ mod harness;
 
 use std::time::Duration;
 
-use dormouse_pooler::{Caching, PoolOptions};
-use harness::wired::{Wired, kinds, values};
+use dormouse_pooler::PoolOptions;
 use harness::{Pooled, Postgres, limited, one, told, until};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
-use wire::pg::{Format, Target};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_clients_have_few_connections() {
@@ -311,134 +309,4 @@ fn message(kind: u8, body: &[u8]) -> Vec<u8> {
     message.extend_from_slice(&(body.len() as i32 + 4).to_be_bytes());
     message.extend_from_slice(body);
     message
-}
-
-/// What sequences have given to one client is told to no other, wherever it asks: amid a transaction, in one message,
-/// in a pipeline, by a statement that was prepared or described before. Its own numbers it has.
-#[tokio::test(flavor = "multi_thread")]
-async fn numbers_of_sequences_are_the_clients_own() {
-    let Some(postgres) = Postgres::open() else {
-        return;
-    };
-    let beside = postgres.session().await;
-    beside
-        .batch_execute(
-            "create sequence s start 100; create table t (n serial, m int); create table u (m int)",
-        )
-        .await
-        .unwrap();
-    let gives = [
-        "select nextval('s')",
-        "select setval('s', 100)",
-        "insert into t (m) values (1)",
-        "with x as (insert into t (m) values (1) returning n) select n from x",
-        "update t set n = default",
-        "alter table u add column if not exists k serial; insert into u (m) values (1)",
-    ];
-    for caching in [Caching::disabled(), Caching::default()] {
-        let pooled = Pooled::cached(postgres.origin(), limited(1), caching).await;
-        let mut ann = Wired::connect(pooled.address).await;
-        let mut joe = Wired::connect(pooled.address).await;
-        let is_error = |frames: &[wire::pg::Frame]| values(frames).starts_with("55000 ");
-        // So that a server has taken them, and to prepare them needs none.
-        for prepared in ["lastval", "currval"] {
-            let sql = match prepared {
-                "lastval" => "select lastval()",
-                _ => "select currval($1::text::regclass)",
-            };
-            joe.parse(prepared, sql, &[]);
-            joe.describe(Target::Statement, prepared).sync().await;
-        }
-        for give in gives {
-            ann.query(give).await;
-            assert!(is_error(&joe.query("select lastval()").await), "{give}");
-            ann.query(give).await;
-            joe.query("begin").await;
-            assert!(is_error(&joe.query("select lastval()").await), "{give}");
-            joe.query("rollback").await;
-            ann.query(give).await;
-            let told = joe.query("begin; select lastval()").await;
-            assert_eq!(kinds(&told), "CTEZ", "{give}");
-            joe.query("rollback").await;
-            // As postgres.js does: it asks first what the statement is.
-            ann.query(give).await;
-            joe.parse("", "select lastval()", &[]);
-            joe.describe(Target::Statement, "").flush();
-            joe.until_described().await;
-            joe.bind("", &[], Format::Text).execute(0);
-            assert!(is_error(&joe.sync().await), "{give}");
-            // A statement of before, alone and behind others in a pipeline.
-            ann.query(give).await;
-            joe.bind("lastval", &[], Format::Text).execute(0);
-            assert!(is_error(&joe.sync().await), "{give}");
-            ann.query(give).await;
-            joe.parse("", "select 1", &[])
-                .bind("", &[], Format::Text)
-                .execute(0);
-            joe.bind("lastval", &[], Format::Text).execute(0);
-            let told = joe.sync().await;
-            assert!(kinds(&told).ends_with("EZ"), "{give}");
-            ann.query(give).await;
-            joe.describe(Target::Statement, "lastval");
-            joe.bind("currval", &["s"], Format::Text).execute(0);
-            assert!(kinds(&joe.sync().await).ends_with("EZ"), "{give}");
-            // What it has been given itself is told, others' before it is not.
-            ann.query(give).await;
-            joe.query("begin").await;
-            let own = values(&joe.query("select nextval('s')").await);
-            assert_eq!(values(&joe.query("select lastval()").await), own);
-            assert_eq!(values(&joe.query("select currval('s')").await), own);
-            joe.query("commit").await;
-            assert_eq!(values(&joe.query("select lastval()").await), own);
-            ann.query(give).await;
-            let told = joe
-                .query("insert into t (m) values (2) returning n; select lastval()")
-                .await;
-            assert_eq!(kinds(&told), "TDCTDCZ", "{give}");
-            let told = values(&told);
-            let (given, last) = told.split_once(' ').unwrap_or_else(|| panic!("{told}"));
-            assert_eq!(given, last);
-        }
-    }
-}
-
-/// Whose predecessor was given no numbers pays for nothing.
-#[tokio::test(flavor = "multi_thread")]
-async fn what_gives_no_numbers_discards_none() {
-    let Some(postgres) = Postgres::start(&native::Options {
-        settings: vec!["log_statement=all".to_owned()],
-        ..native::Options::default()
-    }) else {
-        return;
-    };
-    let beside = postgres.session().await;
-    beside
-        .batch_execute("create table t (n serial, m int); insert into t (m) values (1)")
-        .await
-        .unwrap();
-    let pooled = Pooled::start(postgres.origin(), limited(1)).await;
-    let mut ann = Wired::connect(pooled.address).await;
-    let mut joe = Wired::connect(pooled.address).await;
-    let discarded = || {
-        let log = postgres.native.log();
-        log.matches("statement: DISCARD SEQUENCES").count()
-    };
-    for sql in [
-        "select m from t",
-        "update t set m = 2",
-        "begin; select 1; commit",
-        "delete from t where m = 7",
-    ] {
-        for _ in 0..3 {
-            ann.query(sql).await;
-            joe.query(sql).await;
-        }
-    }
-    assert_eq!(discarded(), 0);
-    ann.query("insert into t (m) values (3)").await;
-    ann.query("insert into t (m) values (3)").await;
-    assert_eq!(discarded(), 0, "nobody else was there");
-    joe.query("select 1").await;
-    ann.query("select 1").await;
-    assert_eq!(discarded(), 1);
 }

@@ -59,7 +59,7 @@ const NO_CALLS: [&str; 22] = [
     "nullif", "greatest", "least", "numeric", "varchar", "char", "while", "exit", "using", "any",
 ];
 
-pub(super) fn is_harmless(source: &str, is_reaching: impl Fn(&str) -> Option<bool>) -> bool {
+pub(crate) fn is_harmless(source: &str, is_reaching: impl Fn(&str) -> Option<bool>) -> bool {
     let mut lexer = Lexer::new(source.as_bytes());
     let mut called: Option<String> = None;
     loop {

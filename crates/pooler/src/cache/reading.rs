@@ -54,6 +54,8 @@ pub(crate) struct Reading {
     /// It may ask what the session's program is called: `current_setting` of that name, or of one that is not written
     /// down. Texts of one shape need not be alike in this.
     pub(crate) asks_name: bool,
+    /// It casts.
+    pub(crate) casts: bool,
     /// Names that the text gives to columns.
     pub(crate) aliases: BTreeSet<String>,
     pub(crate) writes: Writing,
@@ -100,6 +102,7 @@ impl Reading {
         let mut reading = Self::default();
         reading.stands_against(Obstacle::NotAQuery);
         reading.writes.everything = true;
+        reading.writes.catalog = true;
         reading.writes.may_commit = true;
         reading.writes.may_end = true;
         reading
@@ -235,6 +238,7 @@ impl Reading {
     }
 
     fn cast(&mut self, node: &Value) {
+        self.casts = true;
         let names = strings(node.get("type_name").and_then(|name| name.get("names")));
         let name = names.last().map_or("", String::as_str);
         if types::is_time_of_day(name) {

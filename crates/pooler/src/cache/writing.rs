@@ -12,6 +12,8 @@ pub(crate) struct Writing {
     pub(crate) tables: BTreeSet<Name>,
     /// It changes the catalog, or nobody knows what it does.
     pub(crate) everything: bool,
+    /// It may change what tables and views run.
+    pub(crate) catalog: bool,
     /// It may commit what its transaction has done.
     pub(crate) may_commit: bool,
     /// It may end its transaction: what comes behind it is in another, or in none.
@@ -47,7 +49,12 @@ impl Writing {
             "RefreshMatViewStmt" => self.table(node.get("relation")),
             "CreateStmt" if is_temporary(node.get("relation")) => self.made_temporary(node),
             "CreateTableAsStmt" => self.made(node.get("into")),
-            _ => self.everything = true,
+            // They are what they run: nobody knows, and it would be the catalog always.
+            "CallStmt" | "ExecuteStmt" => self.everything = true,
+            _ => {
+                self.everything = true;
+                self.catalog = true;
+            }
         }
     }
 
@@ -93,6 +100,7 @@ impl Writing {
             Some(Kind::TransStmtRollback) => self.may_end = true,
             Some(Kind::TransStmtCommitPrepared) => {
                 self.everything = true;
+                self.catalog = true;
                 self.may_commit = true;
             }
             _ => {

@@ -111,7 +111,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
 
     fn query(&mut self, frame: &Frame) -> Result<(), PgError> {
         let sql = frontend::decode_query(frame.body())?;
-        let facts = self.pool.facts(sql);
+        let mut facts = self.pool.facts(sql);
+        if !self.is_read_right(sql) {
+            facts = Arc::new(facts.misread());
+        }
         self.before(&facts)?;
         self.count(&facts, sql.len());
         // As in Postgres, it takes the unnamed statement along.
@@ -152,7 +155,53 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     pub(super) fn statement_of(&self, parse: &Parse<'_>) -> Arc<Statement> {
         let facts = || self.pool.facts(parse.sql);
         let registry = &self.pool.statements;
+        if !self.is_read_right(parse.sql) {
+            let facts = Arc::new(facts().misread());
+            return registry.alone(parse.sql, &parse.param_oids, &self.settings, facts);
+        }
         registry.get(parse.sql, &parse.param_oids, &self.settings, facts)
+    }
+
+    /// Whether the parser reads a text as the server does at this moment: it takes strings for standard ones, and bytes for
+    /// UTF-8. What a server has told of itself is so when nothing is under way; else something may just change it.
+    fn is_read_right(&self, sql: &[u8]) -> bool {
+        let has_backslash = sql.contains(&b'\\');
+        if sql.is_ascii() && !has_backslash {
+            return true;
+        }
+        let is_under_way = |lease: &Lease| lease.is_tainted && !lease.account.is_quiet();
+        let (parameters, is_under_way) = match &self.lease {
+            Some(lease) => (&lease.parameters, is_under_way(lease)),
+            None => (&self.told, false),
+        };
+        let is = |name: &str, value: &str| {
+            !is_under_way
+                && !self.touched.contains(name)
+                && parameters.get(name).is_some_and(|told| told == value)
+        };
+        self.settings.is_utf8()
+            && is("client_encoding", "UTF8")
+            && (!has_backslash || is("standard_conforming_strings", "on"))
+    }
+
+    /// As [`statement`](Self::statement), to be sent now. One that others have, too, is another where the server may read
+    /// its text otherwise.
+    fn statement_to_send(&mut self, name: &[u8]) -> Result<Arc<Statement>, PgError> {
+        let statement = self.statement(name)?;
+        if statement.is_alone || self.is_read_right(&statement.sql) {
+            return Ok(statement);
+        }
+        let facts = Arc::new(statement.facts.misread());
+        let registry = &self.pool.statements;
+        let alone = registry.alone(&statement.sql, &statement.oids, &self.settings, facts);
+        match name.is_empty() {
+            true => self.unnamed = Some(Arc::clone(&alone)),
+            false => {
+                let name = Bytes::copy_from_slice(name);
+                self.statements.insert(name, Arc::clone(&alone));
+            }
+        }
+        Ok(alone)
     }
 
     /// # Errors
@@ -252,7 +301,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let (portal, name) = Bind::decode_names(frame.body())?;
         let rest = frame.body().get(portal.len() + name.len() + 2..);
         let rest = rest.unwrap_or_default();
-        let statement = self.statement(name)?;
+        let statement = self.statement_to_send(name)?;
         self.before(&Arc::clone(&statement.facts))?;
         self.count(&statement.facts, statement.sql.len() + rest.len());
         self.cached.bound = Some(Bytes::copy_from_slice(portal));
@@ -295,7 +344,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         if target == Target::Portal {
             return self.pass(frame, Some(Awaited::Describe));
         }
-        let statement = self.statement(name)?;
+        let statement = self.statement_to_send(name)?;
         let there = self.known_there(&statement, name.is_empty())?;
         self.describes(&statement);
         let lease = self.leased()?;
@@ -374,17 +423,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// What a statement does to its session, before it does it.
     fn before(&mut self, facts: &Facts) -> Result<(), PgError> {
         expect_own_names(facts)?;
-        let is_known = self.pool.is_known(facts);
+        let judged = self.pool.judge(facts);
+        self.by_old_lore |= judged.by_old_lore;
+        let is_known = judged.is_known;
+        let change = facts
+            .reading
+            .writes
+            .catalog
+            .then(|| self.pool.changes_catalog());
         let names: Vec<String> = match facts.resets_all {
             true => self.settings.names().map(str::to_owned).collect(),
             false => Vec::new(),
         };
         let cache = Arc::clone(&self.pool.cache);
-        let is_read_right = self.settings.is_utf8() && !self.touched.contains("client_encoding");
-        let writes = match is_read_right {
-            true => cache.writes(facts, is_known, &self.cached.temporary),
-            false => Writes::unknown(),
-        };
+        let writes = cache.writes(facts, is_known, &self.cached.temporary);
         let lease = self.leased()?;
         if !facts.pins.is_empty() {
             lease.pin()?;
@@ -393,7 +445,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         if facts.gives_numbers {
             lease.gives_numbers();
         }
-        lease.is_tainted |= !is_known;
+        lease.is_tainted |= judged.may_leave;
+        if lease.change.is_none() {
+            lease.change = change;
+        }
         let writing = &facts.reading.writes;
         let ends = Ends {
             may_commit: writing.may_commit,
@@ -411,6 +466,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         self.touched.extend(facts.sets.iter().cloned());
         self.pins.extend(facts.pins.iter().copied());
         self.due.unpins.extend(facts.unpins.iter().copied());
+        // The one may stand before the other.
+        self.due.unpins.retain(|pin| !facts.pins.contains(pin));
         self.due.discards_all |= facts.discards_all;
         self.due.deallocates |= facts.deallocates;
         Ok(())

@@ -27,6 +27,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         if !self.touched.is_empty() {
             self.read_settings().await?;
         }
+        if std::mem::take(&mut self.by_old_lore)
+            && let Some(lease) = &mut self.lease
+            && !lease.is_broken
+        {
+            self.pool.learn_again(lease).await;
+        }
         self.look_for_a_fail_over().await;
         if self.is_pinned() {
             return Ok(());
@@ -65,7 +71,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         if has_failed {
             return;
         }
+        let pins = self.pins.len();
         self.pins.retain(|pin| !unpins.contains(pin));
+        if let Some(lease) = &mut self.lease {
+            // What the text says need not have been run.
+            lease.is_tainted |= self.pins.len() < pins;
+        }
         if deallocates || discards_all {
             self.statements.clear();
         }

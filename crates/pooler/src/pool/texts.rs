@@ -1,17 +1,14 @@
 //! What is known of texts that clients send, and of the functions that they call.
 
-use std::collections::HashSet;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use lru::LruCache;
 use parking_lot::{Mutex, RwLock};
 
+use super::lore::{self, Lore};
 use crate::facts::Facts;
-
-/// Names of functions that are Postgres' own in every schema.
-pub(super) const BUILTIN: &str = "SELECT p.proname FROM pg_catalog.pg_proc p GROUP BY p.proname HAVING \
-    pg_catalog.bool_and(p.pronamespace OPERATOR(pg_catalog.=) 'pg_catalog'::pg_catalog.regnamespace)";
 
 /// Texts whose facts are remembered.
 const FACTS_MAX: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
@@ -26,29 +23,82 @@ const READ_BYTES_MAX: usize = 1 << 20;
 #[derive(Debug)]
 pub(super) struct Texts {
     facts: Mutex<LruCache<String, Arc<Facts>>>,
-    /// Functions of which there are none but those that Postgres has brought along.
-    builtin: RwLock<Option<HashSet<String>>>,
+    lore: RwLock<Option<Arc<Lore>>>,
+    changes: Arc<Changes>,
+    /// One at a time asks what the catalog says.
+    pub(super) reading: tokio::sync::Mutex<()>,
+}
+
+/// Changes of the catalog that go through the pool.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    /// Those whose transaction may still be open.
+    open: AtomicUsize,
+    version: AtomicU64,
+}
+
+/// A change of the catalog, as long as its transaction may be open.
+#[derive(Debug)]
+pub(crate) struct Change(Arc<Changes>);
+
+impl Change {
+    fn new(changes: &Arc<Changes>) -> Self {
+        changes.open.fetch_add(1, Ordering::SeqCst);
+        changes.version.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(changes))
+    }
+}
+
+impl Drop for Change {
+    fn drop(&mut self) {
+        self.0.version.fetch_add(1, Ordering::SeqCst);
+        self.0.open.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// What is known of a text beside its facts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Judged {
+    /// It calls nothing but Postgres' own by name.
+    pub(crate) is_known: bool,
+    /// It may leave something in its session that is not known.
+    pub(crate) may_leave: bool,
+    /// The origin is to be asked anew.
+    pub(crate) by_old_lore: bool,
 }
 
 impl Texts {
     pub(super) fn new() -> Self {
         Self {
             facts: Mutex::new(LruCache::new(FACTS_MAX)),
-            builtin: RwLock::new(None),
+            lore: RwLock::new(None),
+            changes: Arc::default(),
+            reading: tokio::sync::Mutex::default(),
         }
     }
 
-    pub(super) fn knows_builtin(&self) -> bool {
-        self.builtin.read().is_some()
+    pub(super) fn has_lore(&self) -> bool {
+        self.lore.read().is_some()
     }
 
-    pub(super) fn set_builtin(&self, names: Vec<String>) {
-        *self.builtin.write() = Some(names.into_iter().collect());
+    pub(super) fn set_lore(&self, lore: Lore) {
+        *self.lore.write() = Some(Arc::new(lore));
     }
 
     /// Of an origin that is another now.
-    pub(super) fn forget_builtin(&self) {
-        *self.builtin.write() = None;
+    pub(super) fn forget_lore(&self) {
+        *self.lore.write() = None;
+    }
+
+    /// Which version of the catalog is asked now; nothing while somebody changes it.
+    pub(super) fn version(&self) -> Option<u64> {
+        let version = self.changes.version.load(Ordering::SeqCst);
+        (self.changes.open.load(Ordering::SeqCst) == 0).then_some(version)
+    }
+
+    /// The catalog is about to be changed.
+    pub(super) fn changes(&self) -> Change {
+        Change::new(&self.changes)
     }
 
     /// What a text does to its session.
@@ -72,10 +122,27 @@ impl Texts {
         facts
     }
 
-    /// Whether nothing that a text calls can leave something behind in its session that is not known.
-    pub(super) fn is_known(&self, facts: &Facts) -> bool {
-        let builtin = self.builtin.read();
-        let is_builtin = |name: &String| builtin.as_ref().is_some_and(|known| known.contains(name));
-        !facts.is_opaque && facts.functions.iter().all(is_builtin)
+    /// What a text may leave in its session.
+    pub(super) fn judge(&self, facts: &Facts) -> Judged {
+        let lore = self.lore.read().clone();
+        let Some(lore) = lore else {
+            return Judged {
+                is_known: false,
+                may_leave: true,
+                by_old_lore: true,
+            };
+        };
+        let is_known = lore.knows_functions(facts);
+        let is_right = self.version() == Some(lore.version) && lore.is_young();
+        let leaves_nothing = match is_right {
+            true => lore.leaves_nothing(facts),
+            false => lore::is_plain(facts),
+        };
+        Judged {
+            is_known,
+            // The catalog's own changes run what depends on it, and triggers of events.
+            may_leave: !is_known || !leaves_nothing || facts.reading.writes.catalog,
+            by_old_lore: !is_right || lore.is_middle_aged(),
+        }
     }
 }

@@ -29,6 +29,9 @@ impl Server {
         if self.account.is_quiet() {
             let in_transaction = self.account.status() != TransactionStatus::Idle;
             self.track.settled(in_transaction);
+            if !in_transaction {
+                self.change = None;
+            }
         }
     }
 
