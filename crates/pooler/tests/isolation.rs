@@ -164,7 +164,7 @@ async fn run(session: &Client, step: &Step) -> Answer {
         let values = |row: &Row| {
             let value = |at| {
                 row.get::<_, Option<Sent>>(at)
-                    .map_or("NULL".to_owned(), |sent| sent.0)
+                    .map_or_else(|| "NULL".to_owned(), |sent| sent.0)
             };
             (0..row.len()).map(value).collect::<Vec<_>>().join("|")
         };
