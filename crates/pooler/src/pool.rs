@@ -65,6 +65,8 @@ struct State {
     origin: Arc<Origin>,
     /// Which version of the origin it is; servers of another go when they are free.
     epoch: u64,
+    /// How often a server has refused to write.
+    doubts: u64,
     /// The last that was used comes first.
     idle: Vec<(Instant, Box<Server>)>,
     /// Connections that there are or that are being made.
@@ -135,6 +137,7 @@ impl Pool {
             state: Mutex::new(State {
                 origin: Arc::new(origin),
                 epoch: 0,
+                doubts: 0,
                 idle: Vec::new(),
                 total: 0,
                 connecting: 0,
@@ -321,6 +324,10 @@ impl Pool {
                 drop(lease);
                 continue;
             }
+            if !self.ask_for_writes(&mut lease).await {
+                lease.give_back();
+                continue;
+            }
             return Ok(lease);
         }
     }
@@ -398,7 +405,7 @@ impl Pool {
         state.total += 1;
         state.connecting += 1;
         let origin = Arc::clone(&state.origin);
-        let epoch = state.epoch;
+        let (epoch, doubts) = (state.epoch, state.doubts);
         // In a task of its own: who waits may leave, and the connection is the next one's.
         self.home().spawn(async move {
             let options = me.options();
@@ -411,7 +418,7 @@ impl Pool {
             {
                 connected = Err(failure);
             }
-            me.connected(connected.map(|link| (link, begun.elapsed())), epoch);
+            me.connected(connected.map(|link| (link, begun.elapsed())), epoch, doubts);
         });
     }
 
@@ -450,7 +457,12 @@ impl Pool {
     }
 
     /// A connection was made, in this time, or was not.
-    fn connected(&self, connected: Result<(connect::Link, Duration), Failure>, epoch: u64) {
+    fn connected(
+        &self,
+        connected: Result<(connect::Link, Duration), Failure>,
+        epoch: u64,
+        doubts: u64,
+    ) {
         let mut state = self.state.lock();
         state.connecting -= 1;
         match connected {
@@ -466,6 +478,7 @@ impl Pool {
                 drop(state);
                 let mut server = Box::new(Server::new(link, &self.options(), epoch));
                 server.number = number;
+                server.doubts = doubts;
                 if let Some(known) = self.parameters()
                     && known == server.parameters
                 {
@@ -624,9 +637,36 @@ impl Pool {
         (!lease.is_gone().await).then_some(lease)
     }
 
-    /// Whether a server that takes no writes is none for it.
-    pub(crate) fn wants_writes(&self) -> bool {
-        self.state.lock().origin.target == Target::ReadWrite
+    /// A server has refused to write, though its client has not wished for that: whether it matters. Then each server is asked
+    /// whether it takes writes before anybody gets it, from before the client hears of the refusal.
+    pub(crate) fn doubt(&self) -> bool {
+        let mut state = self.state.lock();
+        let wants_writes = state.origin.target == Target::ReadWrite;
+        state.doubts += u64::from(wants_writes);
+        wants_writes
+    }
+
+    /// Asks a server whether it takes writes, if that is in doubt: whether it can be used. Of one that takes none all
+    /// connections go, and the hosts are tried again.
+    pub(crate) async fn ask_for_writes(&self, lease: &mut Lease) -> bool {
+        let doubts = self.state.lock().doubts;
+        if lease.doubts == doubts {
+            return true;
+        }
+        match lease.takes_writes().await {
+            Ok(true) => {
+                lease.doubts = doubts;
+                true
+            }
+            Ok(false) => {
+                if self.is_current(lease.epoch) {
+                    tracing::warn!("the origin takes no writes any more: the pool connects anew");
+                    self.restart();
+                }
+                false
+            }
+            Err(_) => false,
+        }
     }
 
     /// Whether connections of this version of the origin are still right.

@@ -33,6 +33,11 @@ const CLEAN: &str = "CLOSE ALL;SET SESSION AUTHORIZATION DEFAULT;RESET ALL;UNLIS
     SELECT pg_catalog.pg_advisory_unlock_all();DISCARD TEMP;DISCARD SEQUENCES;\
     SELECT 'prepared' FROM pg_catalog.pg_prepared_statements s WHERE s.from_sql LIMIT 1;";
 
+/// Whether transactions write nothing, unless their session has said otherwise: of a server that is asked while it has the
+/// settings of whoever used it last.
+const TAKES_NO_WRITES: &str = "SELECT pg_catalog.pg_is_in_recovery() OR s.reset_val OPERATOR(pg_catalog.=) 'on' \
+    FROM pg_catalog.pg_settings s WHERE s.name OPERATOR(pg_catalog.=) 'default_transaction_read_only'";
+
 /// A connection to the origin.
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -63,6 +68,8 @@ pub(crate) struct Server {
     pub(crate) has_refused_to_write: bool,
     /// Bytes that are still to come of a message that nobody wants any more.
     pub(crate) unread: usize,
+    /// How many doubts its pool had when it was last known to take writes: see [`Pool::doubt`](crate::pool::Pool::doubt).
+    pub(crate) doubts: u64,
     /// Which version of the origin it was made for.
     pub(crate) epoch: u64,
     pub(crate) since: Instant,
@@ -107,6 +114,7 @@ impl Server {
             is_broken: false,
             has_refused_to_write: false,
             unread: 0,
+            doubts: 0,
             epoch,
             since: Instant::now(),
             number: 0,
@@ -219,6 +227,16 @@ impl Server {
     /// Sequences may give numbers to its client now.
     pub(crate) fn gives_numbers(&mut self) {
         self.numbers = Numbers::LastClients;
+    }
+
+    /// Asks it, amid no transaction, whether it takes writes.
+    ///
+    /// # Errors
+    ///
+    /// What the server says; it cannot be used again then.
+    pub(crate) async fn takes_writes(&mut self) -> Result<bool, Failure> {
+        let rows = self.ask(TAKES_NO_WRITES).await?;
+        Ok(rows != [[Some("t".to_owned())]])
     }
 
     /// Runs statements of ours.

@@ -161,8 +161,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 }
                 if let Ok(error) = PgError::decode(body) {
                     lease.is_broken |= error.severity() != Severity::Error;
-                    lease.has_refused_to_write |=
-                        error.code() == sqlstate::READ_ONLY_SQL_TRANSACTION;
+                    if error.code() == sqlstate::READ_ONLY_SQL_TRANSACTION
+                        && self.settings.get("default_transaction_read_only").is_none()
+                        && self.pool.doubt()
+                    {
+                        lease.has_refused_to_write = true;
+                    }
                 }
             }
             _ => {}

@@ -114,19 +114,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let Some(lease) = &mut self.lease else {
             return;
         };
-        if !std::mem::take(&mut lease.has_refused_to_write)
-            || !self.pool.wants_writes()
-            || self.settings.get("default_transaction_read_only").is_some()
-        {
-            return;
-        }
-        // One that does not answer is broken, and not used again.
-        let Ok(rows) = lease.ask("SHOW transaction_read_only").await else {
-            return;
-        };
-        if rows == [[Some("on".to_owned())]] {
-            tracing::warn!("the origin takes no writes any more: the pool connects anew");
-            self.pool.restart();
+        if std::mem::take(&mut lease.has_refused_to_write) {
+            // One that does not answer is broken, and not used again.
+            self.pool.ask_for_writes(lease).await;
         }
     }
 

@@ -201,35 +201,112 @@ async fn write(session: &mut tokio_postgres::Client, n: i32) -> Result<(), tokio
     transaction.commit().await
 }
 
+/// Two servers, of which the first is used as long as it takes writes, and a pool of three connections.
+struct Pair {
+    one: Postgres,
+    other: Postgres,
+    /// To the first server, from before all others.
+    first: tokio_postgres::Client,
+    pooled: Pooled,
+    /// Of the pool. There was a connection for each, to the first server.
+    sessions: Vec<tokio_postgres::Client>,
+}
+
+impl Pair {
+    async fn start() -> Option<Self> {
+        let (one_server, other) = (Postgres::with_password()?, Postgres::with_password()?);
+        for (postgres, name) in [(&one_server, "one"), (&other, "other")] {
+            let sql = format!(
+                "create table t (n int); create function name() returns text immutable language sql return '{name}'"
+            );
+            postgres.session().await.batch_execute(&sql).await.unwrap();
+        }
+        let first = one_server.session().await;
+        let mut origin = one_server.origin();
+        origin.hosts.extend(other.origin().hosts);
+        origin.target = Target::ReadWrite;
+        let pooled = Pooled::start(origin, limited(3)).await;
+        let mut sessions = Vec::new();
+        for _ in 0..3 {
+            let session = pooled.session().await;
+            session.batch_execute("begin").await.unwrap();
+            sessions.push(session);
+        }
+        for session in &sessions {
+            assert_eq!(one(session, "select name()").await, "one");
+            session.batch_execute("commit").await.unwrap();
+        }
+        assert_eq!(pooled.pool.standing().connections, 3);
+        Some(Self {
+            one: one_server,
+            other,
+            first,
+            pooled,
+            sessions,
+        })
+    }
+
+    /// From now on the first server takes no writes. Its postmaster tells its processes in the order of their age, one way or
+    /// the other: when the oldest and the youngest have heard, the pool's have.
+    async fn take_no_writes(&self) {
+        let last = self.one.session().await;
+        for sql in [
+            "alter system set default_transaction_read_only = on",
+            "select pg_reload_conf()",
+        ] {
+            last.batch_execute(sql).await.unwrap();
+        }
+        for session in [&self.first, &last] {
+            until("a process has heard", async || {
+                one(session, "show default_transaction_read_only").await == "on"
+            })
+            .await;
+        }
+    }
+}
+
+/// A client is told in its transaction, and stays there: nobody else is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn behaviour_22_a_server_that_takes_no_writes_is_given_to_nobody_else() {
+    let Some(pair) = Pair::start().await else {
+        return;
+    };
+    let [ann, joe, eve] = &*pair.sessions else {
+        panic!("not three sessions");
+    };
+    pair.take_no_writes().await;
+    ann.batch_execute("begin").await.unwrap();
+    let refused = ann.batch_execute("insert into t values (1)").await;
+    assert_eq!(told(&refused.unwrap_err()).0, "25006");
+    for session in [joe, eve] {
+        // What it has set itself says nothing of the server.
+        session
+            .batch_execute("set default_transaction_read_only = off")
+            .await
+            .unwrap();
+        session
+            .batch_execute("insert into t values (2)")
+            .await
+            .unwrap();
+        assert_eq!(one(session, "select name()").await, "other");
+    }
+    let connected = pair.pooled.pool.standing().counts.connected;
+    ann.batch_execute("rollback").await.unwrap();
+    ann.batch_execute("insert into t values (3)").await.unwrap();
+    assert_eq!(one(ann, "select name()").await, "other");
+    // What is known already is no reason to connect anew.
+    let now = pair.pooled.pool.standing().counts.connected;
+    assert_eq!(now, connected);
+}
+
 /// Of two servers the one that takes writes is used: one that takes none any more is left, whether its connections end or
 /// not.
 #[tokio::test(flavor = "multi_thread")]
 async fn behaviour_22_a_server_that_takes_no_writes_any_more_is_left() {
-    let (Some(mut one_server), Some(other)) =
-        (Postgres::with_password(), Postgres::with_password())
-    else {
+    let Some(pair) = Pair::start().await else {
         return;
     };
-    for (postgres, name) in [(&one_server, "one"), (&other, "other")] {
-        let sql = format!(
-            "create table t (n int); create function name() returns text immutable language sql return '{name}'"
-        );
-        postgres.session().await.batch_execute(&sql).await.unwrap();
-    }
-    let mut origin = one_server.origin();
-    origin.hosts.extend(other.origin().hosts);
-    origin.target = Target::ReadWrite;
-    let pooled = Pooled::start(origin, limited(3)).await;
-    let mut sessions = Vec::new();
-    for _ in 0..3 {
-        let session = pooled.session().await;
-        session.batch_execute("begin").await.unwrap();
-        sessions.push(session);
-    }
-    for session in &sessions {
-        assert_eq!(one(session, "select name()").await, "one");
-        session.batch_execute("commit").await.unwrap();
-    }
+    let sessions = &pair.sessions;
     // A client's own wish to write nothing says nothing of the server.
     sessions[0]
         .batch_execute("set default_transaction_read_only = on")
@@ -241,28 +318,11 @@ async fn behaviour_22_a_server_that_takes_no_writes_any_more_is_left() {
         .batch_execute("reset default_transaction_read_only")
         .await
         .unwrap();
-    assert_eq!(pooled.pool.standing().connections, 3);
-    let beside = one_server.session().await;
-    for sql in [
-        "alter system set default_transaction_read_only = on",
-        "select pg_reload_conf()",
-    ] {
-        beside.batch_execute(sql).await.unwrap();
-    }
-    // One is told; nobody else.
-    let session = &sessions[1];
-    until("it takes no writes", async || {
-        let refused = session.batch_execute("insert into t values (1)").await;
-        match refused {
-            Ok(()) => false,
-            Err(error) => {
-                assert_eq!(told(&error).0, "25006");
-                true
-            }
-        }
-    })
-    .await;
-    for session in &sessions {
+    pair.take_no_writes().await;
+    // One is told; nobody else, though its client hears of the refusal before the server is done with it.
+    let refused = sessions[1].batch_execute("insert into t values (1)").await;
+    assert_eq!(told(&refused.unwrap_err()).0, "25006");
+    for session in sessions {
         session
             .batch_execute("insert into t values (2)")
             .await
@@ -270,7 +330,12 @@ async fn behaviour_22_a_server_that_takes_no_writes_any_more_is_left() {
         assert_eq!(one(session, "select name()").await, "other");
     }
     // And one whose process ends.
-    drop(beside);
+    let Pair {
+        one: mut one_server,
+        other,
+        pooled,
+        ..
+    } = pair;
     let beside = one_server.session().await;
     for sql in [
         "set default_transaction_read_only = off",
