@@ -4,7 +4,8 @@ use std::sync::{Arc, Weak};
 
 use wire::{PgError, sqlstate};
 
-use super::{Pool, close_all};
+use super::Pool;
+use super::ending::close_all;
 use crate::server::Server;
 
 /// A connection that somebody has. Dropped without a word it is closed.

@@ -1,0 +1,120 @@
+//! How connections come about.
+
+use std::sync::Arc;
+
+use tokio::time::{Duration, Instant, timeout};
+
+use super::Pool;
+use super::lore::{Lore, Teller};
+use super::state::State;
+use crate::connect;
+use crate::failure::Failure;
+use crate::server::Server;
+
+/// After a failure nobody tries again for this long, unless a connection has come about meanwhile.
+pub(super) const BACK_OFF: Duration = Duration::from_millis(200);
+
+impl Pool {
+    /// Begins a connection if somebody waits whom none that is being made will serve.
+    pub(super) fn connect_if_wanted(&self, state: &mut State) {
+        if state.total >= self.options().connections_max || state.is_closed {
+            return;
+        }
+        if state.connecting >= state.queue.without_left() {
+            return;
+        }
+        let Some(me) = self.me.upgrade() else {
+            return;
+        };
+        state.total += 1;
+        state.connecting += 1;
+        let origin = Arc::clone(&state.origin);
+        let (epoch, doubts) = (state.epoch, state.doubts);
+        // In a task of its own: who waits may leave, and the connection is the next one's.
+        self.home().spawn(async move {
+            let options = me.options();
+            let (within, settings) = (options.connect_timeout, options.settings());
+            let begun = Instant::now();
+            let connecting = connect::connect(&origin, &options.dialing, within, &settings);
+            let mut connected = connecting.await;
+            if let Ok(link) = &mut connected
+                && let Err(failure) = me.learn(link, epoch).await
+            {
+                connected = Err(failure);
+            }
+            me.connected(connected.map(|link| (link, begun.elapsed())), epoch, doubts);
+        });
+    }
+
+    /// Learns of the first server what holds for all.
+    async fn learn(&self, link: &mut connect::Link, epoch: u64) -> Result<(), Failure> {
+        let lore = match (self.texts.has_lore(), self.texts.version()) {
+            (true, _) | (_, None) => None,
+            (false, Some(version)) => {
+                let within = self.options().connect_timeout;
+                let asking = Lore::read(version, Teller::Link(link));
+                let asked = timeout(within, asking).await;
+                Some(asked.unwrap_or_else(|_| Err(Failure::silent(within)))?)
+            }
+        };
+        // Of an origin that is another by now nothing is learned.
+        let state = self.state.lock();
+        if state.epoch != epoch {
+            return Ok(());
+        }
+        if let Some(lore) = lore {
+            self.texts.set_lore(lore);
+        }
+        let mut parameters = self.parameters.write();
+        parameters.get_or_insert_with(|| Arc::new(link.parameters.clone()));
+        Ok(())
+    }
+
+    /// A connection was made, in this time, or was not.
+    fn connected(
+        &self,
+        connected: Result<(connect::Link, Duration), Failure>,
+        epoch: u64,
+        doubts: u64,
+    ) {
+        let mut state = self.state.lock();
+        state.connecting -= 1;
+        match connected {
+            Ok((mut link, took)) => {
+                link.key.cancels = Some(Arc::clone(&self.cancels));
+                state.counts.connected += 1;
+                state.counts.connects.took(took);
+                state.failed = None;
+                let number = state.free_numbers.pop().unwrap_or(state.holders.len());
+                if number == state.holders.len() {
+                    state.holders.push(None);
+                }
+                drop(state);
+                let mut server = Box::new(Server::new(link, &self.options(), epoch));
+                server.number = number;
+                server.doubts = doubts;
+                if let Some(known) = self.parameters()
+                    && known == server.parameters
+                {
+                    server.parameters = known;
+                }
+                self.give(server);
+            }
+            Err(failure) => {
+                tracing::warn!(kind = failure.kind.name(), %failure, "the origin did not let the pool in");
+                state.counts.failed += 1;
+                state.total -= 1;
+                if state.epoch != epoch {
+                    // It says nothing of where the origin is now.
+                    self.connect_if_wanted(&mut state);
+                    return;
+                }
+                state.failed = Some((Instant::now(), failure.clone()));
+                // While others have connections, one of these may become free; without any, waiting is in vain.
+                if state.total == state.connecting {
+                    state.queue.refuse_all(&failure);
+                }
+            }
+        }
+    }
+}
