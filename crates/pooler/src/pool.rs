@@ -115,6 +115,7 @@ impl Pool {
             *self.parameters.write() = None;
             state.failed = None;
             self.cache.purge();
+            self.connect_if_wanted(&mut state);
             self.take_idle(&mut state)
         };
         self.replication.look_again();
@@ -154,6 +155,7 @@ impl Pool {
             let mut state = self.state.lock();
             state.epoch += 1;
             state.failed = None;
+            self.connect_if_wanted(&mut state);
             self.take_idle(&mut state)
         };
         self.replication.look_again();

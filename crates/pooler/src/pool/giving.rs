@@ -86,7 +86,8 @@ impl Pool {
             return Ok(Taken::Server(server));
         }
         if let Some((at, failure)) = &state.failed
-            && state.total == 0
+            && state.connecting == 0
+            && !state.may_come_free()
             && at.elapsed() < BACK_OFF
         {
             let error = failure.to_error();
@@ -170,12 +171,28 @@ impl Pool {
 
     fn waited_too_long(&self) -> PgError {
         let state = self.state.lock();
+        let (why, way_out) = match &state.failed {
+            Some((_, failure)) => {
+                let code = failure
+                    .error
+                    .as_ref()
+                    .map(|error| format!(" ({})", error.code()));
+                let why = format!(
+                    " The last attempt to add one failed: {failure}{}.",
+                    code.unwrap_or_default()
+                );
+                (why, "See to it that the origin lets the pool in.")
+            }
+            None => (
+                String::new(),
+                "Raise connections_max or wait_ms_max, or shorten transactions.",
+            ),
+        };
         let holders = || state.holders.iter().flatten();
         let longest = holders().min_by_key(|holder| holder.since);
         let hint = match longest {
             Some(holder) => format!(
-                "The longest of the {} in use is with {} for {:.1} s{}. Raise connections_max or wait_ms_max, or \
-                 shorten transactions.",
+                "The longest of the {} in use is with {} for {:.1} s{}. {way_out}",
                 holders().count(),
                 holder.label,
                 holder.since.elapsed().as_secs_f64(),
@@ -192,7 +209,7 @@ impl Pool {
             "Failed to acquire a connection from the pool.",
         )
         .detail(format!(
-            "No connection became free, and none could be added, within {} ms, which is wait_ms_max.",
+            "No connection became free, and none could be added, within {} ms, which is wait_ms_max.{why}",
             self.options().wait_max.as_millis()
         ))
         .hint(hint)

@@ -1,8 +1,8 @@
 //! How connections come about.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
-use tokio::time::{Duration, Instant, timeout};
+use tokio::time::{Duration, Instant, sleep, timeout};
 
 use super::Pool;
 use super::lore::{Lore, Teller};
@@ -15,14 +15,31 @@ use crate::server::Server;
 pub(super) const BACK_OFF: Duration = Duration::from_millis(200);
 
 impl Pool {
-    /// Begins a connection if somebody waits whom none that is being made will serve.
+    /// Begins connections for those who wait and whom none that is being made will serve. While the origin lets nobody in it is
+    /// one at a time.
     pub(super) fn connect_if_wanted(&self, state: &mut State) {
-        if state.total >= self.options().connections_max || state.is_closed {
+        let room = self.options().connections_max.saturating_sub(state.total);
+        if room == 0 || state.is_closed {
             return;
         }
-        if state.connecting >= state.queue.without_left() {
-            return;
+        let wanted = state.queue.without_left().saturating_sub(state.connecting);
+        let mut now = wanted.min(room);
+        if let Some((at, _)) = &state.failed {
+            let is_wanted = now > 0 && state.connecting == 0;
+            let rest = BACK_OFF.saturating_sub(at.elapsed());
+            if is_wanted && !rest.is_zero() {
+                self.try_again_in(rest, state);
+                return;
+            }
+            now = usize::from(is_wanted);
         }
+        for _ in 0..now {
+            self.connect(state);
+        }
+    }
+
+    /// Begins a connection.
+    fn connect(&self, state: &mut State) {
         let Some(me) = self.me.upgrade() else {
             return;
         };
@@ -43,6 +60,22 @@ impl Pool {
                 connected = Err(failure);
             }
             me.connected(connected.map(|link| (link, begun.elapsed())), epoch, doubts);
+        });
+    }
+
+    /// Looks again whether somebody waits.
+    fn try_again_in(&self, rest: Duration, state: &mut State) {
+        if std::mem::replace(&mut state.is_retried, true) {
+            return;
+        }
+        let me = Weak::clone(&self.me);
+        self.home().spawn(async move {
+            sleep(rest).await;
+            if let Some(me) = me.upgrade() {
+                let mut state = me.state.lock();
+                state.is_retried = false;
+                me.connect_if_wanted(&mut state);
+            }
         });
     }
 
@@ -99,6 +132,8 @@ impl Pool {
                     server.parameters = known;
                 }
                 self.give(server);
+                // More of those who wait than one, after a failure.
+                self.connect_if_wanted(&mut self.state.lock());
             }
             Err(failure) => {
                 tracing::warn!(kind = failure.kind.name(), %failure, "the origin did not let the pool in");
@@ -110,9 +145,13 @@ impl Pool {
                     return;
                 }
                 state.failed = Some((Instant::now(), failure.clone()));
-                // While others have connections, one of these may become free; without any, waiting is in vain.
-                if state.total == state.connecting {
-                    state.queue.refuse_all(&failure);
+                if state.connecting > 0 {
+                    // They may do better.
+                    return;
+                }
+                match state.may_come_free() {
+                    true => self.connect_if_wanted(&mut state),
+                    false => state.queue.refuse_all(&failure),
                 }
             }
         }

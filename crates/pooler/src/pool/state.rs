@@ -33,6 +33,8 @@ pub(super) struct State {
     pub(super) next_client: u64,
     pub(super) counts: Counts,
     pub(super) is_closed: bool,
+    /// Somebody tries again soon, after a failure.
+    pub(super) is_retried: bool,
     /// Somebody closes what is idle for long.
     pub(super) is_reaped: bool,
 }
@@ -54,6 +56,7 @@ impl State {
             next_client: 1,
             counts: Counts::default(),
             is_closed: false,
+            is_retried: false,
             is_reaped: false,
         }
     }
@@ -71,6 +74,11 @@ impl State {
             let held = now.saturating_duration_since(holder.since);
             self.counts.held.took(held);
         }
+    }
+
+    /// Whether waiting is not in vain where none can be made: some are with others, who do not keep them for their sessions.
+    pub(super) fn may_come_free(&self) -> bool {
+        self.total - self.connecting > self.pinned
     }
 
     /// A connection is no more.

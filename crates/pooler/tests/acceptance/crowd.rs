@@ -8,7 +8,7 @@ use dormouse_pooler::{Durations, PoolOptions};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::sync::Barrier;
 
-use crate::harness::{Pooled, Postgres, limited, one, until};
+use crate::harness::{Pooled, Postgres, limited, one, told, until};
 
 const CLIENTS: usize = 1_000;
 const CONNECTIONS: usize = 5;
@@ -196,5 +196,93 @@ async fn behaviour_22_without_an_origin_everybody_is_told_at_once() {
             session.simple_query("select 1").await.is_ok()
         })
         .await;
+    }
+}
+
+/// The only connection is one that its session keeps, and no other can be made: whoever waits hears at once why.
+#[tokio::test(flavor = "multi_thread")]
+async fn behaviour_22_nobody_waits_for_connections_that_sessions_keep() {
+    let Some(postgres) = Postgres::with_password() else {
+        return;
+    };
+    let options = PoolOptions {
+        wait_max: LONG,
+        ..limited(2)
+    };
+    let pooled = Pooled::start(postgres.origin_of_limited(9).await, options).await;
+    let (listening, waiting) = (pooled.session().await, pooled.session().await);
+    listening.batch_execute("listen news").await.unwrap();
+    let beside = postgres.session().await;
+    let change = "alter role limited password 'another'";
+    beside.batch_execute(change).await.unwrap();
+    for _ in 0..2 {
+        let asking = waiting.simple_query("select 1");
+        let asked = tokio::time::timeout(LONG / 10, asking).await;
+        assert_eq!(told(&asked.unwrap().unwrap_err()).0, "28P01");
+    }
+    // It has noticed nothing, and what it has others can have when it is done.
+    listening.batch_execute("unlisten *").await.unwrap();
+    assert_eq!(one(&waiting, "select 1").await, "1");
+}
+
+/// The origin has room for one, which is amid a transaction: who waits for another has it when there is room, without anybody
+/// else coming; and hears of it, if that takes too long.
+#[tokio::test(flavor = "multi_thread")]
+async fn behaviour_22_who_waits_has_a_connection_when_the_origin_has_room() {
+    let Some(postgres) = Postgres::with_password() else {
+        return;
+    };
+    let options = |wait_max| PoolOptions {
+        wait_max,
+        ..limited(3)
+    };
+    let origin = postgres.origin_of_limited(1).await;
+    let pooled = Pooled::start(origin, options(Duration::from_secs(1))).await;
+    let (holder, one_more, another) = (
+        pooled.session().await,
+        pooled.session().await,
+        pooled.session().await,
+    );
+    holder.batch_execute("begin").await.unwrap();
+    let error = one_more.simple_query("select 1").await.unwrap_err();
+    let error = error.as_db_error().unwrap();
+    let (detail, hint) = (error.detail().unwrap(), error.hint().unwrap());
+    assert_eq!(error.code().code(), "53300");
+    assert!(
+        detail.contains("too many connections for role \"limited\" (53300)"),
+        "{detail}"
+    );
+    assert!(
+        hint.contains("with client 1 ") && !hint.contains("Raise"),
+        "{hint}"
+    );
+    let failed = pooled.pool.standing().counts.failed;
+    // Each 200 ms of the second, and never more often.
+    assert!((2..=6).contains(&failed), "{failed}");
+
+    holder.batch_execute("commit").await.unwrap();
+    pooled.pool.adjust(options(LONG));
+    holder.batch_execute("begin").await.unwrap();
+    let failed = pooled.pool.standing().counts.failed;
+    let serving = [one_more, another].map(|session| {
+        tokio::spawn(async move {
+            session.batch_execute("begin").await.unwrap();
+            session
+        })
+    });
+    until("no more can be made", async || {
+        pooled.pool.standing().counts.failed > failed + 1
+    })
+    .await;
+    let beside = postgres.session().await;
+    let change = "alter role limited connection limit 3";
+    beside.batch_execute(change).await.unwrap();
+    let mut all = vec![holder];
+    for served in serving {
+        let served = tokio::time::timeout(LONG / 10, served).await;
+        all.push(served.unwrap().unwrap());
+    }
+    for session in all {
+        session.batch_execute("commit").await.unwrap();
     }
 }

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use bytes::BytesMut;
 use dormouse_pooler::{
     CacheOptions, CacheSpace, CacheStatus, Caching, Canceller, Client, ClientIdentity, Origin,
-    Pool, PoolOptions, Stop,
+    Pool, PoolOptions, Secret, Stop,
 };
 use native::Native;
 use parking_lot::Mutex;
@@ -74,6 +74,19 @@ impl Postgres {
             self.native.address
         );
         Origin::of_url(&url).unwrap()
+    }
+
+    /// As a role of which there may be so many connections.
+    pub(crate) async fn origin_of_limited(&self, connections_max: usize) -> Origin {
+        let sql = format!(
+            "create role limited login password 'limited' connection limit {connections_max}; \
+             grant create on schema public to limited"
+        );
+        self.session().await.batch_execute(&sql).await.unwrap();
+        let mut origin = self.origin();
+        origin.user = "limited".to_owned();
+        origin.password = Secret::new("limited");
+        origin
     }
 
     /// A session of its own, beside the pool.
