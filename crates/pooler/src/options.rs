@@ -8,7 +8,7 @@ use crate::dialing::Dialing;
 /// Limits of a pool, each by the name that its error tells.
 #[derive(Debug, Clone)]
 pub struct PoolOptions {
-    /// `connections_max`: connections to the origin at any time, those that are being made included.
+    /// `connections_max`: connections to the origin at any time, those included that are being made or closed.
     pub connections_max: usize,
     /// `connect_timeout_ms`: from the first packet to the login, and for each statement of the pool's own.
     pub connect_timeout: Duration,
@@ -32,7 +32,7 @@ pub struct PoolOptions {
     pub cancels_max: usize,
     /// `cancel_ms_max`: how long one may take, its wait included.
     pub cancel_max: Duration,
-    /// `abandoned_ms_max`: in which a server must be done with what its client has left.
+    /// `abandoned_ms_max`: in which a server must be done with what its client has left, and one that is told to end must have hung up.
     pub abandoned_max: Duration,
     /// How hosts are found and reached.
     pub dialing: Dialing,

@@ -34,7 +34,6 @@ pub use standing::{Counts, Standing};
 
 pub(crate) use texts::{Change, Judged};
 
-use ending::close_all;
 use lore::{Lore, Teller};
 use state::State;
 use texts::Texts;
@@ -116,10 +115,10 @@ impl Pool {
             state.failed = None;
             self.cache.purge();
             self.connect_if_wanted(&mut state);
-            self.take_idle(&mut state)
+            Self::take_idle(&mut state)
         };
         self.replication.look_again();
-        close_all(idle);
+        self.close_all(idle);
     }
 
     /// What it may use now.
@@ -156,10 +155,10 @@ impl Pool {
             state.epoch += 1;
             state.failed = None;
             self.connect_if_wanted(&mut state);
-            self.take_idle(&mut state)
+            Self::take_idle(&mut state)
         };
         self.replication.look_again();
-        close_all(idle);
+        self.close_all(idle);
     }
 
     /// Gives nothing to anybody any more.
@@ -169,10 +168,10 @@ impl Pool {
             state.is_closed = true;
             state.epoch += 1;
             state.queue.clear();
-            self.take_idle(&mut state)
+            Self::take_idle(&mut state)
         };
         self.replication.look_again();
-        close_all(idle);
+        self.close_all(idle);
     }
 
     /// A number for a client.

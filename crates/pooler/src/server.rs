@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use lru::LruCache;
+use tokio::io::AsyncWriteExt as _;
 use tokio::time::{Instant, timeout};
 use wire::PgError;
 use wire::pg::{Frame, backend, frontend};
@@ -397,12 +398,23 @@ impl Server {
         }
     }
 
-    /// Says farewell; what cannot be said any more is left unsaid.
-    pub(crate) async fn close(mut self) {
+    /// Says farewell, and waits for the server to hang up; what cannot be said any more is left unsaid.
+    pub(crate) async fn close(mut self, within: Duration) {
         self.side.outbox = BytesMut::new();
         frontend::terminate(&mut self.side.outbox);
-        if let Ok(Err(error)) = timeout(Duration::from_secs(1), self.side.drain()).await {
-            tracing::debug!(%error, "a server was gone before it was told so");
+        let ending = async {
+            self.side.drain().await?;
+            self.side.stream.shutdown().await?;
+            while !self.side.is_ended {
+                self.side.fill().await?;
+                self.side.inbox.clear();
+            }
+            std::io::Result::Ok(())
+        };
+        match timeout(within, ending).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "a server was gone before it was told so"),
+            Err(_) => tracing::debug!("a server was told to end, and has not hung up"),
         }
     }
 }

@@ -7,23 +7,39 @@ use super::state::State;
 use crate::server::Server;
 
 impl Pool {
-    /// Takes those that nobody has out of the account, to be closed.
-    pub(super) fn take_idle(&self, state: &mut State) -> impl Iterator<Item = Box<Server>> + use<> {
+    /// Takes those that nobody has out of use, to be closed.
+    pub(super) fn take_idle(state: &mut State) -> Vec<Box<Server>> {
         let idle = std::mem::take(&mut state.idle);
-        for (_, server) in &idle {
-            state.is_gone(server.number);
-            self.connect_if_wanted(state);
-        }
-        idle.into_iter().map(|(_, server)| server)
+        let take = |(_, server): (_, Box<Server>)| {
+            state.closes(server.number);
+            server
+        };
+        idle.into_iter().map(take).collect()
     }
 
-    /// A connection is no more, and nobody meant it to end.
-    pub(super) fn lost(&self, number: usize) {
+    /// Closes one that nobody meant to end.
+    pub(super) fn lost(&self, server: Box<Server>) {
         // What the origin has acknowledged it may have lost with it.
         self.cache.drop_all();
-        let mut state = self.state.lock();
-        state.is_gone(number);
-        self.connect_if_wanted(&mut state);
+        self.state.lock().closes(server.number);
+        self.close_all([server]);
+    }
+
+    /// Closes what is out of use. At the origin they count until it has hung up, and so they do here: who waits has the next
+    /// connection only then.
+    pub(super) fn close_all(&self, servers: impl IntoIterator<Item = Box<Server>>) {
+        let within = self.options().abandoned_max;
+        for server in servers {
+            let me = Weak::clone(&self.me);
+            self.home().spawn(async move {
+                server.close(within).await;
+                if let Some(me) = me.upgrade() {
+                    let mut state = me.state.lock();
+                    state.has_closed();
+                    me.connect_if_wanted(&mut state);
+                }
+            });
+        }
     }
 
     /// Closes what nobody has used for long, as long as there is something to close.
@@ -44,26 +60,16 @@ impl Pool {
                         .partition(|(since, _)| since.elapsed() >= idle);
                     state.idle = young;
                     old.iter()
-                        .for_each(|(_, server)| state.is_gone(server.number));
+                        .for_each(|(_, server)| state.closes(server.number));
                     // Whoever gives the next one back begins anew.
                     state.is_reaped = !state.idle.is_empty();
                     (old, state.idle.is_empty())
                 };
-                close_all(old.into_iter().map(|(_, server)| server));
+                me.close_all(old.into_iter().map(|(_, server)| server));
                 if is_done {
                     return;
                 }
             }
         });
-    }
-}
-
-pub(super) fn close_all(servers: impl IntoIterator<Item = Box<Server>>) {
-    for server in servers {
-        match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn(server.close())),
-            // Without a runtime the socket just closes, and the server sees its end.
-            Err(_) => drop(server),
-        }
     }
 }

@@ -7,7 +7,6 @@ use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 use wire::{PgError, sqlstate};
 
-use super::ending::close_all;
 use super::lease::{Handed, Lease};
 use super::making::BACK_OFF;
 use super::queue::Turn;
@@ -114,10 +113,9 @@ impl Pool {
     pub(super) fn give(&self, mut server: Box<Server>) {
         let mut state = self.state.lock();
         if server.epoch != state.epoch || server.is_broken {
-            state.is_gone(server.number);
-            self.connect_if_wanted(&mut state);
+            state.closes(server.number);
             drop(state);
-            close_all([server]);
+            self.close_all([server]);
             return;
         }
         let now = Instant::now();

@@ -5,7 +5,6 @@ use std::sync::{Arc, Weak};
 use wire::{PgError, sqlstate};
 
 use super::Pool;
-use super::ending::close_all;
 use crate::server::Server;
 
 /// A connection that somebody has. Dropped without a word it is closed.
@@ -87,10 +86,7 @@ impl Lease {
             self.unpin();
             match works {
                 true => pool.give(server),
-                false => {
-                    pool.lost(server.number);
-                    close_all([server]);
-                }
+                false => pool.lost(server),
             }
         });
     }
@@ -156,8 +152,7 @@ impl Drop for Lease {
     fn drop(&mut self) {
         if let Some(server) = self.server.take() {
             self.unpin();
-            self.pool.lost(server.number);
-            close_all([server]);
+            self.pool.lost(server);
         }
     }
 }

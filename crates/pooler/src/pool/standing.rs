@@ -5,7 +5,7 @@ use super::Durations;
 /// How a pool stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Standing {
-    /// Connections, those that are being made included.
+    /// Connections, those included that are being made or closed.
     pub connections: usize,
     /// Of them, those that nobody has.
     pub idle: usize,

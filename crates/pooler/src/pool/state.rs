@@ -21,9 +21,10 @@ pub(super) struct State {
     pub(super) doubts: u64,
     /// The last that was used comes first.
     pub(super) idle: Vec<(Instant, Box<Server>)>,
-    /// Connections that there are or that are being made.
+    /// Connections that there are at the origin, those included that are being made or closed.
     pub(super) total: usize,
     pub(super) connecting: usize,
+    pub(super) closing: usize,
     pub(super) pinned: usize,
     pub(super) queue: Queue<Handed>,
     pub(super) failed: Option<(Instant, Failure)>,
@@ -48,6 +49,7 @@ impl State {
             idle: Vec::new(),
             total: 0,
             connecting: 0,
+            closing: 0,
             pinned: 0,
             queue: Queue::new(),
             failed: None,
@@ -78,16 +80,22 @@ impl State {
 
     /// Whether waiting is not in vain where none can be made: some are with others, who do not keep them for their sessions.
     pub(super) fn may_come_free(&self) -> bool {
-        self.total - self.connecting > self.pinned
+        self.total - self.connecting - self.closing > self.pinned
     }
 
-    /// A connection is no more.
-    pub(super) fn is_gone(&mut self, number: usize) {
-        self.total -= 1;
+    /// A connection is nobody's any more, and about to be closed.
+    pub(super) fn closes(&mut self, number: usize) {
+        self.closing += 1;
         self.had(number, Instant::now());
         if number < self.holders.len() {
             self.free_numbers.push(number);
         }
+    }
+
+    /// One of those that were to be closed is.
+    pub(super) fn has_closed(&mut self) {
+        self.closing -= 1;
+        self.total -= 1;
     }
 }
 

@@ -1,12 +1,16 @@
 //! Many clients over few connections, and what those hear who wait.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use dormouse_pooler::{Durations, PoolOptions};
+use dormouse_pooler::{Durations, Host, PoolOptions};
 use rustix::process::{Resource, getrlimit, setrlimit};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Barrier;
+use tokio::time::sleep;
 
 use crate::harness::{Pooled, Postgres, limited, one, told, until};
 
@@ -285,4 +289,104 @@ async fn behaviour_22_who_waits_has_a_connection_when_the_origin_has_room() {
     for session in all {
         session.batch_execute("commit").await.unwrap();
     }
+}
+
+/// A network that takes its time with farewells: the port of it.
+async fn slow_to_end(address: SocketAddr) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let server = TcpStream::connect(address).await.unwrap();
+            let (mut from_client, mut to_client) = client.into_split();
+            let (mut from_server, mut to_server) = server.into_split();
+            tokio::spawn(async move {
+                // Whoever has gone is not there for the rest.
+                let _ = tokio::io::copy(&mut from_server, &mut to_client).await;
+            });
+            tokio::spawn(async move {
+                let mut room = [0; 4096];
+                while let Ok(read @ 1..) = from_client.read(&mut room).await {
+                    if room[..read] == *b"X\0\0\0\x04" {
+                        sleep(Duration::from_millis(100)).await;
+                    }
+                    if to_server.write_all(&room[..read]).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    port
+}
+
+/// The origin has room for as many as the pool may have, and for no more: those that go make room before the next come.
+#[tokio::test(flavor = "multi_thread")]
+async fn behaviour_16_no_more_connections_while_they_are_replaced() {
+    let Some(postgres) = Postgres::with_password() else {
+        return;
+    };
+    let options = PoolOptions {
+        wait_max: LONG,
+        abandoned_max: LONG,
+        ..limited(CONNECTIONS)
+    };
+    let mut origin = postgres.origin_of_limited(CONNECTIONS).await;
+    let port = slow_to_end(postgres.native.address).await;
+    origin.hosts = vec![Host::Tcp("127.0.0.1".to_owned(), port)];
+    let pooled = Pooled::start(origin.clone(), options.clone()).await;
+    let over = Arc::new(AtomicBool::new(false));
+    let clients: Vec<_> = (0..4 * CONNECTIONS)
+        .map(|who| {
+            let (config, over) = (pooled.config(), Arc::clone(&over));
+            tokio::spawn(async move {
+                let (mut session, connection) =
+                    config.connect(tokio_postgres::NoTls).await.unwrap();
+                let mut connection = tokio::spawn(connection);
+                let mut served = 0;
+                while !over.load(Ordering::Acquire) {
+                    session.batch_execute("begin; select 1").await.unwrap();
+                    session.batch_execute("commit").await.unwrap();
+                    served += 1;
+                    // Some leave their transactions to the pool, and come again.
+                    if who % 4 == 0 {
+                        session.batch_execute("begin").await.unwrap();
+                        connection.abort();
+                        let (next, its) = config.connect(tokio_postgres::NoTls).await.unwrap();
+                        session = next;
+                        connection = tokio::spawn(its);
+                    }
+                }
+                served
+            })
+        })
+        .collect();
+    for round in 0..30 {
+        let before = pooled.pool.standing().counts.connected;
+        match round % 3 {
+            0 => pooled.pool.restart(),
+            1 => pooled.pool.turn_to(origin.clone()),
+            _ => pooled.pool.adjust(options.clone()),
+        }
+        until("some are replaced", async || {
+            pooled.pool.standing().counts.connected >= before + 3
+        })
+        .await;
+    }
+    over.store(true, Ordering::Release);
+    let mut served = 0;
+    for client in clients {
+        served += client.await.unwrap();
+    }
+    let counts = pooled.pool.standing().counts;
+    println!(
+        "{served} served, {} connections one after the other",
+        counts.connected
+    );
+    assert_eq!(counts.failed, 0, "{counts:?}");
+    pooled.pool.close();
+    until("all have hung up", async || {
+        pooled.pool.standing().connections == 0
+    })
+    .await;
 }
