@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use crate::credential::Credential;
 use crate::options::PoolOptions;
-use crate::origin::Origin;
+use crate::origin::{Origin, Tls};
 
 /// Bytes of a binding's name.
 pub const NAME_BYTES_MAX: usize = 128;
+
+/// Bytes of each of an origin's certificates, chains and keys in PEM: `pem_bytes_max`.
+pub const PEM_BYTES_MAX: usize = 256 << 10;
 
 /// Credentials that a binding may have.
 pub const CREDENTIALS_MAX: usize = 100;
@@ -191,9 +194,12 @@ impl Binding {
             return Err(invalid("name", reason));
         }
         match &self.target {
-            BindingTarget::Origin(origin) => origin
-                .check()
-                .map_err(|error| invalid("origin", error.to_string()))?,
+            BindingTarget::Origin(origin) => {
+                origin
+                    .check()
+                    .map_err(|error| invalid("origin", error.to_string()))?;
+                check_pems(&origin.tls)?;
+            }
             BindingTarget::Database(name) if name.is_empty() => {
                 return Err(invalid("database", "must not be empty"));
             }
@@ -231,6 +237,26 @@ impl Binding {
                 .iter()
                 .any(|allowed| allowed.is(repository, environment))
     }
+}
+
+/// Whether what an origin's TLS has in PEM is no longer than it may be.
+fn check_pems(tls: &Tls) -> Result<(), InvalidField> {
+    let identity = tls.identity.as_ref();
+    let pems = [
+        ("origin.sslrootcert", tls.authorities.as_deref()),
+        ("origin.sslcert", identity.map(|own| &*own.chain)),
+        ("origin.sslkey", identity.map(|own| own.key.reveal())),
+    ];
+    for (field, pem) in pems {
+        let bytes = pem.map_or(0, str::len);
+        if bytes > PEM_BYTES_MAX {
+            let reason = format!(
+                "has {bytes} bytes, and pem_bytes_max allows {PEM_BYTES_MAX}: give only what this origin needs"
+            );
+            return Err(invalid(field, reason));
+        }
+    }
+    Ok(())
 }
 
 impl Limits {
@@ -298,6 +324,7 @@ impl Caching {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::origin::{Identity, Secret};
 
     fn binding() -> Binding {
         Binding {
@@ -311,6 +338,32 @@ mod tests {
             created_ms: 0,
             modified_ms: 0,
         }
+    }
+
+    #[test]
+    fn certificates_have_a_longest() {
+        let long = |bytes: usize| "x".repeat(bytes);
+        let field = |change: &dyn Fn(&mut Tls)| {
+            let mut origin = Origin::of_url("postgres://a:b@c/d").unwrap();
+            change(&mut origin.tls);
+            let mut binding = binding();
+            binding.target = BindingTarget::Origin(origin);
+            binding.check().map_err(|error| error.field)
+        };
+        let identity = |chain: String, key: String| {
+            let key = Secret::new(key);
+            Some(Identity { chain, key })
+        };
+        let (most, more) = (long(PEM_BYTES_MAX), long(PEM_BYTES_MAX + 1));
+        let with_root = |pem: &str| field(&|tls| tls.authorities = Some(pem.to_owned()));
+        assert_eq!(with_root(&most), Ok(()));
+        assert_eq!(with_root(&more), Err("origin.sslrootcert"));
+        let with = |chain: &str, key: &str| {
+            field(&|tls| tls.identity = identity(chain.to_owned(), key.to_owned()))
+        };
+        assert_eq!(with(&most, &most), Ok(()));
+        assert_eq!(with(&more, &most), Err("origin.sslcert"));
+        assert_eq!(with(&most, &more), Err("origin.sslkey"));
     }
 
     #[test]

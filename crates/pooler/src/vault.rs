@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 /// What the file begins with: its form and version.
 const MAGIC: &[u8; 16] = b"dormouse-vault-1";
 
-/// The longest file that is read.
+/// The longest file that is written, or read (`bindings_bytes_max`).
 const FILE_BYTES_MAX: u64 = 64 << 20;
 
 /// A file and its key.
@@ -39,6 +39,17 @@ pub enum VaultError {
     Sealed {
         /// The file.
         path: PathBuf,
+    },
+    /// It is longer than it can be, or would be.
+    #[error(
+        "{path} has {bytes} bytes, and bindings_bytes_max allows {FILE_BYTES_MAX}: all bindings together, their certificates \
+         included, must be shorter"
+    )]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+        /// How long it is, or would be.
+        bytes: u64,
     },
     /// The content is of a form that this program does not know.
     #[error("{path} is of a form that this program does not know: {reason}")]
@@ -73,6 +84,8 @@ impl Vault {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(self.io(error)),
         };
+        let length = file.metadata().map_err(|error| self.io(error))?.len();
+        self.expect_short(length)?;
         let mut bytes = Zeroizing::new(Vec::new());
         file.take(FILE_BYTES_MAX)
             .read_to_end(&mut bytes)
@@ -94,6 +107,8 @@ impl Vault {
 
     /// Replaces the content. After a crash the file has the old one or the new one.
     pub(crate) fn write(&self, mut content: Zeroizing<Vec<u8>>) -> Result<(), VaultError> {
+        let around = MAGIC.len() + NONCE_LEN + AES_256_GCM.tag_len();
+        self.expect_short((around + content.len()) as u64)?;
         let mut nonce = [0; NONCE_LEN];
         let failed = |reason: String| self.io(io::Error::other(reason));
         getrandom::fill(&mut nonce).map_err(|error| failed(error.to_string()))?;
@@ -106,6 +121,16 @@ impl Vault {
             .map_err(|_| failed("it could not be sealed".to_owned()))?;
         self.replace(&[MAGIC, &nonce, &content])
             .map_err(|error| self.io(error))
+    }
+
+    fn expect_short(&self, bytes: u64) -> Result<(), VaultError> {
+        match bytes <= FILE_BYTES_MAX {
+            true => Ok(()),
+            false => Err(VaultError::TooLong {
+                path: self.path.clone(),
+                bytes,
+            }),
+        }
     }
 
     fn replace(&self, parts: &[&[u8]]) -> io::Result<()> {
@@ -162,6 +187,23 @@ mod tests {
         assert!(vault_of(1).read().is_err());
         std::fs::write(&path, b"dorm").unwrap();
         assert!(vault_of(1).read().is_err());
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_not_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let vault = vault(folder.path(), 1);
+        let content = |bytes: usize| Zeroizing::new(vec![b'x'; bytes]);
+        let most = FILE_BYTES_MAX as usize - MAGIC.len() - NONCE_LEN - AES_256_GCM.tag_len();
+        vault.write(content(most)).unwrap();
+        let error = vault.write(content(most + 1)).unwrap_err();
+        assert!(matches!(error, VaultError::TooLong { .. }), "{error}");
+        assert!(error.to_string().contains("bindings_bytes_max"), "{error}");
+        assert_eq!(vault.read().unwrap().unwrap().len(), most);
+        let file = OpenOptions::new().write(true).open(vault.path()).unwrap();
+        file.set_len(FILE_BYTES_MAX + 1).unwrap();
+        let error = vault.read().unwrap_err();
+        assert!(matches!(error, VaultError::TooLong { .. }), "{error}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use axum::http::StatusCode;
 use database::DatabaseName;
-use pooler::{BindingsError, Failure, InvalidField, UrlError};
+use pooler::{BindingsError, Failure, InvalidField, UrlError, VaultError};
 use wire::{PgError, sqlstate};
 
 use crate::http::error::ApiError;
@@ -16,6 +16,10 @@ pub(super) fn binding(error: &BindingsError) -> ApiError {
         BindingsError::Changed(_) => (StatusCode::CONFLICT, sqlstate::SERIALIZATION_FAILURE),
         BindingsError::InUse { .. } => (StatusCode::CONFLICT, sqlstate::OBJECT_IN_USE),
         BindingsError::TooMany(_) => (
+            StatusCode::INSUFFICIENT_STORAGE,
+            sqlstate::CONFIGURATION_LIMIT_EXCEEDED,
+        ),
+        BindingsError::Vault(VaultError::TooLong { .. }) => (
             StatusCode::INSUFFICIENT_STORAGE,
             sqlstate::CONFIGURATION_LIMIT_EXCEEDED,
         ),
