@@ -10,7 +10,7 @@ use crate::origin::{Origin, Tls};
 pub const NAME_BYTES_MAX: usize = 128;
 
 /// Bytes of each of an origin's certificates, chains and keys in PEM: `pem_bytes_max`.
-pub const PEM_BYTES_MAX: usize = 256 << 10;
+pub(crate) const PEM_BYTES_MAX: usize = 256 << 10;
 
 /// Credentials that a binding may have.
 pub const CREDENTIALS_MAX: usize = 100;

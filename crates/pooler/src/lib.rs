@@ -32,6 +32,7 @@ mod statements;
 mod stream;
 mod tls;
 mod vault;
+mod weighed;
 
 pub use binding::{
     Allowed, Binding, BindingTarget, CREDENTIALS_MAX, Caching, CachingMode, InvalidField, Limits,

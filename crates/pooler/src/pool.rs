@@ -11,7 +11,6 @@ mod standing;
 mod state;
 mod texts;
 
-use std::num::NonZeroUsize;
 use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::{Mutex, RwLock};
@@ -37,9 +36,6 @@ pub(crate) use texts::{Change, Judged};
 use lore::{Lore, Teller};
 use state::State;
 use texts::Texts;
-
-/// Statements that are known to a pool.
-const STATEMENTS_MAX: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 
 /// A pool of connections to one origin.
 #[derive(Debug)]
@@ -75,7 +71,7 @@ impl Pool {
         Arc::new_cyclic(|me| Self {
             options: RwLock::new(Arc::new(options)),
             cancels,
-            statements: Registry::new(STATEMENTS_MAX),
+            statements: Registry::new(),
             cache: Arc::new(Cache::new(space, caching, Weak::clone(me))),
             replication: Replication::new(),
             texts: Texts::new(),

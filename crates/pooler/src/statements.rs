@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::{Bytes, BytesMut};
-use lru::LruCache;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use wire::PgError;
@@ -17,9 +16,19 @@ use crate::awaited::StatementId;
 use crate::cache::{Cache, Stamp, Text};
 use crate::facts::Facts;
 use crate::settings::Settings;
+use crate::weighed::Weighed;
+
+/// Statements that are known to a pool (`shared_statements_max`).
+const SHARED_MAX: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
+
+/// Bytes of their texts, of which the cache has another copy each (`shared_bytes_max`).
+const SHARED_BYTES_MAX: usize = 16 << 20;
 
 /// Longer texts are not shared: they would stay in memory for nobody.
-const SHARED_BYTES_MAX: usize = 64 << 10;
+const TEXT_BYTES_MAX: usize = 64 << 10;
+
+/// Nor are longer ones without a name, which come with each use: their values may be written in them.
+const UNNAMED_BYTES_MAX: usize = 4 << 10;
 
 /// A statement as servers of a pool know it: of one text, with these types of parameters, in sessions with these
 /// settings, for what a text means depends on them.
@@ -58,17 +67,17 @@ pub(crate) struct Registry {
 #[derive(Debug)]
 struct Known {
     /// By a hash of all that makes statements different.
-    statements: LruCache<u64, Arc<Statement>>,
+    statements: Weighed<u64, Arc<Statement>>,
     next: StatementId,
 }
 
 impl Registry {
-    /// Forgets the least used of more than `max`; who uses them keeps them.
-    pub(crate) fn new(max: NonZeroUsize) -> Self {
+    /// Forgets the least used of too many; who uses them keeps them.
+    pub(crate) fn new() -> Self {
         Self {
             hasher: RandomState::new(),
             known: Mutex::new(Known {
-                statements: LruCache::new(max),
+                statements: Weighed::new(SHARED_MAX, SHARED_BYTES_MAX),
                 next: 1,
             }),
         }
@@ -77,11 +86,11 @@ impl Registry {
     /// The statement of this text.
     pub(crate) fn get(
         &self,
-        sql: &[u8],
-        oids: &[u32],
+        parse: &Parse<'_>,
         settings: &Settings,
         facts: impl FnOnce() -> Arc<Facts>,
     ) -> Arc<Statement> {
+        let (sql, oids) = (parse.sql, &*parse.param_oids);
         let hash = self.hash(sql, oids, settings);
         if let Some(known) = self.known.lock().statements.get(&hash)
             && known.is(sql, oids, settings)
@@ -92,8 +101,13 @@ impl Registry {
         let facts = facts();
         let mut known = self.known.lock();
         let statement = Arc::new(known.new_statement(sql, oids, settings, facts));
-        if sql.len() <= SHARED_BYTES_MAX {
-            known.statements.put(hash, Arc::clone(&statement));
+        let longest = match parse.statement.is_empty() {
+            true => UNNAMED_BYTES_MAX,
+            false => TEXT_BYTES_MAX,
+        };
+        if sql.len() <= longest {
+            let bytes = 2 * sql.len() + size_of_val(oids);
+            known.statements.put(hash, Arc::clone(&statement), bytes);
         }
         statement
     }
@@ -233,5 +247,55 @@ impl Statement {
             param_oids: self.oids.clone(),
         };
         parse.encode(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn get(registry: &Registry, name: &str, sql: &str) -> StatementId {
+        let parse = Parse {
+            statement: name.as_bytes(),
+            sql: sql.as_bytes(),
+            param_oids: vec![23],
+        };
+        let facts = || Arc::new(Facts::unknown());
+        registry.get(&parse, &Settings::default(), facts).id
+    }
+
+    /// `select`, and so many bytes.
+    fn text(bytes: usize) -> String {
+        format!("select '{}'", "x".repeat(bytes - 9))
+    }
+
+    #[test]
+    fn long_texts_without_a_name_are_not_shared() {
+        let registry = Registry::new();
+        let is_shared = |name: &str, bytes: usize| {
+            let sql = text(bytes);
+            get(&registry, name, &sql) == get(&registry, name, &sql)
+        };
+        assert!(is_shared("", UNNAMED_BYTES_MAX));
+        assert!(!is_shared("", UNNAMED_BYTES_MAX + 1));
+        assert!(is_shared("a", UNNAMED_BYTES_MAX + 1));
+        assert!(is_shared("a", TEXT_BYTES_MAX));
+        assert!(!is_shared("a", TEXT_BYTES_MAX + 1));
+    }
+
+    #[test]
+    fn what_is_shared_has_a_weight() {
+        let registry = Registry::new();
+        let long = |n: usize| format!("select {n:05}, '{}'", "x".repeat(TEXT_BYTES_MAX - 100));
+        let count = SHARED_BYTES_MAX / TEXT_BYTES_MAX;
+        let first: Vec<_> = (0..count).map(|n| get(&registry, "a", &long(n))).collect();
+        // Each is there twice.
+        let last = count - 1;
+        assert_eq!(get(&registry, "a", &long(last)), first[last]);
+        assert_eq!(
+            get(&registry, "a", &long(count / 2 + 2)),
+            first[count / 2 + 2]
+        );
+        assert_ne!(get(&registry, "a", &long(count / 4)), first[count / 4]);
     }
 }

@@ -159,7 +159,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             let facts = Arc::new(facts().misread());
             return registry.alone(parse.sql, &parse.param_oids, &self.settings, facts);
         }
-        registry.get(parse.sql, &parse.param_oids, &self.settings, facts)
+        registry.get(parse, &self.settings, facts)
     }
 
     /// Whether the parser reads a text as the server does at this moment: it takes strings for standard ones, and bytes for

@@ -4,14 +4,17 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use lru::LruCache;
 use parking_lot::{Mutex, RwLock};
 
 use super::lore::{self, Lore};
 use crate::facts::Facts;
+use crate::weighed::Weighed;
 
-/// Texts whose facts are remembered.
+/// Texts whose facts are remembered (`facts_max`).
 const FACTS_MAX: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
+
+/// Bytes of them (`facts_bytes_max`).
+const FACTS_BYTES_ALL_MAX: usize = 8 << 20;
 
 /// Texts longer than this are read each time.
 const FACTS_BYTES_MAX: usize = 16 << 10;
@@ -22,7 +25,7 @@ const READ_BYTES_MAX: usize = 1 << 20;
 /// Texts of clients.
 #[derive(Debug)]
 pub(super) struct Texts {
-    facts: Mutex<LruCache<String, Arc<Facts>>>,
+    facts: Mutex<Weighed<String, Arc<Facts>>>,
     lore: RwLock<Option<Arc<Lore>>>,
     changes: Arc<Changes>,
     /// One at a time asks what the catalog says.
@@ -70,7 +73,7 @@ pub(crate) struct Judged {
 impl Texts {
     pub(super) fn new() -> Self {
         Self {
-            facts: Mutex::new(LruCache::new(FACTS_MAX)),
+            facts: Mutex::new(Weighed::new(FACTS_MAX, FACTS_BYTES_ALL_MAX)),
             lore: RwLock::new(None),
             changes: Arc::default(),
             reading: tokio::sync::Mutex::default(),
@@ -117,7 +120,8 @@ impl Texts {
         }
         let facts = Arc::new(read(sql));
         if facts.are_of_the_shape() {
-            self.facts.lock().put(shape, Arc::clone(&facts));
+            let bytes = shape.len();
+            self.facts.lock().put(shape, Arc::clone(&facts), bytes);
         }
         facts
     }
