@@ -77,18 +77,28 @@ impl fmt::Debug for BindingAddress {
     }
 }
 
+/// For what an address is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// A deployment, or a way back to an earlier version: whether the app may have the binding is asked now.
+    Deployment,
+    /// The version that serves starts again: it was asked when that was deployed, and counts for deployments only.
+    Start,
+}
+
 /// Whoever has the bindings.
 pub trait Bindings: fmt::Debug + Send + Sync {
     /// What leads to the Postgres of a binding, for a version of an app. It may have to be made first. The credentials are
     /// good, and the binding stays, as long as somebody has the address's grant.
     ///
     /// # Errors
-    /// 400 for an id that nobody knows, 403 for one that this app may not have; both name the binding and the id:
-    /// see [`unknown`] and [`not_allowed`].
+    /// 400 for an id that nobody knows, 403 for a deployment with one that this app may not have; both name the binding
+    /// and the id: see [`unknown`] and [`not_allowed`].
     fn address<'a>(
         &'a self,
         binding: &'a PostgresBinding,
         app: &'a App,
+        purpose: Purpose,
     ) -> Answer<'a, Result<BindingAddress, Refusal>>;
 
     /// What a deployment was given that came to nothing: what was made for it alone goes again.

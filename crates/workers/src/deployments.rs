@@ -9,6 +9,7 @@ pub use response::{deployment, envelope, failure, rfc3339};
 
 use crate::{
     App, Archive, BindingAddress, Bindings, DeployLimits, Draft, Refusal, Values, Warning,
+    bindings::Purpose,
     domains::{BlockedDomain, DomainRules},
     modules::{Backend, Compiler},
     runtime::{Lease, Log, Standing, Supervisor},
@@ -189,7 +190,10 @@ impl Deployments {
     ) -> Result<(Arc<Version>, Vec<Warning>), Refusal> {
         let bindings = &new.manifest.hyperdrive;
         let databases = match &new.backend {
-            Some(_) => self.addresses(app, bindings, given).await?,
+            Some(_) => {
+                self.addresses(app, bindings, Purpose::Deployment, given)
+                    .await?
+            }
             None => Vec::new(),
         };
         let values = (&new.vars, &new.secrets);
@@ -332,7 +336,7 @@ impl Deployments {
         }
     }
 
-    /// What an app's backend has written since it was started; `None` if it does not run.
+    /// What an app's backend has written since it was started, or why it does not start; `None` if it does not run.
     #[must_use]
     pub fn log(&self, app: &App) -> Option<Arc<Log>> {
         self.known(app)?.log()

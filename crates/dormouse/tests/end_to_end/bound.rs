@@ -176,6 +176,33 @@ fn who_uses_a_binding_is_known_after_a_kill() {
     assert_eq!(answer.status, 200, "{}", answer.text());
 }
 
+/// What serves goes on when its binding is for others from now on, also after a restart: only deployments are refused.
+#[test]
+fn what_was_allowed_once_starts_again() {
+    let Some(stage) = Stage::start() else { return };
+    stage.server.sql("own", "select 1");
+    let id = bind(&stage, &json!({ "name": "own", "database": "own" }));
+    let code = bundled(
+        DOCUMENTED,
+        &["--conditions=workerd,worker,browser", "--external:node:*"],
+    );
+    deploy(&stage, "acme/shop", "", &id, &code);
+    let others = json!({ "allowed": [{ "repository": "acme/other" }] });
+    let path = format!("/v1/bindings/{id}");
+    let changed = stage.ask("PATCH", &path, Some(&others.to_string()));
+    assert_eq!(changed.status, 200, "{}", changed.text());
+    let Stage { server, folder, .. } = stage;
+    drop(server);
+    let Some(stage) = Stage::start_in(folder, &[]) else {
+        return;
+    };
+    let answer = stage.get("/shop/");
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let refused = stage.deploy_with("acme/shop", "", &[], &archive(&id, "export default {};"));
+    assert_eq!(refused.status, 403, "{}", refused.text());
+    assert_eq!(stage.get("/shop/").status, 200);
+}
+
 /// A database for each application and environment; previews begin as production is.
 #[test]
 fn previews_have_a_fork_of_productions_database() {

@@ -8,13 +8,12 @@ use crate::server::Server;
 
 impl Pool {
     /// Takes those that nobody has out of use, to be closed.
-    pub(super) fn take_idle(state: &mut State) -> Vec<Box<Server>> {
+    pub(super) fn take_idle(state: &mut State) -> impl Iterator<Item = Box<Server>> + use<> {
         let idle = std::mem::take(&mut state.idle);
-        let take = |(_, server): (_, Box<Server>)| {
+        for (_, server) in &idle {
             state.closes(server.number);
-            server
-        };
-        idle.into_iter().map(take).collect()
+        }
+        idle.into_iter().map(|(_, server)| server)
     }
 
     /// Closes one that nobody meant to end.

@@ -120,7 +120,7 @@ impl Texts {
         }
         let facts = Arc::new(read(sql));
         if facts.are_of_the_shape() {
-            let bytes = shape.len();
+            let bytes = 2 * shape.len();
             self.facts.lock().put(shape, Arc::clone(&facts), bytes);
         }
         facts

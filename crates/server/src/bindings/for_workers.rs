@@ -3,7 +3,7 @@
 use database::DatabaseName;
 use pooler::{BindingTarget, Reservation};
 use wire::PgError;
-use workers::bindings::{Answer, Grant, not_allowed, unknown};
+use workers::bindings::{Answer, Grant, Purpose, not_allowed, unknown};
 use workers::{App, BindingAddress, PostgresBinding, Refusal};
 
 use super::ManagedBindings;
@@ -23,8 +23,9 @@ impl workers::Bindings for ManagedBindings {
         &'a self,
         wanted: &'a PostgresBinding,
         app: &'a App,
+        purpose: Purpose,
     ) -> Answer<'a, Result<BindingAddress, Refusal>> {
-        Box::pin(self.address_of(wanted, app))
+        Box::pin(self.address_of(wanted, app, purpose))
     }
 
     fn abandoned<'a>(&'a self, addresses: Vec<BindingAddress>) -> Answer<'a, ()> {
@@ -59,11 +60,13 @@ impl ManagedBindings {
         &self,
         wanted: &PostgresBinding,
         app: &App,
+        purpose: Purpose,
     ) -> Result<BindingAddress, Refusal> {
         let reserved = self.bindings.reserve(&wanted.id, app.to_string());
         let (binding, reserved) = reserved.map_err(|_| unknown(wanted))?;
         let repository = app.repository.to_string();
-        if !binding.allows(&repository, app.environment.as_str()) {
+        let is_allowed = binding.allows(&repository, app.environment.as_str());
+        if purpose == Purpose::Deployment && !is_allowed {
             return Err(not_allowed(wanted, app));
         }
         let mut making = None;

@@ -27,6 +27,8 @@ struct Failed {
     /// How long it was, up to then.
     pause: Duration,
     refusal: Refusal,
+    /// Which says why, each time; it goes on with what starts at last.
+    log: Arc<Log>,
 }
 
 #[derive(Debug, Default)]
@@ -60,7 +62,10 @@ impl Live {
     }
 
     pub(super) fn log(&self) -> Option<Arc<Log>> {
-        Some(Arc::clone(self.now.lock().running.as_ref()?.log()))
+        if let Some(running) = &self.now.lock().running {
+            return Some(Arc::clone(running.log()));
+        }
+        Some(Arc::clone(&self.failed.lock().as_ref()?.log))
     }
 
     pub(super) fn standing(&self) -> Option<Standing> {
@@ -76,18 +81,23 @@ impl Live {
         failed.map(|failed| failed.refusal.clone())
     }
 
-    /// It does not start: the pause until the next try doubles with each, from the first of `pauses` to the second.
-    pub(super) fn failed(&self, refusal: Refusal, pauses: (Duration, Duration)) {
-        let (shortest, longest) = pauses;
+    /// A version does not start: the pause until the next try doubles with each, from the supervisor's shortest to its longest.
+    pub(super) fn failed(&self, version: u64, refusal: Refusal, supervisor: &Supervisor) {
+        let (shortest, longest) = supervisor.pauses();
         let mut failed = self.failed.lock();
-        let pause = match &*failed {
-            Some(before) => (before.pause * 2).min(longest),
-            None => shortest,
+        let (pause, log) = match &*failed {
+            Some(before) => ((before.pause * 2).min(longest), Arc::clone(&before.log)),
+            None => (shortest, supervisor.new_log()),
         };
+        log.say(
+            version,
+            format!("version {version} does not start: {refusal}"),
+        );
         *failed = Some(Failed {
             until: Instant::now() + pause,
             pause,
             refusal,
+            log,
         });
     }
 
@@ -108,7 +118,10 @@ impl Live {
         let running = self.now.lock().running.clone();
         match running {
             Some(running) => running.swap(program).await.map(|()| Next::Same),
-            None => supervisor.run(program).await.map(Next::Started),
+            None => {
+                let run = supervisor.run_on(program, self.log());
+                run.await.map(Next::Started)
+            }
         }
     }
 

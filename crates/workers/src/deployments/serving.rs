@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     App, BindingAddress, PostgresBinding, Refusal, Values,
+    bindings::Purpose,
     modules::Backend,
     runtime::{Program, Running, Supervisor},
     store::{StoreError, Version},
@@ -21,13 +22,14 @@ impl Deployments {
         if let Some(refusal) = live.failed_lately() {
             return Err(refusal);
         }
-        let woken = self.woken(app).await;
+        let woken = self.woken(live, app).await;
         match woken {
             Ok(Some((version, running))) => live.set(Arc::new(version), running),
             Ok(None) => {}
             Err(refusal) => {
                 if let Some(supervisor) = &self.parts.supervisor {
-                    live.failed(refusal.clone(), supervisor.pauses());
+                    let version = self.catalog.get(app).map_or(0, |version| version.number);
+                    live.failed(version, refusal.clone(), supervisor);
                 }
                 return Err(refusal);
             }
@@ -35,13 +37,20 @@ impl Deployments {
         Ok(())
     }
 
-    async fn woken(&self, app: &App) -> Result<Option<(Version, Option<Running>)>, Refusal> {
+    async fn woken(
+        &self,
+        live: &Live,
+        app: &App,
+    ) -> Result<Option<(Version, Option<Running>)>, Refusal> {
         // What there is stays: it is not of a deployment that may yet fail.
         let Some((version, program)) = self.load(app, None, &mut Vec::new()).await? else {
             return Ok(None);
         };
         let running = match program {
-            Some(program) => Some(self.supervisor()?.run(program).await?),
+            Some(program) => {
+                let supervisor = self.supervisor()?;
+                Some(supervisor.run_on(program, live.log()).await?)
+            }
             None => None,
         };
         Ok(Some((version, running)))
@@ -74,8 +83,15 @@ impl Deployments {
         let Some((version, backend, vars, secrets)) = loaded.await? else {
             return Ok(None);
         };
+        let purpose = match number {
+            Some(_) => Purpose::Deployment,
+            None => Purpose::Start,
+        };
         let databases = match &backend {
-            Some(_) => self.addresses(app, &version.hyperdrive, given).await?,
+            Some(_) => {
+                self.addresses(app, &version.hyperdrive, purpose, given)
+                    .await?
+            }
             None => Vec::new(),
         };
         let program = program(app, version.number, backend, (&vars, &secrets), databases);
@@ -87,6 +103,7 @@ impl Deployments {
         &self,
         app: &App,
         bindings: &[PostgresBinding],
+        purpose: Purpose,
         given: &mut Vec<BindingAddress>,
     ) -> Result<Vec<(String, BindingAddress)>, Refusal> {
         let mut by_id: HashMap<&str, BindingAddress> = HashMap::new();
@@ -94,7 +111,7 @@ impl Deployments {
         for binding in bindings {
             let address = match by_id.get(&*binding.id) {
                 Some(address) => address.clone(),
-                None => self.parts.bindings.address(binding, app).await?,
+                None => self.parts.bindings.address(binding, app, purpose).await?,
             };
             given.push(address.clone());
             by_id.insert(&binding.id, address.clone());

@@ -113,7 +113,7 @@ impl Log {
     }
 
     /// Writes an entry of the supervisor's own.
-    pub(super) fn say(&self, version: u64, text: impl Into<String>) {
+    pub(crate) fn say(&self, version: u64, text: impl Into<String>) {
         self.push(version, Level::Supervisor, text.into());
     }
 

@@ -52,9 +52,9 @@ impl Running {
     pub(super) async fn start(
         supervisor: Arc<Supervisor>,
         program: Program,
+        log: Arc<Log>,
     ) -> Result<Self, Refusal> {
         let standing = Arc::new(Mutex::new(Standing::default()));
-        let log = Arc::new(Log::new(supervisor.options.log));
         let socket = supervisor.socket("").map_err(|error| internal(&error))?;
         let (door, lease) = Door::new(socket);
         let entrance = Entrance::from(lease);

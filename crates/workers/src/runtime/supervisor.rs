@@ -50,7 +50,7 @@ impl Supervisor {
     /// 400 with the runtime's own words if it does not start, or has nothing that answers requests; 500 if there is
     /// no runtime.
     pub async fn trial(&self, program: &Program) -> Result<Vec<String>, Refusal> {
-        let log = Arc::new(Log::new(self.options.log));
+        let log = self.new_log();
         let checked = config::with_check(&program.backend);
         let private = self.socket("trial-");
         let private = private.map_err(|error| internal(&error))?;
@@ -66,7 +66,22 @@ impl Supervisor {
     /// # Errors
     /// As [`Supervisor::trial`].
     pub async fn run(self: &Arc<Self>, program: Program) -> Result<Running, Refusal> {
-        Running::start(Arc::clone(self), program).await
+        self.run_on(program, None).await
+    }
+
+    /// The same, and what it writes goes on in a log that there is.
+    pub(crate) async fn run_on(
+        self: &Arc<Self>,
+        program: Program,
+        log: Option<Arc<Log>>,
+    ) -> Result<Running, Refusal> {
+        let log = log.unwrap_or_else(|| self.new_log());
+        Running::start(Arc::clone(self), program, log).await
+    }
+
+    /// An empty log of a deployment.
+    pub(crate) fn new_log(&self) -> Arc<Log> {
+        Arc::new(Log::new(self.options.log))
     }
 
     /// The shortest and the longest pause between two starts of what does not start.

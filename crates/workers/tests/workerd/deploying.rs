@@ -4,7 +4,7 @@ use crate::harness::{Stage, get_by};
 use dormouse_workers::{
     App, BindingAddress, Bindings, DeployLimits, Environment, PostgresBinding, Refusal, Repository,
     Values,
-    bindings::{self, Answer},
+    bindings::{self, Answer, Purpose},
     deployments::{Deployed, Deployments, Parts, Request, envelope},
     domains::DomainRules,
     modules::Compiler,
@@ -36,6 +36,7 @@ impl Bindings for OneBinding {
         &'a self,
         binding: &'a PostgresBinding,
         app: &'a App,
+        _purpose: Purpose,
     ) -> Answer<'a, Result<BindingAddress, Refusal>> {
         Box::pin(async move {
             if binding.id != "postgres-binding-id" {
@@ -480,6 +481,14 @@ async fn what_does_not_start_is_left_alone_for_a_while() {
         assert!(refused.message.contains("does not start"), "{refused}");
     }
     assert_eq!(count(), 1);
+    // Whoever reads the log of a backend that never ran hears why.
+    let log = deployments.log(&app).unwrap();
+    let said = log.after(0, usize::MAX);
+    assert_eq!((said.len(), said[0].version), (1, 1));
+    assert!(
+        said[0].text.contains("version 1 does not start: "),
+        "{said:?}"
+    );
     drop(deployments);
     // Later it is tried again.
     let deployments = broken(Duration::ZERO);

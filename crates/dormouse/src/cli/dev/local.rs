@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use server::ManagedBindings;
-use workers::bindings::Answer;
+use workers::bindings::{Answer, Purpose};
 use workers::{App, BindingAddress, Bindings, PostgresBinding, Refusal};
 use zeroize::Zeroizing;
 
@@ -96,6 +96,7 @@ impl LocalBindings {
         binding: &PostgresBinding,
         id: &str,
         app: &App,
+        purpose: Purpose,
     ) -> Result<BindingAddress, Refusal> {
         let lent = PostgresBinding {
             binding: binding.binding.clone(),
@@ -111,7 +112,7 @@ impl LocalBindings {
                 );
             }
         });
-        self.managed.address(&lent, app).await
+        self.managed.address(&lent, app, purpose).await
     }
 
     fn tunnel(&self, name: &str, local: &Local) -> io::Result<BindingAddress> {
@@ -129,17 +130,20 @@ impl LocalBindings {
         &self,
         binding: &PostgresBinding,
         app: &App,
+        purpose: Purpose,
     ) -> Result<BindingAddress, Refusal> {
         let name = &binding.binding;
         match &self.ways {
-            Ways::Pools(ids) if let Some(id) = ids.get(name) => self.pooled(binding, id, app).await,
+            Ways::Pools(ids) if let Some(id) = ids.get(name) => {
+                self.pooled(binding, id, app, purpose).await
+            }
             Ways::Direct(locals) if let Some(local) = locals.get(name) => {
                 self.tunnel(name, local).map_err(|error| {
                     let said = format!("The socket of {name} cannot be made: {error}.");
                     Refusal::with_status(500, said)
                 })
             }
-            _ => self.managed.address(binding, app).await,
+            _ => self.managed.address(binding, app, purpose).await,
         }
     }
 }
@@ -149,8 +153,9 @@ impl Bindings for LocalBindings {
         &'a self,
         binding: &'a PostgresBinding,
         app: &'a App,
+        purpose: Purpose,
     ) -> Answer<'a, Result<BindingAddress, Refusal>> {
-        Box::pin(self.address_of(binding, app))
+        Box::pin(self.address_of(binding, app, purpose))
     }
 
     fn abandoned<'a>(&'a self, addresses: Vec<BindingAddress>) -> Answer<'a, ()> {
