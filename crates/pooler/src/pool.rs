@@ -24,7 +24,7 @@ use crate::facts::Facts;
 use crate::options::PoolOptions;
 use crate::origin::{Origin, Target};
 use crate::replication::{Replication, Source};
-use crate::server::Parameters;
+use crate::server::{Parameters, Server};
 use crate::statements::Registry;
 
 pub use durations::Durations;
