@@ -47,7 +47,13 @@ pub(super) fn run(run: &Run) -> Result<String> {
     if let Some(before) = &before {
         variants.push(Variant::start(run, "before", before, Vec::new())?);
     }
-    for (name, ratio) in [("off", None), ("0.01", Some("0.01")), ("1.0", Some("1.0"))] {
+    for (name, ratio) in [
+        ("off", None),
+        // What two of a kind differ by is what this machine cannot tell.
+        ("off, another", None),
+        ("0.01", Some("0.01")),
+        ("1.0", Some("1.0")),
+    ] {
         let settings = ratio.map_or_else(Vec::new, |ratio| {
             vec![
                 ("DORMOUSE_TELEMETRY__OTLP_ENDPOINT", endpoint.clone()),

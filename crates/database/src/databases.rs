@@ -11,6 +11,7 @@ use std::time::Instant;
 use engine::{Engine, EngineError, EngineOptions};
 use parking_lot::Mutex;
 use store::{DirectoryLock, Journal, JournalError, JournalOptions, LockError, RealDisk};
+use tokio_util::task::TaskTracker;
 use volume::{DatabaseId, FindTemplate, Template, TemplateId, VolumeError, Volumes};
 use wire::{DatabaseName, PgError};
 
@@ -170,6 +171,7 @@ impl Databases {
             sessions: AtomicU64::new(0),
             generation: AtomicU64::new(1),
             changing: tokio::sync::RwLock::default(),
+            leaving: TaskTracker::new(),
             closing: tokio::sync::watch::Sender::new(false),
             _lock: lock,
         });
@@ -512,7 +514,11 @@ impl Databases {
         let live = self.node.live.all();
         let _wanting: Vec<_> = live.iter().map(|database| database.want()).collect();
         self.maintenance.end().await;
-        maintenance::close(&self.node).await
+        let closed = maintenance::close(&self.node).await;
+        // Each has the node, and with it the lock of its directory.
+        self.node.leaving.close();
+        self.node.leaving.wait().await;
+        closed
     }
 }
 

@@ -8,6 +8,7 @@ use engine::Engine;
 use parking_lot::Mutex;
 use store::{DirectoryLock, JournalWriter};
 use tokio::sync::{OwnedMutexGuard, watch};
+use tokio_util::task::TaskTracker;
 use volume::{BaseId, DatabaseId, LayerId, Volume, Volumes};
 use wire::{DatabaseName, PgError, sqlstate};
 
@@ -64,6 +65,8 @@ pub(crate) struct Node {
     pub(crate) generation: AtomicU64,
     /// Shared by creations from a template; alone for what looks at one database and changes another.
     pub(crate) changing: tokio::sync::RwLock<()>,
+    /// Sessions that leave by themselves, as nobody has closed them.
+    pub(crate) leaving: TaskTracker,
     /// No session may run anything any more.
     pub(crate) closing: watch::Sender<bool>,
     pub(crate) _lock: DirectoryLock,

@@ -188,7 +188,7 @@ impl Drop for Session {
             slot.lose(&self.database);
         }
         if let (Some(leaving), Ok(runtime)) = (self.leaving(), runtime) {
-            drop(runtime.spawn(leaving));
+            self.node.leaving.spawn_on(leaving, &runtime);
         }
     }
 }
