@@ -123,9 +123,10 @@ fn all_bodies_together_have_a_limit() {
     assert_eq!(ask().status, 200);
 
     // One that is being answered, until its client goes.
+    let mut watch = server.watch("shop");
     let mut running = server.http();
     running.send_post(path, &[], &half("select pg_sleep(3600)"));
-    server.until_running("shop", "select pg_sleep%", 1);
+    watch.until_running("select pg_sleep%", 1);
     assert_eq!(ask().status, 503);
     drop(running);
     until(ask, |answer| answer.status == 200);

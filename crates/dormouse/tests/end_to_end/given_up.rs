@@ -43,9 +43,10 @@ fn a_batch_whose_client_goes_goes_no_further() {
     let server = Server::start();
     server.sql("shop", KEPT);
     let mut http = server.http();
+    let mut watch = server.watch("shop");
     http.send_post(BATCH, &[], &endless());
-    server.until_running("shop", "select pg_sleep%", 1);
-    drop(http);
+    watch.until_running("select pg_sleep%", 1);
+    drop((http, watch));
     server.until_alone();
     is_kept(&server);
 }
@@ -57,8 +58,9 @@ fn a_batch_goes_no_further_when_the_server_stops() {
     let mut server = Server::start_in(folder.path(), &settings);
     server.sql("shop", KEPT);
     let mut http = server.http();
+    let mut watch = server.watch("shop");
     http.send_post(BATCH, &[], &endless());
-    server.until_running("shop", "select pg_sleep%", 1);
+    watch.until_running("select pg_sleep%", 1);
     server.signal(Signal::TERM);
     assert_eq!(server.wait().code(), Some(0));
     let server = Server::start_in(folder.path(), &[]);

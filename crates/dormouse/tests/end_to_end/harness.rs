@@ -139,18 +139,20 @@ impl Server {
         until(now, |awake| *awake == Some(count));
     }
 
-    /// Waits until so many statements like this run in a database.
-    #[track_caller]
-    pub(crate) fn until_running(&self, database: &str, like: &str, count: u64) {
+    /// Somebody who sees which statements run in a database: to be there before them, as nobody comes in beside the only
+    /// session of a database while it runs one (docs/sessions.md, "What is left").
+    pub(crate) fn watch(&self, database: &str) -> Watch {
         // No limit of HTTP is in its way.
         let mut client = self.connect(database);
-        let sql = format!(
-            "select count(*) from pg_stat_activity
-             where state = 'active' and query like '{like}' and pid <> pg_backend_pid()"
-        );
-        let running = || client.query(&sql).unwrap()[0][0].clone();
-        let count = count.to_string();
-        until(running, |running| running.as_deref() == Some(&*count));
+        // So it keeps its process.
+        client.query("listen watch").unwrap();
+        Watch(client)
+    }
+
+    /// Waits until so many statements like this run in a database, which has more sessions than one.
+    #[track_caller]
+    pub(crate) fn until_running(&self, database: &str, like: &str, count: u64) {
+        self.watch(database).until_running(like, count);
     }
 
     /// Waits until nobody is in any database.
@@ -231,6 +233,23 @@ pub(crate) fn serve(folder: &Path, settings: &[(&str, &str)]) -> Command {
     command.stdin(Stdio::null()).stdout(Stdio::piped());
     command.envs(settings.iter().copied());
     command
+}
+
+/// Somebody who looks at the statements of a database.
+pub(crate) struct Watch(Pg);
+
+impl Watch {
+    /// Waits until so many statements like this run.
+    #[track_caller]
+    pub(crate) fn until_running(&mut self, like: &str, count: u64) {
+        let sql = format!(
+            "select count(*) from pg_stat_activity
+             where state = 'active' and query like '{like}' and pid <> pg_backend_pid()"
+        );
+        let running = || self.0.query(&sql).unwrap()[0][0].clone();
+        let count = count.to_string();
+        until(running, |running| running.as_deref() == Some(&*count));
+    }
 }
 
 /// Asks again until the answer is right.

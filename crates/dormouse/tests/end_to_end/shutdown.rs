@@ -51,13 +51,14 @@ fn statements_that_do_not_end_are_cancelled() {
         let mut server = Server::start_with(&[("DORMOUSE_SERVER__DRAIN_MS_MAX", "200")]);
         let mut client = server.connect("endless");
         client.send_query(sql);
+        let mut watch = server.watch("other");
         let mut requests = [&[][..], &[("accept", "application/x-ndjson")]].map(|headers| {
             let mut http = server.http();
             let body = serde_json::json!({ "sql": sql });
             http.send_post("/v1/databases/other/query", headers, &body);
             http
         });
-        server.until_running("other", "select%", 2);
+        watch.until_running("select%", 2);
         server.signal(Signal::TERM);
         assert_eq!(client.answer().error.unwrap().code(), "57014");
         assert_eq!(client.last_word().code(), "57P01");

@@ -323,9 +323,10 @@ fn a_stop_lets_requests_end_and_says_goodbye() {
 #[test]
 fn a_statement_that_does_not_end_is_cancelled_by_a_stop() {
     let mut server = Server::start_with(&[("DORMOUSE_SERVER__DRAIN_MS_MAX", "200")]);
+    let mut watch = server.watch("shop");
     let mut client = Client::open(&server, "shop");
     client.send(&json!({"id": 1, "sql": "select pg_sleep(600)"}));
-    server.until_running("shop", "select pg_sleep%", 1);
+    watch.until_running("select pg_sleep%", 1);
     server.signal(Signal::TERM);
     assert_eq!(client.read()["error"]["code"], "57P01");
     assert_eq!(client.closed().0, 1001);
