@@ -28,8 +28,8 @@ const HANDSHAKE: u8 = 22;
 struct Ear {
     /// The first bytes of each.
     beginnings: Mutex<Vec<Vec<u8>>>,
-    /// Cancellations that are held back now, and the most that there were.
-    held: Mutex<(usize, usize)>,
+    /// Cancellations that are held back, and the most that there were at once.
+    held: Mutex<(Vec<std::net::TcpStream>, usize)>,
     /// The process that each of those was for.
     of: Mutex<Vec<u32>>,
     /// Those that are held back are held back no longer.
@@ -56,20 +56,25 @@ impl Ear {
         client.read_exact(&mut first).await.unwrap();
         if first == CANCEL_REQUEST && holds {
             let process = client.read_u32().await.unwrap();
+            // The key, and so all that comes.
+            client.read_u32().await.unwrap();
             let released = self.release.notified();
+            let client = client.into_std().unwrap();
             {
                 let mut held = self.held.lock();
-                held.0 += 1;
-                held.1 = held.1.max(held.0);
+                // Who has hung up did so before this one came.
+                held.0.retain(|one| one.peek(&mut [0]).is_err());
+                held.0.push(client.try_clone().unwrap());
+                held.1 = held.1.max(held.0.len());
                 self.of.lock().push(process);
             }
+            let mut client = TcpStream::from_std(client).unwrap();
             // Or until who cancels gives up.
             let mut rest = Vec::new();
             tokio::select! {
                 _ = client.read_to_end(&mut rest) => {}
-                () = released => {}
+                () = released => client.shutdown().await.unwrap(),
             }
-            self.held.lock().0 -= 1;
             return;
         }
         let mut server = TcpStream::connect(origin).await.unwrap();
@@ -181,7 +186,7 @@ async fn at_once(cancels_max: usize, sessions: usize, each: usize) -> Option<usi
     })
     .await;
     // Nobody waits for all the others.
-    assert!(begun.elapsed() < CANCEL_MAX * 3);
+    assert!(begun.elapsed() < CANCEL_MAX * 4);
     assert_eq!(pooled.pool.standing().counts.cancels, 0);
     Some(ear.held.lock().1)
 }
