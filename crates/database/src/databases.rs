@@ -294,9 +294,8 @@ impl Databases {
     ///
     /// 3D000 if it is not there; 55006 if a session uses it, unless `force` ends that session.
     pub async fn delete(&self, name: &DatabaseName, force: bool) -> Result<(), PgError> {
-        self.node
-            .delete(&self.doer, name, Removal { force, only: None })
-            .await
+        let removal = Removal::any(force);
+        self.node.delete(&self.doer, name, removal).await
     }
 
     /// Removes a database and its files, if the one of this name is still this one and no session uses it.

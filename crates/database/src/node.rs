@@ -81,6 +81,13 @@ pub(crate) struct Removal {
     pub(crate) only: Option<DatabaseId>,
 }
 
+impl Removal {
+    /// Whichever it is.
+    pub(crate) fn any(force: bool) -> Self {
+        Self { force, only: None }
+    }
+}
+
 /// What a new database begins as.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {

@@ -5,6 +5,7 @@ mod cached;
 mod greet;
 mod held;
 mod messages;
+mod prepared;
 mod relay;
 mod rest;
 mod stop;

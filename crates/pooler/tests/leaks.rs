@@ -98,13 +98,18 @@ async fn numbers_of_sequences_are_the_clients_own() {
     }
 }
 
+/// Its log has all statements.
+fn logging() -> Option<Postgres> {
+    Postgres::start(&native::Options {
+        settings: vec!["log_statement=all".to_owned()],
+        ..native::Options::default()
+    })
+}
+
 /// Whose predecessor was given no numbers pays for nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_gives_no_numbers_discards_none() {
-    let Some(postgres) = Postgres::start(&native::Options {
-        settings: vec!["log_statement=all".to_owned()],
-        ..native::Options::default()
-    }) else {
+    let Some(postgres) = logging() else {
         return;
     };
     let beside = postgres.session().await;
@@ -357,10 +362,7 @@ async fn strings_that_go_on() {
 /// Most triggers, defaults, checks and views leave nothing, and cost nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_leaves_nothing_costs_nothing() {
-    let Some(postgres) = Postgres::start(&native::Options {
-        settings: vec!["log_statement=all".to_owned()],
-        ..native::Options::default()
-    }) else {
+    let Some(postgres) = logging() else {
         return;
     };
     let beside = postgres.session().await;

@@ -53,17 +53,7 @@ impl Session {
                     ));
                 }
                 let dropped = match &old {
-                    Ok(old) => {
-                        node.delete(
-                            &self.doer,
-                            old,
-                            Removal {
-                                force: *force,
-                                only: None,
-                            },
-                        )
-                        .await
-                    }
+                    Ok(old) => node.delete(&self.doer, old, Removal::any(*force)).await,
                     Err(error) => Err(error.clone()),
                 };
                 match dropped {

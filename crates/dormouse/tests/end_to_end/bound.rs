@@ -152,17 +152,23 @@ fn who_may_bind_what() {
     assert_eq!(stage.ask("DELETE", &path, None).status, 204);
 }
 
-/// A binding in use is known again after a restart, before its app is asked for.
-#[test]
-fn who_uses_a_binding_is_known_after_a_kill() {
-    let Some(stage) = Stage::start() else { return };
+/// The documented backend, over a database of ours: the id of its binding, `own`.
+fn deploy_to_own(stage: &Stage) -> String {
     stage.server.sql("own", "select 1");
-    let id = bind(&stage, &json!({ "name": "own", "database": "own" }));
+    let id = bind(stage, &json!({ "name": "own", "database": "own" }));
     let code = bundled(
         DOCUMENTED,
         &["--conditions=workerd,worker,browser", "--external:node:*"],
     );
-    deploy(&stage, "acme/shop", "", &id, &code);
+    deploy(stage, "acme/shop", "", &id, &code);
+    id
+}
+
+/// A binding in use is known again after a restart, before its app is asked for.
+#[test]
+fn who_uses_a_binding_is_known_after_a_kill() {
+    let Some(stage) = Stage::start() else { return };
+    deploy_to_own(&stage);
     let Stage { server, folder, .. } = stage;
     drop(server);
     let Some(stage) = Stage::start_in(folder, &[]) else {
@@ -180,13 +186,7 @@ fn who_uses_a_binding_is_known_after_a_kill() {
 #[test]
 fn what_was_allowed_once_starts_again() {
     let Some(stage) = Stage::start() else { return };
-    stage.server.sql("own", "select 1");
-    let id = bind(&stage, &json!({ "name": "own", "database": "own" }));
-    let code = bundled(
-        DOCUMENTED,
-        &["--conditions=workerd,worker,browser", "--external:node:*"],
-    );
-    deploy(&stage, "acme/shop", "", &id, &code);
+    let id = deploy_to_own(&stage);
     let others = json!({ "allowed": [{ "repository": "acme/other" }] });
     let path = format!("/v1/bindings/{id}");
     let changed = stage.ask("PATCH", &path, Some(&others.to_string()));
