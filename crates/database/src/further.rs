@@ -13,14 +13,15 @@ pub(crate) use taking::{Taken, process, take};
 use turns::Turns;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
-use engine::SharedMemory;
+use engine::{BackendError, Company, Interrupter, SharedMemory};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedMutexGuard};
 use wire::PgError;
 
+use crate::counted::Counted;
 use crate::database::Database;
 use crate::seat::Occupant;
 use crate::slot::Slot;
@@ -36,6 +37,8 @@ pub(crate) struct Further {
     /// How many wait for the memory to be shared.
     wanting: AtomicUsize,
     asked: Notify,
+    /// The backend of the session that has the first slot, or had it last.
+    first: Mutex<Option<Interrupter>>,
     /// It cannot be shared, or no process can join; when that was found.
     refused: Mutex<Option<Instant>>,
     /// A slot is free, or memory is shared.
@@ -44,6 +47,22 @@ pub(crate) struct Further {
     turns: OnceLock<Turns>,
     /// When it was last tried to do with fewer.
     retired_at: Mutex<Option<Instant>>,
+}
+
+/// Those who want to come in beside a session of a database.
+pub(crate) struct Beside(pub(crate) Weak<Database>);
+
+impl Company for Beside {
+    fn is_wanted(&self) -> bool {
+        let database = self.0.upgrade();
+        database.is_some_and(|database| database.further.is_asked())
+    }
+
+    fn come(&self, shared: Result<SharedMemory, BackendError>) {
+        if let Some(database) = self.0.upgrade() {
+            database.further.publish(shared);
+        }
+    }
 }
 
 /// How long nobody tries again to have a further process where that has failed.
@@ -94,19 +113,32 @@ impl Further {
         let Some(backend) = slot.backend.as_mut().filter(|backend| !backend.is_broken()) else {
             return;
         };
-        let shared = backend.share_memory().inspect_err(|error| {
-            tracing::warn!(%error, "memory is not shared");
-        });
-        self.publish(shared.ok());
+        self.publish(backend.share_memory());
     }
 
     /// What came of it.
-    fn publish(&self, shared: Option<SharedMemory>) {
-        if shared.is_none() {
+    fn publish(&self, shared: Result<SharedMemory, BackendError>) {
+        let shared = shared.inspect_err(|error| {
+            tracing::warn!(%error, "memory is not shared");
             self.refuse();
-        }
-        *self.shared.lock() = shared;
+        });
+        *self.shared.lock() = shared.ok();
         self.changed.notify_waiters();
+    }
+
+    /// A session has got the first slot, with this backend.
+    pub(crate) fn has_first(&self, interrupter: Interrupter) {
+        *self.first.lock() = Some(interrupter);
+    }
+
+    /// Asks whoever has the first slot to share its backend's memory, also in the middle of a statement; `_wanting`
+    /// is for as long as somebody wants that.
+    fn ask(&self, _wanting: &Counted) {
+        self.asked.notify_waiters();
+        // After it was counted: who gets the slot later looks at that.
+        if let Some(first) = &*self.first.lock() {
+            first.ask_to_share();
+        }
     }
 
     /// A session has left its slot.

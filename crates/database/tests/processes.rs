@@ -78,6 +78,20 @@ async fn session_without_process(databases: &Databases, others: &mut [Session]) 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_that_comes_between_two_statements_is_of_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let databases = open(folder.path(), Limits::default()).await;
+    let mut idle = session(&databases).await;
+    run(&mut idle, "BEGIN").await;
+    let mut other = beside(&databases, &mut idle).await;
+    let cancel = format!("SELECT pg_cancel_backend({})", idle.process_id());
+    assert_eq!(value(&mut other, &cancel).await, "t");
+    assert_eq!(value(&mut idle, "SELECT 1").await, "1");
+    run(&mut idle, "COMMIT").await;
+    databases.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn whoever_is_terminated_leaves_the_others() {
     let folder = tempfile::tempdir().unwrap();
     let limits = Limits {

@@ -11,6 +11,7 @@ mod join;
 mod pgproc;
 mod saving;
 mod session;
+mod sharing;
 mod trim;
 mod user;
 mod wal;
@@ -19,10 +20,11 @@ pub(crate) use boot::run_program;
 pub(crate) use exit::ServerExit;
 pub(crate) use fork::Spares;
 pub use interrupter::Interrupter;
-pub use join::SharedMemory;
 pub use session::{
     Bond, IdleLimits, PreparedStatement, Sequences, SessionIdentity, SessionRefused, SessionState,
 };
+pub(crate) use sharing::share_if_asked;
+pub use sharing::{Company, SharedMemory};
 pub use user::User;
 
 use std::sync::Arc;
@@ -37,6 +39,8 @@ use crate::error::BackendError;
 use crate::host::{ClientIo, Exit, Host, Interrupt, raise_interrupt, slice_mut};
 use crate::processes::Process;
 use crate::read_watch::ReadWatch;
+use crate::rewrite::SENT_CANCEL;
+use crate::ticker::Call;
 
 /// Limits of one backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -178,7 +182,8 @@ impl Backend {
             raise_interrupt(&mut self.store.as_context_mut());
         }
         self.set_in_call(true);
-        Ok(Busy::begin(&self.busy))
+        let call = self.store.data().engine.begin_call();
+        Ok(Busy::begin(&self.busy, call))
     }
 
     fn end(&mut self, busy: Busy) {
@@ -193,9 +198,10 @@ impl Backend {
         }
     }
 
-    /// Forgets a cancel that came when no statement was running.
+    /// Forgets a cancel that came when no statement was running, from outside or from another process.
     pub fn clear_cancel(&mut self) {
         self.interrupt.take_cancel();
+        self.interrupt.forget_signals(SENT_CANCEL as u32);
     }
 
     /// Where bytes for Postgres go: whole protocol messages.
@@ -254,16 +260,22 @@ impl Backend {
 }
 
 /// Marks a backend as broken for as long as a call is under way.
-struct Busy(Arc<AtomicBool>);
+struct Busy {
+    busy: Arc<AtomicBool>,
+    _call: Call,
+}
 
 impl Busy {
-    fn begin(busy: &Arc<AtomicBool>) -> Self {
+    fn begin(busy: &Arc<AtomicBool>, call: Call) -> Self {
         busy.store(true, Ordering::Release);
-        Self(Arc::clone(busy))
+        Self {
+            busy: Arc::clone(busy),
+            _call: call,
+        }
     }
 
     fn end(self) {
-        self.0.store(false, Ordering::Release);
+        self.busy.store(false, Ordering::Release);
     }
 }
 

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
@@ -22,14 +21,13 @@ use crate::image::Image;
 use crate::memory::HostMemories;
 use crate::module::{LibraryModule, MainModule};
 use crate::rewrite::Role;
+use crate::ticker::{Call, Ticker};
 
 /// Native stack that wasm may use, in bytes. Postgres' own limit (`max_stack_depth`) is met
 /// first; this one is asked about at every check of it.
 pub(crate) const WASM_STACK_BYTES: usize = 16 << 20;
 /// Stack beyond that for the host functions, in bytes.
 const HOST_STACK_BYTES: usize = 1 << 20;
-/// Time between looks at interrupts and timers, and the longest a backend keeps a thread.
-const EPOCH: Duration = Duration::from_millis(5);
 /// Raised whenever images of earlier builds must not be used: the settings of a boot, or the
 /// host's part of an image, changed.
 const IMAGE_VERSION: u32 = 8;
@@ -77,6 +75,7 @@ impl std::fmt::Debug for Engine {
 /// What the backends share.
 pub(crate) struct EngineInner {
     wasm: wasmtime::Engine,
+    ticker: Ticker,
     linker: Linker<Host>,
     cache: CompileCache,
     distribution: Distribution,
@@ -126,11 +125,12 @@ impl Engine {
             postgres: OnceLock::new(),
             libraries: Mutex::default(),
             linker,
+            // Without it nothing could be cancelled.
+            ticker: Ticker::start(&wasm).map_err(|error| EngineError::Wasm(error.into()))?,
             wasm,
         };
         let postgres = inner.load_postgres()?;
         inner.postgres.get_or_init(|| Arc::new(postgres));
-        tick(&inner.wasm);
         Ok(Self(Arc::new(inner)))
     }
 
@@ -271,6 +271,11 @@ impl EngineInner {
         &self.wasm
     }
 
+    /// To be held while a guest runs, or may run again after a wait.
+    pub(crate) fn begin_call(&self) -> Call {
+        self.ticker.begin()
+    }
+
     pub(crate) fn linker(&self) -> &Linker<Host> {
         &self.linker
     }
@@ -407,21 +412,4 @@ impl EngineInner {
         let printed = String::from_utf8_lossy(&output.lock()).into_owned();
         Ok((status, printed))
     }
-}
-
-/// Raises the epoch for as long as the engine lives.
-fn tick(engine: &wasmtime::Engine) {
-    let engine = engine.weak();
-    let ticker = move || {
-        while let Some(engine) = engine.upgrade() {
-            engine.increment_epoch();
-            drop(engine);
-            std::thread::park_timeout(EPOCH);
-        }
-    };
-    // Without the ticker nothing could be cancelled.
-    std::thread::Builder::new()
-        .name("dormouse-epoch".to_owned())
-        .spawn(ticker)
-        .expect("BUG: a thread can be started when the program begins");
 }

@@ -22,6 +22,7 @@ pub use client::{ClientIo, ClientIoError};
 pub(crate) use library::{KnownLinks, Libraries, SavedLibraries, SavedLibrary, restore, save};
 pub(crate) use process::Children;
 
+use crate::backend::Company;
 use crate::engine::EngineInner;
 use crate::environment::Environment;
 use crate::errno::Errno;
@@ -56,6 +57,8 @@ pub(crate) struct Host {
     pub(crate) stack_bytes_max: usize,
     /// Its place among the processes of its database, if it shares memory with others.
     pub(crate) process: Option<Process>,
+    /// Those who may want to come in beside it in the middle of a statement.
+    pub(crate) company: Option<Arc<dyn Company>>,
     /// Set once the instance exists.
     pub(crate) guest: Option<Guest>,
 }
@@ -88,11 +91,29 @@ impl Host {
         self.process.as_mut().is_some_and(Process::give_turn)
     }
 
+    /// Whether somebody has asked that its memory be shared, and there is company to ask.
+    pub(crate) fn is_asked_to_share(&self) -> bool {
+        self.company.is_some() && self.interrupt.is_asked_to_share()
+    }
+
+    /// Waits until that is so.
+    pub(crate) fn asked_to_share(&self) -> impl Future<Output = ()> + use<> {
+        let interrupt = self.company.is_some().then(|| Arc::clone(&self.interrupt));
+        async move {
+            match interrupt {
+                Some(interrupt) => interrupt.until(Interrupt::is_asked_to_share).await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
     /// Whether Postgres should look for interrupts soon.
     pub(crate) fn should_look(&self) -> bool {
         let now = || self.environment.monotonic();
         let process = self.process.as_ref();
-        self.interrupt.has_signals() || process.is_some_and(|process| process.should_yield(now()))
+        self.interrupt.has_signals()
+            || self.is_asked_to_share()
+            || process.is_some_and(|process| process.should_yield(now()))
     }
 
     pub(crate) fn guest(&self) -> Guest {
@@ -148,6 +169,8 @@ pub(crate) struct Interrupt {
 impl Interrupt {
     const CANCEL: u32 = 1;
     const STOP: u32 = 2;
+    /// Wants nothing of the guest: the host shares its memory.
+    const SHARE: u32 = 4;
     /// The signals of [`SENT`](crate::rewrite::SENT), each at its bit, above the others.
     const SIGNALS_SHIFT: u32 = 8;
 
@@ -197,8 +220,23 @@ impl Interrupt {
         self.flags.load(Ordering::Acquire) & Self::STOP != 0
     }
 
+    /// Asks that the guest's memory be shared.
+    pub(crate) fn ask_to_share(&self) {
+        self.flags.fetch_or(Self::SHARE, Ordering::AcqRel);
+        self.changed.notify_waiters();
+    }
+
+    pub(crate) fn is_asked_to_share(&self) -> bool {
+        self.flags.load(Ordering::Acquire) & Self::SHARE != 0
+    }
+
+    pub(crate) fn forget_sharing(&self) {
+        self.flags.fetch_and(!Self::SHARE, Ordering::AcqRel);
+    }
+
+    /// Whether the guest is asked for anything.
     pub(crate) fn pending(&self) -> bool {
-        self.flags.load(Ordering::Acquire) != 0
+        self.flags.load(Ordering::Acquire) & !Self::SHARE != 0
     }
 
     /// Waits until something is asked.

@@ -34,9 +34,10 @@ mod rewrite;
 mod saved;
 mod settings;
 mod state;
+mod ticker;
 
 pub use backend::{
-    Backend, BackendLimits, Bond, IdleLimits, Interrupter, PreparedStatement, Sequences,
+    Backend, BackendLimits, Bond, Company, IdleLimits, Interrupter, PreparedStatement, Sequences,
     SessionIdentity, SessionRefused, SessionState, SharedMemory, User,
 };
 pub use cache::{Progress, Silent};

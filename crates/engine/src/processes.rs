@@ -185,6 +185,15 @@ impl Process {
         self.id = id;
     }
 
+    /// Its guest is in a call that began before it was a process among others: it has the turn, which nobody else can
+    /// have had yet.
+    pub(crate) fn goes_on(&mut self, now: Duration) {
+        self.in_call = true;
+        if let Ok(turn) = Arc::clone(&self.of.running).try_lock_owned() {
+            self.turn = Some((turn, now));
+        }
+    }
+
     /// Waits for the turn; `now` is when it begins, asked for once it is there.
     pub(crate) async fn take_turn(&mut self, now: impl Fn() -> Duration) -> Result<(), Crashed> {
         if self.turn.is_none() {

@@ -180,6 +180,33 @@ async fn notifications_and_signals_arrive() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_does_nothing_is_not_cancelled() {
+    let ground = ground().await;
+    let (mut a, mut b) = two(ground).await;
+    let id = value(&mut b, "SELECT pg_backend_pid()").await;
+    run(&mut b, "BEGIN; UPDATE t SET n = 1 WHERE id = 1").await;
+    let cancels = format!(
+        "DO $$ BEGIN FOR i IN 1..20000 LOOP PERFORM pg_cancel_backend({id}); END LOOP; END $$"
+    );
+    // More of them come while it waits for its turn to take one.
+    let cancelling = tokio::spawn(async move {
+        run(&mut a, &cancels).await;
+        a
+    });
+    while !cancelling.is_finished() {
+        b.take_signals().await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    let mut a = cancelling.await.unwrap();
+    // Nor is it cancelled by one that it has not even heard of.
+    run(&mut a, &format!("SELECT pg_cancel_backend({id})")).await;
+    assert!(b.is_signalled());
+    b.clear_cancel();
+    run(&mut b, "COMMIT").await;
+    assert_eq!(value(&mut a, "SELECT n FROM t WHERE id = 1").await, "1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_long_statement_lets_others_run() {
     let ground = ground().await;
     let (mut a, b) = two(ground).await;

@@ -186,10 +186,8 @@ pub(crate) async fn take(
                 false => None,
             },
             None if may_join => {
-                if wanting.is_none() {
-                    wanting = Some(Counted::begin(&further.wanting));
-                    further.asked.notify_waiters();
-                }
+                // Whoever has the first slot may be another one than when it was last looked at.
+                further.ask(wanting.get_or_insert_with(|| Counted::begin(&further.wanting)));
                 None
             }
             None => None,

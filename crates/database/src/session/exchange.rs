@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use engine::ClientIo;
+use engine::{ClientIo, Company};
 use tracing::{Instrument as _, Span};
 use volume::{Owed, Volume};
 use wire::pg::{Frame, TransactionStatus, backend, frontend, statement};
@@ -12,6 +12,7 @@ use wire::{PgError, sqlstate};
 
 use super::measure::Measure;
 use super::{Session, SessionEnded, abandon_volume, as_error, sql};
+use crate::further::Beside;
 use crate::gate::{self, Ahead, Gated};
 use crate::node::Node;
 use crate::session::seating::Unseated;
@@ -85,6 +86,7 @@ impl Session {
         let exchange = Exchange::begin(&self.database);
         let ahead = Ahead::default();
         let mut ungate = None;
+        let is_first = self.slot.as_ref().is_some_and(|slot| !slot.is_further);
         if let Some(slot) = &mut self.slot
             && let Some(backend) = &mut slot.backend
         {
@@ -94,6 +96,8 @@ impl Session {
                 Box::new(gated) as Box<dyn ClientIo>
             });
             backend.attach(io);
+            let company = Beside(Arc::downgrade(&self.database));
+            backend.expect(is_first.then(|| Arc::new(company) as Arc<dyn Company>));
         }
         let mut output = BytesMut::new();
         let span = measure.runs(self);
@@ -106,6 +110,7 @@ impl Session {
         self.look_at_statement(measure).await;
         if let Some(backend) = self.slot.as_mut().and_then(|slot| slot.backend.as_mut()) {
             backend.attach(None);
+            backend.expect(None);
         }
         let volume = self
             .slot

@@ -119,6 +119,9 @@ impl Session {
             return Err(Unseated::Ended(self.database.dropped_error()));
         }
         let interrupter = slot.backend.as_ref().map(engine::Backend::interrupter);
+        if let Some(interrupter) = interrupter.clone().filter(|_| !slot.is_further) {
+            self.database.further.has_first(interrupter);
+        }
         self.line.set(interrupter);
         self.parked = None;
         self.slot = Some(slot);

@@ -53,6 +53,7 @@ impl Backend {
         database: &str,
         limits: BackendLimits,
     ) -> Result<Self, BackendError> {
+        let _call = engine.begin_call();
         remove_lock_file(&volume)?;
         let scratch = Arc::new(Scratch::new());
         let files = files(engine, Some(volume), scratch, StandardStreams::Log);
@@ -181,6 +182,7 @@ pub(crate) async fn run_program(
     arguments: &[&str],
     children: Option<Children>,
 ) -> Result<i32, EngineError> {
+    let _call = engine.begin_call();
     let limits = BackendLimits::default();
     let files = files(engine, Some(volume), scratch, streams);
     let host = host(engine, module, files, limits, children);

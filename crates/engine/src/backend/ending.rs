@@ -1,7 +1,8 @@
 //! How a backend ends in good order.
 
-use wasmtime::TypedFunc;
+use wasmtime::{AsContextMut, TypedFunc};
 
+use super::exit::be_the_server;
 use super::instance::{call, enter};
 use super::{Backend, ended};
 use crate::error::BackendError;
@@ -32,7 +33,8 @@ impl Backend {
     /// [`BackendError`] if it ended in another way; the volume is as after a crash then, which
     /// the next boot recovers from.
     pub async fn shut_down(mut self) -> Result<(), BackendError> {
-        self.be_the_server()?;
+        be_the_server(&mut self.store.as_context_mut())?;
+        let _call = self.store.data().engine.begin_call();
         self.terminate().await
     }
 

@@ -51,6 +51,7 @@ pub(super) fn host(
         stack_top: 0,
         stack_bytes_max: crate::engine::WASM_STACK_BYTES,
         process: None,
+        company: None,
         guest: None,
     }
 }

@@ -21,6 +21,12 @@ impl Interrupter {
         self.0.cancel();
     }
 
+    /// Asks the statement that runs to share the backend's memory, if its
+    /// [company](super::Backend::expect) still wants that when it comes to it. It is not ended by this.
+    pub fn ask_to_share(&self) {
+        self.0.ask_to_share();
+    }
+
     /// Ends the backend at its next loop or call, whatever it does: for one that ignored
     /// [`cancel`](Self::cancel).
     pub fn stop(&self) {

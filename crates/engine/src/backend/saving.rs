@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use wasmtime::Val;
+use wasmtime::{AsContextMut, Val};
 
 use super::Backend;
+use super::exit::be_the_server;
 use crate::buffers::Buffers;
 use crate::error::EngineError;
 use crate::image::Image;
@@ -36,7 +37,7 @@ impl Backend {
     /// This backend as its differences from `base`; it must be as for [`image`](Self::image), but
     /// for the data.
     pub(crate) fn save(&mut self, base: &Image) -> Result<Vec<u8>, EngineError> {
-        self.be_the_server()
+        be_the_server(&mut self.store.as_context_mut())
             .map_err(|error| EngineError::Image(error.to_string()))?;
         let state = self.state()?;
         let stack_pointer = self.stack_pointer();

@@ -12,6 +12,7 @@ use wasmtime::{AsContextMut, Caller, Linker};
 use super::{
     Host, Interrupt, is_interrupt_pending, raise_cancel, raise_interrupt, slice, slice_mut, split,
 };
+use crate::backend::share_if_asked;
 use crate::rewrite::HOST;
 
 /// Output that is gathered before the guest waits for the client to take it, in bytes.
@@ -144,6 +145,37 @@ impl Client {
 /// A message that means nothing in the middle of a `COPY`, and lets Postgres look for interrupts.
 const EMPTY_COPY_DATA: &[u8] = b"d\0\0\0\x04";
 
+/// What a guest waits for its client to do.
+#[derive(Debug, Clone, Copy)]
+enum Wanted {
+    Input,
+    Room,
+}
+
+/// Waits for the client while others run, and lets them in when they ask for it.
+async fn wait_for_client(caller: &mut Caller<'_, Host>, wanted: Wanted) -> wasmtime::Result<()> {
+    loop {
+        share_if_asked(&mut caller.as_context_mut());
+        caller.data_mut().give_turn();
+        let sharing = caller.data().asked_to_share();
+        let waiting = async {
+            match wanted {
+                Wanted::Input => wait_for_input(caller).await,
+                Wanted::Room => wait_for_room(caller).await,
+            }
+        };
+        let is_over = tokio::select! {
+            biased;
+            () = waiting => true,
+            () = sharing => false,
+        };
+        caller.data_mut().take_turn().await?;
+        if is_over {
+            return Ok(());
+        }
+    }
+}
+
 /// Waits until there is input; a request to cancel or a timer that fires ends the wait with a
 /// message that changes nothing, since only a `COPY` waits for its client in mid-statement.
 async fn wait_for_input(caller: &mut Caller<'_, Host>) {
@@ -219,9 +251,7 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
         |mut caller: Caller<'_, Host>, (at, len): (u32, u32)| {
             Box::new(async move {
                 if caller.data().client.input.is_empty() {
-                    caller.data_mut().give_turn();
-                    wait_for_input(&mut caller).await;
-                    caller.data_mut().take_turn().await?;
+                    wait_for_client(&mut caller, Wanted::Input).await?;
                 }
                 let (memory, host) = split(&mut caller);
                 let count = host.client.input.len().min(len as usize);
@@ -255,9 +285,7 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
                     .await;
                 }
                 if caller.data().client.is_full() && !is_interrupt_pending(&mut caller) {
-                    caller.data_mut().give_turn();
-                    wait_for_room(&mut caller).await;
-                    caller.data_mut().take_turn().await?;
+                    wait_for_client(&mut caller, Wanted::Room).await?;
                 }
                 Ok::<i32, wasmtime::Error>(len as i32)
             })

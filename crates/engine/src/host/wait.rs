@@ -6,6 +6,7 @@ use std::time::Duration;
 use wasmtime::{AsContextMut, Caller, Linker};
 
 use super::{Host, raise_cancel, read_u32, split};
+use crate::backend::share_if_asked;
 use crate::errno::Errno;
 use crate::rewrite::{
     HOST, SEND_SIGNAL, SENT_TO_SELF, SLEEP, STACK_IS_LOW, TAKE_SIGNALS, WAIT, WAIT_BEGIN, YIELD,
@@ -108,16 +109,14 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-/// Lets other processes run if this one has run for long, and holds no lightweight lock: Postgres counts
-/// those, and critical sections, as reasons not to be interrupted.
+/// Lets other processes come in, and run if this one has run for long, if it holds no lightweight lock: Postgres
+/// counts those, and critical sections, as reasons not to be interrupted.
 async fn let_others_run(caller: &mut Caller<'_, Host>) -> wasmtime::Result<()> {
     let host = caller.data();
     let now = host.environment.monotonic();
-    if !host
-        .process
-        .as_ref()
-        .is_some_and(|own| own.should_yield(now))
-    {
+    let process = host.process.as_ref();
+    let is_long = process.is_some_and(|own| own.should_yield(now));
+    if !is_long && !host.is_asked_to_share() {
         return Ok(());
     }
     let addresses = host.module.addresses;
@@ -125,6 +124,7 @@ async fn let_others_run(caller: &mut Caller<'_, Host>) -> wasmtime::Result<()> {
     let held = read_u32(memory, addresses.interrupt_holdoff_count);
     let critical = read_u32(memory, addresses.critical_section_count);
     if held == 0 && critical == 0 {
+        share_if_asked(&mut caller.as_context_mut());
         let host = caller.data_mut();
         host.give_turn();
         tokio::task::yield_now().await;
@@ -154,6 +154,7 @@ async fn wait(
         if ready(caller) {
             return Ok(Woken::Ready);
         }
+        share_if_asked(&mut caller.as_context_mut());
         let interrupt = std::sync::Arc::clone(&caller.data().interrupt);
         if interrupt.pending() {
             if interrupt.take_cancel() {
@@ -177,13 +178,18 @@ async fn wait(
             .zip(latch)
             .map(|(own, latch)| own.wait_for(latch));
         host.give_turn();
-        let asked = async {
+        let sharing = host.asked_to_share();
+        let latched = async {
             match &waiting {
-                Some(waiting) => tokio::select! {
-                    () = interrupt.asked() => {}
-                    () = waiting.woken() => {}
-                },
-                None => interrupt.asked().await,
+                Some(waiting) => waiting.woken().await,
+                None => std::future::pending().await,
+            }
+        };
+        let asked = async {
+            tokio::select! {
+                () = interrupt.asked() => {}
+                () = sharing => {}
+                () = latched => {}
             }
         };
         let woken = async {

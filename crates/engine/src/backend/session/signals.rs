@@ -4,7 +4,6 @@ use super::calls::Protected;
 use crate::backend::{Backend, ended};
 use crate::error::BackendError;
 use crate::landmarks::sessions as at;
-use crate::rewrite::SENT_CANCEL;
 
 impl Backend {
     /// Whether another process has sent this one a signal, and it does nothing.
@@ -19,9 +18,9 @@ impl Backend {
     ///
     /// [`BackendError`] if the backend ended: a signal may ask for that.
     pub async fn take_signals(&mut self) -> Result<(), BackendError> {
-        // Who does nothing is not cancelled.
-        self.interrupt.forget_signals(SENT_CANCEL as u32);
         let guard = self.begin().await?;
+        // Who does nothing is not cancelled, nor is one that has waited for its turn to hear of it.
+        self.clear_cancel();
         let taken = self.protected::<(), ()>("ProcessInterrupts", ()).await;
         let taken = taken.inspect_err(|error| self.has_ended(error))?;
         if let Protected::Done(()) = taken {
