@@ -9,17 +9,22 @@ window.ask = (at, path, body, { headers, ...more } = {}) =>
     ...more,
   })
 
-/** One statement in the database of `at`: all that the page can see of the answer. */
-window.query = async (at, sql, { params, ...more } = {}) => {
-  const response = await window.ask(at, `/v1/databases/${at.database}/query`, { sql, params }, more)
+/** All that the page can see of an answer. */
+window.see = async (promise) => {
+  const response = await promise
   const text = await response.text()
-  return { status: response.status, headers: Object.fromEntries(response.headers), document: text ? JSON.parse(text) : undefined }
+  const isJson = response.headers.get('content-type')?.includes('json')
+  const document = text && isJson ? JSON.parse(text) : undefined
+  return { status: response.status, headers: Object.fromEntries(response.headers), text, document }
 }
+
+/** One statement in the database of `at`. */
+window.query = (at, sql, { params, ...more } = {}) => window.see(window.ask(at, `/v1/databases/${at.database}/query`, { sql, params }, more))
 
 /** Whether a promise is rejected as fetch rejects what the browser forbids. */
 window.isForbidden = (promise) => promise.then(() => false, (error) => error instanceof TypeError)
 
-/** A conversation in `dormouse.v1`. */
+/** A conversation in `dormouse.v1`, with the database of `at` unless it has another `path`. */
 window.Conversation = class {
   received = 0
   messages = []
@@ -27,7 +32,7 @@ window.Conversation = class {
 
   constructor(at) {
     const protocols = at.token ? ['dormouse.v1', `dormouse.bearer.${at.token}`] : ['dormouse.v1']
-    this.socket = new WebSocket(`ws://${at.http}/v1/databases/${at.database}/ws`, protocols)
+    this.socket = new WebSocket(`ws://${at.http}${at.path ?? `/v1/databases/${at.database}/ws`}`, protocols)
     this.closed = new Promise((resolve) => { this.socket.onclose = ({ code, reason, wasClean }) => resolve({ code, reason, wasClean }) })
     this.socket.onmessage = ({ data }) => {
       const message = JSON.parse(data)

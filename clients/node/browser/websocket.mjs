@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { layWire } from './pages.mjs'
-import { openPage, suite } from './suite.mjs'
+import { openAdmin, openPage, suite } from './suite.mjs'
 
 test('requests in a row, and a transaction, with the token as a subprotocol', async (t) => {
   const { page, at } = await openPage(t)
@@ -30,6 +30,19 @@ test('requests in a row, and a transaction, with the token as a subprotocol', as
   assert.deepEqual([answer(5).transaction, answer(7).ok], [5, true])
   assert.deepEqual([answer(8).rows[0].n, answer(8).rows[0].text.length], [2, 500_000])
   assert.deepEqual([closed.code, closed.wasClean], [1000, true])
+})
+
+test('a token that is for one database names it', async (t) => {
+  const { page, at, asks } = await openAdmin(t)
+  await page.evaluate((at) => query(at, 'select 1'), at)
+  const made = await asks('POST', '/v1/tokens', { name: `for ${at.database}`, scope: 'read', database: at.database })
+  const rows = await page.evaluate(async (at) => {
+    const conversation = new Conversation(at)
+    await conversation.hello()
+    conversation.send({ id: 1, sql: 'select current_database() as name' })
+    return (await conversation.answer(1)).rows
+  }, { http: at.http, token: made.document.token, path: '/ws' })
+  assert.deepEqual(rows, [{ name: at.database }])
 })
 
 test('a statement is cancelled', async (t) => {

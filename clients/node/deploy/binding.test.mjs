@@ -1,13 +1,13 @@
 // The backend of the platform's page about Postgres bindings, as it is printed there: bundled, deployed, and asked.
 
 import assert from 'node:assert/strict'
-import { readdir, realpath, writeFile } from 'node:fs/promises'
+import { writeFile } from 'node:fs/promises'
 import { get } from 'node:http'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { test } from 'node:test'
 import { build } from 'esbuild'
 import { newFolder, serve } from '../program.mjs'
+import { packages, workerd } from './workerd.mjs'
 import { zip } from './zip.mjs'
 
 const BACKEND = `import postgres from "postgres";
@@ -39,13 +39,6 @@ const manifest = (id) => `{
 ]
 }
 }`
-
-const packages = await realpath(fileURLToPath(new URL('../node_modules', import.meta.url)))
-
-async function workerd() {
-  const all = await readdir(join(packages, '@cloudflare'))
-  return join(packages, '@cloudflare', all.find((name) => name.startsWith('workerd-')), 'bin/workerd')
-}
 
 /** What esbuild makes of a backend, as its authors have it do. */
 async function bundled(after, source) {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::http::StatusCode;
+use axum::http::header::WWW_AUTHENTICATE;
 use database::{Authority, DatabaseName};
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
@@ -202,10 +203,12 @@ fn are_same_claims(one: Option<&str>, other: Option<&str>) -> bool {
     }
 }
 
+/// 403, in the words of RFC 6750 too.
 fn forbidden(message: String) -> ApiError {
-    ApiError::new(
-        StatusCode::FORBIDDEN,
-        PgError::error(sqlstate::INSUFFICIENT_PRIVILEGE, message),
+    let error = PgError::error(sqlstate::INSUFFICIENT_PRIVILEGE, message);
+    ApiError::new(StatusCode::FORBIDDEN, error).header(
+        WWW_AUTHENTICATE,
+        "Bearer realm=\"dormouse\", error=\"insufficient_scope\"",
     )
 }
 

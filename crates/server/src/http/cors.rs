@@ -10,7 +10,7 @@ use axum::http::{HeaderName, HeaderValue, Method};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 /// What requests may have beyond what browsers always allow: all that this server reads.
-const OF_REQUESTS: [HeaderName; 13] = [
+const OF_REQUESTS: [HeaderName; 20] = [
     AUTHORIZATION,
     CONTENT_TYPE,
     IF_NONE_MATCH,
@@ -24,6 +24,13 @@ const OF_REQUESTS: [HeaderName; 13] = [
     HeaderName::from_static("neon-batch-read-only"),
     HeaderName::from_static("neon-batch-deferrable"),
     HeaderName::from_static("neon-pool-opt-in"),
+    HeaderName::from_static("x-github-repository"),
+    HeaderName::from_static("x-github-branch"),
+    HeaderName::from_static("x-github-sha"),
+    HeaderName::from_static("x-w7s-environment"),
+    HeaderName::from_static("x-w7s-application"),
+    HeaderName::from_static("x-w7s-vars"),
+    HeaderName::from_static("x-w7s-secrets"),
 ];
 
 /// What pages see of answers beyond what browsers always show.

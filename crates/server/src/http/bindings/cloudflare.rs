@@ -86,22 +86,22 @@ impl From<ApiError> for Refused {
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        let status = self.0.status();
         let number = self
             .0
             .member_of("failure")
             .and_then(|failure| failure["code"].as_u64());
-        let error = self.0.into_error();
         let code = number.unwrap_or(GENERIC);
         let envelope = Envelope {
             success: false,
-            errors: vec![json!({ "code": code, "message": error.message() })],
+            errors: vec![json!({ "code": code, "message": self.0.error().message() })],
             messages: Vec::new(),
             result: Value::Null,
         };
-        let mut response = (status, Json(envelope)).into_response();
-        // For the log.
-        response.extensions_mut().insert(error);
+        // Status and headers are ours.
+        let mut response = self.0.into_response();
+        let theirs = Json(envelope).into_response();
+        response.headers_mut().extend(theirs.headers().clone());
+        *response.body_mut() = theirs.into_body();
         response
     }
 }
