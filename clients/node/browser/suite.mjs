@@ -15,11 +15,16 @@ export const PASSWORD = 'the admin\'s own'
 /** What the tests of a file share: `browser`, `server`, `origin`, `foreign`, and tokens, `token` that may write and `admin`. */
 export const suite = {}
 
+// Hooks know no time of their own: without one they may wait for ever, and nobody would know for what.
+const timeout = 120_000
+
 const ends = []
 const later = (end) => ends.unshift(end)
 after(async () => {
-  for (const end of ends) await end()
-})
+  const failures = []
+  for (const end of ends) await Promise.resolve().then(end).catch((error) => failures.push(error))
+  if (failures.length > 0) throw new AggregateError(failures, 'not all has ended')
+}, { timeout })
 
 before(async () => {
   suite.browser = await startChromium(later)
@@ -37,7 +42,7 @@ before(async () => {
     DORMOUSE_WORKERS__WORKERD: await workerd(),
     DORMOUSE_WORKERS__START_MS_MAX: '60000',
   })
-})
+}, { timeout })
 
 let count = 0
 
