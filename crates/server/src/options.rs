@@ -63,7 +63,7 @@ pub struct HttpOptions {
     pub listen: String,
     /// `http.body_bytes_max`: the largest body of a request.
     pub body_bytes_max: usize,
-    /// `http.bodies_bytes_max`: bytes of the bodies of all requests under way.
+    /// `http.bodies_bytes_max`: bytes of the bodies of all requests under way, until their statements have ended.
     pub bodies_bytes_max: usize,
     /// `http.body_timeout_ms`: how long a client may take to send it.
     pub body_timeout: Duration,

@@ -202,8 +202,8 @@ const SETTINGS: &[Setting] = &[
     ),
     Setting::number(
         "http.bodies_bytes_max",
-        "Bytes of the bodies of all requests under way: those that still come, and those of\n\
-         requests that are being answered. Past it the answer is 503.",
+        "Bytes of the bodies of all requests under way: those that still come, and those that are\n\
+         worked on. Past it the answer is 503.",
     ),
     Setting::number(
         "http.body_timeout_ms",

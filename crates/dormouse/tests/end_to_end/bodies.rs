@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::harness::http2::{END_HEADERS, HEADERS, Http2};
 use crate::harness::{Server, until};
 
 /// The largest body, by default.
@@ -86,7 +87,10 @@ fn a_request_of_many_small_things_takes_a_few_times_its_bytes() {
 fn all_bodies_together_have_a_limit() {
     const ALL_MAX: usize = 1_000_000;
     let max = ALL_MAX.to_string();
-    let server = Server::start_with(&[("DORMOUSE_HTTP__BODIES_BYTES_MAX", &max)]);
+    let server = Server::start_with(&[
+        ("DORMOUSE_HTTP__BODIES_BYTES_MAX", &max),
+        ("DORMOUSE_HTTP__BODY_BYTES_MAX", &max),
+    ]);
     let path = "/v1/databases/shop/query";
     server.sql("shop", "select 1");
     let half = |sql: &str| json!({"sql": format!("{sql} /* {} */", "x".repeat(600_000))});
@@ -131,4 +135,45 @@ fn all_bodies_together_have_a_limit() {
     assert_eq!(ask().status, 503);
     drop(running);
     until(ask, |answer| answer.status == 200);
+}
+
+const QUERY: &str = "/v1/databases/shop/query";
+
+#[test]
+fn a_body_counts_no_longer_than_its_statement_runs() {
+    let max = "1000000";
+    let server = Server::start_with(&[
+        ("DORMOUSE_HTTP__BODIES_BYTES_MAX", max),
+        ("DORMOUSE_HTTP__BODY_BYTES_MAX", max),
+    ]);
+    server.sql("shop", "select 1");
+    let large = json!({"sql": format!("select 1 as n /* {} */", "x".repeat(300_000))});
+    // Their client reads none of the lines, though all of them are there.
+    let mut connection = Http2::without_window(&server);
+    for stream in [1, 3, 5] {
+        connection.post_for(stream, QUERY, "application/x-ndjson");
+        connection.body(stream, large.to_string().as_bytes());
+        connection.until(&[HEADERS], END_HEADERS);
+    }
+    server.until_metric("dormouse_http_bodies_bytes ", 0.0);
+    let answer = server.http().post(QUERY, &large);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
+/// Does not react to being cancelled.
+const DEAF: &str = "do $$ begin loop begin perform pg_sleep(3600); \
+    exception when query_canceled then null; end; end loop; end $$";
+
+#[test]
+fn a_body_counts_until_its_statement_has_ended() {
+    let server = Server::start();
+    server.sql("shop", "select 1");
+    let sql = format!("{DEAF} /* {} */", "x".repeat(300_000));
+    let mut http = server.http();
+    http.send_post(QUERY, &[], &json!({ "sql": sql, "timeoutMs": 100 }));
+    // Nobody waits for it any more, and it goes on.
+    assert_eq!(http.response().error(504).0, "57014");
+    let counted = server.metric("dormouse_http_bodies_bytes ");
+    assert!(counted > 300_000.0, "{counted}");
+    server.until_metric("dormouse_http_bodies_bytes ", 0.0);
 }

@@ -4,6 +4,7 @@ mod authority;
 mod collector;
 pub(crate) mod extended;
 mod http;
+pub(crate) mod http2;
 mod login;
 mod origin;
 mod pg;
@@ -165,12 +166,13 @@ impl Server {
     #[track_caller]
     pub(crate) fn until_metric(&self, name: &str, value: f64) {
         let mut http = self.http();
-        let now = || {
-            let page = http.get("/metrics").text();
-            let sample = |line: &str| line.strip_prefix(name)?.trim().parse().ok();
-            page.lines().find_map(sample)
-        };
-        until(now, |now: &Option<f64>| *now == Some(value));
+        until(|| metric(&mut http, name), |now| *now == Some(value));
+    }
+
+    /// A sample at `/metrics`.
+    #[track_caller]
+    pub(crate) fn metric(&self, name: &str) -> f64 {
+        metric(&mut self.http(), name).unwrap()
     }
 
     /// What it has logged.
@@ -267,6 +269,12 @@ pub(crate) fn until<T: std::fmt::Debug>(
         assert!(Instant::now() < deadline, "it stayed {answer:?}");
         std::thread::yield_now();
     }
+}
+
+fn metric(http: &mut Http, name: &str) -> Option<f64> {
+    let page = http.get("/metrics").text();
+    let sample = |line: &str| line.strip_prefix(name)?.trim().parse().ok();
+    page.lines().find_map(sample)
 }
 
 fn read(path: &Path) -> String {

@@ -1,5 +1,5 @@
 //! How many bytes of requests' bodies the node has at once: those that are still coming, and those of requests that are
-//! being answered.
+//! being worked on, also in the background when nobody waits for the answer any more.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,7 +13,10 @@ use super::error::ApiError;
 #[derive(Debug, Default)]
 pub(super) struct Bodies(AtomicUsize);
 
-/// Those of one body, which count for as long as this lives.
+/// Those of one body, which count for as long as this lives: an extension of its request, and with its [`Tenant`] in
+/// what works on it.
+///
+/// [`Tenant`]: super::tenant::Tenant
 #[must_use]
 #[derive(Debug)]
 pub(super) struct Counted {

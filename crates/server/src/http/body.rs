@@ -1,6 +1,7 @@
 //! The JSON body of a request.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -154,7 +155,7 @@ pub(super) async fn collect(
     app: &App,
     body: Body,
     max: SizeLimit,
-) -> Result<(Bytes, Counted), ApiError> {
+) -> Result<(Bytes, Arc<Counted>), ApiError> {
     let limit = app.options.body_timeout;
     let all_max = app.options.bodies_bytes_max;
     let mut counted = app.bodies.begin();
@@ -164,7 +165,7 @@ pub(super) async fn collect(
         read = timeout(limit, reading) => read.unwrap_or_else(|_| Err(too_slow(limit))),
         () = app.stopping.cancelling() => Err(ApiError::from(shutting_down()).closes()),
     };
-    Ok((read?, counted))
+    Ok((read?, Arc::new(counted)))
 }
 
 /// The whole body, unless it is too large: then no more of it is read than was needed to know. `admit` is told how much

@@ -1,14 +1,16 @@
 //! What stands before every handler: who asks is found out, and whether it may ask so often.
 
+use super::bodies::Counted;
 use super::body;
 use super::caller::{Caller, Scope};
 use super::door::{Door, is_open};
 use super::error::ApiError;
 use super::host;
 use super::origin;
-use super::permitted::{self, Held};
+use super::permitted;
 use super::router::{App, database_name};
 use crate::identity::Admitted;
+use crate::request_limits::Permit;
 use crate::telemetry::Begun;
 use axum::RequestExt as _;
 use axum::body::Body;
@@ -18,6 +20,7 @@ use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use database::DatabaseName;
+use std::sync::Arc;
 use std::time::Instant;
 use tracing::Instrument as _;
 
@@ -37,10 +40,12 @@ pub(super) async fn guard(State(app): State<App>, mut request: Request, next: Ne
     let is_known = head.extensions.get::<Caller>().is_some();
     let traced = begun.decide(&head, is_known);
     let mut response = match entered {
-        Ok((body, held)) => {
+        Ok((body, permit)) => {
+            // What works on it longer than the answer takes has it too.
+            let _counted = head.extensions.get::<Arc<Counted>>().cloned();
             let answering = next.run(Request::from_parts(head, body));
             let response = answering.instrument(traced.span.clone()).await;
-            permitted::hold(response, held)
+            permitted::hold(response, permit)
         }
         Err(error) => error.into_response(),
     };
@@ -49,14 +54,14 @@ pub(super) async fn guard(State(app): State<App>, mut request: Request, next: Ne
 }
 
 /// The caller is put into the head's extensions; none for who shows nothing and asks what everybody may. The body is
-/// here by then, so that who sends it slowly has no permit meanwhile.
+/// here by then, so that who sends it slowly has no permit meanwhile; that it counts is in the extensions too.
 async fn enter(
     app: &App,
     head: &mut Parts,
     body: Body,
     (route, in_path): (Option<&str>, Option<&str>),
     begun: &Begun,
-) -> Result<(Body, Held), ApiError> {
+) -> Result<(Body, Option<Permit>), ApiError> {
     let security = &app.security;
     if security.own_hosts_only && !security.gatekeeper.asks() {
         host::expect_own(head, app.options.routing.base_domain.as_deref().as_slice())?;
@@ -66,7 +71,7 @@ async fn enter(
     }
     let door = Door::of(route);
     if door == Door::Apps {
-        return Ok((body, Held::default()));
+        return Ok((body, None));
     }
     // As of now is what is found out of who asks.
     head.extensions.insert(security.gatekeeper.checked());
@@ -74,7 +79,7 @@ async fn enter(
     if let Admitted::Nobody = admitted
         && is_open(route, app.options.metrics_open)
     {
-        return Ok((body, Held::default()));
+        return Ok((body, None));
     }
     let database = named(app, head, door, in_path, &admitted)?;
     let caller = security
@@ -91,12 +96,12 @@ async fn enter(
     head.extensions.insert(caller.clone());
     if door == Door::Neon {
         // It knows its database, and counts for itself.
-        return Ok((body, Held::default()));
+        return Ok((body, None));
     }
     begun.admitted();
     // Nothing is looked up or read for who asks too often.
     app.expect_time(&caller, database.as_ref())?;
-    let (body, counted) = match route.is_some() && has_body(&head.method) {
+    let body = match route.is_some() && has_body(&head.method) {
         true => {
             // What limits its requests is set by one that is not limited.
             let limiting = database.as_ref().filter(|_| door.is_limited(route));
@@ -104,15 +109,13 @@ async fn enter(
             let since = Instant::now();
             let (body, counted) = body::collect(app, body, max).await?;
             begun.body_read(since);
-            (Body::from(body), Some(counted))
+            // It counts for as long as somebody works on it, not until its client has read the answer.
+            head.extensions.insert(counted);
+            Body::from(body)
         }
-        false => (body, None),
+        false => body,
     };
-    let held = Held {
-        permit: app.permit(&caller, database.as_ref())?,
-        body: counted,
-    };
-    Ok((body, held))
+    Ok((body, app.permit(&caller, database.as_ref())?))
 }
 
 /// The database that is asked, if the route is about one.

@@ -19,7 +19,7 @@ use wire::{PgError, SizeLimit};
 use super::body;
 use super::caller::Caller;
 use super::error::ApiError;
-use super::permitted::{self, Held};
+use super::permitted;
 use super::query::json;
 use super::router::App;
 use super::run::run_within;
@@ -66,12 +66,13 @@ pub(super) async fn sql(State(app): State<App>, request: Request) -> Result<Resp
         Ok(sizes) => sizes,
         Err(error) => return Ok(Failure(error).into_response()),
     };
-    let tenant = Tenant {
+    let mut tenant = Tenant {
         sizes,
         name,
         caller,
         label,
         from,
+        body: None,
     };
     let since = Instant::now();
     // The driver calls its JSON text, and does not say that it is some. A browser may send that to a foreign address without
@@ -86,10 +87,8 @@ pub(super) async fn sql(State(app): State<App>, request: Request) -> Result<Resp
         Err(error) => return Err(error),
     };
     drop(bytes);
-    let held = Held {
-        permit: app.permit(&tenant.caller, Some(&tenant.name))?,
-        body: Some(counted),
-    };
+    tenant.body = Some(counted);
+    let permit = app.permit(&tenant.caller, Some(&tenant.name))?;
     let limit = app.options.request_timeout;
     let running = run_within(limit, app.stopping.cancelling(), move |slot| async move {
         let settings = entrance.settings.into_iter().collect();
@@ -106,7 +105,7 @@ pub(super) async fn sql(State(app): State<App>, request: Request) -> Result<Resp
         Ok(document) => json(document),
         Err(error) => Failure(error).into_response(),
     };
-    Ok(permitted::hold(response, held))
+    Ok(permitted::hold(response, permit))
 }
 
 async fn run(

@@ -8,37 +8,21 @@ use axum::body::{Body, Bytes};
 use axum::response::Response;
 use hyper::body::{Body as _, Frame, SizeHint};
 
-use super::bodies::Counted;
 use crate::request_limits::Permit;
 
-/// What a request has for as long as it is answered.
-#[derive(Default)]
-#[must_use]
-pub(super) struct Held {
-    /// Its place among those that run at once, if there is a limit.
-    pub(super) permit: Option<Permit>,
-    /// The bytes of its body, if it has one.
-    pub(super) body: Option<Counted>,
-}
-
-/// Has the answer hold what its request has for as long as its body lasts; one without a body gives it back at once.
-pub(super) fn hold(response: Response, held: Held) -> Response {
-    let has_any = held.permit.is_some() || held.body.is_some();
-    if !has_any || response.body().is_end_stream() {
+/// Has the answer hold its request's place among those that run at once, if there is a limit, for as long as its body
+/// lasts; one without a body gives it back at once.
+pub(super) fn hold(response: Response, permit: Option<Permit>) -> Response {
+    if permit.is_none() || response.body().is_end_stream() {
         return response;
     }
-    response.map(|body| {
-        Body::new(Permitted {
-            body,
-            held: Some(held),
-        })
-    })
+    response.map(|body| Body::new(Permitted { body, permit }))
 }
 
 struct Permitted {
     body: Body,
     /// None once the body is at its end.
-    held: Option<Held>,
+    permit: Option<Permit>,
 }
 
 impl hyper::body::Body for Permitted {
@@ -52,7 +36,7 @@ impl hyper::body::Body for Permitted {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
         // Whoever reads need not ask again after the last piece.
         if !matches!(frame, Some(Ok(_))) || self.body.is_end_stream() {
-            self.held = None;
+            self.permit = None;
         }
         Poll::Ready(frame)
     }
@@ -88,12 +72,9 @@ mod tests {
     }
 
     fn held(limits: &Arc<RequestLimits>, body: Body) -> Response {
-        let held = Held {
-            permit: enter(limits),
-            body: None,
-        };
-        assert!(held.permit.is_some());
-        hold(Response::new(body), held)
+        let permit = enter(limits);
+        assert!(permit.is_some());
+        hold(Response::new(body), permit)
     }
 
     #[tokio::test]

@@ -4,6 +4,7 @@
 //! in the host's name, the caller's token. The first that names one counts.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
@@ -12,6 +13,7 @@ use database::{DatabaseName, Doer};
 use wire::{PgError, sqlstate};
 
 use super::RequestId;
+use super::bodies::Counted;
 use super::caller::{Caller, Reach};
 use super::connection::Peer;
 use super::error::ApiError;
@@ -29,6 +31,9 @@ pub(super) struct Tenant {
     pub(super) from: Option<SocketAddr>,
     /// How large it and its result may be.
     pub(super) sizes: Sizes,
+    /// Its body, if it has one, counts for as long as this lives: whoever works on it has this, also when nobody waits
+    /// for the answer any more.
+    pub(super) body: Option<Arc<Counted>>,
 }
 
 /// What a request is about: a database, or, if it names none, the node.
@@ -100,6 +105,7 @@ async fn tenant(
         caller,
         label: label(&parts.extensions),
         from: from(&parts.extensions),
+        body: parts.extensions.get().cloned(),
     }))
 }
 

@@ -159,6 +159,7 @@ pub(super) async fn query(
         statement,
         rows: query.row_mode,
         max: tenant.sizes.result,
+        body: tenant.body,
         answer,
     })
     .await?;

@@ -13,6 +13,7 @@ use wire::pg::TransactionStatus;
 use wire::{PgError, SizeLimit, sqlstate};
 
 use super::Place;
+use crate::http::bodies::Counted;
 use crate::http::router::App;
 use crate::http::run::{timed_out, unless};
 use crate::http::shares::Held as Share;
@@ -28,6 +29,8 @@ pub(super) enum Command {
         rows: Rows,
         /// How large the result may be.
         max: SizeLimit,
+        /// Of the request, which counts until this is done.
+        body: Option<Arc<Counted>>,
         answer: oneshot::Sender<Result<Vec<u8>, PgError>>,
     },
     Commit {
@@ -200,6 +203,7 @@ impl Held {
                 statement,
                 rows,
                 max,
+                body,
                 mut answer,
             } => {
                 self.visit.limit_results(max);
@@ -212,6 +216,7 @@ impl Held {
                 };
                 // Without a transaction there is nothing to keep.
                 let is_over = is_over || self.visit.status() == TransactionStatus::Idle;
+                drop((statement, body));
                 let is_heard = answer.send(done).is_ok();
                 match is_heard && !is_over {
                     true => Next::Waits,
