@@ -17,6 +17,7 @@ mod documents;
 mod doors;
 mod etags;
 mod given_up;
+mod guesses;
 mod harness;
 mod http2;
 mod http_api;

@@ -104,7 +104,7 @@ fn a_request_without_who_asks_is_refused() {
 }
 
 /// PostgreSQL's bytes of one message after another, as binary messages.
-fn tunnel(server: &Server, user: &str, password: &str) -> Result<Vec<u8>, String> {
+pub(crate) fn tunnel(server: &Server, user: &str, password: &str) -> Result<Vec<u8>, String> {
     use bytes::BytesMut;
     use wire::pg::startup::Startup;
     let mut socket = connect(server, "/v2?address=elsewhere:5432", None).unwrap();

@@ -52,12 +52,9 @@ impl Proof {
         Sha256::digest(password).into()
     }
 
-    /// Whether a password that came as it is is the one.
-    pub(crate) fn is_of(&self, password: &str) -> bool {
-        match self {
-            Self::Verifier(verifier) => verifier.is_of(password),
-            Self::Digest(digest) => Self::of(password).ct_eq(digest).into(),
-        }
+    /// Whether a password that came as it is is the one of this digest.
+    pub(crate) fn is_digest_of(digest: &[u8; 32], password: &str) -> bool {
+        Self::of(password).ct_eq(digest).into()
     }
 }
 

@@ -7,10 +7,11 @@
 //!    nothing outside this process; another password of the role makes it void.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use database::{Credentials, DatabaseName, Databases};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use wire::PgError;
 use wire::pg::scram::Verifier;
@@ -27,7 +28,7 @@ pub(crate) const ADMINISTRATOR: &str = "postgres";
 /// The longest password, in bytes.
 const PASSWORD_BYTES_MAX: usize = 1_024;
 
-/// Passwords that are hashed at once; each takes a processor.
+/// Passwords that are hashed at once; each takes a processor, also when nobody waits for what comes of it any more.
 const TURNS: usize = 2;
 
 /// Passwords that are remembered, and for how many seconds.
@@ -60,9 +61,13 @@ pub(crate) enum Wrong {
     Failed(PgError),
 }
 
+/// Why a password is not hashed.
+#[derive(Debug)]
+struct NotHashed(PgError);
+
 /// Whether passwords are right, and which were.
 struct Hashing {
-    turns: Semaphore,
+    turns: Arc<Semaphore>,
     queue: Queue,
     limits: PasswordLimits,
     right: Verdicts<()>,
@@ -117,6 +122,19 @@ impl Passwords {
         })
     }
 
+    /// Whether a password that came as it is is that of somebody who is no role: of a user of a binding.
+    ///
+    /// # Errors
+    /// 57P03 if too many wait to be checked.
+    pub(crate) async fn is_of(
+        &self,
+        verifier: Verifier,
+        password: &Zeroizing<String>,
+    ) -> Result<bool, PgError> {
+        let is_right = self.hashing.is_of(verifier, password).await;
+        is_right.map_err(|NotHashed(error)| error)
+    }
+
     /// Checks a password that came as it is: what is known of the role, which may come in. The administrator's is none
     /// of a database.
     pub(crate) async fn check(
@@ -132,7 +150,8 @@ impl Passwords {
             known.reason = Some(reason.into());
             known.verifier = Verifier::mock(self.databases.mock_secret(), database, role);
         }
-        let is_right = self.hashing.is_of(known.verifier, password).await?;
+        let is_right = self.hashing.is_of(known.verifier, password).await;
+        let is_right = is_right.map_err(|NotHashed(error)| Wrong::Failed(error))?;
         match known.reason {
             Some(reason) => Err(Wrong::Refused(reason)),
             None if !is_right => Err(Wrong::Refused("the password is wrong".into())),
@@ -156,17 +175,29 @@ fn too_slow(verifier: &Verifier, iterations_max: u32) -> Option<String> {
     })
 }
 
+/// A password that could not be hashed.
+fn failed(error: &dyn std::error::Error) -> NotHashed {
+    NotHashed(PgError::error(
+        wire::sqlstate::INTERNAL_ERROR,
+        error.to_string(),
+    ))
+}
+
 impl Hashing {
     fn new(limits: PasswordLimits) -> Self {
         Self {
-            turns: Semaphore::new(TURNS),
+            turns: Arc::new(Semaphore::new(TURNS)),
             queue: Queue::default(),
             limits,
             right: Verdicts::new(ENTRIES_MAX),
         }
     }
 
-    async fn is_of(&self, verifier: Verifier, password: &Zeroizing<String>) -> Result<bool, Wrong> {
+    async fn is_of(
+        &self,
+        verifier: Verifier,
+        password: &Zeroizing<String>,
+    ) -> Result<bool, NotHashed> {
         if password.len() > PASSWORD_BYTES_MAX {
             return Ok(false);
         }
@@ -174,12 +205,15 @@ impl Hashing {
         if self.right.get(&name, now).is_some() {
             return Ok(true);
         }
-        let failed =
-            |what: String| Wrong::Failed(PgError::error(wire::sqlstate::INTERNAL_ERROR, what));
-        let _turn = self.turn().await?;
+        let turn = self.turn().await?;
         let password = password.clone();
-        let checked = tokio::task::spawn_blocking(move || verifier.is_of(&password));
-        let is_right = checked.await.map_err(|error| failed(error.to_string()))?;
+        let checked = tokio::task::spawn_blocking(move || {
+            let is_right = verifier.is_of(&password);
+            // Who leaves meanwhile does not give it back: it is still used.
+            drop(turn);
+            is_right
+        });
+        let is_right = checked.await.map_err(|error| failed(&error))?;
         if is_right {
             self.right
                 .keep(name, (), now, now.saturating_add(REMEMBERED));
@@ -188,14 +222,18 @@ impl Hashing {
     }
 
     /// A turn to hash. Anybody can make others wait, but not for long.
-    async fn turn(&self) -> Result<SemaphorePermit<'_>, Wrong> {
+    async fn turn(&self) -> Result<OwnedSemaphorePermit, NotHashed> {
+        let free = Arc::clone(&self.turns).try_acquire_owned();
+        if let Ok(turn) = free {
+            return Ok(turn);
+        }
         let PasswordLimits {
             queue_max,
             wait_max,
             ..
         } = self.limits;
         let busy = |limit: String| {
-            Wrong::Failed(PgError::error(
+            NotHashed(PgError::error(
                 wire::sqlstate::CANNOT_CONNECT_NOW,
                 format!("too many passwords wait to be checked: {limit}"),
             ))
@@ -203,18 +241,13 @@ impl Hashing {
         let place = self.queue.enter(queue_max);
         let _place =
             place.ok_or_else(|| busy(format!("auth.password_queue_max is {queue_max}")))?;
-        let turn = timeout(wait_max, self.turns.acquire()).await;
+        let turn = timeout(wait_max, Arc::clone(&self.turns).acquire_owned()).await;
         let waited = |_| {
             let waited = wait_max.as_millis();
             busy(format!("auth.password_wait_ms_max, {waited}, is over"))
         };
         let turn = turn.map_err(waited)?;
-        turn.map_err(|error| {
-            Wrong::Failed(PgError::error(
-                wire::sqlstate::INTERNAL_ERROR,
-                error.to_string(),
-            ))
-        })
+        turn.map_err(|error| failed(&error))
     }
 
     fn name(&self, verifier: &Verifier, password: &str) -> super::verdicts::Name {
@@ -269,11 +302,10 @@ mod tests {
         let ask = async |password: &str| {
             let password = Zeroizing::new(password.to_owned());
             match hashing.is_of(verifier.clone(), &password).await {
-                Err(Wrong::Failed(error)) => {
+                Err(NotHashed(error)) => {
                     assert_eq!(error.code(), wire::sqlstate::CANNOT_CONNECT_NOW);
                     Err(error.message().to_owned())
                 }
-                Err(_) => panic!("only that fails"),
                 Ok(is_right) => Ok(is_right),
             }
         };
@@ -287,6 +319,17 @@ mod tests {
         assert_eq!(ask("secret").await, Ok(true));
         drop(turns);
         assert_eq!(ask("b").await, Ok(false));
+    }
+
+    #[tokio::test]
+    async fn who_leaves_does_not_give_back_the_turn_that_is_used() {
+        let hashing = Hashing::new(PasswordLimits::default());
+        let quick = Verifier::mock(b"secret", "shop", "slow").to_text();
+        let slow = Verifier::parse(&quick.replacen("4096", "300000", 1)).unwrap();
+        let password = Zeroizing::new("wrong".to_owned());
+        let asking = timeout(Duration::ZERO, hashing.is_of(slow, &password));
+        assert!(asking.await.is_err());
+        assert_eq!(hashing.turns.available_permits(), TURNS - 1);
     }
 
     #[test]

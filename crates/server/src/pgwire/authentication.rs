@@ -82,7 +82,7 @@ pub(super) async fn authenticate(
     let conversation = async {
         match (guest, administrator) {
             (Some((bindings, proof)), _) => {
-                let proved = asked.prove(proof, in_tunnel).await?;
+                let proved = asked.prove(pgwire, proof, in_tunnel).await?;
                 let Some(unsaid) = proved else {
                     return Ok(None);
                 };
@@ -152,7 +152,12 @@ async fn converse(
 
 impl Asked<'_> {
     /// Has a user of a binding prove that it is one: what is still to be said to it, or nothing if it went.
-    async fn prove(mut self, proof: Proof, in_tunnel: bool) -> Result<Option<BytesMut>, PgError> {
+    async fn prove(
+        mut self,
+        pgwire: &Pgwire,
+        proof: Proof,
+        in_tunnel: bool,
+    ) -> Result<Option<BytesMut>, PgError> {
         let user = &self.startup.user;
         match proof {
             Proof::Verifier(verifier) if !in_tunnel => {
@@ -171,13 +176,10 @@ impl Asked<'_> {
                     return Ok(None);
                 };
                 let is_right = match proof {
-                    Proof::Digest(_) => proof.is_of(&password),
-                    // It takes some milliseconds.
-                    Proof::Verifier(_) => {
-                        let checking = tokio::task::spawn_blocking(move || proof.is_of(&password));
-                        checking.await.map_err(|error| {
-                            PgError::fatal(sqlstate::INTERNAL_ERROR, error.to_string())
-                        })?
+                    Proof::Digest(digest) => Proof::is_digest_of(&digest, &password),
+                    Proof::Verifier(verifier) => {
+                        let checked = pgwire.passwords.is_of(verifier, &password).await;
+                        checked.map_err(|error| unreadable(&self.startup.database, user, &error))?
                     }
                 };
                 match is_right {

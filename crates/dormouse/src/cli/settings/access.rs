@@ -28,7 +28,7 @@ pub(super) const ACCESS: &[Setting] = &[
     Setting::number(
         "auth.password_queue_max",
         "Passwords that come as they are, over HTTP and in tunnels, and wait for their turn to be hashed.\n\
-         Who would wait too is sent away: 503.",
+         Who would wait too is sent away: 503, over /sql 400, with the code 57P03.",
     ),
     Setting::number(
         "auth.password_wait_ms_max",
