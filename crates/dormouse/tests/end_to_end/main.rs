@@ -6,6 +6,7 @@ mod acceptance;
 mod apps;
 mod audit;
 mod bad_input;
+mod batches;
 mod bindings;
 mod bodies;
 mod bound;

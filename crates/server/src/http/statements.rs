@@ -6,7 +6,7 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
-use wire::pg::{ErrorField, statement};
+use wire::pg::{ErrorField, TransactionStatus, statement};
 use wire::{PgError, SizeLimit, sqlstate};
 
 use super::body;
@@ -103,8 +103,7 @@ async fn run_apart(
         visit.order("SAVEPOINT dormouse_statement").await?;
         let document = match visit.run(statement, rows).await {
             Ok(document) => document,
-            Err(error) if visit.has_ended(&error) => return Err(error),
-            Err(error) if is_given_up(visit, &error) => {
+            Err(error) if visit.has_ended(&error) || is_given_up(visit, &error) => {
                 return Err(of_statement(number, APART, error));
             }
             Err(error) => {
@@ -117,7 +116,8 @@ async fn run_apart(
         if visit.is_over() {
             return Err(ended_amid(number));
         }
-        results.add(&document)?;
+        let added = results.add(&document);
+        added.map_err(|error| of_statement(number, APART, error))?;
     }
     Ok(results.end())
 }
@@ -129,18 +129,31 @@ async fn run_each(
 ) -> Result<Vec<u8>, PgError> {
     let mut results = Results::new(visit.result_max());
     for (number, statement) in (1..).zip(statements) {
+        let was_open = is_open(visit);
         let document = match visit.run(statement, rows).await {
+            // It is closed with the session.
+            Ok(_) if number == statements.len() && is_open(visit) => left_open().to_json(),
             Ok(document) => document,
-            // Nothing can be asked of the session any more.
-            Err(error) if visit.has_ended(&error) => return Err(error),
-            Err(error) if is_given_up(visit, &error) => {
-                return Err(of_statement(number, EACH, error));
+            Err(error) if visit.has_ended(&error) || is_given_up(visit, &error) => {
+                let of = if was_open || is_open(visit) {
+                    AMID
+                } else {
+                    EACH
+                };
+                return Err(of_statement(number, of, error));
             }
             Err(error) => error.to_json(),
         };
-        results.add(&document)?;
+        let of = if is_open(visit) { AMID } else { THROUGH };
+        let added = results.add(&document);
+        added.map_err(|error| of_statement(number, of, error))?;
     }
     Ok(results.end())
+}
+
+/// Whether a statement of a batch has begun a transaction that none has ended.
+fn is_open(visit: &Visit) -> bool {
+    visit.status() != TransactionStatus::Idle
 }
 
 pub(super) async fn transaction(
@@ -183,7 +196,8 @@ async fn run_all(
         if visit.is_over() {
             return Err(ended_amid(number));
         }
-        results.add(&document)?;
+        let added = results.add(&document);
+        added.map_err(|error| of_statement(number, APART, error))?;
     }
     Ok(results.end())
 }
@@ -222,6 +236,13 @@ const APART: &str = "the transaction, which is rolled back";
 /// The same where each is by itself.
 const EACH: &str = "the batch; those before it are done, those after it were not begun";
 
+/// The same where the statement itself is done.
+const THROUGH: &str = "the batch; it and those before it are done, those after it were not begun";
+
+/// The same in a transaction that a statement of the batch has begun.
+const AMID: &str = "the batch; what was done in the transaction that is open is rolled back, what was done before it \
+                    stays, and those after it were not begun";
+
 /// Says which statement an error is of.
 fn of_statement(number: usize, of: &str, error: PgError) -> PgError {
     let context = format!("statement {number} of {of}");
@@ -230,6 +251,15 @@ fn of_statement(number: usize, of: &str, error: PgError) -> PgError {
         None => context,
     };
     error.with(ErrorField::Where, context)
+}
+
+/// What the last statement of a batch gives that leaves a transaction open.
+fn left_open() -> PgError {
+    PgError::error(
+        sqlstate::ACTIVE_SQL_TRANSACTION,
+        "the batch ends with a transaction open: what was done in it is rolled back",
+    )
+    .hint("End it with COMMIT in the same batch, or send what is to be all or none to POST transaction.")
 }
 
 fn refuse_ends(statements: &[Statement]) -> Result<(), PgError> {
