@@ -62,6 +62,13 @@ fn a_batch_goes_no_further_when_the_server_stops() {
     http.send_post(BATCH, &[], &endless());
     watch.until_running("select pg_sleep%", 1);
     server.signal(Signal::TERM);
+    let answer = http.response();
+    assert_eq!(answer.error(503).0, "57P01");
+    let place = &answer.problem()["error"]["where"];
+    assert!(
+        place.as_str().unwrap().starts_with("statement 1 of the"),
+        "{place}"
+    );
     assert_eq!(server.wait().code(), Some(0));
     let server = Server::start_in(folder.path(), &[]);
     is_kept(&server);
@@ -127,20 +134,78 @@ fn what_is_done_past_its_time_is_not_called_cancelled() {
     assert_eq!(server.sql("shop", "table t")["rowCount"], 3);
 }
 
+/// Makes a function that does not react to being cancelled.
+const DEAF: &str = "create function deaf() returns int language plpgsql as $$ begin loop begin perform pg_sleep(3600);
+    exception when query_canceled then null; end; end loop; end $$";
+
+#[track_caller]
+fn goes_on(error: &Value) {
+    let detail = error["detail"].as_str().unwrap();
+    assert!(detail.contains("has not ended yet"), "{error}");
+}
+
+/// Where requests of a transaction go.
+fn transaction(server: &Server) -> String {
+    let begun = server
+        .http()
+        .post("/v1/databases/shop/transactions", &json!({}));
+    format!("{}/query", begun.header("location").unwrap())
+}
+
+const QUERY: &str = "/v1/databases/shop/query";
+
 #[test]
 fn what_does_not_end_when_it_is_cancelled_is_said_to_go_on() {
     let server = Server::start();
-    let sql = "do $$ begin loop begin perform pg_sleep(3600); exception when query_canceled then null; end; end loop; end $$";
-    server.sql("shop", "select 1");
-    let body = json!({"sql": sql, "timeoutMs": 100});
-    let answer = server.http().post("/v1/databases/shop/query", &body);
-    assert_eq!(answer.error(504).0, "57014");
-    let detail = &answer.problem()["error"]["detail"];
-    assert!(
-        detail.as_str().unwrap().contains("has not ended yet"),
-        "{detail}"
-    );
-    // Then its backend is stopped.
+    server.sql("shop", DEAF);
+    let body = json!({"sql": "select deaf()", "timeoutMs": 100});
+    let interactive = transaction(&server);
+    for path in [QUERY, &interactive] {
+        let answer = server.http().post(path, &body);
+        assert_eq!(answer.error(504).0, "57014", "{path}");
+        goes_on(&answer.problem()["error"]);
+    }
+    // The second row does not come.
+    let rows =
+        "select n, repeat('x', 10000), case n when 2 then deaf() end from generate_series(1, 2) n";
+    let body = json!({"sql": rows, "timeoutMs": 1_000}).to_string();
+    let lines = [("accept", "application/x-ndjson")];
+    let mut http = server.http();
+    let answer = http.request_with("POST", QUERY, &lines, Some(&body)).text();
+    let last: Value = serde_json::from_str(answer.lines().last().unwrap()).unwrap();
+    assert_eq!(last["error"]["code"], "57014", "{last}");
+    goes_on(&last["error"]);
+    // Then their backend is stopped.
     server.until_alone();
+    let gone = server
+        .http()
+        .post(&interactive, &json!({"sql": "select 1"}));
+    assert_eq!(gone.status, 404, "{}", gone.text());
     server.still_answers();
+}
+
+#[test]
+fn what_does_not_end_is_answered_at_a_stop() {
+    let mut server = Server::start_with(&[("DORMOUSE_SERVER__DRAIN_MS_MAX", "200")]);
+    server.sql("shop", DEAF);
+    let mut watch = server.watch("shop");
+    let interactive = transaction(&server);
+    let requests = [
+        (QUERY, &[][..]),
+        (QUERY, &[("accept", "application/x-ndjson")]),
+        (&interactive, &[]),
+    ];
+    let mut requests = requests.map(|(path, headers)| {
+        let mut http = server.http();
+        http.send_post(path, headers, &json!({"sql": "select deaf()"}));
+        http
+    });
+    watch.until_running("select deaf%", 3);
+    server.signal(Signal::TERM);
+    for http in &mut requests {
+        let answer = http.response();
+        assert_eq!(answer.error(503).0, "57P01");
+        goes_on(&answer.problem()["error"]);
+    }
+    assert_eq!(server.wait().code(), Some(0));
 }

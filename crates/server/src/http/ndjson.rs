@@ -5,8 +5,8 @@
 //! line.
 
 use std::convert::Infallible;
-use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -16,8 +16,9 @@ use axum::response::{IntoResponse, Response};
 use bytes::BytesMut;
 use database::{ClientIo, ClientIoError};
 use hyper::body::Frame;
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::PollSender;
 use tracing::Instrument as _;
 use wire::http::LineWriter;
@@ -25,7 +26,7 @@ use wire::{PgError, sqlstate};
 
 use super::error::ApiError;
 use super::router::App;
-use super::run::timed_out;
+use super::run::{OUTCOME_MAX, not_ended, timed_out};
 use super::tenant::Tenant;
 use super::visit::{Rows, Statement, Visit, Wishes};
 use super::work::CancelSlot;
@@ -46,17 +47,16 @@ type Piece = Result<Bytes, PgError>;
 
 /// Why a statement is given up, once it is.
 #[derive(Clone, Default)]
-struct GivenUp(Arc<OnceLock<PgError>>);
+struct GivenUp(Arc<Mutex<Option<PgError>>>);
 
 impl GivenUp {
-    fn set(&self, why: PgError) -> PgError {
-        // It is given up once.
-        self.0.get_or_init(|| why).clone()
+    fn set(&self, why: PgError) {
+        *self.0.lock() = Some(why);
     }
 
     /// An error of the statement, as its client is told it.
     fn explain(&self, error: PgError) -> PgError {
-        match self.0.get() {
+        match &*self.0.lock() {
             Some(why) if error.code() == sqlstate::QUERY_CANCELED => why.clone(),
             _ => error,
         }
@@ -134,17 +134,25 @@ async fn run(
         () = sleep(limit) => timed_out(limit),
         () = sender.closed() => PgError::error(sqlstate::QUERY_CANCELED, "nobody listens"),
     };
-    let error = given_up.set(why);
-    let last = match slot.give_up() {
-        // It may have come to its end all the same.
-        Some(canceller) => insist(&canceller, work).await,
-        None => {
-            drop(work);
-            Err(error)
-        }
+    given_up.set(why.clone());
+    let Some(canceller) = slot.give_up() else {
+        drop(work);
+        let _ = sender.send(Err(why)).await;
+        return;
     };
-    // Nobody may listen any more.
-    let _ = sender.send(last).await;
+    let mut ending = pin!(insist(&canceller, work));
+    match timeout(OUTCOME_MAX, &mut ending).await {
+        // It may have come to its end all the same.
+        Ok(last) => {
+            let _ = sender.send(last).await;
+        }
+        Err(_) => {
+            let why = not_ended(why);
+            given_up.set(why.clone());
+            // It goes on to its end, whether somebody reads that or not.
+            let _ = tokio::join!(sender.send(Err(why)), ending);
+        }
+    }
 }
 
 /// What is left of the answer when the statement has ended.

@@ -17,7 +17,7 @@ use crate::pgwire::shutting_down;
 
 /// How long a request that was cancelled may take to say what it came to (`http.outcome_ms_max`). Shorter than what a
 /// stop of the server gives to cancelled statements, so that it is said then too.
-const OUTCOME_MAX: Duration = Duration::from_millis(1_500);
+pub(super) const OUTCOME_MAX: Duration = Duration::from_millis(1_500);
 
 /// An error with PostgreSQL's fields in it.
 pub(super) trait Failure: From<PgError> + Send + 'static {
@@ -69,13 +69,14 @@ where
         }
         Ok(done) => done,
         // Dropping the work has it cancelled further.
-        Err(_) => Err(why.detail(NOT_ENDED).into()),
+        Err(_) => Err(not_ended(why).into()),
     }
 }
 
 /// What is said of a request that does not react.
-const NOT_ENDED: &str =
-    "What runs has not ended yet, though it was cancelled: it may still be done.";
+pub(super) fn not_ended(why: PgError) -> PgError {
+    why.detail("What runs has not ended yet, though it was cancelled: it may still be done.")
+}
 
 /// Does work, unless `ends` is ready before: then it is cancelled. It is always done to its end.
 ///

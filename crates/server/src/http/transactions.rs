@@ -155,7 +155,8 @@ pub(super) async fn query(
         sql: query.sql,
         params: query.params,
     };
-    let document = held::ask(&commands, limit, |answer| Command::Run {
+    let stops = app.stopping.cancelling();
+    let document = held::ask(&commands, limit, stops, |answer| Command::Run {
         statement,
         rows: query.row_mode,
         max: tenant.sizes.result,
@@ -172,10 +173,8 @@ pub(super) async fn commit(
     Path(parameters): Path<HashMap<String, String>>,
 ) -> Result<StatusCode, ApiError> {
     let commands = app.transactions.find(&parameters, &tenant, None)?;
-    held::ask(&commands, app.options.request_timeout, |answer| {
-        Command::Commit { answer }
-    })
-    .await?;
+    let (limit, stops) = (app.options.request_timeout, app.stopping.cancelling());
+    held::ask(&commands, limit, stops, |answer| Command::Commit { answer }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -185,8 +184,9 @@ pub(super) async fn rollback(
     Path(parameters): Path<HashMap<String, String>>,
 ) -> Result<StatusCode, ApiError> {
     let commands = app.transactions.find(&parameters, &tenant, None)?;
-    held::ask(&commands, app.options.request_timeout, |answer| {
-        Command::Rollback { answer }
+    let (limit, stops) = (app.options.request_timeout, app.stopping.cancelling());
+    held::ask(&commands, limit, stops, |answer| Command::Rollback {
+        answer,
     })
     .await?;
     Ok(StatusCode::NO_CONTENT)

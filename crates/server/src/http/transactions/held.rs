@@ -1,5 +1,6 @@
 //! The task of one interactive transaction: it has the session, and does what requests ask, one after the other.
 
+use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use database::Canceller;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{Instrument as _, Span};
 use wire::pg::TransactionStatus;
 use wire::{PgError, SizeLimit, sqlstate};
@@ -15,7 +16,7 @@ use wire::{PgError, SizeLimit, sqlstate};
 use super::Place;
 use crate::http::bodies::Counted;
 use crate::http::router::App;
-use crate::http::run::{timed_out, unless};
+use crate::http::run::{OUTCOME_MAX, not_ended, timed_out, unless};
 use crate::http::shares::Held as Share;
 use crate::http::visit::{Rows, Statement, Visit};
 use crate::identity::Pass;
@@ -93,13 +94,16 @@ enum Next {
     Ends,
 }
 
-/// Asks a transaction for something that may take so long, the wait for what was asked before included.
+/// Asks a transaction for something that may take so long, the wait for what was asked before included, unless the
+/// server does not wait any more (`stops`).
 ///
 /// # Errors
-/// What comes of it; 57014 if its time is over before its turn, and then it is not begun any more.
+/// What comes of it; 57014 if its time is over before its turn, and then it is not begun any more, 57P01 at a stop. What
+/// does not end though it was cancelled ends the transaction when it does.
 pub(super) async fn ask<T>(
     commands: &mpsc::Sender<Asked>,
     limit: Duration,
+    stops: impl Future<Output = ()>,
     command: impl FnOnce(oneshot::Sender<Result<T, PgError>>) -> Command,
 ) -> Result<T, PgError> {
     let (answer, mut answered) = oneshot::channel();
@@ -113,17 +117,24 @@ pub(super) async fn ask<T>(
         commands.send(asked).await.map_err(|_| over())?;
         (&mut answered).await.unwrap_or_else(|_| Err(over()))
     };
-    tokio::select! {
+    let why = tokio::select! {
         biased;
         done = waiting => return done,
-        () = time.is_over() => {}
-    }
+        () = stops => shutting_down(),
+        () = time.is_over() => timed_out(limit),
+    };
     if time.settle() {
-        return Err(timed_out(limit)
-            .detail("It waited for another request in the transaction, and was not begun."));
+        return Err(
+            why.detail("It waited for another request in the transaction, and was not begun.")
+        );
     }
-    // It has begun, and ends by itself.
-    answered.await.unwrap_or_else(|_| Err(over()))
+    // It has begun, and is cancelled.
+    if let Ok(done) = timeout(OUTCOME_MAX, &mut answered).await {
+        return done.unwrap_or_else(|_| Err(over()));
+    }
+    // From now on nobody waits for it, which ends the transaction.
+    answered.close();
+    answered.try_recv().unwrap_or_else(|_| Err(not_ended(why)))
 }
 
 fn over() -> PgError {
