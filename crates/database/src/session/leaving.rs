@@ -1,8 +1,10 @@
 //! How a session ends.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::OwnedMutexGuard;
+use tokio::time::timeout;
 
 use super::{Session, abandon_volume};
 use crate::database::Database;
@@ -14,6 +16,17 @@ impl Session {
     pub async fn close(mut self) {
         if let Some(leaving) = self.leaving() {
             leaving.await;
+        }
+    }
+
+    /// The same, but waits no longer than this: what takes more time, a checkpoint for instance, goes on by itself.
+    pub async fn close_within(mut self, patience: Duration) {
+        let Some(leaving) = self.leaving() else {
+            return;
+        };
+        let mut leaving = Box::pin(leaving);
+        if timeout(patience, &mut leaving).await.is_err() {
+            self.node.leaving.spawn(leaving);
         }
     }
 

@@ -209,3 +209,37 @@ fn what_does_not_end_is_answered_at_a_stop() {
     }
     assert_eq!(server.wait().code(), Some(0));
 }
+
+#[test]
+fn what_is_done_is_told_though_its_session_takes_long_to_end() {
+    let server = Server::start();
+    let mut holder = server.connect("shop");
+    holder.query("create table t (n int)").unwrap();
+    holder.query("begin; select pg_advisory_lock(1)").unwrap();
+    let mut http = server.http();
+    let statements = [
+        "create temporary table own (n int)",
+        "insert into t values (1)",
+        "select pg_advisory_xact_lock(1)",
+    ];
+    let statements = statements.map(|sql| json!({ "sql": sql }));
+    let body = json!({"statements": statements, "timeoutMs": 5_000});
+    let mut watch = server.watch("shop");
+    http.send_post(BATCH, &[], &body);
+    watch.until_running("select pg_advisory_xact_lock%", 1);
+    // Now its session cannot drop what it leaves behind.
+    let own = "select relnamespace::regnamespace from pg_class where relname = 'own'";
+    let schema = holder.query(own).unwrap()[0][0].clone().unwrap();
+    holder
+        .query(&format!(
+            "lock table {schema}.own in access share mode; select pg_advisory_unlock(1)"
+        ))
+        .unwrap();
+    let answer = http.response();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(answer.json()["results"][1]["rowCount"], 1);
+    holder.query("commit").unwrap();
+    drop((holder, watch));
+    server.until_alone();
+    assert_eq!(server.sql("shop", "table t")["rowCount"], 1);
+}
