@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use wire::{PgError, sqlstate};
@@ -25,6 +27,9 @@ use crate::tls::{Identity, Tls};
 
 /// How long a client may take to say what it wants.
 const HEADER_TIMEOUT: Duration = Duration::from_millis(5_000);
+
+/// How long one may take altogether: its requests, the answers, and the end.
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(5_000);
 
 /// Connections at once; others wait until the databases are open, or the server has stopped.
 const CONNECTIONS_MAX: usize = 100;
@@ -80,31 +85,44 @@ where
     let Some((stream, version)) = HttpStream::detect(stream, HEADER_TIMEOUT).await else {
         return;
     };
-    let service = service_fn(move |request: Request<Incoming>| async move {
+    let answered = Arc::new(Notify::new());
+    let telling = Arc::clone(&answered);
+    let service = service_fn(move |request: Request<Incoming>| {
+        // In HTTP/1 a header says that it is the only one.
+        telling.notify_one();
         let mut response = why.respond(request.uri().path());
         if request.version() != hyper::Version::HTTP_2 {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(header::CONNECTION, close);
         }
-        Ok::<_, Infallible>(response)
+        std::future::ready(Ok::<_, Infallible>(response))
     });
     let stream = TokioIo::new(stream);
-    let served = match version {
-        Version::Http1 => {
-            http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEADER_TIMEOUT)
-                .serve_connection(stream, service)
-                .await
-        }
-        Version::Http2 => {
-            http2::Builder::new(TokioExecutor::new())
-                .serve_connection(stream, service)
-                .await
+    let served = async {
+        match version {
+            Version::Http1 => {
+                http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(HEADER_TIMEOUT)
+                    .serve_connection(stream, service)
+                    .await
+            }
+            Version::Http2 => {
+                let builder = http2::Builder::new(TokioExecutor::new());
+                let mut connection = pin!(builder.serve_connection(stream, service));
+                tokio::select! {
+                    served = &mut connection => return served,
+                    () = answered.notified() => connection.as_mut().graceful_shutdown(),
+                }
+                connection.await
+            }
         }
     };
-    if let Err(error) = served {
-        tracing::debug!(%peer, %error, "HTTP connection ends");
+    match timeout(ANSWER_TIMEOUT, served).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%peer, %error, "HTTP connection ends"),
+        // Others want its place.
+        Err(_) => tracing::debug!(%peer, "an HTTP connection is left while not ready"),
     }
 }
 
