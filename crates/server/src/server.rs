@@ -161,13 +161,13 @@ impl Server {
         let drain_ms_max = drain_max.as_millis();
         tracing::warn!(
             drain_ms_max,
-            "statements still run after server.drain_ms_max: cancelling them"
+            "requests still run, or are not read, after server.drain_ms_max: cancelling them"
         );
         self.shutdown.cancel();
         // Who waits for a connection to an origin gets none any more.
         close(self.bindings.as_deref());
         if timeout(CANCEL_MAX, &mut ended).await.is_err() {
-            tracing::warn!("dropping connections whose statements did not end when cancelled");
+            tracing::warn!("dropping connections that did not end when they were cancelled");
         }
         drop(ended);
         // Their sessions clean up after themselves.

@@ -88,6 +88,23 @@ fn a_body_that_does_not_come_is_no_longer_waited_for_at_a_stop() {
 }
 
 #[test]
+fn who_asks_nothing_whole_and_reads_nothing_is_not_waited_for_at_a_stop() {
+    let mut server = Server::start_with(&[("DORMOUSE_SERVER__DRAIN_MS_MAX", "200")]);
+    let mut begun = server.http();
+    begun.send("POST /v1/databases/shop/query HTTP/1.1\r\nhost: loc");
+    // More than sockets take.
+    let mut unread = server.http();
+    let body = serde_json::json!({"sql": "select repeat('x', 40000000)"});
+    unread.send_post("/v1/databases/shop/query", &[], &body);
+    assert_eq!(unread.head().status, 200);
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0));
+    let log = server.log();
+    assert!(log.contains("server.drain_ms_max"), "{log}");
+    assert!(!log.contains("dropping connections"), "{log}");
+}
+
+#[test]
 fn a_copy_that_waits_for_data_is_ended() {
     let mut server = Server::start_with(&[("DORMOUSE_SERVER__DRAIN_MS_MAX", "200")]);
     let mut client = server.connect("copy");

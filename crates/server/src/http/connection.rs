@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use axum::http::Request;
-use hyper::body::Incoming;
+use axum::body::Body;
+use axum::http::{Request, Response};
+use http_body_util::BodyExt as _;
+use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -45,7 +47,7 @@ struct Requests {
     under_way: AtomicUsize,
 }
 
-/// One that has no answer yet.
+/// One that has no answer yet, or one whose end nobody knows: a stream of lines.
 struct UnderWay(Arc<Requests>);
 
 impl UnderWay {
@@ -62,14 +64,33 @@ impl Drop for UnderWay {
     }
 }
 
+impl UnderWay {
+    fn until_its_end(self, response: Response<Body>) -> Response<Body> {
+        // All of the others is here already.
+        if response.body().size_hint().exact().is_some() {
+            return response;
+        }
+        response.map(|body| {
+            Body::new(body.map_frame(move |frame| {
+                let _under_way = &self;
+                frame
+            }))
+        })
+    }
+}
+
 impl Requests {
+    fn are_under_way(&self) -> bool {
+        self.under_way.load(Ordering::Relaxed) > 0
+    }
+
     /// Returns when there was none for so long, twice that at most.
     async fn end(&self, idle: Duration) {
         let mut before = 0;
         loop {
             sleep(idle).await;
             let begun = self.begun.load(Ordering::Relaxed);
-            if begun == before && self.under_way.load(Ordering::Relaxed) == 0 {
+            if begun == before && !self.are_under_way() {
                 return;
             }
             before = begun;
@@ -103,7 +124,12 @@ impl Configured {
             (HttpTls::Require, Some(tls)) => {
                 let identity = tls.current();
                 let accepting = identity.http().accept(stream);
-                match timeout(self.options.header_timeout, accepting).await {
+                let accepting = timeout(self.options.header_timeout, accepting);
+                let accepted = tokio::select! {
+                    accepted = accepting => accepted,
+                    () = self.stopping.draining() => return,
+                };
+                match accepted {
                     Ok(Ok(stream)) => self.detect(stream, of(peer, true), current).await,
                     Ok(Err(error)) => {
                         tracing::debug!(%error, "an HTTP connection's TLS handshake failed");
@@ -151,16 +177,17 @@ impl Configured {
             let app = current.app();
             let under_way = UnderWay::new(&requests);
             async move {
-                let _under_way = under_way;
-                this.request(&router, request, &app.options).await
+                let answered = this.request(&router, request, &app.options).await;
+                answered.map(|response| under_way.until_its_end(response))
             }
         });
         let builder = self.builder(version);
         let mut connection =
             pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
         let mut draining = pin!(self.stopping.draining());
+        let mut cancelling = pin!(self.stopping.cancelling());
         let mut idle = pin!(requests.end(self.options.header_timeout));
-        let mut open = true;
+        let (mut open, mut waits) = (true, true);
         // What is cancelled by a stop is told so. A connection that goes on all the same is dropped with the listener.
         let served = loop {
             tokio::select! {
@@ -174,6 +201,13 @@ impl Configured {
                 () = &mut idle, if open && version == Version::Http2 => {
                     open = false;
                     connection.as_mut().graceful_shutdown();
+                }
+                () = &mut cancelling, if waits => {
+                    waits = false;
+                    if !requests.are_under_way() {
+                        // Its client does not read what it was told, or has not said all that it wants.
+                        return;
+                    }
                 }
             }
         };
