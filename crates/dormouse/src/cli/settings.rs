@@ -203,7 +203,7 @@ const SETTINGS: &[Setting] = &[
     Setting::number(
         "http.bodies_bytes_max",
         "Bytes of the bodies of all requests under way: those that still come, and those that are\n\
-         worked on. Past it the answer is 503.",
+         worked on. Past it the answer is 503. At least http.body_bytes_max.",
     ),
     Setting::number(
         "http.body_timeout_ms",

@@ -87,6 +87,18 @@ impl HttpSection {
         self.tls == HttpTls::Require
     }
 
+    /// A body that fits in none of the room for all would be sent again and again.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        let (one, all) = (self.body_bytes_max, self.bodies_bytes_max);
+        if one <= all {
+            return Ok(());
+        }
+        Err(Failure::Usage(format!(
+            "http.bodies_bytes_max = {all} is less than http.body_bytes_max = {one}: the largest body would never be \
+             taken. Raise the one, or lower the other"
+        )))
+    }
+
     fn proxies(&self) -> Result<Proxies, Failure> {
         let ranges = self.proxies.iter().map(|range| AddressRange::parse(range));
         let ranges = ranges.collect::<Result<Vec<_>, _>>();

@@ -148,6 +148,7 @@ fn load_from(
             database::PROCESSES_MAX
         )));
     }
+    config.http.check()?;
     config.bindings.check()?;
     Ok(Loaded { config, figment })
 }
@@ -263,6 +264,18 @@ mod tests {
     }
 
     #[test]
+    fn room_for_bodies_in_which_one_has_none_is_refused() {
+        let file = "[http]\nbodies_bytes_max = 1000\n";
+        let words = [
+            "http.bodies_bytes_max = 1000",
+            "http.body_bytes_max = 16777216",
+        ];
+        refused(file, &[], &words);
+        let file = "[http]\nbody_bytes_max = 1000\nbodies_bytes_max = 1000\n";
+        assert!(load(file, &[], None).is_ok());
+    }
+
+    #[test]
     fn flags_over_variables_over_the_file_over_defaults() {
         let file = "[pgwire]\nlisten = \"a\"\nconnections_max = 7\n[http]\nlisten = \"a\"\n";
         let variables = [
@@ -336,6 +349,7 @@ mod tests {
             "auth.claims.database" => return "\"all\"".to_owned(),
             "http.proxies" => return "[\"192.0.2.0/24\"]".to_owned(),
             "http.cors.origins" => return "[\"https://b.example\"]".to_owned(),
+            "http.bodies_bytes_max" => return "77_000_000".to_owned(),
             "bindings.keepalive_ms" | "bindings.keepalive_each_ms" => return "7_000".to_owned(),
             _ => {}
         }

@@ -11,6 +11,7 @@ http.header_timeout_ms = 600000
 http.body_timeout_ms = 600000
 http.request_timeout_ms = 600000
 http.transaction_idle_ms_max = 600000
+http.body_bytes_max = 10000
 pgwire.startup_timeout_ms = 600000
 http.cors.origins = [\"https://app.example\"]
 ";
@@ -32,8 +33,18 @@ pub(super) const CASES: &[Case] = &[
     at_once("http.body_bytes_max", "1000", |live| {
         live.status(&format!("select '{}'", "x".repeat(1_000))) == 413
     }),
-    at_once("http.bodies_bytes_max", "1000", |live| {
-        live.status(&format!("select '{}'", "x".repeat(1_000))) == 503
+    at_once("http.bodies_bytes_max", "10000", |live| {
+        let mut slow = live.http();
+        slow.send(&format!(
+            "POST /v1/databases/shop/query HTTP/1.1\r\nhost: localhost\r\n\
+             content-type: application/json\r\ncontent-length: 9000\r\n\r\n{}",
+            "x".repeat(8_000)
+        ));
+        until(
+            || live.metric("dormouse_http_bodies_bytes "),
+            |bytes| *bytes >= 8_000.0,
+        );
+        live.status(&format!("select '{}'", "x".repeat(5_000))) == 503
     }),
     in_time("http.body_timeout_ms", "100", |live| {
         let mut http = live.http();
