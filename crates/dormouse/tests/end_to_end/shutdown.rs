@@ -72,6 +72,26 @@ fn statements_that_do_not_end_are_cancelled() {
     }
 }
 
+/// Neon's driver reads the fields of an error of this status alone.
+#[test]
+fn neons_driver_is_told_of_a_stop() {
+    let mut server = Server::start_with(&[("DORMOUSE_SERVER__DRAIN_MS_MAX", "200")]);
+    let mut watch = server.watch("endless");
+    let mut http = server.http();
+    let neon = [(
+        "neon-connection-string",
+        "postgres://postgres@localhost/endless",
+    )];
+    let body = serde_json::json!({"query": "select pg_sleep(3600)"});
+    http.send_post("/sql", &neon, &body);
+    watch.until_running("select pg_sleep%", 1);
+    server.signal(Signal::TERM);
+    let answer = http.response();
+    assert_eq!((answer.status, answer.header("retry-after")), (400, None));
+    assert_eq!(answer.json()["code"], "57P01");
+    assert_eq!(server.wait().code(), Some(0));
+}
+
 #[test]
 fn a_body_that_does_not_come_is_no_longer_waited_for_at_a_stop() {
     let mut server = Server::start_with(&[("DORMOUSE_SERVER__DRAIN_MS_MAX", "200")]);
