@@ -212,7 +212,9 @@ impl Cache {
 
     /// Whether what was asked of these tables then is still so, as far as this cache cares.
     fn is_right(&self, tables: &[Oid], stamp: Stamp) -> bool {
-        match self.caching.read().mode {
+        // No lock is held while another is waited for.
+        let mode = self.caching().mode;
+        match mode {
             CachingMode::Fresh => self.ledger.lock().is_right(tables, stamp),
             CachingMode::Ttl => true,
         }
@@ -230,8 +232,9 @@ impl Cache {
 
     /// For what is asked now of these tables; nothing if one is in doubt.
     pub(crate) fn stamp(&self, tables: &[Oid]) -> Option<Stamp> {
+        let mode = self.caching().mode;
         let ledger = self.ledger.lock();
-        match self.caching.read().mode {
+        match mode {
             CachingMode::Fresh => ledger.stamp(tables),
             CachingMode::Ttl => Some(ledger.now()),
         }
@@ -239,5 +242,47 @@ impl Cache {
 
     pub(crate) fn figures(&self) -> CacheFigures {
         self.counters.figures()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// Who looks, who asks and who configures wait for each other in no circle.
+    #[test]
+    fn locks_are_taken_in_one_order() {
+        let space = CacheSpace::new(CacheOptions::default());
+        let caching = Caching::default();
+        let cache = Arc::new(Cache::new(space, caching, Weak::new()));
+        let stamp = cache.stamp(&[1]).unwrap();
+        let is_over = Arc::new(AtomicBool::new(false));
+        for _ in 0..2 {
+            let steps: [fn(&Cache, Stamp); 2] = [
+                |cache, stamp| drop(cache.is_right(&[1], stamp)),
+                |cache, _| drop(cache.stamp(&[1])),
+            ];
+            for step in steps {
+                let (cache, is_over) = (Arc::clone(&cache), Arc::clone(&is_over));
+                std::thread::spawn(move || {
+                    while !is_over.load(Ordering::Relaxed) {
+                        step(&cache, stamp);
+                    }
+                });
+            }
+        }
+        let (done, is_done) = mpsc::channel();
+        std::thread::spawn(move || {
+            for _ in 0..20_000 {
+                cache.set_caching(caching);
+            }
+            is_over.store(true, Ordering::Relaxed);
+            let _ = done.send(());
+        });
+        let waited = is_done.recv_timeout(Duration::from_secs(60));
+        assert!(waited.is_ok(), "they wait for each other");
     }
 }
