@@ -15,6 +15,7 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
 use wire::{PgError, sqlstate};
 
 use crate::binding::Caching;
@@ -41,6 +42,8 @@ use texts::Texts;
 #[derive(Debug)]
 pub struct Pool {
     options: RwLock<Arc<PoolOptions>>,
+    /// They are others now.
+    adjusted: Arc<Notify>,
     pub(crate) statements: Registry,
     pub(crate) cache: Arc<Cache>,
     pub(crate) replication: Replication,
@@ -70,6 +73,7 @@ impl Pool {
         let cancels = Arc::new(Cancels::new(&options));
         Arc::new_cyclic(|me| Self {
             options: RwLock::new(Arc::new(options)),
+            adjusted: Arc::default(),
             cancels,
             statements: Registry::new(),
             cache: Arc::new(Cache::new(space, caching, Weak::clone(me))),
@@ -125,6 +129,7 @@ impl Pool {
     /// May use something else from now on. Connections of before go when they are free, and count as long as they are there.
     pub fn adjust(&self, options: PoolOptions) {
         *self.options.write() = Arc::new(options);
+        self.adjusted.notify_waiters();
         self.restart();
     }
 

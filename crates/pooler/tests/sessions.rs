@@ -74,6 +74,26 @@ async fn transactions_leave_nothing_running() {
     assert!(after < before + 20, "{before} tasks, and then {after}");
 }
 
+/// A shorter `idle_ms` holds from the moment at which it is said.
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_connections_end_as_it_is_configured_now() {
+    let Some(postgres) = Postgres::with_password() else {
+        return;
+    };
+    let pooled = Pooled::start(postgres.origin(), limited(2)).await;
+    let session = pooled.session().await;
+    assert_eq!(one(&session, "select 1").await, "1");
+    pooled.pool.adjust(PoolOptions {
+        idle: Duration::from_millis(200),
+        ..limited(2)
+    });
+    assert_eq!(one(&session, "select 1").await, "1");
+    until("it is closed", async || {
+        pooled.pool.standing().connections == 0
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn settings_are_the_clients_own() {
     let Some(postgres) = Postgres::with_password() else {

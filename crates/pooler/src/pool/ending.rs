@@ -1,6 +1,6 @@
 //! How connections end.
 
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 
 use super::Pool;
 use super::state::State;
@@ -43,12 +43,20 @@ impl Pool {
 
     /// Closes what nobody has used for long, as long as there is something to close.
     pub(super) fn reap_later(&self) {
-        let me = Weak::clone(&self.me);
-        let idle = self.options().idle;
+        let weak = Weak::clone(&self.me);
+        let adjusted = Arc::clone(&self.adjusted);
         tokio::spawn(async move {
             loop {
-                tokio::time::sleep(idle).await;
-                let Some(me) = me.upgrade() else {
+                // From before the options are read: none of their changes is missed.
+                let adjusted = adjusted.notified();
+                let Some(idle) = weak.upgrade().map(|me| me.options().idle) else {
+                    return;
+                };
+                tokio::select! {
+                    () = tokio::time::sleep(idle) => {}
+                    () = adjusted => continue,
+                }
+                let Some(me) = weak.upgrade() else {
                     return;
                 };
                 let (old, is_done) = {
