@@ -27,6 +27,8 @@ const SCHEMA: &str = "create table a (n int primary key, v int); insert into a s
     create table defaulted (n int, m int); 
     create function next_m() returns int language sql as $$ insert into log values (9) returning n $$;
     alter table defaulted alter m set default next_m();
+    create domain numbered as int default next_m(); create table of_domain (n int, m numbered);
+    create domain checking as int check (next_m() > 0); create table of_check (m checking);
     create view av as select n, v from a; create view avv as select * from av;
     create view log_view as select count(*) as c from log;
     create view acting as select next_m() as m;
@@ -78,6 +80,8 @@ const WRITES: &[&str] = &[
     "insert into logged values (1)",
     "insert into ruled values (2)",
     "insert into defaulted (n) values (3)",
+    "insert into of_domain (n) values (3)",
+    "insert into of_check values (4)",
     "select m from acting",
     "insert into stamped (n) values (1)",
     "update avv set v = v + 1 where n = 1",

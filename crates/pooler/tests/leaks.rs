@@ -162,6 +162,11 @@ const SCHEMA: &str = "create role r;
     create table ruled (n int); create rule l as on insert to ruled do also select leave();
     create table guarded (n int); insert into guarded values (1); alter table guarded enable row level security;
     create policy p on guarded using (leave() = 1);
+    create domain left_d as int default leave(); create domain left_dd as left_d;
+    create table of_domain (n left_dd, m int);
+    create function leave_now(int) returns int immutable language plpgsql as $$ begin perform leave(); return $1; end $$;
+    create table keyed (n int) partition by range (leave_now(n));
+    create table keyed_part partition of keyed for values from (0) to (9);
     create view sets as select set_config('work_mem', '9MB', false) as n, pg_advisory_lock(7) is null as m;
     create view calls as select leave() as n; create view calls_twice as select n from calls;
     create view over as select * from triggered;
@@ -202,6 +207,9 @@ async fn what_a_text_does_not_name_is_gone_as_well() {
         "insert into defaulted (m) values (1)",
         "insert into checked values (1)",
         "insert into ruled values (1)",
+        "insert into of_domain (m) values (1)",
+        "insert into keyed values (1)",
+        "insert into keyed_part values (1)",
         "begin; set local role r; select n from guarded; commit",
         "select n from sets",
         "select table_to_xml('sets', true, true, '')",

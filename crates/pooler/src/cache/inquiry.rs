@@ -19,8 +19,8 @@ const RELATIONS: &str = "SELECT 'r', c.oid, n.nspname, c.relname, c.relkind::pg_
     AND c.relkind::pg_catalog.text OPERATOR(pg_catalog.=) 'v' \
     WHERE d.refobjid OPERATOR(pg_catalog.<>) w.ev_class";
 
-/// Tables of which nobody knows what a write to them does: rules, and functions of the user's in triggers, defaults,
-/// constraints, generated columns and policies. Bodies of trigger functions are looked at.
+/// Tables of which nobody knows what a write to them does: rules, and functions of the user's in triggers, defaults
+/// and constraints, also those of the domains of their columns, generated columns and policies. Bodies of trigger functions are looked at.
 const WILD: &str = "SELECT 'w', w.ev_class, NULL, NULL FROM pg_catalog.pg_rewrite w \
     WHERE w.rulename OPERATOR(pg_catalog.<>) '_RETURN'::pg_catalog.name \
     UNION ALL SELECT 't', t.tgrelid, l.lanname::pg_catalog.text, CASE WHEN pg_catalog.length(p.prosrc) \
@@ -29,7 +29,7 @@ const WILD: &str = "SELECT 'w', w.ev_class, NULL, NULL FROM pg_catalog.pg_rewrit
     JOIN pg_catalog.pg_language l ON l.oid OPERATOR(pg_catalog.=) p.prolang \
     WHERE NOT t.tgisinternal AND t.tgenabled::pg_catalog.text OPERATOR(pg_catalog.<>) 'D' \
     UNION ALL SELECT CASE WHEN COALESCE(o.oid, w.oid) IS NULL THEN 'f' ELSE 'a' END, \
-    COALESCE(a.adrelid, k.conrelid, o.polrelid, w.ev_class), p.proname::pg_catalog.text, NULL FROM pg_catalog.pg_depend d \
+    COALESCE(e.attrelid, a.adrelid, k.conrelid, o.polrelid, w.ev_class), p.proname::pg_catalog.text, NULL FROM pg_catalog.pg_depend d \
     JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) d.refobjid \
     AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass \
     LEFT JOIN pg_catalog.pg_attrdef a ON a.oid OPERATOR(pg_catalog.=) d.objid \
@@ -40,8 +40,12 @@ const WILD: &str = "SELECT 'w', w.ev_class, NULL, NULL FROM pg_catalog.pg_rewrit
     AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_policy'::pg_catalog.regclass \
     LEFT JOIN pg_catalog.pg_rewrite w ON w.oid OPERATOR(pg_catalog.=) d.objid \
     AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_rewrite'::pg_catalog.regclass \
+    LEFT JOIN pg_catalog.pg_type y ON y.typtype::pg_catalog.text OPERATOR(pg_catalog.=) 'd' AND y.oid OPERATOR(pg_catalog.=) \
+    CASE WHEN d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_type'::pg_catalog.regclass THEN d.objid ELSE k.contypid END \
+    LEFT JOIN pg_catalog.pg_attribute e ON e.atttypid OPERATOR(pg_catalog.=) y.oid \
+    AND e.attnum OPERATOR(pg_catalog.>) 0::pg_catalog.int2 \
     WHERE p.provolatile::pg_catalog.text OPERATOR(pg_catalog.=) 'v' \
-    AND COALESCE(a.oid, k.oid, o.oid, w.oid) IS NOT NULL";
+    AND COALESCE(a.oid, k.oid, o.oid, w.oid, e.attrelid) IS NOT NULL";
 
 /// Functions of users: name, the least and the greatest number of arguments that it takes, how volatile it and
 /// what it is made of is, whether it only makes values, whether it is called like a column of a row, whether it is

@@ -37,11 +37,14 @@ const SEEDS: &str = "WITH risky AS (SELECT oid, proname FROM pg_proc WHERE prona
     trees (what, rel, tree, gives) AS (\
     SELECT 'r', ev_class, ev_action::text, false FROM pg_rewrite WHERE oid >= 16384 AND rulename = '_RETURN' \
     UNION ALL SELECT 'w', adrelid, adbin::text, true FROM pg_attrdef \
+    UNION ALL SELECT 'w', e.attrelid, y.typdefaultbin::text, true FROM pg_type y \
+    JOIN pg_attribute e ON e.atttypid = y.oid AND e.attnum > 0 WHERE y.typdefaultbin IS NOT NULL \
     UNION ALL SELECT 'r', polrelid, concat(polqual::text, polwithcheck::text), false FROM pg_policy \
     UNION ALL SELECT 'w', tgrelid, tgqual::text, false FROM pg_trigger WHERE tgqual IS NOT NULL AND NOT tgisinternal \
     UNION ALL SELECT 'w', conrelid, conbin::text, false FROM pg_constraint WHERE conbin IS NOT NULL), \
     uses (what, rel, name, func) AS (\
-    SELECT CASE WHEN k.conrelid = 0 THEN 'any' WHEN COALESCE(w.ev_class, p.polrelid) IS NOT NULL THEN 'r' ELSE 'w' END, COALESCE(a.adrelid, w.ev_class, p.polrelid, k.conrelid, t.tgrelid, i.indrelid), NULL::text, \
+    SELECT CASE WHEN k.conrelid = 0 THEN 'any' WHEN COALESCE(w.ev_class, p.polrelid) IS NOT NULL THEN 'r' ELSE 'w' END, COALESCE(a.adrelid, w.ev_class, p.polrelid, k.conrelid, t.tgrelid, i.indrelid, \
+    q.partrelid, e.attrelid), NULL::text, \
     COALESCE(o.oprcode::oid, d.refobjid) FROM pg_depend d \
     LEFT JOIN pg_operator o ON d.refclassid = 'pg_operator'::regclass AND o.oid = d.refobjid \
     LEFT JOIN pg_attrdef a ON d.classid = 'pg_attrdef'::regclass AND a.oid = d.objid \
@@ -50,6 +53,9 @@ const SEEDS: &str = "WITH risky AS (SELECT oid, proname FROM pg_proc WHERE prona
     LEFT JOIN pg_constraint k ON d.classid = 'pg_constraint'::regclass AND k.oid = d.objid \
     LEFT JOIN pg_trigger t ON d.classid = 'pg_trigger'::regclass AND t.oid = d.objid AND t.tgenabled <> 'D' \
     LEFT JOIN pg_index i ON d.classid = 'pg_class'::regclass AND i.indexrelid = d.objid \
+    LEFT JOIN pg_partitioned_table q ON d.classid = 'pg_class'::regclass AND q.partrelid = d.objid \
+    LEFT JOIN pg_type y ON d.classid = 'pg_type'::regclass AND y.oid = d.objid AND y.typtype = 'd' \
+    LEFT JOIN pg_attribute e ON e.atttypid = y.oid AND e.attnum > 0 \
     WHERE d.refclassid = ANY (ARRAY['pg_proc'::regclass, 'pg_operator'::regclass]::oid[]) \
     UNION ALL SELECT 'any', NULL, NULL, castfunc FROM pg_cast \
     UNION ALL SELECT 'o', NULL, oprname::text, oprcode::oid FROM pg_operator \
