@@ -105,7 +105,7 @@ pub struct Client<S> {
     /// The unnamed statement that the server has, if it is of this client.
     unnamed_there: Option<StatementId>,
     relay: Relay,
-    /// What the pool knows of the catalog was too old for something: it is asked anew where nobody waits for it.
+    /// What the pool knows of the catalog was too old for something: it is asked anew when the transaction is over, beside it.
     by_old_lore: bool,
     /// What binds it to its server.
     pins: BTreeSet<Pin>,

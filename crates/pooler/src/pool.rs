@@ -3,6 +3,7 @@
 mod durations;
 mod ending;
 mod giving;
+mod learning;
 mod lease;
 mod lore;
 mod making;
@@ -25,7 +26,7 @@ use crate::facts::Facts;
 use crate::options::PoolOptions;
 use crate::origin::{Origin, Target};
 use crate::replication::{Replication, Source};
-use crate::server::{Parameters, Server};
+use crate::server::Parameters;
 use crate::statements::Registry;
 
 pub use durations::Durations;
@@ -34,7 +35,6 @@ pub use standing::{Counts, Standing};
 
 pub(crate) use texts::{Change, Judged};
 
-use lore::{Lore, Teller};
 use state::State;
 use texts::Texts;
 
@@ -195,21 +195,6 @@ impl Pool {
     /// The catalog is about to be changed: what is known of it counts no longer.
     pub(crate) fn changes_catalog(&self) -> Change {
         self.texts.changes()
-    }
-
-    /// Asks the catalog anew, on a connection that is idle, if nobody does.
-    pub(crate) async fn learn_again(&self, server: &mut Server) {
-        let Some(version) = self.texts.version() else {
-            return;
-        };
-        let Ok(_alone) = self.texts.reading.try_lock() else {
-            return;
-        };
-        match Lore::read(version, Teller::Server(server)).await {
-            Ok(lore) if self.is_current(server.epoch) => self.texts.set_lore(lore),
-            Ok(_) => {}
-            Err(failure) => tracing::warn!(%failure, "the catalog could not be read"),
-        }
     }
 
     /// Where its connections are: where the first of its clients was served.

@@ -246,13 +246,21 @@ impl Server {
     ///
     /// What the server says; it cannot be used again then.
     pub(crate) async fn ask(&mut self, sql: &str) -> Result<Rows, Failure> {
+        let asked = self.try_ask(sql, Duration::ZERO).await;
+        self.is_broken |= asked.is_err();
+        asked
+    }
+
+    /// As [`ask`](Self::ask), of what may be refused, and take longer by so much: who has refused can be used again.
+    pub(crate) async fn try_ask(&mut self, sql: &str, longer: Duration) -> Result<Rows, Failure> {
         frontend::query(&mut self.side.outbox, sql.as_bytes()).map_err(Failure::said)?;
         self.account.sent(Awaited::Query(Whose::Pool));
         // A network that is cut says nothing.
-        let patience = self.patience;
+        let patience = self.patience + longer;
         let asked = timeout(patience, self.answer()).await;
         let asked = asked.unwrap_or_else(|_| Err(Failure::silent(patience)));
-        self.is_broken |= asked.is_err();
+        let is_lost = |failure: &Failure| failure.kind != FailureKind::Query;
+        self.is_broken |= asked.as_ref().is_err_and(is_lost);
         asked
     }
 

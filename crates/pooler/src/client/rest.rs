@@ -27,22 +27,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         if !self.touched.is_empty() {
             self.read_settings().await?;
         }
-        if std::mem::take(&mut self.by_old_lore)
-            && let Some(lease) = &mut self.lease
-            && !lease.is_broken
-        {
-            self.pool.learn_again(lease).await;
-        }
         self.look_for_a_fail_over().await;
-        if self.is_pinned() {
-            return Ok(());
+        let is_pinned = self.is_pinned();
+        if !is_pinned {
+            self.identity.canceller.has_none().await;
+            if let Some(mut lease) = self.lease.take() {
+                lease.unpin();
+                lease.give_back();
+            }
+            self.side.rest();
         }
-        self.identity.canceller.has_none().await;
-        if let Some(mut lease) = self.lease.take() {
-            lease.unpin();
-            lease.give_back();
+        if std::mem::take(&mut self.by_old_lore) {
+            self.pool.learn_again();
         }
-        self.side.rest();
         Ok(())
     }
 

@@ -148,7 +148,7 @@ impl Pool {
             }
             let (_, server) = state.idle.pop()?;
             state.counts.given += 1;
-            state.has(server.number, &Arc::from("the cache"));
+            state.has(server.number, &Arc::from("the pool"));
             server
         };
         let mut lease = self.leased(server).ok()?;

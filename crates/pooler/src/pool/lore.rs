@@ -17,13 +17,21 @@ use crate::server::Server;
 /// What is older is asked anew, and until then nobody knows. Half as old it is asked anew beside what goes on.
 const AGE_MAX: Duration = Duration::from_secs(60);
 
+/// How long each statement may take that asks where nobody waits for it: what took longer would be old when it is there.
+pub(super) const READING_MAX: Duration = Duration::from_secs(30);
+
 /// Names of functions that are Postgres' own in every schema.
 const BUILTIN: &str = "SELECT p.proname FROM pg_catalog.pg_proc p GROUP BY p.proname HAVING \
     pg_catalog.bool_and(p.pronamespace OPERATOR(pg_catalog.=) 'pg_catalog'::pg_catalog.regnamespace)";
 
-/// Whatever the session has set.
-const BEGIN: &str =
-    "BEGIN READ ONLY;SET LOCAL statement_timeout = 0;SET LOCAL search_path = pg_catalog, pg_temp";
+/// Whatever the session has set; a statement that takes longer is ended by the server, which can be used on then.
+fn begin(within: Duration) -> String {
+    format!(
+        "BEGIN READ ONLY;SET LOCAL statement_timeout = {};SET LOCAL search_path = pg_catalog, pg_temp;\
+         SET LOCAL client_encoding = 'UTF8'",
+        within.as_millis().max(1)
+    )
+}
 
 /// What runs a function that may leave something: relations by their number, whether they are read or written (`r`) or
 /// written alone (`w`), the rest by name; with the function's
@@ -116,10 +124,11 @@ const RISKY: [&str; 12] = [
 /// Operators that texts use without naming them.
 const HIDDEN: [&str; 6] = ["=", "<>", "<", "<=", ">", ">="];
 
-/// Who answers for the origin: a connection that has just been made, or one that is idle.
+/// Who answers for the origin: a connection that has just been made, or one that is idle, whose statements may take so
+/// long.
 pub(super) enum Teller<'a> {
     Link(&'a mut Link),
-    Server(&'a mut Server),
+    Server(&'a mut Server, Duration),
 }
 
 impl Teller<'_> {
@@ -127,8 +136,8 @@ impl Teller<'_> {
     async fn ask(&mut self, sql: &str) -> Result<Vec<String>, Failure> {
         match self {
             Self::Link(link) => connect::query(link, sql).await,
-            Self::Server(server) => {
-                let rows = server.ask(sql).await?;
+            Self::Server(server, within) => {
+                let rows = server.try_ask(sql, *within).await?;
                 let first = |row: Vec<Option<String>>| row.into_iter().next().flatten();
                 Ok(rows.into_iter().filter_map(first).collect())
             }
@@ -149,36 +158,53 @@ pub(super) struct Lore {
     columns: HashSet<String>,
     /// No text is free of it: a cast, the check of a domain, or the origin has not told.
     anywhere: bool,
+    /// The origin has told all.
+    pub(super) is_whole: bool,
     /// Which version of the catalog it is of.
     pub(super) version: u64,
     asked: Instant,
 }
 
 impl Lore {
-    /// Asks the origin.
-    ///
-    /// # Errors
-    ///
-    /// If it does not answer. What it does not tell is taken for what may leave anything.
-    pub(super) async fn read(version: u64, mut teller: Teller<'_>) -> Result<Self, Failure> {
-        teller.ask(BEGIN).await?;
-        let mut lore = Self {
-            builtin: teller.ask(BUILTIN).await?.into_iter().collect(),
+    /// Of an origin that is about to be asked.
+    pub(super) fn begun(version: u64) -> Self {
+        Self {
+            builtin: HashSet::new(),
             read: HashSet::new(),
             written: HashSet::new(),
             operators: HashSet::new(),
             columns: HashSet::new(),
             anywhere: false,
+            is_whole: true,
             version,
             asked: Instant::now(),
-        };
+        }
+    }
+
+    /// Asks the origin, which may take so long for each statement.
+    ///
+    /// # Errors
+    ///
+    /// If it does not answer. What it does not tell is taken for what may leave anything.
+    pub(super) async fn read(
+        version: u64,
+        mut teller: Teller<'_>,
+        within: Duration,
+    ) -> Result<Self, Failure> {
+        let mut lore = Self::begun(version);
+        teller.ask(&begin(within)).await?;
         match lore.learn(&mut teller).await {
             Ok(()) => {
                 teller.ask("COMMIT").await?;
             }
             Err(failure) if failure.kind == FailureKind::Query => {
-                tracing::warn!(%failure, "the origin does not tell what its tables and views run");
+                tracing::warn!(
+                    %failure,
+                    "the origin does not tell what its tables and views run: until it does each text is taken for one that \
+                     may leave something"
+                );
                 lore.anywhere = true;
+                lore.is_whole = false;
                 teller.ask("ROLLBACK").await?;
             }
             Err(failure) => return Err(failure),
@@ -187,6 +213,7 @@ impl Lore {
     }
 
     async fn learn(&mut self, teller: &mut Teller<'_>) -> Result<(), Failure> {
+        self.builtin = teller.ask(BUILTIN).await?.into_iter().collect();
         let rows = teller.ask(SEEDS).await?;
         let rows = rows
             .iter()
@@ -261,8 +288,8 @@ impl Lore {
     }
 
     /// Whether it is asked anew at the next occasion.
-    pub(super) fn is_middle_aged(&self) -> bool {
-        self.asked.elapsed() > AGE_MAX / 2
+    pub(super) fn is_to_be_renewed(&self) -> bool {
+        !self.is_whole || self.asked.elapsed() > AGE_MAX / 2
     }
 
     /// Whether a text calls nothing but Postgres' own by name.

@@ -2,10 +2,9 @@
 
 use std::sync::{Arc, Weak};
 
-use tokio::time::{Duration, Instant, sleep, timeout};
+use tokio::time::{Duration, Instant, sleep};
 
 use super::Pool;
-use super::lore::{Lore, Teller};
 use super::state::State;
 use crate::connect;
 use crate::failure::Failure;
@@ -77,30 +76,6 @@ impl Pool {
                 me.connect_if_wanted(&mut state);
             }
         });
-    }
-
-    /// Learns of the first server what holds for all.
-    async fn learn(&self, link: &mut connect::Link, epoch: u64) -> Result<(), Failure> {
-        let lore = match (self.texts.has_lore(), self.texts.version()) {
-            (true, _) | (_, None) => None,
-            (false, Some(version)) => {
-                let within = self.options().connect_timeout;
-                let asking = Lore::read(version, Teller::Link(link));
-                let asked = timeout(within, asking).await;
-                Some(asked.unwrap_or_else(|_| Err(Failure::silent(within)))?)
-            }
-        };
-        // Of an origin that is another by now nothing is learned.
-        let state = self.state.lock();
-        if state.epoch != epoch {
-            return Ok(());
-        }
-        if let Some(lore) = lore {
-            self.texts.set_lore(lore);
-        }
-        let mut parameters = self.parameters.write();
-        parameters.get_or_insert_with(|| Arc::new(link.parameters.clone()));
-        Ok(())
     }
 
     /// A connection was made, in this time, or was not.

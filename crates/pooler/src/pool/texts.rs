@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
+use tokio::time::Instant;
 
 use super::lore::{self, Lore};
 use crate::facts::Facts;
@@ -28,8 +29,8 @@ pub(super) struct Texts {
     facts: Mutex<Weighed<String, Arc<Facts>>>,
     lore: RwLock<Option<Arc<Lore>>>,
     changes: Arc<Changes>,
-    /// One at a time asks what the catalog says.
-    pub(super) reading: tokio::sync::Mutex<()>,
+    /// One at a time asks what the catalog says, and not before this.
+    pub(super) reading: Arc<tokio::sync::Mutex<Instant>>,
 }
 
 /// Changes of the catalog that go through the pool.
@@ -76,7 +77,7 @@ impl Texts {
             facts: Mutex::new(Weighed::new(FACTS_MAX, FACTS_BYTES_ALL_MAX)),
             lore: RwLock::new(None),
             changes: Arc::default(),
-            reading: tokio::sync::Mutex::default(),
+            reading: Arc::new(tokio::sync::Mutex::new(Instant::now())),
         }
     }
 
@@ -146,7 +147,7 @@ impl Texts {
             is_known,
             // The catalog's own changes run what depends on it, and triggers of events.
             may_leave: !is_known || !leaves_nothing || facts.reading.writes.catalog,
-            by_old_lore: !is_right || lore.is_middle_aged(),
+            by_old_lore: !is_right || lore.is_to_be_renewed(),
         }
     }
 }
