@@ -11,6 +11,9 @@ pub(crate) struct Settings(Arc<BTreeMap<String, String>>);
 /// They decide what others may be set: reset before them, and set after.
 const IDENTITY: [&str; 2] = ["session_authorization", "role"];
 
+/// How long a statement may take.
+const TIMEOUT: &str = "statement_timeout";
+
 impl Settings {
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
@@ -73,6 +76,19 @@ impl Settings {
             }
         }
         Some(sql)
+    }
+
+    /// As [`ask`](Self::ask), where the session gives its statements less time than that takes.
+    pub(crate) fn ask_without_timeout<'a>(names: impl Iterator<Item = &'a str>) -> String {
+        let (timeout, others): (Vec<_>, Vec<_>) = names.partition(|name| *name == TIMEOUT);
+        let mut sql = String::new();
+        for _ in timeout {
+            // Before it is another. What is in the way is not the default, and does no harm if it is.
+            sql = format!("SELECT '{TIMEOUT}', pg_catalog.current_setting('{TIMEOUT}'), 'f';");
+        }
+        // Until the end of this message.
+        sql.push_str("SET LOCAL statement_timeout = 0;");
+        sql + &Self::ask(others)
     }
 
     /// SQL whose rows are the name, the value, and whether it is the session's default, of each of these settings.

@@ -320,6 +320,40 @@ async fn cancelling_reaches_the_right_one() {
     assert_eq!(one(&ann, "select 1").await, "1");
 }
 
+/// What the pool asks itself when a transaction is over is no statement of the client's, neither for its
+/// `statement_timeout` nor for who cancels.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_pool_asks_is_not_the_clients() {
+    let Some(postgres) = Postgres::with_password() else {
+        return;
+    };
+    let pooled = Pooled::start(postgres.origin(), limited(1)).await;
+    let beside = postgres.session().await;
+    let asks = "select count(*) from pg_stat_activity where application_name = 'Dormouse' \
+                and state = 'active' and query like '%unnest(ARRAY%'";
+    // So many that Postgres takes some 0.2 s to tell of all.
+    let many: String = (0..2_000).map(|n| format!("set many.a{n} = 'x';")).collect();
+    for first in ["select 1", "listen a"] {
+        let ann = pooled.session().await;
+        ann.batch_execute(first).await.unwrap();
+        let token = ann.cancel_token();
+        let sql = format!("{many} set work_mem = '9MB'");
+        let (set, ()) = tokio::join!(ann.batch_execute(&sql), async {
+            until("the pool asks", async || one(&beside, asks).await == "1").await;
+            token.cancel_query(tokio_postgres::NoTls).await.unwrap();
+        });
+        set.unwrap();
+        assert_eq!(one(&ann, "show work_mem").await, "9MB", "{first}");
+        assert_eq!(pooled.pool.standing().counts.cancels, 0, "{first}");
+        let sql = format!("{many} set work_mem = '8MB'; set statement_timeout = '50ms'");
+        ann.batch_execute(&sql).await.unwrap();
+        assert_eq!(one(&ann, "show statement_timeout").await, "50ms", "{first}");
+        assert_eq!(one(&ann, "show work_mem").await, "8MB", "{first}");
+        drop(ann);
+        until("it is free", async || pooled.pool.standing().idle == 1).await;
+    }
+}
+
 fn query(sql: &str) -> Vec<u8> {
     message(b'Q', &[sql.as_bytes(), b"\0"].concat())
 }

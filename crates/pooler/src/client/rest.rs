@@ -1,10 +1,17 @@
 //! The end of a transaction, and of a session.
 
+use std::sync::Arc;
+
 use tokio::io::{AsyncRead, AsyncWrite};
-use wire::PgError;
+use tokio::time::Duration;
+use wire::{PgError, sqlstate};
 
 use super::{Client, Due};
+use crate::failure::{Failure, FailureKind};
 use crate::settings::Settings;
+
+/// How often the server is asked once more what a session has set.
+const ASKS_MAX: usize = 20;
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// Gives the server back if nothing holds it.
@@ -24,13 +31,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         if !is_free {
             return Ok(());
         }
-        if !self.touched.is_empty() {
-            self.read_settings().await?;
-        }
-        self.look_for_a_fail_over().await;
         let is_pinned = self.is_pinned();
-        if !is_pinned {
+        let asks = !self.touched.is_empty()
+            || (self.lease.as_ref()).is_some_and(|lease| lease.has_refused_to_write);
+        if asks || !is_pinned {
+            // Nor does it hit what the pool asks itself.
             self.identity.canceller.has_none().await;
+        }
+        if asks {
+            self.ask_own().await?;
+        }
+        if !is_pinned {
             if let Some(mut lease) = self.lease.take() {
                 lease.unpin();
                 lease.give_back();
@@ -40,6 +51,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         if std::mem::take(&mut self.by_old_lore) {
             self.pool.learn_again();
         }
+        Ok(())
+    }
+
+    /// What the pool asks at the end of a transaction.
+    async fn ask_own(&mut self) -> Result<(), PgError> {
+        if !self.touched.is_empty() {
+            self.read_settings().await?;
+        }
+        self.look_for_a_fail_over().await;
+        let is_pinned = self.is_pinned();
+        let Some(lease) = self.lease.as_deref().filter(|_| is_pinned) else {
+            return Ok(());
+        };
+        if lease.is_broken {
+            return Err(PgError::fatal(
+                sqlstate::CONNECTION_FAILURE,
+                "the connection to the origin was lost, and with it what the session kept there",
+            ));
+        }
+        self.identity.canceller.has(Arc::clone(&lease.key));
         Ok(())
     }
 
@@ -85,14 +116,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// Asks the server what has become of settings that a transaction may have changed.
     async fn read_settings(&mut self) -> Result<(), PgError> {
         let touched = std::mem::take(&mut self.touched);
-        let sql = Settings::ask(touched.iter().map(String::as_str));
+        let names = || touched.iter().map(String::as_str);
         let Some(lease) = &mut self.lease else {
             return Ok(());
         };
-        let rows = lease
-            .ask(&sql)
-            .await
-            .map_err(|failure| failure.to_error())?;
+        let mut asked = lease.try_ask(&Settings::ask(names()), Duration::ZERO).await;
+        for _ in 0..ASKS_MAX {
+            let is_refused = |failure: &Failure| failure.kind == FailureKind::Query;
+            if !asked.as_ref().is_err_and(is_refused) {
+                break;
+            }
+            // By a timeout that the client has set for its own statements.
+            let sql = Settings::ask_without_timeout(names());
+            asked = lease.try_ask(&sql, Duration::ZERO).await;
+        }
+        let rows = asked.map_err(|failure| {
+            lease.is_broken = true;
+            PgError::fatal(
+                sqlstate::CONNECTION_FAILURE,
+                "the connection to the origin was lost, and with it what the session has set",
+            )
+            .detail(failure.to_string())
+        })?;
         for row in rows {
             let [Some(name), value, is_default] = row.as_slice() else {
                 continue;
