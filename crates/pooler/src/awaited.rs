@@ -256,9 +256,9 @@ impl Account {
     pub(crate) fn received(&mut self, kind: u8, status: Option<TransactionStatus>) -> Fate {
         match kind {
             // They come at any time.
-            kind::NOTICE_RESPONSE | kind::PARAMETER_STATUS | kind::NOTIFICATION_RESPONSE => {
-                self.whose_now()
-            }
+            kind::NOTICE_RESPONSE | kind::PARAMETER_STATUS => self.whose_now(),
+            // Nobody but the client listens, whatever the server is about to answer.
+            kind::NOTIFICATION_RESPONSE => Fate::Forward,
             kind::PARSE_COMPLETE => match self.next() {
                 Some(Awaited::Parse { named, whose }) => {
                     self.prepared.extend(named);
@@ -461,6 +461,21 @@ mod tests {
         let status = Some(TransactionStatus::InTransaction);
         assert_eq!(account.received(b'Z', status), Fate::Forward);
         assert!(account.is_quiet() && !account.is_free());
+    }
+
+    #[test]
+    fn what_the_client_listens_for_is_told_whatever_the_pool_asks() {
+        for own in [
+            Awaited::Query(Whose::Pool),
+            parse(Some(7), Whose::Pool),
+            Awaited::Sync(Whose::Pool),
+        ] {
+            let mut account = Account::idle();
+            account.sent(own);
+            assert_eq!(account.received(kind::NOTICE_RESPONSE, None), Fate::Swallow);
+            let heard = account.received(kind::NOTIFICATION_RESPONSE, None);
+            assert_eq!(heard, Fate::Forward);
+        }
     }
 
     #[test]

@@ -59,6 +59,8 @@ pub(crate) struct Server {
     pub(crate) last_client: u64,
     /// Whose numbers `currval` and `lastval` tell in its session.
     numbers: Numbers,
+    /// Notifications that came while the pool asked something itself: of the session that has it, if that keeps it.
+    pub(crate) heard: BytesMut,
     /// Its transaction may have changed the catalog.
     pub(crate) change: Option<Change>,
     /// Something may have been left in its session that is not known.
@@ -110,6 +112,7 @@ impl Server {
             track: Track::default(),
             last_client: 0,
             numbers: Numbers::default(),
+            heard: BytesMut::new(),
             change: None,
             is_tainted: false,
             is_broken: false,
@@ -192,6 +195,8 @@ impl Server {
             None => self.settings.unite(settings),
         }
         self.last_client = client;
+        // It was for whoever was here before.
+        self.heard = BytesMut::new();
         Ok(())
     }
 
@@ -284,6 +289,9 @@ impl Server {
                 let fate = self.received(frame.kind(), status);
                 match frame.kind() {
                     backend::kind::PARAMETER_STATUS => self.parameter(frame.body()),
+                    backend::kind::NOTIFICATION_RESPONSE => {
+                        self.heard.extend_from_slice(frame.bytes());
+                    }
                     backend::kind::DATA_ROW if fate == Fate::Swallow => {
                         rows.push(row(frame.body()).map_err(Failure::said)?);
                     }

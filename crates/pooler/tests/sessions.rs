@@ -4,12 +4,15 @@
 
 mod harness;
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use dormouse_pooler::PoolOptions;
+use harness::wired::Wired;
 use harness::{Pooled, Postgres, limited, one, told, until};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
+use wire::pg::Format;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_clients_have_few_connections() {
@@ -320,6 +323,118 @@ async fn cancelling_reaches_the_right_one() {
     assert_eq!(one(&ann, "select 1").await, "1");
 }
 
+/// What a rollback undoes lets no connection go.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_let_go_and_rolled_back_is_kept() {
+    let Some(postgres) = Postgres::with_password() else {
+        return;
+    };
+    let pooled = Pooled::start(postgres.origin(), limited(2)).await;
+    let ann = pooled.session().await;
+    let listens = async || {
+        let channels = "select count(*) from pg_listening_channels()";
+        one(&ann, channels).await == "1" && pooled.pool.standing().pinned == 1
+    };
+    ann.batch_execute("listen a").await.unwrap();
+    ann.batch_execute("create temp table mine (n int)")
+        .await
+        .unwrap();
+    for texts in [
+        &["begin", "unlisten *", "rollback"][..],
+        &[
+            "begin",
+            "discard temp",
+            "unlisten *",
+            "select 1",
+            "rollback",
+        ],
+        &["begin; unlisten *; discard temp; rollback"],
+        &["begin", "unlisten *; discard temp", "rollback; select 1"],
+        &["begin; unlisten *", "select 1/0", "commit"],
+        &["begin", "unlisten *", "commit", "listen a"],
+    ] {
+        for text in texts {
+            let _ = ann.batch_execute(text).await;
+        }
+        assert!(listens().await, "{texts:?}");
+        assert_eq!(
+            one(&ann, "select count(*) from mine").await,
+            "0",
+            "{texts:?}"
+        );
+    }
+    // What is behind a rollback is no part of it.
+    ann.batch_execute("begin").await.unwrap();
+    ann.batch_execute("rollback; unlisten *; discard temp")
+        .await
+        .unwrap();
+    assert_eq!(pooled.pool.standing().pinned, 0);
+    for last in [&["begin", "unlisten *", "commit"][..], &["unlisten *"]] {
+        ann.batch_execute("listen a").await.unwrap();
+        assert!(listens().await);
+        for text in last {
+            ann.batch_execute(text).await.unwrap();
+        }
+        assert_eq!(pooled.pool.standing().pinned, 0, "{last:?}");
+    }
+}
+
+/// A session that listens hears of everything, also while the pool asks what it has set, and prepares what it uses again.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_listens_hears_everything() {
+    const TOLD: usize = 3_000;
+    let Some(postgres) = Postgres::with_password() else {
+        return;
+    };
+    let options = PoolOptions {
+        statements_max: NonZeroUsize::MIN,
+        ..limited(1)
+    };
+    let pooled = Pooled::start(postgres.origin(), options).await;
+    let beside = postgres.session().await;
+    let mut ann = Wired::connect(pooled.address).await;
+    let mut heard = Vec::new();
+    let mut frames = ann.query("listen a").await;
+    let telling = tokio::spawn(async move {
+        for n in 0..TOLD {
+            let sql = format!("notify a, '{n}'");
+            beside.batch_execute(&sql).await.unwrap();
+        }
+    });
+    ann.parse("one", "select 1", &[])
+        .parse("two", "select 2", &[]);
+    frames.extend(ann.sync().await);
+    let mut is_over = false;
+    loop {
+        for frame in frames.drain(..) {
+            assert_ne!(frame.kind(), b'E');
+            if frame.kind() == b'A' {
+                // The process, then texts that a zero ends.
+                let text = frame.body()[4..].split(|byte| *byte == 0).nth(1).unwrap();
+                heard.push(String::from_utf8_lossy(text).parse::<usize>().unwrap());
+            }
+        }
+        if is_over {
+            break;
+        }
+        is_over = telling.is_finished();
+        frames.extend(ann.query("set work_mem = '9MB'").await);
+        for name in ["one", "two"] {
+            ann.bind(name, &[], Format::Text).execute(0);
+            frames.extend(ann.sync().await);
+        }
+    }
+    telling.await.unwrap();
+    let lost: Vec<_> = (0..TOLD).filter(|n| !heard.contains(n)).collect();
+    assert!(
+        lost.is_empty(),
+        "{} lost, from {:?} on",
+        lost.len(),
+        lost.first()
+    );
+    assert!(heard.is_sorted() && heard.len() == TOLD);
+}
+
 /// What the pool asks itself when a transaction is over is no statement of the client's, neither for its
 /// `statement_timeout` nor for who cancels.
 #[tokio::test(flavor = "multi_thread")]
@@ -332,7 +447,9 @@ async fn what_the_pool_asks_is_not_the_clients() {
     let asks = "select count(*) from pg_stat_activity where application_name = 'Dormouse' \
                 and state = 'active' and query like '%unnest(ARRAY%'";
     // So many that Postgres takes some 0.2 s to tell of all.
-    let many: String = (0..2_000).map(|n| format!("set many.a{n} = 'x';")).collect();
+    let many: String = (0..2_000)
+        .map(|n| format!("set many.a{n} = 'x';"))
+        .collect();
     for first in ["select 1", "listen a"] {
         let ann = pooled.session().await;
         ann.batch_execute(first).await.unwrap();

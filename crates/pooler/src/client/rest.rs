@@ -61,9 +61,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         }
         self.look_for_a_fail_over().await;
         let is_pinned = self.is_pinned();
-        let Some(lease) = self.lease.as_deref().filter(|_| is_pinned) else {
+        let Some(lease) = self.lease.as_deref_mut().filter(|_| is_pinned) else {
             return Ok(());
         };
+        self.side.outbox.extend_from_slice(&lease.heard.split());
         if lease.is_broken {
             return Err(PgError::fatal(
                 sqlstate::CONNECTION_FAILURE,
