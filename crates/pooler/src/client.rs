@@ -140,6 +140,8 @@ enum Unconfirmed {
 #[derive(Debug, Default)]
 struct Due {
     unpins: BTreeSet<Pin>,
+    /// Those of them that a rollback would undo.
+    undoable: BTreeSet<Pin>,
     discards_all: bool,
     deallocates: bool,
     has_failed: bool,

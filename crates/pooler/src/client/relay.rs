@@ -66,7 +66,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 return Ok(());
             };
             let total = length + 1;
-            if is_looked_at(kind) || (self.cached.describing.is_some() && is_description(kind)) {
+            let is_completed = kind == kind::COMMAND_COMPLETE && !self.due.unpins.is_empty();
+            if is_looked_at(kind) || is_completed || (self.cached.describing.is_some() && is_description(kind)) {
                 if total > LOOKED_AT_BYTES_MAX {
                     return Err(broken("the origin sent a message that is far too long"));
                 }
@@ -125,6 +126,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         };
         match kind {
             kind::BIND_COMPLETE => self.kept = None,
+            kind::COMMAND_COMPLETE if !self.due.unpins.is_empty() => {
+                self.due.completed(&lease.side.inbox[HEADER_BYTES..total]);
+            }
             kind::PARAMETER_STATUS => {
                 let (name, value) = backend::decode_parameter_status(body)?;
                 let text = |bytes| String::from_utf8_lossy(bytes).into_owned();

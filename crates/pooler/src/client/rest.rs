@@ -7,6 +7,7 @@ use tokio::time::Duration;
 use wire::{PgError, sqlstate};
 
 use super::{Client, Due};
+use crate::facts::Pin;
 use crate::failure::{Failure, FailureKind};
 use crate::settings::Settings;
 
@@ -84,6 +85,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         self.unconfirmed.clear();
         let Due {
             unpins,
+            undoable,
             discards_all,
             deallocates,
             has_failed,
@@ -100,11 +102,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         if has_failed {
             return;
         }
-        let pins = self.pins.len();
-        self.pins.retain(|pin| !unpins.contains(pin));
-        if let Some(lease) = &mut self.lease {
-            // What the text says need not have been run.
-            lease.is_tainted |= self.pins.len() < pins;
+        let is_over = (self.lease.as_ref()).is_none_or(|lease| lease.account.is_free());
+        if is_over {
+            let pins = self.pins.len();
+            self.pins.retain(|pin| !unpins.contains(pin));
+            if let Some(lease) = &mut self.lease {
+                // What the text says need not have been run.
+                lease.is_tainted |= self.pins.len() < pins;
+            }
+        } else {
+            self.due.unpins = unpins;
+            self.due.undoable = undoable;
         }
         if deallocates || discards_all {
             self.statements.clear();
@@ -189,6 +197,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 lease.last_client = 0;
             }
             lease.abandon(is_pinned);
+        }
+    }
+}
+
+impl Due {
+    /// A statement is done, by what the server calls it: what was let go in a transaction that is rolled back is kept, as
+    /// is what was before a savepoint to which one is.
+    pub(super) fn completed(&mut self, tag: &[u8]) {
+        if tag.starts_with(b"UNLISTEN") {
+            self.undoable.insert(Pin::Listen);
+        } else if tag.starts_with(b"DISCARD TEMP") {
+            self.undoable.insert(Pin::Temporary);
+        } else if tag.starts_with(b"ROLLBACK") {
+            let undone = std::mem::take(&mut self.undoable);
+            self.unpins.retain(|pin| !undone.contains(pin));
         }
     }
 }
