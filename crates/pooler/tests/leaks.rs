@@ -296,6 +296,27 @@ async fn casts_and_domains_are_in_every_text() {
     }
 }
 
+/// Where what one has left cannot be cleaned in the time that it has left for that, the next has another connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_cleaned_is_closed() {
+    let Some(postgres) = Postgres::open() else {
+        return;
+    };
+    let beside = postgres.session().await;
+    let sql = "create function leave_much() returns int language plpgsql as $$ begin
+        for n in 1..100000 loop perform set_config('many.a' || n, 'x', false); end loop;
+        perform set_config('statement_timeout', '1', false); return 1; end $$";
+    beside.batch_execute(sql).await.unwrap();
+    let pooled = Pooled::start(postgres.origin(), limited(1)).await;
+    let mut ann = Wired::connect(pooled.address).await;
+    let mut joe = Wired::connect(pooled.address).await;
+    assert_eq!(values(&ann.query("select leave_much()").await), "1");
+    let told = joe.query("show statement_timeout").await;
+    assert_eq!(values(&told), "0");
+    let counts = pooled.pool.standing().counts;
+    assert_eq!((counts.connected, counts.refused), (2, 0));
+}
+
 /// Where `standard_conforming_strings` is off a text with a backslash is another than the parser reads.
 #[tokio::test(flavor = "multi_thread")]
 async fn strings_that_go_on() {

@@ -29,7 +29,13 @@ fn logging() -> Option<Postgres> {
 
 /// Whether a text of one that leaves nothing costs another nothing.
 async fn is_learned(postgres: &Postgres, ann: &mut Wired, joe: &mut Wired) -> bool {
-    let cleanings = || postgres.native.log().matches("statement: CLOSE ALL").count();
+    let cleanings = || {
+        postgres
+            .native
+            .log()
+            .matches("statement: CLOSE ALL")
+            .count()
+    };
     let before = cleanings();
     for _ in 0..3 {
         for session in [&mut *ann, &mut *joe] {

@@ -357,15 +357,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// A server whose session is this client's; nothing if the client leaves while it waits.
     async fn take_lease(&mut self) -> Option<Result<Lease, PgError>> {
         let taking = async {
-            let mut lease = self.pool.lease(&self.identity.label).await?;
-            let became = lease.become_of(self.number, &mut self.settings).await;
-            if let Err(failure) = became {
+            let mut may_try_another = true;
+            loop {
+                let mut lease = self.pool.lease(&self.identity.label).await?;
+                let was_anothers = lease.is_tainted && lease.last_client != self.number;
+                let became = lease.become_of(self.number, &mut self.settings).await;
+                let Err(failure) = became else {
+                    return Ok(lease);
+                };
+                if was_anothers && std::mem::take(&mut may_try_another) {
+                    // What another has left is in the way, and ends with its connection.
+                    tracing::warn!(%failure, "a connection could not be made ready for another session");
+                    continue;
+                }
                 let error = failure.to_error();
                 return Err(PgError::error(error.code(), error.message()).detail(
                     "The settings of this session could not be restored on another connection.",
                 ));
             }
-            Ok(lease)
         };
         let side = &mut self.side;
         let max = self.message_bytes_max;

@@ -67,7 +67,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             };
             let total = length + 1;
             let is_completed = kind == kind::COMMAND_COMPLETE && !self.due.unpins.is_empty();
-            if is_looked_at(kind) || is_completed || (self.cached.describing.is_some() && is_description(kind)) {
+            if is_looked_at(kind)
+                || is_completed
+                || (self.cached.describing.is_some() && is_description(kind))
+            {
                 if total > LOOKED_AT_BYTES_MAX {
                     return Err(broken("the origin sent a message that is far too long"));
                 }

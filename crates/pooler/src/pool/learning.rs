@@ -162,8 +162,8 @@ async fn lease(pool: &Weak<Pool>) -> Option<Lease> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::origin::Origin;
     use crate::options::PoolOptions;
+    use crate::origin::Origin;
 
     /// What the last origin has told says nothing of this one.
     #[tokio::test]
