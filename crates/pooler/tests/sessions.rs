@@ -47,12 +47,9 @@ async fn many_clients_have_few_connections() {
     assert_eq!(one(&beside, "select count(*) from t").await, "1000");
     let there = "select count(*) from pg_stat_activity where application_name = 'Dormouse'";
     assert_eq!(one(&beside, there).await, "5");
-    let standing = pooled.pool.standing();
-    assert_eq!(
-        (standing.connections, standing.idle),
-        (5, 5),
-        "{standing:?}"
-    );
+    // The pool itself may have one for a moment.
+    until("all are free", async || pooled.pool.standing().idle == 5).await;
+    assert_eq!(pooled.pool.standing().connections, 5);
 }
 
 /// What looks after idle connections is there once, not for each transaction.
