@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value;
+use wire::pg::{Lexer, TokenKind};
 
 use crate::cache::Reading;
 
@@ -78,6 +79,9 @@ pub(crate) struct Facts {
 
 const HOLD: i64 = 0x0020;
 
+/// What stands in the place of a value in a shape: no text has it.
+const VALUE: u8 = 0;
+
 impl Facts {
     /// Reads a text.
     pub(crate) fn of(sql: &str) -> Self {
@@ -124,19 +128,44 @@ impl Facts {
         }
     }
 
-    /// Texts of one shape have the same facts: a shape is all but the values. Where these matter it is the text.
-    pub(crate) fn shape(sql: &[u8]) -> String {
-        let shape = wire::pg::shape(sql, usize::MAX);
-        match shape.ends_with("...") {
-            // Nobody has read the rest of it.
-            true => String::from_utf8_lossy(sql).into_owned(),
-            false => shape,
+    /// Texts of one shape have the same facts: a shape is all but the values and the comments. Where these matter it is
+    /// the text.
+    pub(crate) fn shape(sql: &[u8]) -> Vec<u8> {
+        let mut shape = Vec::with_capacity(sql.len());
+        let mut lexer = Lexer::new(sql);
+        let mut end = 0;
+        loop {
+            let token = match lexer.next() {
+                Ok(Some(token)) => token,
+                Ok(None) => return shape,
+                // Nobody has read the rest of it.
+                Err(_) => return sql.to_vec(),
+            };
+            if token.start > end && !shape.is_empty() {
+                shape.push(b' ');
+            }
+            end = token.start + token.raw.len();
+            match token.kind {
+                // What it is called depends on the string behind `UESCAPE`.
+                TokenKind::UnicodeIdentifier => return sql.to_vec(),
+                // With standard_conforming_strings off the string would go on.
+                TokenKind::String if token.raw.ends_with(b"\\'") => return sql.to_vec(),
+                // The sign behind it may belong to it, or be an operator.
+                TokenKind::Number if token.raw.ends_with(b"e") || token.raw.ends_with(b"E") => {
+                    shape.extend_from_slice(token.raw);
+                }
+                TokenKind::String
+                | TokenKind::PrefixedString
+                | TokenKind::DollarString
+                | TokenKind::Number => shape.push(VALUE),
+                _ => shape.extend_from_slice(token.raw),
+            }
         }
     }
 
-    /// Whether texts of the same shape have the same facts.
+    /// Whether texts of the same shape have the same facts. One that cannot be read says nothing of those that can.
     pub(crate) fn are_of_the_shape(&self) -> bool {
-        !self.functions.contains("set_config")
+        !self.is_unreadable && !self.functions.contains("set_config")
     }
 
     fn look(&mut self, value: &Value) {
@@ -453,6 +482,36 @@ mod tests {
         let functions = Facts::of("select f(g(1)), count(*) from h() where i.j(2) > 1").functions;
         let functions: Vec<_> = functions.iter().map(String::as_str).collect();
         assert_eq!(functions, ["count", "f", "g", "h", "j"]);
+    }
+
+    #[test]
+    fn texts_of_one_shape() {
+        let shape = |sql: &str| Facts::shape(sql.as_bytes());
+        assert_eq!(
+            shape("select  1, 'a' -- b"),
+            shape("select /* c */ 2.5, E'b'")
+        );
+        for (one, other) in [
+            (
+                "set U&\"a!0062\" UESCAPE '!' to 1",
+                "set U&\"a!0062\" UESCAPE '#' to 1",
+            ),
+            ("select \"a\nb\"", "select \"a b\""),
+            ("select 1 ? 2", "select 'a'\n'b'\n'c'"),
+            ("select 1-5", "select 1e-5"),
+            ("select 0x1e-5", "select 1e-5"),
+            ("select 'a\\', 'b'", "select 'a\\', 'c'"),
+        ] {
+            assert_ne!(shape(one), shape(other), "{one}");
+        }
+        for unlike in [
+            "select 12ab",
+            "selec 1",
+            "select set_config('a', 'b', false)",
+        ] {
+            assert!(!Facts::of(unlike).are_of_the_shape(), "{unlike}");
+        }
+        assert!(Facts::of("select 12").are_of_the_shape());
     }
 
     proptest! {

@@ -7,7 +7,7 @@ mod harness;
 use dormouse_pooler::{CacheStatus, Caching};
 use harness::wired::{Wired, kinds, values};
 use harness::{Pooled, Postgres, limited, one};
-use wire::pg::{Format, Target};
+use wire::pg::{Format, Target, frontend};
 
 /// What sequences have given to one client is told to no other, wherever it asks: amid a transaction, in one message,
 /// in a pipeline, by a statement that was prepared or described before. Its own numbers it has.
@@ -386,6 +386,55 @@ async fn strings_that_go_on() {
         assert_eq!(values(&joe.query(count).await), "0", "{off:?}");
     }
     assert!(pooled.count(CacheStatus::Hit) > 2);
+}
+
+/// What nobody can read of one text is no reason to know nothing of those like it, whoever sends them.
+#[tokio::test(flavor = "multi_thread")]
+async fn texts_that_cannot_be_read_say_nothing_of_others() {
+    let Some(postgres) = Postgres::open() else {
+        return;
+    };
+    let pooled = Pooled::start(postgres.origin(), limited(2)).await;
+    let mut ann = Wired::connect(pooled.address).await;
+    let mut joe = Wired::connect(pooled.address).await;
+    // Of a client that has another encoding, which is no fault of its.
+    ann.query("set client_encoding = 'latin1'").await;
+    for begin in ["select pg_advisory_lock(", "set application_name = "] {
+        let sql = [begin.as_bytes(), b"'\xe9'"].concat();
+        frontend::query(&mut ann.out, &sql).unwrap();
+        ann.until(b'Z').await;
+    }
+    let unreadable = "select pg_advisory_lock(12ab)";
+    assert!(values(&ann.query(unreadable).await).starts_with("42601 "));
+    joe.query("set application_name = 'joe'").await;
+    joe.query("select pg_advisory_lock(7)").await;
+    assert_eq!(pooled.pool.standing().pinned, 1);
+    ann.query("begin").await;
+    let name = "show application_name";
+    assert_eq!(values(&joe.query(name).await), "joe");
+    ann.query("rollback").await;
+    joe.query("select pg_advisory_unlock_all()").await;
+    for _ in 0..3 {
+        assert_eq!(values(&joe.query(name).await), "joe");
+        ann.query("select 1").await;
+    }
+}
+
+/// What an identifier with escapes is called is told by a string behind it, and what stands in quotes is not what is
+/// alike but for a line's end.
+#[tokio::test(flavor = "multi_thread")]
+async fn names_with_escapes_are_what_they_are_called() {
+    let Some(postgres) = Postgres::open() else {
+        return;
+    };
+    let pooled = Pooled::start(postgres.origin(), limited(1)).await;
+    let mut ann = Wired::connect(pooled.address).await;
+    let mut joe = Wired::connect(pooled.address).await;
+    let set = |escape: &str| format!("set U&\"work!005fmem\" uescape '{escape}' to '9MB'");
+    assert_eq!(kinds(&joe.query(&set("#")).await), "EZ");
+    assert_eq!(kinds(&ann.query(&set("!")).await), "CZ");
+    assert_eq!(values(&joe.query("show work_mem").await), "4MB");
+    assert_eq!(values(&ann.query("show work_mem").await), "9MB");
 }
 
 /// Most triggers, defaults, checks and views leave nothing, and cost nothing.

@@ -26,7 +26,7 @@ const READ_BYTES_MAX: usize = 1 << 20;
 /// Texts of clients.
 #[derive(Debug)]
 pub(super) struct Texts {
-    facts: Mutex<Weighed<String, Arc<Facts>>>,
+    facts: Mutex<Weighed<Vec<u8>, Arc<Facts>>>,
     lore: RwLock<Option<Arc<Lore>>>,
     changes: Arc<Changes>,
     /// One at a time asks what the catalog says, and not before this.
