@@ -169,6 +169,15 @@ impl Account {
         self.awaited.iter().any(of_it)
     }
 
+    /// What it is about to learn is dropped by what is sent now: which statements these are.
+    pub(crate) fn drops_prepared(&mut self) -> Vec<StatementId> {
+        let named = |message: &mut Awaited| match message {
+            Awaited::Parse { named, .. } => named.take(),
+            _ => None,
+        };
+        self.awaited.iter_mut().filter_map(named).collect()
+    }
+
     /// Messages that await their answer.
     pub(crate) fn outstanding(&self) -> usize {
         self.awaited.len()
@@ -508,6 +517,22 @@ mod tests {
         account.sent(Awaited::Sync(CLIENT));
         assert_eq!(idle(&mut account), Fate::Forward);
         assert!(account.is_free() && account.prepared.is_empty());
+    }
+
+    #[test]
+    fn what_is_dropped_behind_is_not_known() {
+        let mut account = Account::idle();
+        account.sent(parse(Some(1), CLIENT));
+        account.sent(Awaited::Query(CLIENT));
+        assert_eq!(account.drops_prepared(), [1]);
+        assert!(!account.will_prepare(1));
+        account.sent(parse(Some(1), Whose::Pool));
+        assert_eq!(account.received(b'1', None), Fate::Forward);
+        assert!(account.prepared.is_empty());
+        account.received(b'C', None);
+        idle(&mut account);
+        assert_eq!(account.received(b'1', None), Fate::Swallow);
+        assert_eq!(account.prepared, [1]);
     }
 
     #[test]

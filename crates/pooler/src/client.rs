@@ -9,8 +9,9 @@ mod prepared;
 mod relay;
 mod rest;
 mod stop;
+mod unconfirmed;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::BTreeSet;
 use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
@@ -40,6 +41,7 @@ use cached::{Answer, Cached};
 use relay::Relay;
 pub use stop::Stop;
 use stop::Told;
+use unconfirmed::{Names, Unconfirmed};
 
 /// Bytes that wait in one direction before no more are taken from the other end.
 const WAITING_BYTES_MAX: usize = 256 << 10;
@@ -97,9 +99,11 @@ pub struct Client<S> {
     /// What it has been told with `ParameterStatus`.
     told: Parameters,
     /// Its prepared statements by its names for them.
-    statements: HashMap<Bytes, Arc<Statement>>,
-    /// Names that exist once their `ParseComplete` has come.
-    unconfirmed: VecDeque<Unconfirmed>,
+    statements: Names,
+    /// What has become of names, as long as an error may undo it.
+    unconfirmed: Unconfirmed,
+    /// A portal that drops all statements when it is run.
+    dropping: Option<Bytes>,
     unnamed: Option<Arc<Statement>>,
     lease: Option<Lease>,
     /// The unnamed statement that the server has, if it is of this client.
@@ -127,23 +131,12 @@ pub struct Client<S> {
     unflushed: usize,
 }
 
-/// What the server has still to say something to, in the order in which it was sent.
-#[derive(Debug)]
-enum Unconfirmed {
-    /// A statement by the client's name for it.
-    Name(Bytes, Arc<Statement>),
-    /// What is answered with `ReadyForQuery`: an error before it says nothing of names behind it.
-    End,
-}
-
 /// Consequences of statements that succeed.
 #[derive(Debug, Default)]
 struct Due {
     unpins: BTreeSet<Pin>,
     /// Those of them that a rollback would undo.
     undoable: BTreeSet<Pin>,
-    discards_all: bool,
-    deallocates: bool,
     has_failed: bool,
 }
 
@@ -179,8 +172,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             identity,
             settings: Settings::default(),
             told: Parameters::default(),
-            statements: HashMap::new(),
-            unconfirmed: VecDeque::new(),
+            statements: Names::new(),
+            unconfirmed: Unconfirmed::default(),
+            dropping: None,
             unnamed: None,
             lease: None,
             unnamed_there: None,
@@ -404,7 +398,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                     false => REFUSED.encode(out)?,
                 }
                 if is_simple {
-                    self.unconfirmed.push_back(Unconfirmed::End);
+                    self.unconfirmed.ends();
                 }
             }
             return Ok(());
@@ -429,7 +423,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             Some(lease) => {
                 lease.side.outbox.extend_from_slice(frame.bytes());
                 if lease.account.sent(Awaited::Sync(Whose::Client)) {
-                    self.unconfirmed.push_back(Unconfirmed::End);
+                    self.unconfirmed.ends();
                 }
             }
             None => backend::ready_for_query(&mut self.side.outbox, TransactionStatus::Idle),

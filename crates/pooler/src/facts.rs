@@ -57,8 +57,6 @@ pub(crate) struct Facts {
     pub(crate) pins: BTreeSet<Pin>,
     /// What no longer does.
     pub(crate) unpins: BTreeSet<Pin>,
-    /// `DISCARD ALL`.
-    pub(crate) discards_all: bool,
     /// `DISCARD ALL`, `DEALLOCATE ALL`: the server has no prepared statements any more.
     pub(crate) deallocates: bool,
     /// Names of statements by `PREPARE`.
@@ -119,7 +117,6 @@ impl Facts {
     pub(crate) fn misread(&self) -> Self {
         Self {
             unpins: BTreeSet::new(),
-            discards_all: false,
             deallocates: false,
             is_opaque: true,
             gives_numbers: true,
@@ -239,7 +236,6 @@ impl Facts {
                 self.unpins.insert(Pin::Temporary);
             }
             _ => {
-                self.discards_all = true;
                 self.resets_all = true;
                 self.deallocates = true;
                 self.unpins.extend([
@@ -400,7 +396,7 @@ mod tests {
         assert!(Facts::of("deallocate all").deallocates && Facts::of("discard all").deallocates);
         let one = Facts::of("deallocate prepare \"A\"; prepare b as select 1");
         assert!(!one.deallocates && one.deallocated.contains("A") && one.prepares.contains("b"));
-        assert!(Facts::of("discard all").discards_all);
+        assert!(Facts::of("discard all").deallocates);
     }
 
     #[test]

@@ -53,6 +53,8 @@ pub(crate) struct Server {
     pub(crate) prepared: LruCache<StatementId, Option<Bytes>>,
     /// Statements that it still has, and is to know no longer.
     closing: Vec<StatementId>,
+    /// Something was sent that drops all of them, and none prepared behind it.
+    has_dropped_all: bool,
     /// What its transaction has written.
     pub(crate) track: Track,
     /// The client that has used it last.
@@ -109,6 +111,7 @@ impl Server {
             settings: Settings::default(),
             prepared: LruCache::new(options.statements_max),
             closing: Vec::new(),
+            has_dropped_all: false,
             track: Track::default(),
             last_client: 0,
             numbers: Numbers::default(),

@@ -188,6 +188,13 @@ pub(crate) fn name(id: StatementId) -> String {
     format!("{PREFIX}{id}")
 }
 
+/// Which statement of the pool's a server speaks of, if it names one.
+pub(crate) fn named_in(message: &str) -> Option<StatementId> {
+    let (_, id) = message.split_once(PREFIX)?;
+    let end = id.find(|character: char| !character.is_ascii_digit());
+    id[..end.unwrap_or(id.len())].parse().ok()
+}
+
 impl Statement {
     fn is(&self, sql: &[u8], oids: &[u32], settings: &Settings) -> bool {
         self.sql == sql && self.oids == oids && meaningful(&self.settings).eq(meaningful(settings))
@@ -267,6 +274,20 @@ mod tests {
     /// `select`, and so many bytes.
     fn text(bytes: usize) -> String {
         format!("select '{}'", "x".repeat(bytes - 9))
+    }
+
+    #[test]
+    fn a_server_speaks_of_a_statement() {
+        let named = |message: &str| named_in(message);
+        assert_eq!(
+            named("prepared statement \"dormouse_17\" already exists"),
+            Some(17)
+        );
+        assert_eq!(named("prepared statement \"mine\" already exists"), None);
+        assert_eq!(
+            named("prepared statement \"dormouse_x\" already exists"),
+            None
+        );
     }
 
     #[test]

@@ -8,9 +8,9 @@ use wire::pg::frontend::{self, Bind, Execute, Parse, kind};
 use wire::pg::{Frame, Target, TransactionStatus, backend};
 use wire::{PgError, sqlstate};
 
+use super::Client;
 use super::again::Kept;
 use super::prepared::expect_own_names;
-use super::{Client, Unconfirmed};
 use crate::awaited::{Awaited, Whose};
 use crate::cache::{Ends, Writes};
 use crate::facts::{Facts, Pin};
@@ -50,22 +50,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             kind::EXECUTE => self.execute(&frame),
             kind::SYNC => {
                 self.cached.bound = None;
-                self.pass(&frame, Some(Awaited::Sync(CLIENT)))
+                self.pass(&frame, Awaited::Sync(CLIENT)).map(drop)
             }
             kind::FLUSH => {
                 self.unflushed = 0;
-                self.pass(&frame, None)
+                self.pass_unanswered(&frame)
             }
-            kind::COPY_DATA => self.pass(&frame, None),
+            kind::COPY_DATA => self.pass_unanswered(&frame),
             kind::COPY_DONE | kind::COPY_FAIL => {
-                self.pass(&frame, None)?;
+                self.pass_unanswered(&frame)?;
                 self.leased()?.account.copy_ends();
                 Ok(())
             }
             kind::FUNCTION_CALL => {
                 self.leased()?.is_tainted = true;
                 self.sends(&Writes::unknown(), NOTHING_ENDS)?;
-                self.pass(&frame, Some(Awaited::FunctionCall))
+                self.pass(&frame, Awaited::FunctionCall).map(drop)
             }
             other => Err(PgError::fatal(
                 sqlstate::PROTOCOL_VIOLATION,
@@ -83,19 +83,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         })
     }
 
-    fn pass(&mut self, frame: &Frame, awaited: Option<Awaited>) -> Result<(), PgError> {
+    /// Whether it is answered: not so behind an error.
+    fn pass(&mut self, frame: &Frame, awaited: Awaited) -> Result<bool, PgError> {
         let lease = self.leased()?;
         lease.side.outbox.extend_from_slice(frame.bytes());
-        let Some(awaited) = awaited else {
-            return Ok(());
-        };
         let is_end = matches!(
             awaited,
             Awaited::Sync(CLIENT) | Awaited::Query(CLIENT) | Awaited::FunctionCall
         );
-        if lease.account.sent(awaited) && is_end {
-            self.unconfirmed.push_back(Unconfirmed::End);
+        let is_sent = lease.account.sent(awaited);
+        if is_sent && is_end {
+            self.unconfirmed.ends();
         }
+        Ok(is_sent)
+    }
+
+    fn pass_unanswered(&mut self, frame: &Frame) -> Result<(), PgError> {
+        let outbox = &mut self.leased()?.side.outbox;
+        outbox.extend_from_slice(frame.bytes());
         Ok(())
     }
 
@@ -110,35 +115,48 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         // As in Postgres, it takes the unnamed statement along.
         self.unnamed = None;
         self.unnamed_there = None;
-        self.pass(frame, Some(Awaited::Query(CLIENT)))
+        let lease = self.leased()?;
+        lease.side.outbox.extend_from_slice(frame.bytes());
+        if lease.account.sent(Awaited::Query(CLIENT)) {
+            if facts.deallocates {
+                self.drops_statements()?;
+            }
+            self.unconfirmed.ends();
+        }
+        Ok(())
     }
 
     fn parse(&mut self, frame: &Frame) -> Result<(), PgError> {
         let parse = Parse::decode(frame.body())?;
         let statement = self.statement_of(&parse);
         if parse.statement.is_empty() {
-            self.unnamed_there = Some(statement.id);
-            self.unnamed = Some(Arc::clone(&statement));
-            let name = Unconfirmed::Name(Bytes::new(), statement);
-            self.unconfirmed.push_back(name);
+            let lease = self.leased()?;
+            lease.side.outbox.extend_from_slice(frame.bytes());
             let awaited = Awaited::Parse {
                 named: None,
                 whose: CLIENT,
             };
-            return self.pass(frame, Some(awaited));
+            // Behind an error it is left out.
+            if lease.account.sent(awaited) {
+                self.unconfirmed.prepares(Bytes::new(), &statement);
+                self.unnamed_there = Some(statement.id);
+                self.unnamed = Some(statement);
+            }
+            return Ok(());
         }
         let name = self.new_name(&parse)?;
         let lease = self.leased()?;
-        if lease.prepared.get(&statement.id).is_some() {
+        let is_sent = if lease.prepared.get(&statement.id).is_some() {
             let mut told = BytesMut::new();
             backend::parse_complete(&mut told);
-            lease.account.sent(Awaited::Told(told.freeze()));
+            lease.account.sent(Awaited::Told(told.freeze()))
         } else {
-            lease.prepares(&statement, CLIENT)?;
+            lease.prepares(&statement, CLIENT)?
+        };
+        if is_sent {
+            self.unconfirmed.prepares(name.clone(), &statement);
+            self.statements.insert(name, statement);
         }
-        self.unconfirmed
-            .push_back(Unconfirmed::Name(name.clone(), Arc::clone(&statement)));
-        self.statements.insert(name, statement);
         Ok(())
     }
 
@@ -218,8 +236,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             true => Kept::new(&statement, &lease.side.outbox[begin..]),
             false => None,
         };
-        lease.account.sent(Awaited::Bind);
+        let is_sent = lease.account.sent(Awaited::Bind);
         self.kept = kept;
+        if is_sent && statement.facts.deallocates {
+            self.dropping = Some(Bytes::copy_from_slice(portal));
+        } else if is_sent && self.dropping.as_deref() == Some(portal) {
+            self.dropping = None;
+        }
         Ok(())
     }
 
@@ -229,7 +252,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             // Of a portal of before, which may be a `COMMIT`.
             self.sends(&Writes::default(), MAY_END)?;
         }
-        self.pass(frame, Some(Awaited::Execute))
+        let is_sent = self.pass(frame, Awaited::Execute)?;
+        if is_sent && self.dropping.as_deref() == Some(execute.portal) {
+            self.dropping = None;
+            self.drops_statements()?;
+        }
+        Ok(())
+    }
+
+    /// What drops all statements was sent: those of behind it are others.
+    fn drops_statements(&mut self) -> Result<(), PgError> {
+        self.leased()?.drops_all();
+        self.unconfirmed.drops(std::mem::take(&mut self.statements));
+        Ok(())
     }
 
     /// Tells the cache what the server is about to do.
@@ -242,7 +277,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     fn describe(&mut self, frame: &Frame) -> Result<(), PgError> {
         let (target, name) = frontend::decode_target(frame.body())?;
         if target == Target::Portal {
-            return self.pass(frame, Some(Awaited::Describe));
+            return self.pass(frame, Awaited::Describe).map(drop);
         }
         let statement = self.statement_to_send(name)?;
         let there = self.known_there(&statement, name.is_empty())?;
@@ -256,23 +291,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     fn close(&mut self, frame: &Frame) -> Result<(), PgError> {
         let (target, name) = frontend::decode_target(frame.body())?;
         if target == Target::Portal || name.is_empty() {
-            if target == Target::Statement {
+            let awaited = Awaited::Close {
+                named: None,
+                whose: CLIENT,
+            };
+            if self.pass(frame, awaited)? && target == Target::Statement {
                 self.unnamed = None;
                 self.unnamed_there = None;
             }
-            return self.pass(
-                frame,
-                Some(Awaited::Close {
-                    named: None,
-                    whose: CLIENT,
-                }),
-            );
+            return Ok(());
         }
         // Servers keep it for others.
-        self.statements.remove(name);
         let mut told = BytesMut::new();
         backend::close_complete(&mut told);
-        self.leased()?.account.sent(Awaited::Told(told.freeze()));
+        if self.leased()?.account.sent(Awaited::Told(told.freeze())) {
+            let closed = self.statements.remove(name);
+            let name = Bytes::copy_from_slice(name);
+            self.unconfirmed.closes(name, closed);
+        }
         Ok(())
     }
 
@@ -324,8 +360,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         self.due.unpins.extend(facts.unpins.iter().copied());
         // The one may stand before the other.
         self.due.unpins.retain(|pin| !facts.pins.contains(pin));
-        self.due.discards_all |= facts.discards_all;
-        self.due.deallocates |= facts.deallocates;
         Ok(())
     }
 

@@ -143,11 +143,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             if self.unnamed_there != Some(statement.id) {
                 let lease = self.leased()?;
                 statement.parse(false, &mut lease.side.outbox)?;
-                lease.account.sent(Awaited::Parse {
+                let is_sent = lease.account.sent(Awaited::Parse {
                     named: None,
                     whose: Whose::Pool,
                 });
-                self.unnamed_there = Some(statement.id);
+                self.unnamed_there = is_sent.then_some(statement.id);
             }
             return Ok("");
         }

@@ -8,8 +8,9 @@ use wire::pg::Severity;
 use wire::pg::backend::{self, kind};
 use wire::{PgError, sqlstate};
 
-use super::{Client, Unconfirmed};
+use super::Client;
 use crate::awaited::Fate;
+use crate::statements;
 
 const HEADER_BYTES: usize = 5;
 
@@ -88,8 +89,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             && self.relay.rest == 0
         {
             while let Some(answer) = lease.account.told() {
-                if answer.first() == Some(&kind::PARSE_COMPLETE) {
-                    self.unconfirmed.pop_front();
+                match answer.first() {
+                    Some(&kind::PARSE_COMPLETE) => drop(self.unconfirmed.prepared()),
+                    Some(&kind::CLOSE_COMPLETE) => self.unconfirmed.closed(),
+                    _ => {}
                 }
                 self.side.outbox.extend_from_slice(&answer);
             }
@@ -143,13 +146,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             }
             kind::COPY_IN_RESPONSE => {
                 for _ in 0..std::mem::take(&mut lease.account.ignored_syncs) {
-                    self.unconfirmed
-                        .pop_front_if(|next| matches!(next, Unconfirmed::End));
+                    self.unconfirmed.ignored();
                 }
             }
             kind::PARSE_COMPLETE => {
                 if fate == Fate::Forward
-                    && let Some(Unconfirmed::Name(_, statement)) = self.unconfirmed.pop_front()
+                    && let Some(statement) = self.unconfirmed.prepared()
                 {
                     statement.was_taken();
                 }
@@ -157,17 +159,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             kind::ERROR_RESPONSE => {
                 self.due.has_failed = true;
                 self.cached.describing = None;
-                while let Some(Unconfirmed::Name(name, _)) = self
-                    .unconfirmed
-                    .pop_front_if(|next| matches!(next, Unconfirmed::Name(..)))
-                {
-                    match name.is_empty() {
-                        true => self.unnamed = None,
-                        false => drop(self.statements.remove(&name)),
-                    }
+                if self.unconfirmed.failed(&mut self.statements) {
+                    self.unnamed = None;
                 }
+                // It may have been prepared behind what has failed.
+                self.unnamed_there = None;
                 if let Ok(error) = PgError::decode(body) {
                     lease.is_broken |= error.severity() != Severity::Error;
+                    if error.code() == "42P05"
+                        && let Some(id) = statements::named_in(error.message())
+                    {
+                        lease.has_still(id);
+                    }
                     if error.code() == sqlstate::READ_ONLY_SQL_TRANSACTION
                         && self.settings.get("default_transaction_read_only").is_none()
                         && self.pool.doubt()
@@ -198,7 +201,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             lease.settle();
             if fate == Fate::Forward {
                 self.kept = None;
-                while let Some(Unconfirmed::Name(..)) = self.unconfirmed.pop_front() {}
+                self.unconfirmed.ended(&mut self.statements);
                 self.recorded(status);
             }
         }

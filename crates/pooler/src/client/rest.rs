@@ -86,19 +86,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let Due {
             unpins,
             undoable,
-            discards_all,
-            deallocates,
             has_failed,
         } = due;
-        if let Some(lease) = self.lease.as_deref_mut()
-            && (deallocates || discards_all)
-        {
-            match has_failed {
-                false => lease.has_none_prepared(),
-                // It may have come before what has failed, and stays done.
-                true => lease.forgets_statements(),
-            }
-        }
         if has_failed {
             return;
         }
@@ -114,11 +103,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             self.due.unpins = unpins;
             self.due.undoable = undoable;
         }
-        if deallocates || discards_all {
-            self.statements.clear();
-        }
-        if discards_all {
-            self.unnamed = None;
+        if let Some(lease) = &mut self.lease {
+            lease.has_succeeded();
         }
     }
 

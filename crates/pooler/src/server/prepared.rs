@@ -10,12 +10,18 @@ use crate::statements::{self, Statement};
 
 impl Server {
     /// Writes what makes a statement known to the server by name. What it is to know no longer goes first, and so does the
-    /// same statement if it is on its way: whether it will be taken nobody knows yet.
+    /// same statement if it is on its way: whether it will be taken nobody knows yet. False behind an error, where the
+    /// server leaves it out.
     ///
     /// # Errors
     ///
     /// If a message is longer than one can be.
-    pub(crate) fn prepares(&mut self, statement: &Statement, whose: Whose) -> Result<(), PgError> {
+    pub(crate) fn prepares(
+        &mut self,
+        statement: &Statement,
+        whose: Whose,
+    ) -> Result<bool, PgError> {
+        self.has_dropped_all = false;
         let under_way = self.account.will_prepare(statement.id);
         let again = under_way.then_some(statement.id);
         for id in std::mem::take(&mut self.closing).into_iter().chain(again) {
@@ -27,11 +33,10 @@ impl Server {
             });
         }
         statement.parse(true, &mut self.side.outbox)?;
-        self.account.sent(Awaited::Parse {
+        Ok(self.account.sent(Awaited::Parse {
             named: Some(statement.id),
             whose,
-        });
-        Ok(())
+        }))
     }
 
     /// Takes note of a message of its own, and of statements that it has come to know by it, whoever reads it: see
@@ -73,6 +78,30 @@ impl Server {
     pub(crate) fn forgets_statements(&mut self) {
         while let Some((id, _)) = self.prepared.pop_lru() {
             self.closing.push(id);
+        }
+    }
+
+    /// It still has one that it was thought not to have.
+    pub(crate) fn has_still(&mut self, id: StatementId) {
+        self.prepared.pop(&id);
+        if !self.closing.contains(&id) {
+            self.closing.push(id);
+        }
+    }
+
+    /// A text is sent that drops all of them, if it is run: what is used behind it is prepared again.
+    pub(crate) fn drops_all(&mut self) {
+        self.forgets_statements();
+        for id in self.account.drops_prepared() {
+            self.has_still(id);
+        }
+        self.has_dropped_all = true;
+    }
+
+    /// Nothing is under way, and nothing has failed: if it was to drop all of them, and has learned none since, it has none.
+    pub(crate) fn has_succeeded(&mut self) {
+        if std::mem::take(&mut self.has_dropped_all) {
+            self.closing.clear();
         }
     }
 

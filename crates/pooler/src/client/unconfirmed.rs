@@ -1,0 +1,207 @@
+//! What a client has asked for by names of statements, until the server has said something to it.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Weak};
+
+use bytes::Bytes;
+
+use crate::statements::Statement;
+
+/// Statements by the client's names for them.
+pub(super) type Names = HashMap<Bytes, Arc<Statement>>;
+
+/// In the order in which it was sent. Only what the server will answer is in here, so it is no longer than what awaits an
+/// answer.
+#[derive(Debug, Default)]
+pub(super) struct Unconfirmed {
+    steps: VecDeque<Step>,
+}
+
+#[derive(Debug)]
+enum Step {
+    /// A statement was prepared by this name, which is empty for the unnamed one. Its text is not kept for this.
+    Prepared(Bytes, Weak<Statement>),
+    /// This name was closed, and what it was.
+    Closed(Bytes, Option<Arc<Statement>>),
+    /// All of them were dropped.
+    Dropped(Names),
+    /// What is answered with `ReadyForQuery`: an error before it says nothing of names behind it.
+    End,
+}
+
+impl Unconfirmed {
+    /// A statement is being prepared.
+    pub(super) fn prepares(&mut self, name: Bytes, statement: &Arc<Statement>) {
+        let step = Step::Prepared(name, Arc::downgrade(statement));
+        self.steps.push_back(step);
+    }
+
+    /// A name is being closed.
+    pub(super) fn closes(&mut self, name: Bytes, statement: Option<Arc<Statement>>) {
+        self.steps.push_back(Step::Closed(name, statement));
+    }
+
+    /// All names are being dropped.
+    pub(super) fn drops(&mut self, names: Names) {
+        self.steps.push_back(Step::Dropped(names));
+    }
+
+    /// Something was sent that is answered with `ReadyForQuery`.
+    pub(super) fn ends(&mut self) {
+        self.steps.push_back(Step::End);
+    }
+
+    /// `ParseComplete` has come: the statement that the server has taken, if anybody still has it.
+    pub(super) fn prepared(&mut self) -> Option<Arc<Statement>> {
+        self.dropped();
+        let is_it = |step: &mut Step| matches!(step, Step::Prepared(..));
+        match self.steps.pop_front_if(is_it) {
+            Some(Step::Prepared(_, statement)) => statement.upgrade(),
+            _ => None,
+        }
+    }
+
+    /// The pool's own `CloseComplete` was told.
+    pub(super) fn closed(&mut self) {
+        self.dropped();
+        self.steps
+            .pop_front_if(|step| matches!(step, Step::Closed(..)));
+    }
+
+    /// What is behind it was done: so was it.
+    fn dropped(&mut self) {
+        let is_it = |step: &mut Step| matches!(step, Step::Dropped(_));
+        while self.steps.pop_front_if(is_it).is_some() {}
+    }
+
+    /// A `Sync` was ignored, for it stood amid a `COPY`.
+    pub(super) fn ignored(&mut self) {
+        self.dropped();
+        self.steps.pop_front_if(|step| matches!(step, Step::End));
+    }
+
+    /// An error has come: what was sent before the next end is left out, and the names are what they were. Whether the
+    /// unnamed statement is none of the client's any more.
+    pub(super) fn failed(&mut self, names: &mut Names) -> bool {
+        let is_end = |step: &Step| matches!(step, Step::End);
+        let end = self.steps.iter().position(is_end);
+        let mut lost_unnamed = false;
+        for step in self.steps.drain(..end.unwrap_or(self.steps.len())).rev() {
+            match step {
+                Step::Prepared(name, _) if name.is_empty() => lost_unnamed = true,
+                Step::Prepared(name, _) => drop(names.remove(&name)),
+                Step::Closed(name, Some(statement)) => {
+                    names.entry(name).or_insert(statement);
+                }
+                Step::Dropped(dropped) => {
+                    for (name, statement) in dropped {
+                        names.entry(name).or_insert(statement);
+                    }
+                }
+                Step::Closed(_, None) | Step::End => {}
+            }
+        }
+        lost_unnamed
+    }
+
+    /// `ReadyForQuery` has come. What was not answered before it was left out.
+    pub(super) fn ended(&mut self, names: &mut Names) {
+        self.dropped();
+        self.failed(names);
+        self.ignored();
+    }
+
+    /// Nothing is under way.
+    pub(super) fn clear(&mut self) {
+        self.steps.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::Facts;
+    use crate::settings::Settings;
+    use crate::statements::Registry;
+
+    fn statement() -> Arc<Statement> {
+        Registry::new().alone(
+            b"select 1",
+            &[],
+            &Settings::default(),
+            Arc::new(Facts::default()),
+        )
+    }
+
+    fn name(name: &'static str) -> Bytes {
+        Bytes::from_static(name.as_bytes())
+    }
+
+    #[test]
+    fn names_are_what_they_were_before_what_failed() {
+        let (old, new) = (statement(), statement());
+        let mut names = Names::new();
+        let mut unconfirmed = Unconfirmed::default();
+        unconfirmed.closes(name("none"), None);
+        unconfirmed.closes(name("a"), Some(Arc::clone(&old)));
+        names.insert(name("a"), Arc::clone(&new));
+        unconfirmed.prepares(name("a"), &new);
+        unconfirmed.ends();
+        names.insert(name("b"), Arc::clone(&new));
+        unconfirmed.prepares(name("b"), &new);
+        unconfirmed.prepares(name(""), &new);
+        unconfirmed.ends();
+        assert!(!unconfirmed.failed(&mut names));
+        assert!(Arc::ptr_eq(&names[&name("a")], &old) && names.len() == 2);
+        unconfirmed.ended(&mut names);
+        assert!(Arc::ptr_eq(&unconfirmed.prepared().unwrap(), &new));
+        assert!(unconfirmed.failed(&mut names));
+        unconfirmed.ended(&mut names);
+        assert_eq!((names.len(), unconfirmed.steps.len()), (2, 0));
+    }
+
+    #[test]
+    fn what_was_told_is_not_undone() {
+        let old = statement();
+        let mut names = Names::new();
+        let mut unconfirmed = Unconfirmed::default();
+        unconfirmed.closes(name("a"), Some(Arc::clone(&old)));
+        unconfirmed.closes(name("b"), Some(Arc::clone(&old)));
+        unconfirmed.closed();
+        unconfirmed.failed(&mut names);
+        assert_eq!(names.keys().collect::<Vec<_>>(), ["b"]);
+    }
+
+    #[test]
+    fn all_are_dropped_or_none() {
+        let (old, new) = (statement(), statement());
+        let begin = || {
+            let mut names = Names::new();
+            let mut unconfirmed = Unconfirmed::default();
+            let there = [name("a"), name("b")].map(|name| (name, Arc::clone(&old)));
+            unconfirmed.drops(there.into());
+            unconfirmed.ends();
+            names.insert(name("b"), Arc::clone(&new));
+            unconfirmed.prepares(name("b"), &new);
+            (names, unconfirmed)
+        };
+        let (mut names, mut unconfirmed) = begin();
+        unconfirmed.ended(&mut names);
+        assert_eq!(names.keys().collect::<Vec<_>>(), ["b"]);
+        let (mut names, mut unconfirmed) = begin();
+        unconfirmed.failed(&mut names);
+        unconfirmed.ended(&mut names);
+        assert!(Arc::ptr_eq(&names[&name("a")], &old) && Arc::ptr_eq(&names[&name("b")], &new));
+        assert!(Arc::ptr_eq(&unconfirmed.prepared().unwrap(), &new));
+    }
+
+    #[test]
+    fn nothing_is_kept_for_a_name_alone() {
+        let mut unconfirmed = Unconfirmed::default();
+        let statement = statement();
+        unconfirmed.prepares(name(""), &statement);
+        assert_eq!(Arc::strong_count(&statement), 1);
+        drop(statement);
+        assert!(unconfirmed.prepared().is_none());
+    }
+}
