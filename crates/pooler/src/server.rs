@@ -333,10 +333,9 @@ impl Server {
         }
         let ending = async {
             if self.account.is_waiting() || self.account.copies_in() {
-                if self.account.copies_in() {
-                    frontend::copy_fail(&mut self.side.outbox, b"the client has left")?;
-                    self.account.copy_ends();
-                }
+                // A `COPY` that is still to begin takes nothing else; where there is none it is ignored.
+                frontend::copy_fail(&mut self.side.outbox, b"the client has left")?;
+                self.account.copy_ends();
                 // It waits until the server has the signal: what comes after this is not canceled.
                 if let Some(cancels) = &self.key.cancels {
                     let cancelled = cancels.cancel(&self.key, within).await;
@@ -391,8 +390,11 @@ impl Server {
                     }
                     backend::kind::COPY_IN_RESPONSE => {
                         self.received(frame.kind(), None);
-                        frontend::copy_fail(&mut self.side.outbox, b"the client has left")?;
-                        self.account.copy_ends();
+                        if self.account.copies_in() {
+                            // One that has come before another.
+                            frontend::copy_fail(&mut self.side.outbox, b"the client has left")?;
+                            self.account.copy_ends();
+                        }
                         continue;
                     }
                     _ => None,

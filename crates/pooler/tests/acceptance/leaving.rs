@@ -5,9 +5,10 @@ use std::time::Instant;
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use wire::pg::frontend;
 use wire::pg::startup::Startup;
+use wire::pg::{Format, frontend};
 
+use crate::harness::wired::Wired;
 use crate::harness::{Pooled, Postgres, limited, one, told, until};
 
 /// How a socket ends.
@@ -111,6 +112,40 @@ async fn behaviour_18_a_statement_is_cancelled_when_its_client_vanishes() {
     let heard = log.matches("canceling statement due to user request");
     assert_eq!(heard.count(), 2, "{log}");
     assert_eq!(pooled.pool.standing().counts.connected, 1);
+}
+
+/// What begins behind the statement that is cancelled takes no other message than the end of its data.
+#[tokio::test(flavor = "multi_thread")]
+async fn behaviour_18_a_copy_that_has_not_begun_is_ended_when_its_client_vanishes() {
+    let Some(postgres) = Postgres::open() else {
+        return;
+    };
+    let pooled = Pooled::start(postgres.origin(), limited(1)).await;
+    let beside = postgres.session().await;
+    one(&beside, "create table t (n int); select 1").await;
+    let running = "select count(*) from pg_stat_activity \
+                   where query like '%pg_sleep%' and state = 'active' and pid <> pg_backend_pid()";
+    const COPY: &str = "copy t from stdin";
+    for way in ["a query", "an extended query", "one that is not ended"] {
+        let mut client = Wired::connect(pooled.address).await;
+        frontend::query(&mut client.out, b"select pg_sleep(100000)").unwrap();
+        if way == "a query" {
+            frontend::query(&mut client.out, COPY.as_bytes()).unwrap();
+        } else {
+            client.parse("", COPY, &[]).bind("", &[], Format::Text);
+            client.execute(0);
+        }
+        if way == "an extended query" {
+            frontend::sync(&mut client.out);
+        }
+        client.send().await;
+        until("it runs", async || one(&beside, running).await == "1").await;
+        drop(client);
+        let next = pooled.session().await;
+        assert_eq!(one(&next, "select count(*) from t").await, "0");
+        let counts = pooled.pool.standing().counts;
+        assert_eq!(counts.connected, 1, "{way}");
+    }
 }
 
 /// Amid rows of which it reads none, with a message that is half through.
