@@ -117,6 +117,8 @@ pub struct Client<S> {
     due: Due,
     /// Settings that may have changed in this transaction.
     touched: BTreeSet<String>,
+    /// Settings that have changed until its end; without a name one that nobody knows.
+    touched_locally: BTreeSet<String>,
     /// Messages up to the next `Sync` are left out, for an error of ours.
     skips: bool,
     /// It ends when nothing is under way.
@@ -183,6 +185,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             pins: BTreeSet::new(),
             due: Due::default(),
             touched: BTreeSet::new(),
+            touched_locally: BTreeSet::new(),
             skips: false,
             ends: false,
             kept: None,

@@ -51,6 +51,9 @@ pub(crate) struct Facts {
     pub(crate) statements: usize,
     /// Settings of the session that it may change, in lower case.
     pub(crate) sets: BTreeSet<String>,
+    /// Settings that it may change until the end of its transaction, in lower case; without a name one that is not
+    /// written down.
+    pub(crate) sets_locally: BTreeSet<String>,
     /// `RESET ALL`, `DISCARD ALL`.
     pub(crate) resets_all: bool,
     /// What binds the session to its server from now on.
@@ -256,6 +259,7 @@ impl Facts {
         let kind = VariableSetKind::try_from(kind as i32).ok();
         let name = text(node, "name").unwrap_or_default();
         if node.get("is_local") == Some(&Value::Bool(true)) {
+            self.sets_locally.insert(name.to_ascii_lowercase());
             return;
         }
         match kind {
@@ -315,6 +319,11 @@ impl Facts {
         let arguments = arguments.map(Vec::as_slice).unwrap_or_default();
         let is_local = arguments.get(2).and_then(constant);
         if let Some(Value::Bool(true)) = is_local {
+            let name = match arguments.first().and_then(constant) {
+                Some(Value::String(name)) => name.to_ascii_lowercase(),
+                _ => String::new(),
+            };
+            self.sets_locally.insert(name);
             return;
         }
         match arguments.first().and_then(constant) {
@@ -432,6 +441,21 @@ mod tests {
             let facts = Facts::of(none);
             assert!(facts.pins.is_empty() && !facts.is_opaque, "{none}");
         }
+    }
+
+    #[test]
+    fn what_is_set_until_the_end() {
+        for (sql, name) in [
+            ("set local DateStyle = 'SQL'", "datestyle"),
+            ("set local time zone 'UTC'", "timezone"),
+            ("select set_config('TimeZone', $1, true)", "timezone"),
+            ("select set_config($1, 'x', true)", ""),
+        ] {
+            let facts = Facts::of(sql);
+            assert!(facts.sets_locally.contains(name), "{sql}");
+            assert!(facts.sets.is_empty() && facts.pins.is_empty(), "{sql}");
+        }
+        assert!(Facts::of("set datestyle = 'SQL'").sets_locally.is_empty());
     }
 
     #[test]

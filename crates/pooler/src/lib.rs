@@ -20,6 +20,7 @@ mod credential;
 mod dialing;
 mod facts;
 mod failure;
+mod literals;
 mod options;
 mod origin;
 mod pool;

@@ -15,6 +15,7 @@ use wire::pg::frontend::Parse;
 use crate::awaited::StatementId;
 use crate::cache::{Cache, Stamp, Text};
 use crate::facts::Facts;
+use crate::literals::Literals;
 use crate::settings::Settings;
 use crate::weighed::Weighed;
 
@@ -40,9 +41,10 @@ pub(crate) struct Statement {
     pub(crate) sql: Bytes,
     pub(crate) oids: Vec<u32>,
     settings: Settings,
-    /// One client's alone: servers may read its text otherwise in other sessions.
+    /// One client's alone: servers may read its text otherwise in other sessions, or at another time.
     pub(crate) is_alone: bool,
     pub(crate) facts: Arc<Facts>,
+    pub(crate) literals: Literals,
     /// A server has taken it once.
     is_valid: AtomicBool,
     text: OnceLock<Arc<Text>>,
@@ -98,9 +100,9 @@ impl Registry {
             return Arc::clone(known);
         }
         // Outside of the lock: the parser takes its time.
-        let facts = facts();
+        let read = (facts(), Literals::of(sql));
         let mut known = self.known.lock();
-        let statement = Arc::new(known.new_statement(sql, oids, settings, facts));
+        let statement = Arc::new(known.new_statement(sql, oids, settings, read));
         let longest = match parse.statement.is_empty() {
             true => UNNAMED_BYTES_MAX,
             false => TEXT_BYTES_MAX,
@@ -120,10 +122,11 @@ impl Registry {
         settings: &Settings,
         facts: Arc<Facts>,
     ) -> Arc<Statement> {
+        let read = (facts, Literals::of(sql));
         let mut known = self.known.lock();
         Arc::new(Statement {
             is_alone: true,
-            ..known.new_statement(sql, oids, settings, facts)
+            ..known.new_statement(sql, oids, settings, read)
         })
     }
 
@@ -155,7 +158,7 @@ impl Known {
         sql: &[u8],
         oids: &[u32],
         settings: &Settings,
-        facts: Arc<Facts>,
+        (facts, literals): (Arc<Facts>, Literals),
     ) -> Statement {
         let id = self.next;
         self.next += 1;
@@ -167,6 +170,7 @@ impl Known {
             settings: settings.clone(),
             is_alone: false,
             facts,
+            literals,
             is_valid: AtomicBool::new(false),
             text: OnceLock::new(),
             described: Mutex::new(None),

@@ -486,3 +486,135 @@ async fn what_leaves_nothing_costs_nothing() {
         assert!(!log.contains("statement: CLOSE ALL"), "{sql}");
     }
 }
+
+const MONTH: &str = "select extract(month from '01/02/2020'::date)";
+
+/// Prepares the text by a name, runs it, and forgets it.
+async fn month(client: &mut Wired) -> String {
+    client.parse("month", MONTH, &[]);
+    client.bind("month", &[], Format::Text).execute(0);
+    let month = values(&client.sync().await);
+    client.close("month").sync().await;
+    month
+}
+
+/// A statement keeps what its strings were read as when it was prepared: that is nobody else's who has not set the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_strings_are_read_as_is_the_sessions_own() {
+    let Some(postgres) = Postgres::open() else {
+        return;
+    };
+    let beside = postgres.session().await;
+    beside.batch_execute(SCHEMA).await.unwrap();
+    for set in [
+        "set local datestyle = 'SQL, DMY'",
+        "set datestyle = 'SQL, DMY'",
+        "select set_config('DateStyle', 'SQL, DMY', true)",
+        "select set_config(n, 'SQL, DMY', true) from (values ('DateStyle')) v (n)",
+        "do $$ begin set local datestyle = 'SQL, DMY'; end $$",
+    ] {
+        for is_first in [true, false] {
+            let pooled = Pooled::start(postgres.origin(), limited(1)).await;
+            let mut ann = Wired::connect(pooled.address).await;
+            let mut joe = Wired::connect(pooled.address).await;
+            if !is_first {
+                assert_eq!(month(&mut joe).await, "1");
+            }
+            ann.query("begin").await;
+            ann.query(set).await;
+            assert_eq!(month(&mut ann).await, "2", "{set}");
+            ann.query("rollback").await;
+            assert_eq!(month(&mut joe).await, "1", "{set}");
+            assert_eq!(month(&mut ann).await, "1", "{set}");
+            // In one breath.
+            for sql in ["begin", set] {
+                frontend::query(&mut ann.out, sql.as_bytes()).unwrap();
+            }
+            ann.until(b'Z').await;
+            ann.until(b'Z').await;
+            assert_eq!(month(&mut ann).await, "2", "{set}");
+            ann.query("rollback").await;
+            assert_eq!(month(&mut joe).await, "1", "{set}");
+        }
+    }
+}
+
+/// As above, of a statement that was prepared before and comes to another connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_moves_is_not_read_for_others_by_what_is_set_there() {
+    let Some(postgres) = Postgres::open() else {
+        return;
+    };
+    let pooled = Pooled::start(postgres.origin(), limited(2)).await;
+    let mut ann = Wired::connect(pooled.address).await;
+    let mut joe = Wired::connect(pooled.address).await;
+    let mut ben = Wired::connect(pooled.address).await;
+    assert_eq!(month(&mut joe).await, "1");
+    ann.parse("mine", MONTH, &[]).sync().await;
+    // The other connection is ann's.
+    joe.query("begin").await;
+    assert_eq!(month(&mut joe).await, "1");
+    ann.query("begin; set local datestyle = 'SQL, DMY'").await;
+    let told = ann.bind("mine", &[], Format::Text).execute(0).sync().await;
+    assert!(!kinds(&told).contains('E'), "{}", values(&told));
+    ann.query("commit").await;
+    assert_eq!(month(&mut ben).await, "1");
+    joe.query("commit").await;
+    assert_eq!(month(&mut ben).await, "1");
+}
+
+/// `now` in a string is when its statement was prepared, not when somebody else's was.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_clock_in_a_string_is_the_sessions_own() {
+    let Some(postgres) = Postgres::open() else {
+        return;
+    };
+    let pooled = Pooled::start(postgres.origin(), limited(1)).await;
+    let mut ann = Wired::connect(pooled.address).await;
+    let mut joe = Wired::connect(pooled.address).await;
+    let mut times = Vec::new();
+    for client in [&mut ann, &mut joe] {
+        client.parse("s", "select 'now'::timestamptz", &[]);
+        client.bind("s", &[], Format::Text).execute(0);
+        times.push(values(&client.sync().await));
+        client.bind("s", &[], Format::Text).execute(0);
+        assert_eq!(times.last(), Some(&values(&client.sync().await)));
+    }
+    assert_ne!(times[0], times[1]);
+}
+
+/// What a statement gives is told to others only if it was asked under what is known to be set.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_described_amid_other_settings_is_told_to_nobody_else() {
+    let Some(postgres) = Postgres::open() else {
+        return;
+    };
+    let beside = postgres.session().await;
+    beside
+        .batch_execute("create table t (a int); create schema other; create table other.t (b text)")
+        .await
+        .unwrap();
+    for set in [
+        &["set search_path = other"][..],
+        &["begin", "set local search_path = other"],
+    ] {
+        let pooled = Pooled::cached(postgres.origin(), limited(1), Caching::default()).await;
+        let mut ann = Wired::connect(pooled.address).await;
+        let mut joe = Wired::connect(pooled.address).await;
+        let sql = "select * from t";
+        for sql in set {
+            frontend::query(&mut ann.out, sql.as_bytes()).unwrap();
+        }
+        ann.parse("", sql, &[]).describe(Target::Statement, "");
+        for _ in set {
+            ann.until(b'Z').await;
+        }
+        let others = ann.sync().await;
+        assert_eq!(kinds(&others), "1tTZ");
+        ann.query("rollback").await;
+        joe.parse("", sql, &[]).describe(Target::Statement, "");
+        let own = joe.sync().await;
+        let text = |frames: &[wire::pg::Frame]| frames[2].body()[2];
+        assert_eq!((text(&others), text(&own)), (b'b', b'a'), "{set:?}");
+    }
+}

@@ -10,9 +10,10 @@ use wire::pg::frontend::Bind;
 use super::reading::Obstacle;
 use super::space::Key;
 use super::status::CacheStatus;
-use super::text::{Text, has_clock_word};
+use super::text::Text;
 use super::{Cache, NAME_SETTING, OWN_SETTINGS};
 use crate::facts::Facts;
+use crate::literals::has_clock_word;
 use crate::settings::Settings;
 
 /// Stands for a text without its values and the settings of its session. 128 bits with keys that nobody knows: two are

@@ -7,9 +7,7 @@ use bytes::Bytes;
 use wire::pg::{Lexer, TokenKind};
 
 use crate::facts::Facts;
-
-/// Words for the clock in the input of dates and times. `allballs` is midnight whatever the time.
-const CLOCK_WORDS: [&str; 4] = ["now", "today", "tomorrow", "yesterday"];
+use crate::literals::Literals;
 
 /// With which comments begin that are meant for the cache.
 const PREFIXES: [&str; 2] = ["dormouse:", "w7s:"];
@@ -45,39 +43,26 @@ impl Text {
             asks_clock: false,
             has_backslash: false,
         };
+        let mut literals = Literals::default();
         let mut content = Vec::with_capacity(sql.len());
         let mut lexer = Lexer::new(sql);
         let mut end = 0;
-        let mut after_string = false;
         loop {
             let token = match lexer.next() {
                 Ok(Some(token)) => token,
                 Ok(None) => break,
                 Err(_) => {
-                    text.asks_clock = true;
+                    literals.unknown();
                     break;
                 }
             };
             text.gap(sql.get(end..token.start).unwrap_or_default(), &mut content);
             content.extend_from_slice(token.raw);
             end = token.start + token.raw.len();
-            let is_string = matches!(
-                token.kind,
-                TokenKind::String | TokenKind::PrefixedString | TokenKind::DollarString
-            );
-            if is_string {
-                let escapes = token.raw.contains(&b'\\');
-                let is_prefixed = token.kind == TokenKind::PrefixedString;
-                // Two strings may be one that goes on; escapes may spell anything.
-                text.asks_clock |=
-                    after_string || (is_prefixed && escapes) || has_clock_word(token.raw);
-                text.has_backslash |= escapes && token.kind == TokenKind::String;
-            }
-            // `UESCAPE` would choose another sign for escapes.
-            text.asks_clock |=
-                token.kind == TokenKind::Word && token.raw.eq_ignore_ascii_case(b"uescape");
-            after_string = is_string;
+            literals.token(&token);
+            text.has_backslash |= token.kind == TokenKind::String && token.raw.contains(&b'\\');
         }
+        text.asks_clock = literals.ask_clock;
         text.gap(sql.get(end..).unwrap_or_default(), &mut content);
         while content
             .last()
@@ -130,16 +115,6 @@ fn seconds_of(text: &str) -> Option<Duration> {
     Some(Duration::from_secs(
         seconds.min(crate::binding::MAX_AGE_MAX).into(),
     ))
-}
-
-/// Whether one of the words for the clock is among the words of a value.
-pub(crate) fn has_clock_word(value: &[u8]) -> bool {
-    let words = value.split(|byte| !byte.is_ascii_alphabetic());
-    let is_clock = |word: &[u8]| {
-        let mut clocks = CLOCK_WORDS.iter();
-        clocks.any(|clock| word.eq_ignore_ascii_case(clock.as_bytes()))
-    };
-    words.into_iter().any(is_clock)
 }
 
 #[cfg(test)]
@@ -215,7 +190,6 @@ mod tests {
             assert!(!text(sql).asks_clock, "{sql}");
         }
         assert!(text("select 'a\\b'").has_backslash);
-        assert!(has_clock_word(b"now") && !has_clock_word(b"nowhere"));
     }
 
     proptest! {

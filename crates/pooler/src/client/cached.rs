@@ -20,7 +20,7 @@ use crate::awaited::{Awaited, StatementId};
 use crate::cache::{
     Asked, Boarding, CacheStatus, Looked, Question, Recording, SHARED_WAIT_MAX, Stamp,
 };
-use crate::facts::Facts;
+use crate::facts::{Facts, Pin};
 use crate::statements::Statement;
 
 /// What the cache has to do with one client.
@@ -333,6 +333,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let is_alone = lease.account.status() == TransactionStatus::Idle
             && lease.track.is_clean()
             && !lease.is_tainted
+            && self.touched.is_empty()
+            && self.touched_locally.is_empty()
+            && !self.pins.contains(&Pin::Setting)
             && !lease.account.awaits_describe();
         if is_alone
             && cache.is_on()

@@ -356,6 +356,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             .extend(writing.temporary.iter().cloned());
         self.touched.extend(names);
         self.touched.extend(facts.sets.iter().cloned());
+        let locally = facts.sets_locally.iter().cloned();
+        self.touched_locally.extend(locally);
         self.pins.extend(facts.pins.iter().copied());
         self.due.unpins.extend(facts.unpins.iter().copied());
         // The one may stand before the other.

@@ -9,13 +9,22 @@ use wire::pg::{Frame, TransactionStatus, backend};
 use wire::{PgError, sqlstate};
 
 use super::Client;
-use crate::awaited::{Awaited, Whose};
-use crate::facts::Facts;
+use crate::awaited::{Awaited, StatementId, Whose};
+use crate::facts::{Facts, Pin};
 use crate::pool::Lease;
 use crate::statements::{self, Statement};
 
 /// What a text begins with that may deallocate a statement.
 const DEALLOCATE: &[u8] = b"deallocate";
+
+/// Settings that say how dates, times and money are read.
+const DATES: [&str; 5] = [
+    "datestyle",
+    "timezone",
+    "intervalstyle",
+    "timezone_abbreviations",
+    "lc_monetary",
+];
 
 /// Prepared statements of one client (`client_statements_max`).
 const STATEMENTS_MAX: usize = 10_000;
@@ -32,7 +41,31 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             let facts = Arc::new(facts().misread());
             return registry.alone(parse.sql, &parse.param_oids, &self.settings, facts);
         }
-        registry.get(parse, &self.settings, facts)
+        let statement = registry.get(parse, &self.settings, facts);
+        // Without a name it is prepared anew by each.
+        if parse.statement.is_empty() || self.means_the_same(&statement) {
+            return statement;
+        }
+        let facts = Arc::clone(&statement.facts);
+        registry.alone(parse.sql, &parse.param_oids, &self.settings, facts)
+    }
+
+    /// Whether a text that is prepared at this moment is what it is to others whose sessions have the same settings: its
+    /// strings are read by what is set, and the clock, and the statement keeps what they are read as.
+    fn means_the_same(&self, statement: &Statement) -> bool {
+        let literals = statement.literals;
+        !literals.ask_clock && (!literals.have_digits || self.reads_dates_as_told())
+    }
+
+    /// Whether nothing but what is known to be set says how the server reads dates at this moment.
+    fn reads_dates_as_told(&self) -> bool {
+        let is_touched =
+            |name: &&str| self.touched.contains(*name) || self.touched_locally.contains(*name);
+        let is_tainted = self.lease.as_ref().is_some_and(|lease| lease.is_tainted);
+        !is_tainted
+            && !self.touched_locally.contains("")
+            && !self.pins.contains(&Pin::Setting)
+            && !DATES.iter().any(|name| is_touched(&name))
     }
 
     /// Whether the parser reads a text as the server does at this moment: it takes strings for standard ones, and bytes for
@@ -50,6 +83,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let is = |name: &str, value: &str| {
             !is_under_way
                 && !self.touched.contains(name)
+                && !self.touched_locally.contains(name)
                 && parameters.get(name).is_some_and(|told| told == value)
         };
         self.settings.is_utf8()
@@ -58,13 +92,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     /// As [`statement`](Self::statement), to be sent now. One that others have, too, is another where the server may read
-    /// its text otherwise.
+    /// its text otherwise. So is one that this server is still to learn, where its strings may be read otherwise.
     pub(super) fn statement_to_send(&mut self, name: &[u8]) -> Result<Arc<Statement>, PgError> {
         let statement = self.statement(name)?;
-        if statement.is_alone || self.is_read_right(&statement.sql) {
+        if statement.is_alone {
             return Ok(statement);
         }
-        let facts = Arc::new(statement.facts.misread());
+        let facts = match self.is_read_right(&statement.sql) {
+            false => Arc::new(statement.facts.misread()),
+            true if name.is_empty() || self.means_the_same(&statement) => return Ok(statement),
+            true if self.is_there(statement.id) => return Ok(statement),
+            true => Arc::clone(&statement.facts),
+        };
         let registry = &self.pool.statements;
         let alone = registry.alone(&statement.sql, &statement.oids, &self.settings, facts);
         match name.is_empty() {
@@ -75,6 +114,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             }
         }
         Ok(alone)
+    }
+
+    /// Whether the server knows a statement, or is about to.
+    fn is_there(&self, id: StatementId) -> bool {
+        let lease = self.lease.as_ref();
+        lease.is_some_and(|lease| lease.prepared.contains(&id) || lease.account.will_prepare(id))
     }
 
     /// # Errors
@@ -151,9 +196,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             }
             return Ok("");
         }
+        let is_there = self.is_there(statement.id);
         let lease = self.leased()?;
-        if lease.prepared.get(&statement.id).is_none() && !lease.account.will_prepare(statement.id)
-        {
+        // It is used by that.
+        lease.prepared.promote(&statement.id);
+        if !is_there {
             lease.prepares(statement, Whose::Pool)?;
         }
         Ok(&statement.name)

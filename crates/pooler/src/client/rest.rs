@@ -32,6 +32,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         if !is_free {
             return Ok(());
         }
+        self.touched_locally.clear();
         let is_pinned = self.is_pinned();
         let asks = !self.touched.is_empty()
             || (self.lease.as_ref()).is_some_and(|lease| lease.has_refused_to_write);
