@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use wire::{PgError, sqlstate};
+
 /// Settings of a session that are not the server's own, by their names in lower case.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Settings(Arc<BTreeMap<String, String>>);
@@ -14,6 +16,9 @@ const IDENTITY: [&str; 2] = ["session_authorization", "role"];
 /// How long a statement may take.
 const TIMEOUT: &str = "statement_timeout";
 
+/// Bytes of their names and values (`session_settings_bytes_max`).
+const BYTES_MAX: usize = 128 << 10;
+
 impl Settings {
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
@@ -21,6 +26,35 @@ impl Settings {
 
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
+    }
+
+    /// How many bytes their names and values have.
+    pub(crate) fn bytes(&self) -> usize {
+        let each = |(name, value): (&String, &String)| name.len() + value.len();
+        self.0.iter().map(each).sum()
+    }
+
+    /// Where they are in memory: those that share one are there once.
+    pub(crate) fn address(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
+    }
+
+    /// # Errors
+    ///
+    /// 53400 if a session has set more than it may.
+    pub(crate) fn expect_room(&self) -> Result<(), PgError> {
+        let bytes = self.bytes();
+        if bytes <= BYTES_MAX {
+            return Ok(());
+        }
+        Err(PgError::fatal(
+            sqlstate::CONFIGURATION_LIMIT_EXCEEDED,
+            format!(
+                "the settings of a session of a binding may have {BYTES_MAX} bytes, names and values together \
+                 (session_settings_bytes_max): this session has set {bytes} or more"
+            ),
+        )
+        .hint("Keep long values in a table, or set them by SET LOCAL for one transaction."))
     }
 
     /// Whether texts are in the encoding that servers begin with.
@@ -91,7 +125,7 @@ impl Settings {
         sql + &Self::ask(others)
     }
 
-    /// SQL whose rows are the name, the value, and whether it is the session's default, of each of these settings.
+    /// SQL whose rows are the name, the value (as far as there may be so much of it), and whether it is the session's default, of each of these settings.
     pub(crate) fn ask<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
         let mut list = String::new();
         for name in names {
@@ -101,11 +135,12 @@ impl Settings {
             push_literal(&mut list, name);
         }
         format!(
-            "SELECT n, pg_catalog.current_setting(n, true), COALESCE(\
+            "SELECT n, pg_catalog.left(pg_catalog.current_setting(n, true), {}), COALESCE(\
              (SELECT s.setting IS NOT DISTINCT FROM s.reset_val FROM pg_catalog.pg_settings s \
              WHERE pg_catalog.lower(s.name) OPERATOR(pg_catalog.=) n), \
              n OPERATOR(pg_catalog.=) 'role' AND pg_catalog.current_setting(n, true) OPERATOR(pg_catalog.=) 'none') \
-             FROM pg_catalog.unnest(ARRAY[{list}]::pg_catalog.text[]) n"
+             FROM pg_catalog.unnest(ARRAY[{list}]::pg_catalog.text[]) n",
+            BYTES_MAX + 1
         )
     }
 }

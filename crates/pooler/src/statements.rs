@@ -22,7 +22,8 @@ use crate::weighed::Weighed;
 /// Statements that are known to a pool (`shared_statements_max`).
 const SHARED_MAX: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 
-/// Bytes of their texts, of which the cache has another copy each (`shared_bytes_max`).
+/// Bytes of their texts, of which the cache has another copy each, and of the settings that they are for
+/// (`shared_bytes_max`).
 const SHARED_BYTES_MAX: usize = 16 << 20;
 
 /// Longer texts are not shared: they would stay in memory for nobody.
@@ -40,7 +41,7 @@ pub(crate) struct Statement {
     pub(crate) name: String,
     pub(crate) sql: Bytes,
     pub(crate) oids: Vec<u32>,
-    settings: Settings,
+    pub(crate) settings: Settings,
     /// One client's alone: servers may read its text otherwise in other sessions, or at another time.
     pub(crate) is_alone: bool,
     pub(crate) facts: Arc<Facts>,
@@ -108,7 +109,7 @@ impl Registry {
             false => TEXT_BYTES_MAX,
         };
         if sql.len() <= longest {
-            let bytes = 2 * sql.len() + size_of_val(oids);
+            let bytes = 2 * sql.len() + size_of_val(oids) + settings.bytes();
             known.statements.put(hash, Arc::clone(&statement), bytes);
         }
         statement
@@ -202,6 +203,11 @@ pub(crate) fn named_in(message: &str) -> Option<StatementId> {
 impl Statement {
     fn is(&self, sql: &[u8], oids: &[u32], settings: &Settings) -> bool {
         self.sql == sql && self.oids == oids && meaningful(&self.settings).eq(meaningful(settings))
+    }
+
+    /// Bytes of its text and the types of its parameters.
+    pub(crate) fn bytes(&self) -> usize {
+        self.sql.len() + size_of_val(&*self.oids)
     }
 
     /// Its text as the cache sees it.
@@ -306,6 +312,25 @@ mod tests {
         assert!(is_shared("a", UNNAMED_BYTES_MAX + 1));
         assert!(is_shared("a", TEXT_BYTES_MAX));
         assert!(!is_shared("a", TEXT_BYTES_MAX + 1));
+    }
+
+    #[test]
+    fn settings_have_a_weight() {
+        let registry = Registry::new();
+        let id = |n: usize| {
+            let mut settings = Settings::default();
+            settings.put("a.b", Some(format!("{n:05}{}", "x".repeat(100 << 10))));
+            let parse = Parse {
+                statement: b"s",
+                sql: b"select 1",
+                param_oids: Vec::new(),
+            };
+            let facts = || Arc::new(Facts::unknown());
+            registry.get(&parse, &settings, facts).id
+        };
+        let first: Vec<_> = (0..200).map(id).collect();
+        assert_eq!(id(199), first[199]);
+        assert_ne!(id(0), first[0]);
     }
 
     #[test]

@@ -63,6 +63,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let statement = self.statement_of(&parse);
         if statement.is_valid()
             || self.statements.contains_key(parse.statement)
+            || self.expect_room(&parse).is_err()
             || self.judge_statement(&statement).is_err()
         {
             return false;

@@ -143,7 +143,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             self.settings.put(name, value);
         }
         lease.settings = self.settings.clone();
-        Ok(())
+        let has_room = self.settings.expect_room();
+        if has_room.is_err() {
+            // What is known of it may not be all of it.
+            lease.is_tainted = true;
+            lease.last_client = 0;
+        }
+        has_room
     }
 
     /// A server that has refused to write, though the client has not wished for that, may be one that takes no writes any

@@ -111,6 +111,18 @@ impl Unconfirmed {
         self.ignored();
     }
 
+    /// Statements that are kept for what may still be undone.
+    pub(super) fn statements(&self) -> impl Iterator<Item = &Arc<Statement>> {
+        self.steps.iter().flat_map(|step| {
+            let (one, all) = match step {
+                Step::Closed(_, statement) => (statement.as_ref(), None),
+                Step::Dropped(names) => (None, Some(names.values())),
+                Step::Prepared(..) | Step::End => (None, None),
+            };
+            one.into_iter().chain(all.into_iter().flatten())
+        })
+    }
+
     /// Nothing is under way.
     pub(super) fn clear(&mut self) {
         self.steps.clear();

@@ -1,5 +1,6 @@
 //! What one client may have.
 
+use dormouse_pooler::{CacheStatus, Caching};
 use wire::pg::Format;
 
 use crate::harness::wired::{Wired, kinds, values};
@@ -60,4 +61,140 @@ async fn a_clients_statements_are_so_long_and_no_longer() {
     client.parse("short", "select 'short'", &[]);
     client.bind("short", &[], Format::Text).execute(0);
     assert_eq!(values(&client.sync().await), "short");
+}
+
+/// Prepares statements until one is refused: which one, and why.
+async fn refused_at(
+    client: &mut Wired,
+    mut sets: impl FnMut(usize) -> String,
+    oids: &[u32],
+) -> (usize, String) {
+    for n in 0..1_000 {
+        let set = sets(n);
+        if !set.is_empty() {
+            let said = client.query(&set).await;
+            assert_eq!(kinds(&said), "CZ");
+        }
+        let said = client
+            .parse(&format!("s{n}"), "select 1", oids)
+            .sync()
+            .await;
+        if kinds(&said).contains('E') {
+            return (n, values(&said));
+        }
+    }
+    panic!("nothing was refused");
+}
+
+/// Types of parameters and settings are kept with each statement.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_kept_with_statements_counts() {
+    let Some(postgres) = Postgres::open() else {
+        return;
+    };
+    let pooled = Pooled::start(postgres.origin(), limited(1)).await;
+    let mut client = Wired::connect(pooled.address).await;
+    let oids = vec![23; 65_535];
+    let (at, refused) = refused_at(&mut client, |_| String::new(), &oids).await;
+    assert!((250..260).contains(&at), "{at}: {refused}");
+    assert!(refused.contains("client_statements_bytes_max"), "{refused}");
+    let mut client = Wired::connect(pooled.address).await;
+    let long = "x".repeat(100 << 10);
+    let (at, refused) = refused_at(&mut client, |n| format!("set a.b = '{n}{long}'"), &[]).await;
+    assert!((600..660).contains(&at), "{at}: {refused}");
+    assert!(refused.contains("client_statements_bytes_max"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_has_set_so_much_and_no_more() {
+    let Some(postgres) = Postgres::open() else {
+        return;
+    };
+    let pooled = Pooled::start(postgres.origin(), limited(1)).await;
+    let value = |kib: usize| "x".repeat(kib << 10);
+    for kib in [128, 2_048] {
+        let mut client = Wired::connect(pooled.address).await;
+        client
+            .query(&format!("set local a.b = '{}'", value(kib)))
+            .await;
+        client.query(&format!("set a.b = '{}'", value(127))).await;
+        assert_eq!(values(&client.query("select 1").await), "1");
+        let sql = format!("select set_config('a.c', repeat('x', {kib} << 10), false) is null");
+        assert_eq!(values(&client.query(&sql).await), "f");
+        let said = values(&client.until(b'E').await);
+        assert!(
+            said.starts_with("53400 ") && said.contains("session_settings_bytes_max"),
+            "{said}"
+        );
+        // Nothing of it is there for others.
+        let mut other = Wired::connect(pooled.address).await;
+        for name in ["a.b", "a.c"] {
+            let sql = format!("select coalesce(current_setting('{name}', true), '')");
+            assert_eq!(values(&other.query(&sql).await), "");
+        }
+    }
+    assert_eq!(pooled.pool.standing().counts.connected, 1);
+}
+
+/// Memory of this process, in MiB.
+fn resident() -> usize {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: usize = pages.split(' ').nth(1).unwrap().parse().unwrap();
+    (pages * 4096) >> 20
+}
+
+/// Texts whose fate the client has still to hear are not kept for that: behind an error nobody answers them.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_answered_is_not_kept() {
+    let Some(postgres) = Postgres::open() else {
+        return;
+    };
+    let pooled = Pooled::start(postgres.origin(), limited(1)).await;
+    for fails in [true, false] {
+        let mut client = Wired::connect(pooled.address).await;
+        let text = format!("select 1 /*{}*/", "x".repeat(1 << 20));
+        if fails {
+            client.parse("", "selec", &[]).flush().until(b'E').await;
+        }
+        client.parse("", &text, &[]).send().await;
+        let before = resident();
+        for _ in 0..200 {
+            client.parse("", &text, &[]).send().await;
+        }
+        let grown = resident().saturating_sub(before);
+        assert!(grown < 100, "{grown} MiB, behind an error: {fails}");
+        let said = client.sync().await;
+        let taken = if fails { 0 } else { 201 };
+        assert_eq!(kinds(&said), format!("{}Z", "1".repeat(taken)));
+    }
+}
+
+/// Statements whose answers come from the cache are statements as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn statements_that_hit_count() {
+    let Some(postgres) = Postgres::open() else {
+        return;
+    };
+    let beside = postgres.session().await;
+    beside
+        .batch_execute("create table t (n int)")
+        .await
+        .unwrap();
+    let pooled = Pooled::cached(postgres.origin(), limited(1), Caching::default()).await;
+    let mut client = Wired::connect(pooled.address).await;
+    for n in 0..=STATEMENTS_MAX {
+        // Another text for who prepares it, and the same for the cache.
+        client.parse(&format!("s{n}"), &format!("select n from t /* {n} */"), &[]);
+        client.bind(&format!("s{n}"), &[], Format::Text).execute(0);
+        let said = client.sync().await;
+        match n {
+            STATEMENTS_MAX => {
+                let refused = values(&said);
+                assert!(refused.contains("client_statements_max"), "{refused}");
+            }
+            _ => assert_eq!(kinds(&said), "12CZ"),
+        }
+    }
+    let hits = usize::try_from(pooled.count(CacheStatus::Hit)).unwrap();
+    assert!(hits > STATEMENTS_MAX / 2, "{hits}");
 }
