@@ -66,7 +66,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         !is_tainted
             && !self.touched_locally.contains("")
             && !self.pins.contains(&Pin::Setting)
-            && !DATES.iter().any(|name| is_touched(name))
+            && !DATES.iter().any(is_touched)
     }
 
     /// Whether the parser reads a text as the server does at this moment: it takes strings for standard ones, and bytes for
