@@ -96,9 +96,10 @@ impl Host {
         self.company.is_some() && self.interrupt.is_asked_to_share()
     }
 
-    /// Waits until that is so.
-    pub(crate) fn asked_to_share(&self) -> impl Future<Output = ()> + use<> {
-        let interrupt = self.company.is_some().then(|| Arc::clone(&self.interrupt));
+    /// Waits until that is so; for ever if it `may` not be met now.
+    pub(crate) fn asked_to_share(&self, may: bool) -> impl Future<Output = ()> + use<> {
+        let has_company = may && self.company.is_some();
+        let interrupt = has_company.then(|| Arc::clone(&self.interrupt));
         async move {
             match interrupt {
                 Some(interrupt) => interrupt.until(Interrupt::is_asked_to_share).await,

@@ -5,8 +5,9 @@
 //!
 //! Invariants
 //! 1. Only who has the *turn* runs the guest, or looks at its memory. It is given back between calls of the
-//!    host, while the guest waits (for a latch, for time, for its client), and when it has had it for long
-//!    and others want it, where Postgres looks for interrupts: there it holds no lightweight lock.
+//!    host, while the guest waits for a latch, and, where Postgres counts no reason not to be interrupted, while it
+//!    waits for time or for its client, and when it has had the turn for long and others want it: there it holds
+//!    no lightweight lock.
 //! 2. So nobody ever waits for a lightweight lock or a spinlock, whose waits are stubs in this build.
 //! 3. Whoever is dropped in the middle of a call has left the shared memory in the middle of something: nobody gets a
 //!    turn any more, as when a process of a server crashes.

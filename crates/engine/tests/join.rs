@@ -206,6 +206,64 @@ async fn who_does_nothing_is_not_cancelled() {
     assert_eq!(value(&mut a, "SELECT n FROM t WHERE id = 1").await, "1");
 }
 
+/// Postgres' lightweight locks cannot be waited for: who sleeps with one, as a commit that waits for others to join it
+/// does, keeps its turn.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sleeps_with_a_lock_lets_nobody_run() {
+    let ground = ground().await;
+    let (mut a, mut b) = two(ground).await;
+    run(&mut a, "SET commit_siblings = 0; SET commit_delay = 20000").await;
+    let committing = tokio::spawn(async move {
+        for _ in 0..20 {
+            run(&mut a, "INSERT INTO t SELECT max(id) + 1 FROM t").await;
+        }
+        a
+    });
+    let others = async {
+        while !committing.is_finished() {
+            run(&mut b, "UPDATE t SET n = n + 1 WHERE id = 1").await;
+        }
+    };
+    let patience = std::time::Duration::from_secs(60);
+    tokio::time::timeout(patience, others).await.unwrap();
+    let _a = committing.await.unwrap();
+    assert_eq!(value(&mut b, "SELECT count(*) FROM t").await, "22");
+}
+
+/// Nor does it wait for its client with one.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_writes_with_a_lock_does_not_wait_for_its_client() {
+    const OUTPUT_BYTES_HIGH: usize = 256 * 1024;
+    const ENDS: usize = b"C....DO.Z....I".len();
+    let ground = ground().await;
+    let (mut a, mut b) = two(ground).await;
+    let message = |bytes: usize, then: &str| {
+        let sql = format!("DO $$ BEGIN RAISE NOTICE '%', repeat('x', {bytes}); {then} END $$\0");
+        let length = (sql.len() as u32 + 4).to_be_bytes();
+        [&b"Q"[..], &length, sql.as_bytes()].concat()
+    };
+    a.input().extend_from_slice(&message(1000, ""));
+    a.exchange().await.unwrap();
+    let beside = a.output().split().len() - ENDS - 1000;
+    let writes = Arc::new(Notify::new());
+    a.attach(Some(Box::new(Stalled(Arc::clone(&writes)))));
+    // What comes next is too much, and is said while a file for WAL is made, which is one at a time.
+    let wal = "PERFORM set_config('client_min_messages', 'debug2', false); \
+        INSERT INTO t SELECT n, n FROM generate_series(10, 100000) AS n;";
+    let writing = message(OUTPUT_BYTES_HIGH - 20 - beside, wal);
+    a.input().extend_from_slice(&writing);
+    let writing = tokio::spawn(async move { a.exchange().await });
+    let others = async {
+        writes.notified().await;
+        for _ in 0..20 {
+            run(&mut b, "UPDATE t SET n = n + 1 WHERE id = 1").await;
+        }
+    };
+    let patience = std::time::Duration::from_secs(60);
+    tokio::time::timeout(patience, others).await.unwrap();
+    writing.abort();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_statement_lets_others_run() {
     let ground = ground().await;

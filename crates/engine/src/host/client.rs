@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use wasmtime::{AsContextMut, Caller, Linker};
 
+use super::wait::may_let_others_run;
 use super::{
     Host, Interrupt, is_interrupt_pending, raise_cancel, raise_interrupt, slice, slice_mut, split,
 };
@@ -157,7 +158,7 @@ async fn wait_for_client(caller: &mut Caller<'_, Host>, wanted: Wanted) -> wasmt
     loop {
         share_if_asked(&mut caller.as_context_mut());
         caller.data_mut().give_turn();
-        let sharing = caller.data().asked_to_share();
+        let sharing = caller.data().asked_to_share(true);
         let waiting = async {
             match wanted {
                 Wanted::Input => wait_for_input(caller).await,
@@ -284,7 +285,11 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
                     })
                     .await;
                 }
-                if caller.data().client.is_full() && !is_interrupt_pending(&mut caller) {
+                // What is said with a lock held is gathered: it is little, and who waits lets others run.
+                if caller.data().client.is_full()
+                    && may_let_others_run(&mut caller)
+                    && !is_interrupt_pending(&mut caller)
+                {
                     wait_for_client(&mut caller, Wanted::Room).await?;
                 }
                 Ok::<i32, wasmtime::Error>(len as i32)

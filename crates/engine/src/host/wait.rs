@@ -109,8 +109,19 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-/// Lets other processes come in, and run if this one has run for long, if it holds no lightweight lock: Postgres
-/// counts those, and critical sections, as reasons not to be interrupted.
+/// Whether the guest holds no lightweight lock, for which nobody can wait: Postgres counts those, and critical
+/// sections, as reasons not to be interrupted.
+pub(super) fn may_let_others_run(caller: &mut Caller<'_, Host>) -> bool {
+    let addresses = caller.data().module.addresses;
+    let memory = split(caller).0;
+    let reasons = [
+        addresses.interrupt_holdoff_count,
+        addresses.critical_section_count,
+    ];
+    reasons.map(|at| read_u32(memory, at)) == [0, 0]
+}
+
+/// Lets other processes come in, and run if this one has run for long, where it may.
 async fn let_others_run(caller: &mut Caller<'_, Host>) -> wasmtime::Result<()> {
     let host = caller.data();
     let now = host.environment.monotonic();
@@ -119,11 +130,7 @@ async fn let_others_run(caller: &mut Caller<'_, Host>) -> wasmtime::Result<()> {
     if !is_long && !host.is_asked_to_share() {
         return Ok(());
     }
-    let addresses = host.module.addresses;
-    let memory = split(caller).0;
-    let held = read_u32(memory, addresses.interrupt_holdoff_count);
-    let critical = read_u32(memory, addresses.critical_section_count);
-    if held == 0 && critical == 0 {
+    if may_let_others_run(caller) {
         share_if_asked(&mut caller.as_context_mut());
         let host = caller.data_mut();
         host.give_turn();
@@ -154,7 +161,11 @@ async fn wait(
         if ready(caller) {
             return Ok(Woken::Ready);
         }
-        share_if_asked(&mut caller.as_context_mut());
+        // Who waits for a latch waits for others, and holds nothing. A short sleep may be one with a lock.
+        let may = latch.is_some() || may_let_others_run(caller);
+        if may {
+            share_if_asked(&mut caller.as_context_mut());
+        }
         let interrupt = std::sync::Arc::clone(&caller.data().interrupt);
         if interrupt.pending() {
             if interrupt.take_cancel() {
@@ -177,8 +188,10 @@ async fn wait(
             .as_ref()
             .zip(latch)
             .map(|(own, latch)| own.wait_for(latch));
-        host.give_turn();
-        let sharing = host.asked_to_share();
+        if may {
+            host.give_turn();
+        }
+        let sharing = host.asked_to_share(may);
         let latched = async {
             match &waiting {
                 Some(waiting) => waiting.woken().await,
