@@ -158,9 +158,11 @@ const QUERY: &str = "/v1/databases/shop/query";
 fn what_does_not_end_when_it_is_cancelled_is_said_to_go_on() {
     let server = Server::start();
     server.sql("shop", DEAF);
-    let body = json!({"sql": "select deaf()", "timeoutMs": 100});
+    // Time enough for it to begin, in processes that are there.
+    let body = json!({"sql": "select deaf()", "timeoutMs": 1_000});
     let interactive = transaction(&server);
     for path in [QUERY, &interactive] {
+        server.http().post(path, &json!({"sql": "select 1"})).json();
         let answer = server.http().post(path, &body);
         assert_eq!(answer.error(504).0, "57014", "{path}");
         goes_on(&answer.problem()["error"]);
