@@ -33,14 +33,14 @@ const INSERT: &str = "insert into t values (1)";
 fn what_is_rolled_back_is_not_called_done() {
     let server = server(&[]);
     let sleep = "select pg_sleep(3600)";
-    let answer = ask(&server, &[INSERT, "begin", INSERT, sleep, "commit"], 1_000);
+    let answer = ask(&server, &[INSERT, "begin", INSERT, sleep, "commit"], 5_000);
     assert_eq!(answer.error(504).0, "57014");
     says(
         &answer,
         "statement 4 of the batch; what was done in the transaction that is open is rolled back",
     );
     assert_eq!(count(&server), 1);
-    let answer = ask(&server, &["begin", INSERT, "commit", sleep], 1_000);
+    let answer = ask(&server, &["begin", INSERT, "commit", sleep], 5_000);
     assert_eq!(answer.error(504).0, "57014");
     says(
         &answer,

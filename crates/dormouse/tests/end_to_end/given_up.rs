@@ -135,7 +135,8 @@ fn what_is_done_past_its_time_is_not_called_cancelled() {
 }
 
 /// Makes a function that does not react to being cancelled.
-const DEAF: &str = "create function deaf() returns int language plpgsql as $$ begin loop begin perform pg_sleep(3600);
+const DEAF: &str = "create function deaf() returns int language plpgsql as $$ begin loop begin
+    perform pg_advisory_xact_lock_shared(1), pg_sleep(3600);
     exception when query_canceled then null; end; end loop; end $$";
 
 #[track_caller]
@@ -207,7 +208,8 @@ fn what_does_not_end_is_answered_at_a_stop() {
         http.send_post(path, headers, &json!({"sql": "select deaf()"}));
         http
     });
-    watch.until_running("select deaf%", 3);
+    // From here on nothing ends them.
+    watch.until_locked(3);
     server.signal(Signal::TERM);
     for http in &mut requests {
         let answer = http.response();
@@ -230,7 +232,7 @@ fn what_is_done_is_told_though_its_session_takes_long_to_end() {
         "select pg_advisory_xact_lock(1)",
     ];
     let statements = statements.map(|sql| json!({ "sql": sql }));
-    let body = json!({"statements": statements, "timeoutMs": 5_000});
+    let body = json!({"statements": statements, "timeoutMs": 20_000});
     let mut watch = server.watch("shop");
     http.send_post(BATCH, &[], &body);
     watch.until_running("select pg_advisory_xact_lock%", 1);

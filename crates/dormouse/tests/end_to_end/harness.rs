@@ -252,6 +252,15 @@ impl Watch {
         let count = count.to_string();
         until(running, |running| running.as_deref() == Some(&*count));
     }
+
+    /// Waits until so many advisory locks are held.
+    #[track_caller]
+    pub(crate) fn until_locked(&mut self, count: u64) {
+        let sql = "select count(*) from pg_locks where locktype = 'advisory' and granted";
+        let held = || self.0.query(sql).unwrap()[0][0].clone();
+        let count = count.to_string();
+        until(held, |held| held.as_deref() == Some(&*count));
+    }
 }
 
 /// Asks again until the answer is right.

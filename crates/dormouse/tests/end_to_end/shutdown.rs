@@ -5,7 +5,7 @@ use std::io::Read as _;
 use rustix::process::Signal;
 use wire::pg::backend;
 
-use crate::harness::http2::{DATA, END_STREAM, GOAWAY, Http2};
+use crate::harness::http2::{DATA, END_STREAM, Http2};
 use crate::harness::{Server, serve};
 
 #[test]
@@ -156,11 +156,11 @@ fn while_it_waits_for_statements_it_says_that_it_is_not_ready() {
     assert_eq!(code, "57P03");
     assert!(message.contains("shutting down"), "{message}");
     // Those who have been answered, and stay, are in nobody's way.
-    let staying: Vec<_> = (0..100).map(|_| Http2::open(&server)).collect();
-    let staying = staying.into_iter().map(|mut connection| {
+    let staying = (0..100).map(|_| {
+        let mut connection = Http2::open(&server);
         connection.post(1, "/readiness");
         connection.send(DATA, END_STREAM, 1, b"{}");
-        while connection.next().0 != GOAWAY {}
+        connection.until_let_go();
         connection
     });
     let _staying: Vec<_> = staying.collect();

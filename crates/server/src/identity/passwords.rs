@@ -325,7 +325,7 @@ mod tests {
     async fn who_leaves_does_not_give_back_the_turn_that_is_used() {
         let hashing = Hashing::new(PasswordLimits::default());
         let quick = Verifier::mock(b"secret", "shop", "slow").to_text();
-        let slow = Verifier::parse(&quick.replacen("4096", "300000", 1)).unwrap();
+        let slow = Verifier::parse(&quick.replacen("4096", "3000000", 1)).unwrap();
         let password = Zeroizing::new("wrong".to_owned());
         let asking = timeout(Duration::ZERO, hashing.is_of(slow, &password));
         assert!(asking.await.is_err());

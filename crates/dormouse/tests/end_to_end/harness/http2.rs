@@ -108,6 +108,19 @@ impl Http2 {
         }
     }
 
+    /// Everything up to the last word of a server that lets it go, what it asks meanwhile being answered.
+    pub(crate) fn until_let_go(&mut self) {
+        loop {
+            let (kind, flags, _, payload) = self.next();
+            match kind {
+                PING if flags & ACK == 0 => self.send(PING, ACK, 0, &payload),
+                // The first names no stream that there is: what was on its way is still taken.
+                GOAWAY if payload[..4] != [0x7f, 0xff, 0xff, 0xff] => return,
+                _ => {}
+            }
+        }
+    }
+
     /// The body of a request, in as many frames as it takes.
     pub(crate) fn body(&mut self, stream: u32, body: &[u8]) {
         let mut pieces = body.chunks(FRAME_BYTES_MAX).peekable();
