@@ -100,16 +100,17 @@ async fn run_apart(
 ) -> Result<Vec<u8>, PgError> {
     let mut results = Results::new(visit.result_max());
     for (number, statement) in (1..).zip(statements) {
-        visit.order("SAVEPOINT dormouse_statement").await?;
+        let set = visit.order("SAVEPOINT dormouse_statement").await;
+        set.map_err(|error| of_statement(number, APART, error))?;
         let document = match visit.run(statement, rows).await {
             Ok(document) => document,
             Err(error) if visit.has_ended(&error) || is_given_up(visit, &error) => {
                 return Err(of_statement(number, APART, error));
             }
             Err(error) => {
-                visit
-                    .order("ROLLBACK TO SAVEPOINT dormouse_statement")
-                    .await?;
+                let undone = visit.order("ROLLBACK TO SAVEPOINT dormouse_statement");
+                let undone = undone.await;
+                undone.map_err(|error| of_statement(number, APART, error))?;
                 error.to_json()
             }
         };
@@ -129,26 +130,39 @@ async fn run_each(
 ) -> Result<Vec<u8>, PgError> {
     let mut results = Results::new(visit.result_max());
     for (number, statement) in (1..).zip(statements) {
-        let was_open = is_open(visit);
-        let document = match visit.run(statement, rows).await {
+        let before = visit.status();
+        let run = visit.run(statement, rows).await;
+        let of = meaning(before, visit.status(), run.is_ok());
+        let document = match run {
             // It is closed with the session.
             Ok(_) if number == statements.len() && is_open(visit) => left_open().to_json(),
             Ok(document) => document,
             Err(error) if visit.has_ended(&error) || is_given_up(visit, &error) => {
-                let of = if was_open || is_open(visit) {
-                    AMID
-                } else {
-                    EACH
-                };
+                // COMMIT may have been done before the session ended.
+                let is_unknown = before != TransactionStatus::Idle
+                    && visit.has_ended(&error)
+                    && statement::ends_transaction(statement.sql.as_bytes());
+                let of = if is_unknown { UNKNOWN } else { of };
                 return Err(of_statement(number, of, error));
             }
             Err(error) => error.to_json(),
         };
-        let of = if is_open(visit) { AMID } else { THROUGH };
         let added = results.add(&document);
         added.map_err(|error| of_statement(number, of, error))?;
     }
     Ok(results.end())
+}
+
+/// What it means for the statements of a batch that nothing comes after one, by the transaction before and after it, and
+/// by whether it has succeeded.
+fn meaning(before: TransactionStatus, after: TransactionStatus, is_done: bool) -> &'static str {
+    match (before, after) {
+        (TransactionStatus::Idle, TransactionStatus::Idle) if is_done => THROUGH,
+        (TransactionStatus::Idle, TransactionStatus::Idle) => EACH,
+        (TransactionStatus::InTransaction, TransactionStatus::Idle) if is_done => THROUGH,
+        // COMMIT of one that has failed rolls it back, and so does a COMMIT that fails.
+        _ => AMID,
+    }
 }
 
 /// Whether a statement of a batch has begun a transaction that none has ended.
@@ -242,6 +256,10 @@ const THROUGH: &str = "the batch; it and those before it are done, those after i
 /// The same in a transaction that a statement of the batch has begun.
 const AMID: &str = "the batch; what was done in the transaction that is open is rolled back, what was done before it \
                     stays, and those after it were not begun";
+
+/// The same where the session has ended with the statement that was to end such a transaction.
+const UNKNOWN: &str = "the batch; whether the transaction that it was to end is done is not known, what was done before \
+                       that stays, and those after it were not begun";
 
 /// Says which statement an error is of.
 fn of_statement(number: usize, of: &str, error: PgError) -> PgError {
