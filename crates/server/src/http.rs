@@ -87,6 +87,7 @@ use crate::tls::Tls;
 use upgraded::Upgraded;
 
 use bodies::Bodies;
+use connection::StillComes;
 use shares::Shares;
 use tenant::Tenant;
 use transactions::Transactions;
@@ -318,6 +319,7 @@ impl Http {
         let answering = apps.answer(place, Request::from_parts(head, body), visit);
         let mut response = answering.instrument(traced.span.clone()).await;
         traced.answered(&mut response);
+        response.extensions_mut().insert(StillComes);
         response
     }
 }

@@ -1,14 +1,14 @@
 //! One HTTP connection: its requests, and how it ends.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::http::{Request, Response};
-use http_body_util::BodyExt as _;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -24,6 +24,9 @@ use crate::tls::HttpTls;
 
 /// Requests of one HTTP/2 connection at once: what browsers and proxies expect at least. No setting; the client is told.
 const STREAMS_MAX: u32 = 100;
+
+/// How long what is ready may take to be written where a stop closes a connection (`http.last_write_ms_max`).
+const LAST_WRITE_MAX: Duration = Duration::from_millis(50);
 
 /// Where a connection comes from, and how; in the extensions of its requests.
 #[derive(Debug, Clone, Copy)]
@@ -47,8 +50,18 @@ struct Requests {
     under_way: AtomicUsize,
 }
 
-/// One that has no answer yet, or one whose end nobody knows: a stream of lines.
+/// One that has no answer yet, or one whose answer still comes from somewhere.
 struct UnderWay(Arc<Requests>);
+
+/// An extension of an answer whose body still comes, though it is known how long it is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct StillComes;
+
+/// The body of such an answer.
+struct Coming {
+    body: Body,
+    _under_way: UnderWay,
+}
 
 impl UnderWay {
     fn new(requests: &Arc<Requests>) -> Self {
@@ -66,16 +79,38 @@ impl Drop for UnderWay {
 
 impl UnderWay {
     fn until_its_end(self, response: Response<Body>) -> Response<Body> {
+        let still_comes = response.extensions().get::<StillComes>().is_some();
+        let body = response.body();
         // All of the others is here already.
-        if response.body().size_hint().exact().is_some() {
+        if body.is_end_stream() || !still_comes && body.size_hint().exact().is_some() {
             return response;
         }
         response.map(|body| {
-            Body::new(body.map_frame(move |frame| {
-                let _under_way = &self;
-                frame
-            }))
+            Body::new(Coming {
+                body,
+                _under_way: self,
+            })
         })
+    }
+}
+
+impl hyper::body::Body for Coming {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -205,8 +240,12 @@ impl Configured {
                 () = &mut cancelling, if waits => {
                     waits = false;
                     if !requests.are_under_way() {
-                        // Its client does not read what it was told, or has not said all that it wants.
-                        return;
+                        // Its client does not read what it was told, or has not said all that it wants. What is ready
+                        // this moment is still written.
+                        let Ok(served) = timeout(LAST_WRITE_MAX, &mut connection).await else {
+                            return;
+                        };
+                        break served;
                     }
                 }
             }
