@@ -90,6 +90,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             has_failed,
         } = due;
         if has_failed {
+            if let Some(lease) = &mut self.lease {
+                lease.has_failed();
+            }
             return;
         }
         let is_over = (self.lease.as_ref()).is_none_or(|lease| lease.account.is_free());

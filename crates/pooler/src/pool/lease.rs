@@ -67,6 +67,7 @@ impl Lease {
         let Some(mut server) = self.server.take() else {
             return;
         };
+        server.has_failed();
         let was_busy = !server.account.is_free() || server.unread > 0;
         let pool = Arc::clone(&self.pool);
         if was_busy {

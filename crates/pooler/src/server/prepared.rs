@@ -105,8 +105,14 @@ impl Server {
         }
     }
 
+    /// Something has failed, or nobody has heard whether: if it was to drop all of them, it may still have them.
+    pub(crate) fn has_failed(&mut self) {
+        self.has_dropped_all = false;
+    }
+
     /// Its session has none any more.
     pub(crate) fn has_none_prepared(&mut self) {
+        self.has_dropped_all = false;
         self.prepared.clear();
         self.closing.clear();
     }

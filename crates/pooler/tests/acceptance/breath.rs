@@ -3,12 +3,14 @@
 use wire::pg::{Format, Target, frontend};
 
 use crate::harness::wired::{Wired, kinds, values};
-use crate::harness::{Pooled, Postgres, limited};
+use crate::harness::{Pooled, Postgres, limited, one, until};
 
 /// One thing that a client sends.
 #[derive(Debug, Clone, Copy)]
 enum Step {
     Query(&'static str),
+    /// The same, behind an error of an extended query: it is left out.
+    LeftOut(&'static str),
     Parse(&'static str, &'static str),
     Describe(&'static str),
     /// `Bind` and `Execute`.
@@ -20,7 +22,7 @@ enum Step {
     Sync,
 }
 
-use Step::{Close, Describe, Flush, Parse, Query, Run, Sync};
+use Step::{Close, Describe, Flush, LeftOut, Parse, Query, Run, Sync};
 
 /// What a client hears.
 async fn hear(client: &mut Wired, steps: &[Step]) -> Vec<String> {
@@ -33,6 +35,7 @@ async fn hear(client: &mut Wired, steps: &[Step]) -> Vec<String> {
                 frontend::query(&mut client.out, sql.as_bytes()).unwrap();
                 ends += 1;
             }
+            LeftOut(sql) => frontend::query(&mut client.out, sql.as_bytes()).unwrap(),
             Parse(name, sql) => drop(client.parse(name, sql, &[])),
             Describe(name) => drop(client.describe(Target::Statement, name)),
             Run(name) => drop(client.bind(name, &[], Format::Text).execute(0)),
@@ -239,10 +242,58 @@ async fn what_drops_all_statements_drops_none_behind_it() {
                 Run("a"),
                 Sync,
             ],
+            // So it does where each is answered before the next.
+            vec![
+                Parse("a", "select 9"),
+                Sync,
+                Query("begin"),
+                Sync,
+                Query(drops),
+                Sync,
+                Query("rollback"),
+                Sync,
+                Run("a"),
+                Sync,
+            ],
+            vec![
+                Parse("a", "select 9"),
+                Sync,
+                Parse("", "selec"),
+                LeftOut(drops),
+                Sync,
+                Query("select 1"),
+                Sync,
+                Run("a"),
+                Sync,
+            ],
         ]
     });
     let all: Vec<&[Step]> = all.iter().flatten().map(Vec::as_slice).collect();
     expect_the_same(&all).await;
+}
+
+/// Nobody has heard what has become of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_leaves_while_all_statements_are_dropped_takes_none_from_others() {
+    let Some(postgres) = Postgres::open() else {
+        return;
+    };
+    let pooled = Pooled::start(postgres.origin(), limited(1)).await;
+    let prepares = [Parse("a", "select 7"), Sync, Run("a"), Sync];
+    let mut other = Wired::connect(pooled.address).await;
+    assert_eq!(hear(&mut other, &prepares).await, ["1Z ", "2DCZ 7"]);
+    let mut client = Wired::connect(pooled.address).await;
+    client.query("begin").await;
+    frontend::query(&mut client.out, b"select pg_sleep(60)").unwrap();
+    frontend::query(&mut client.out, b"deallocate all").unwrap();
+    client.send().await;
+    let beside = postgres.session().await;
+    let sleeps = "select count(*) from pg_stat_activity where query = 'select pg_sleep(60)'";
+    until("it sleeps", async || one(&beside, sleeps).await == "1").await;
+    drop(client);
+    assert_eq!(values(&other.query("select 1").await), "1");
+    assert_eq!(hear(&mut other, &[Run("a"), Sync]).await, ["2DCZ 7"]);
+    assert_eq!(pooled.pool.standing().counts.connected, 1);
 }
 
 /// Somebody has taken the pool's names on a connection, where nobody could see it: who comes next is told so once.
