@@ -388,6 +388,37 @@ async fn strings_that_go_on() {
     assert!(pooled.count(CacheStatus::Hit) > 2);
 }
 
+/// The same in one breath, where the setting has a name that nobody has written down.
+#[tokio::test(flavor = "multi_thread")]
+async fn strings_that_go_on_behind_what_sets_anything() {
+    let Some(postgres) = Postgres::open() else {
+        return;
+    };
+    let beside = postgres.session().await;
+    beside.batch_execute(SCHEMA).await.unwrap();
+    let pooled = Pooled::start(postgres.origin(), limited(1)).await;
+    for is_local in [true, false] {
+        let set = format!("select set_config($1, 'off', {is_local})");
+        let mut ann = Wired::connect(pooled.address).await;
+        let mut joe = Wired::connect(pooled.address).await;
+        frontend::query(&mut ann.out, b"begin").unwrap();
+        ann.parse("", &set, &[]);
+        ann.bind("", &["standard_conforming_strings"], Format::Text)
+            .execute(0);
+        let text = b"select 'a\\' , ' ; set role r; --'";
+        frontend::query(&mut ann.out, text).unwrap();
+        frontend::query(&mut ann.out, b"commit").unwrap();
+        let mut told = Vec::new();
+        for _ in 0..3 {
+            told.extend(ann.until(b'Z').await);
+        }
+        assert_eq!(values(&told), "off a' , ", "{is_local}");
+        assert_eq!(kinds(&told), "CZ12DCTDCCZCZ", "{is_local}");
+        drop(ann);
+        expect_clean(&beside, &mut joe, &set).await;
+    }
+}
+
 /// What nobody can read of one text is no reason to know nothing of those like it, whoever sends them.
 #[tokio::test(flavor = "multi_thread")]
 async fn texts_that_cannot_be_read_say_nothing_of_others() {
