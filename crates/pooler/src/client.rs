@@ -9,6 +9,7 @@ mod prepared;
 mod relay;
 mod rest;
 mod stop;
+mod touched;
 mod unconfirmed;
 
 use std::collections::BTreeSet;
@@ -41,6 +42,7 @@ use cached::{Answer, Cached};
 use relay::Relay;
 pub use stop::Stop;
 use stop::Told;
+use touched::Touched;
 use unconfirmed::{Names, Unconfirmed};
 
 /// Bytes that wait in one direction before no more are taken from the other end.
@@ -116,9 +118,9 @@ pub struct Client<S> {
     /// What happens if nothing fails before the next `ReadyForQuery`.
     due: Due,
     /// Settings that may have changed in this transaction.
-    touched: BTreeSet<String>,
+    touched: Touched,
     /// Settings that have changed until its end; without a name one that nobody knows.
-    touched_locally: BTreeSet<String>,
+    touched_locally: Touched,
     /// Messages up to the next `Sync` are left out, for an error of ours.
     skips: bool,
     /// It ends when nothing is under way.
@@ -184,8 +186,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             by_old_lore: false,
             pins: BTreeSet::new(),
             due: Due::default(),
-            touched: BTreeSet::new(),
-            touched_locally: BTreeSet::new(),
+            touched: Touched::default(),
+            touched_locally: Touched::default(),
             skips: false,
             ends: false,
             kept: None,

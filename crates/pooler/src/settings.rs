@@ -17,7 +17,7 @@ const IDENTITY: [&str; 2] = ["session_authorization", "role"];
 const TIMEOUT: &str = "statement_timeout";
 
 /// Bytes of their names and values (`session_settings_bytes_max`).
-const BYTES_MAX: usize = 128 << 10;
+pub(crate) const BYTES_MAX: usize = 128 << 10;
 
 impl Settings {
     pub(crate) fn get(&self, name: &str) -> Option<&str> {

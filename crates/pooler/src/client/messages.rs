@@ -305,9 +305,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let mut told = BytesMut::new();
         backend::close_complete(&mut told);
         if self.leased()?.account.sent(Awaited::Told(told.freeze())) {
-            let closed = self.statements.remove(name);
-            let name = Bytes::copy_from_slice(name);
-            self.unconfirmed.closes(name, closed);
+            self.unconfirmed.closes(self.statements.remove_entry(name));
         }
         Ok(())
     }
@@ -315,6 +313,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// What a statement does to its session, before it does it.
     fn before(&mut self, facts: &Facts) -> Result<(), PgError> {
         expect_own_names(facts)?;
+        self.touched.expect_room(&facts.sets)?;
         let judged = self.pool.judge(facts);
         self.by_old_lore |= judged.by_old_lore;
         let is_known = judged.is_known;
@@ -356,8 +355,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             .extend(writing.temporary.iter().cloned());
         self.touched.extend(names);
         self.touched.extend(facts.sets.iter().cloned());
-        let locally = facts.sets_locally.iter().cloned();
-        self.touched_locally.extend(locally);
+        self.touched_locally.extend_or_forget(&facts.sets_locally);
         self.pins.extend(facts.pins.iter().copied());
         self.due.unpins.extend(facts.unpins.iter().copied());
         // The one may stand before the other.

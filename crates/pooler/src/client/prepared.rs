@@ -130,7 +130,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     ///
     /// 53400 if the client has as many statements as it may, or as long ones.
     pub(super) fn expect_room(&self, parse: &Parse<'_>) -> Result<(), PgError> {
-        let bytes = parse.sql.len() + size_of_val(&*parse.param_oids);
+        let bytes = parse.statement.len() + parse.sql.len() + size_of_val(&*parse.param_oids);
         let is_long = bytes + self.settings.bytes() > LONG_TEXT_BYTES;
         let too_many = self.statements.len() >= STATEMENTS_MAX;
         if too_many || is_long && self.statements_bytes() + bytes > STATEMENTS_BYTES_MAX {
@@ -138,7 +138,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 sqlstate::CONFIGURATION_LIMIT_EXCEEDED,
                 format!(
                     "a client of a binding may have {STATEMENTS_MAX} prepared statements (client_statements_max), of {STATEMENTS_BYTES_MAX} \
-                     bytes where they are long, types of parameters and settings included (client_statements_bytes_max)"
+                     bytes where they are long, names, types of parameters and settings included (client_statements_bytes_max)"
                 ),
             )
             .hint("Close statements that are not needed any more."));
@@ -146,13 +146,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         Ok(())
     }
 
-    /// Bytes of all statements, and of each of the settings under which they were prepared.
+    /// Bytes of all statements, of their names, and of each of the settings under which they were prepared.
     fn statements_bytes(&self) -> usize {
-        let all = self.statements.values();
+        let all = self.statements.iter();
         let mut seen = HashSet::from([self.settings.address()]);
         let mut sum = self.settings.bytes();
-        for statement in all.chain(self.unconfirmed.statements()) {
-            sum += statement.bytes();
+        for (name, statement) in all.chain(self.unconfirmed.statements()) {
+            sum += name.len() + statement.bytes();
             if seen.insert(statement.settings.address()) {
                 sum += statement.settings.bytes();
             }

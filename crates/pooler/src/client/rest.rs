@@ -115,7 +115,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// Asks the server what has become of settings that a transaction may have changed.
     async fn read_settings(&mut self) -> Result<(), PgError> {
         let touched = std::mem::take(&mut self.touched);
-        let names = || touched.iter().map(String::as_str);
+        let names = || touched.iter();
         let Some(lease) = &mut self.lease else {
             return Ok(());
         };

@@ -21,8 +21,8 @@ pub(super) struct Unconfirmed {
 enum Step {
     /// A statement was prepared by this name, which is empty for the unnamed one. Its text is not kept for this.
     Prepared(Bytes, Weak<Statement>),
-    /// This name was closed, and what it was.
-    Closed(Bytes, Option<Arc<Statement>>),
+    /// A name was closed, and what it was, if it was something.
+    Closed(Option<(Bytes, Arc<Statement>)>),
     /// All of them were dropped.
     Dropped(Names),
     /// What is answered with `ReadyForQuery`: an error before it says nothing of names behind it.
@@ -36,9 +36,9 @@ impl Unconfirmed {
         self.steps.push_back(step);
     }
 
-    /// A name is being closed.
-    pub(super) fn closes(&mut self, name: Bytes, statement: Option<Arc<Statement>>) {
-        self.steps.push_back(Step::Closed(name, statement));
+    /// A name is being closed, which was this.
+    pub(super) fn closes(&mut self, closed: Option<(Bytes, Arc<Statement>)>) {
+        self.steps.push_back(Step::Closed(closed));
     }
 
     /// All names are being dropped.
@@ -90,7 +90,7 @@ impl Unconfirmed {
             match step {
                 Step::Prepared(name, _) if name.is_empty() => lost_unnamed = true,
                 Step::Prepared(name, _) => drop(names.remove(&name)),
-                Step::Closed(name, Some(statement)) => {
+                Step::Closed(Some((name, statement))) => {
                     names.entry(name).or_insert(statement);
                 }
                 Step::Dropped(dropped) => {
@@ -98,7 +98,7 @@ impl Unconfirmed {
                         names.entry(name).or_insert(statement);
                     }
                 }
-                Step::Closed(_, None) | Step::End => {}
+                Step::Closed(None) | Step::End => {}
             }
         }
         lost_unnamed
@@ -111,13 +111,13 @@ impl Unconfirmed {
         self.ignored();
     }
 
-    /// Statements that are kept for what may still be undone.
-    pub(super) fn statements(&self) -> impl Iterator<Item = &Arc<Statement>> {
+    /// Statements that are kept for what may still be undone, and their names.
+    pub(super) fn statements(&self) -> impl Iterator<Item = (&Bytes, &Arc<Statement>)> {
         self.steps.iter().flat_map(|step| {
             let (one, all) = match step {
-                Step::Closed(_, statement) => (statement.as_ref(), None),
-                Step::Dropped(names) => (None, Some(names.values())),
-                Step::Prepared(..) | Step::End => (None, None),
+                Step::Closed(Some((name, statement))) => (Some((name, statement)), None),
+                Step::Dropped(names) => (None, Some(names.iter())),
+                Step::Closed(None) | Step::Prepared(..) | Step::End => (None, None),
             };
             one.into_iter().chain(all.into_iter().flatten())
         })
@@ -154,8 +154,8 @@ mod tests {
         let (old, new) = (statement(), statement());
         let mut names = Names::new();
         let mut unconfirmed = Unconfirmed::default();
-        unconfirmed.closes(name("none"), None);
-        unconfirmed.closes(name("a"), Some(Arc::clone(&old)));
+        unconfirmed.closes(None);
+        unconfirmed.closes(Some((name("a"), Arc::clone(&old))));
         names.insert(name("a"), Arc::clone(&new));
         unconfirmed.prepares(name("a"), &new);
         unconfirmed.ends();
@@ -177,11 +177,22 @@ mod tests {
         let old = statement();
         let mut names = Names::new();
         let mut unconfirmed = Unconfirmed::default();
-        unconfirmed.closes(name("a"), Some(Arc::clone(&old)));
-        unconfirmed.closes(name("b"), Some(Arc::clone(&old)));
+        unconfirmed.closes(Some((name("a"), Arc::clone(&old))));
+        unconfirmed.closes(Some((name("b"), Arc::clone(&old))));
         unconfirmed.closed();
         unconfirmed.failed(&mut names);
         assert_eq!(names.keys().collect::<Vec<_>>(), ["b"]);
+    }
+
+    #[test]
+    fn names_are_kept_with_what_they_were() {
+        let old = statement();
+        let mut unconfirmed = Unconfirmed::default();
+        unconfirmed.closes(Some((name("a"), Arc::clone(&old))));
+        unconfirmed.closes(None);
+        unconfirmed.drops([(name("bc"), old)].into());
+        let kept = unconfirmed.statements().map(|(name, _)| name.len());
+        assert_eq!(kept.sum::<usize>(), 3);
     }
 
     #[test]

@@ -105,6 +105,64 @@ async fn what_is_kept_with_statements_counts() {
     assert!(refused.contains("client_statements_bytes_max"), "{refused}");
 }
 
+/// So are names.
+#[tokio::test(flavor = "multi_thread")]
+async fn names_of_statements_count() {
+    let Some(postgres) = Postgres::open() else {
+        return;
+    };
+    let pooled = Pooled::start(postgres.origin(), limited(1)).await;
+    let mut client = Wired::connect(pooled.address).await;
+    let long = "x".repeat(100 << 10);
+    let name = |n: usize| format!("{n}{long}");
+    let mut refused = None;
+    for n in 0..1_000 {
+        let said = client.parse(&name(n), "select 1", &[]).sync().await;
+        if kinds(&said).contains('E') {
+            refused = Some((n, values(&said)));
+            break;
+        }
+    }
+    let (at, refused) = refused.unwrap();
+    assert!((600..660).contains(&at), "{at}: {refused}");
+    assert!(refused.contains("client_statements_bytes_max"), "{refused}");
+    client.close(&name(0)).parse(&name(at), "select 1", &[]);
+    assert_eq!(kinds(&client.sync().await), "31Z");
+}
+
+/// Names of settings are kept until their transaction ends, also where it has failed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_sets_so_much_and_no_more() {
+    let Some(postgres) = Postgres::open() else {
+        return;
+    };
+    let pooled = Pooled::start(postgres.origin(), limited(1)).await;
+    let mut client = Wired::connect(pooled.address).await;
+    let set = |n: usize, local: bool| {
+        let name = "x".repeat(60 << 10);
+        format!("select set_config('a.{name}{n}', 'x', {local})")
+    };
+    for begin in ["begin", "begin; select 1/0"] {
+        client.query(begin).await;
+        for n in 0..2 {
+            let said = values(&client.query(&set(n, false)).await);
+            assert!(!said.contains("53400"), "{said}");
+        }
+        let said = values(&client.query(&set(2, false)).await);
+        assert!(
+            said.starts_with("53400 ") && said.contains("session_settings_bytes_max"),
+            "{begin}: {said}"
+        );
+        client.query("rollback").await;
+        // Those of the transaction alone are not counted, and not kept either.
+        client.query("begin").await;
+        for n in 0..5 {
+            assert_eq!(values(&client.query(&set(n, true)).await), "x");
+        }
+        client.query("rollback").await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_has_set_so_much_and_no_more() {
     let Some(postgres) = Postgres::open() else {
@@ -134,39 +192,6 @@ async fn a_session_has_set_so_much_and_no_more() {
         }
     }
     assert_eq!(pooled.pool.standing().counts.connected, 1);
-}
-
-/// Memory of this process, in MiB.
-fn resident() -> usize {
-    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
-    let pages: usize = pages.split(' ').nth(1).unwrap().parse().unwrap();
-    (pages * 4096) >> 20
-}
-
-/// Texts whose fate the client has still to hear are not kept for that: behind an error nobody answers them.
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_answered_is_not_kept() {
-    let Some(postgres) = Postgres::open() else {
-        return;
-    };
-    let pooled = Pooled::start(postgres.origin(), limited(1)).await;
-    for fails in [true, false] {
-        let mut client = Wired::connect(pooled.address).await;
-        let text = format!("select 1 /*{}*/", "x".repeat(1 << 20));
-        if fails {
-            client.parse("", "selec", &[]).flush().until(b'E').await;
-        }
-        client.parse("", &text, &[]).send().await;
-        let before = resident();
-        for _ in 0..200 {
-            client.parse("", &text, &[]).send().await;
-        }
-        let grown = resident().saturating_sub(before);
-        assert!(grown < 100, "{grown} MiB, behind an error: {fails}");
-        let said = client.sync().await;
-        let taken = if fails { 0 } else { 201 };
-        assert_eq!(kinds(&said), format!("{}Z", "1".repeat(taken)));
-    }
 }
 
 /// Statements whose answers come from the cache are statements as well.
