@@ -594,6 +594,73 @@ async fn what_moves_is_not_read_for_others_by_what_is_set_there() {
     assert_eq!(month(&mut ben).await, "1");
 }
 
+/// As above, of one that was prepared under what its session has set no longer, which is what another has set.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_moves_is_not_read_for_others_by_what_is_set_no_longer() {
+    let Some(postgres) = Postgres::open() else {
+        return;
+    };
+    let pooled = Pooled::start(postgres.origin(), limited(2)).await;
+    let mut ann = Wired::connect(pooled.address).await;
+    let mut joe = Wired::connect(pooled.address).await;
+    let mut ben = Wired::connect(pooled.address).await;
+    let dmy = "set datestyle = 'SQL, DMY'";
+    ann.query(dmy).await;
+    ann.parse("mine", MONTH, &[]).sync().await;
+    ann.query("reset datestyle").await;
+    // The other connection is ann's, and then ben's.
+    joe.query("begin").await;
+    let told = ann.bind("mine", &[], Format::Text).execute(0).sync().await;
+    assert!(!kinds(&told).contains('E'), "{}", values(&told));
+    ben.query(dmy).await;
+    assert_eq!(month(&mut ben).await, "2");
+    joe.query("commit").await;
+    assert_eq!(month(&mut ben).await, "2");
+}
+
+/// What a statement of one session finds by a date that it keeps is no answer for others.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_dates_were_read_as_is_not_in_answers_for_others() {
+    let Some(postgres) = Postgres::open() else {
+        return;
+    };
+    let beside = postgres.session().await;
+    beside
+        .batch_execute(
+            "create table t (n int, d date); insert into t values (1, '2020-01-02'), (2, '2020-02-01')",
+        )
+        .await
+        .unwrap();
+    let sql = "select n from t where d = '01/02/2020'";
+    for (begin, end) in [
+        (&["begin", "set local datestyle = 'SQL, DMY'"][..], "commit"),
+        (&["set datestyle = 'SQL, DMY'"], "reset datestyle"),
+    ] {
+        let pooled = Pooled::cached(postgres.origin(), limited(1), Caching::default()).await;
+        let mut ann = Wired::connect(pooled.address).await;
+        let mut joe = Wired::connect(pooled.address).await;
+        for sql in begin {
+            ann.query(sql).await;
+        }
+        ann.parse("mine", sql, &[]).sync().await;
+        ann.query(end).await;
+        for _ in 0..2 {
+            let told = ann.bind("mine", &[], Format::Text).execute(0).sync().await;
+            assert_eq!(values(&told), "2", "{begin:?}");
+        }
+        for n in 0..2 {
+            let name = format!("s{n}");
+            joe.parse(&name, sql, &[]);
+            let told = joe.bind(&name, &[], Format::Text).execute(0).sync().await;
+            assert_eq!(values(&told), "1", "{begin:?}");
+        }
+        assert_eq!(pooled.count(CacheStatus::Hit), 1, "{begin:?}");
+        // Nor does it get others' answers.
+        let told = ann.bind("mine", &[], Format::Text).execute(0).sync().await;
+        assert_eq!(values(&told), "2", "{begin:?}");
+    }
+}
+
 /// `now` in a string is when its statement was prepared, not when somebody else's was.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_clock_in_a_string_is_the_sessions_own() {

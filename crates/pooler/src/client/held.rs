@@ -85,7 +85,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let Some(statement) = statement else {
             return false;
         };
-        if self.judge_statement(&statement).is_err() {
+        if self.keeps_dates(&statement) || self.judge_statement(&statement).is_err() {
             return false;
         }
         let names = portal.len() + name.len() + 2;

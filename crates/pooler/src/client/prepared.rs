@@ -55,7 +55,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// strings are read by what is set, and the clock, and the statement keeps what they are read as.
     fn means_the_same(&self, statement: &Statement) -> bool {
         let literals = statement.literals;
-        !literals.ask_clock && (!literals.have_digits || self.reads_dates_as_told())
+        let reads_dates = || self.reads_dates_as_told() && self.reads_dates_as(statement);
+        !literals.ask_clock && (!literals.have_digits || reads_dates())
+    }
+
+    /// Whether what the session has set says the same of how dates are read as when it prepared a statement.
+    fn reads_dates_as(&self, statement: &Statement) -> bool {
+        let is_same = |name: &&str| self.settings.get(name) == statement.settings.get(name);
+        DATES.iter().all(is_same)
+    }
+
+    /// Whether a statement may keep dates that its text would not be read as now.
+    pub(super) fn keeps_dates(&self, statement: &Statement) -> bool {
+        statement.literals.have_digits && (statement.is_alone || !self.reads_dates_as(statement))
     }
 
     /// Whether nothing but what is known to be set says how the server reads dates at this moment.
