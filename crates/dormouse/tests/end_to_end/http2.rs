@@ -48,6 +48,7 @@ fn a_connection_without_requests_ends() {
         }
     }
     assert!(pings > 0);
+    connection.until_let_go();
     // Without an error, and then it is closed.
     let mut rest = Vec::new();
     connection.0.read_to_end(&mut rest).unwrap();
