@@ -3,7 +3,7 @@
 use wire::pg::{Format, Frame, Target, frontend};
 
 use crate::harness::wired::{Wired, bytes, kinds, values};
-use crate::harness::{Pooled, Postgres, limited};
+use crate::harness::{Pooled, Postgres, limited, until};
 
 /// A client that can be made to change connections, and one that has the origin for itself.
 struct Moving {
@@ -39,20 +39,18 @@ impl Moving {
     /// From here on the client has the other connection. The pool itself may have one for a moment, and then it takes more
     /// than one step.
     async fn moves(&mut self) {
-        for _ in 0..10 {
+        let process = self.process.clone();
+        until("it has moved", async || {
             let sql = match self.is_held {
                 true => "commit",
                 false => "begin; select 1",
             };
             self.is_held = !self.is_held;
             self.holder.query(sql).await;
-            let now = self.now().await;
-            if now != self.process {
-                self.process = now;
-                return;
-            }
-        }
-        panic!("it has not moved");
+            self.process = self.now().await;
+            self.process != process
+        })
+        .await;
     }
 
     /// Moves, and says the same to both: the answers are the same, but for where in Postgres' sources an error is from.

@@ -197,8 +197,17 @@ async fn serve(
 }
 
 /// Waits until something is so, or for long enough.
-pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    for _ in 0..1_000 {
+pub(crate) async fn until(what: &str, is_so: impl AsyncFnMut() -> bool) {
+    until_looked(1_000, what, is_so).await;
+}
+
+/// The same, of what takes its time.
+pub(crate) async fn until_late(what: &str, is_so: impl AsyncFnMut() -> bool) {
+    until_looked(9_000, what, is_so).await;
+}
+
+async fn until_looked(times: usize, what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    for _ in 0..times {
         if is_so().await {
             return;
         }

@@ -15,6 +15,9 @@ pub(crate) struct Wired {
     stream: TcpStream,
     inbox: BytesMut,
     pub(crate) out: BytesMut,
+    address: SocketAddr,
+    /// What cancels its statements.
+    key: Vec<u8>,
 }
 
 impl Wired {
@@ -25,11 +28,28 @@ impl Wired {
             stream,
             inbox: BytesMut::new(),
             out: BytesMut::new(),
+            address,
+            key: Vec::new(),
         };
         let startup = Startup::new("postgres", "postgres");
         startup.encode(&mut wired.out).unwrap();
-        wired.until(b'Z').await;
+        let greeting = wired.until(b'Z').await;
+        let key = greeting.iter().find(|frame| frame.kind() == b'K');
+        wired.key = key.unwrap().body().to_vec();
         wired
+    }
+
+    /// Cancels what it does, and waits until that is done.
+    pub(crate) async fn cancel(&self) {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let length = u32::try_from(self.key.len() + 8).unwrap();
+        let code = 80_877_102_u32;
+        let head = [length.to_be_bytes(), code.to_be_bytes()].concat();
+        stream
+            .write_all(&[&head[..], &self.key].concat())
+            .await
+            .unwrap();
+        assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
     }
 
     /// Sends what is to be sent, and waits for nothing.
