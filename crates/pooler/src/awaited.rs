@@ -220,6 +220,16 @@ impl Account {
         self.awaited.front() == Some(&Awaited::Query(Whose::Pool))
     }
 
+    /// Whether the next answer is to a message that ends by itself, without a `Sync`.
+    pub(crate) fn is_at_query(&self) -> bool {
+        matches!(
+            self.awaited.front(),
+            Some(
+                Awaited::Query(_) | Awaited::FunctionCall | Awaited::Refused { by_query: true, .. }
+            )
+        )
+    }
+
     /// Whether the next answer is to a `Bind`.
     pub(crate) fn is_at_bind(&self) -> bool {
         self.awaited.front() == Some(&Awaited::Bind)

@@ -43,7 +43,7 @@ use relay::Relay;
 pub use stop::Stop;
 use stop::Told;
 use touched::Touched;
-use unconfirmed::{Names, Unconfirmed};
+use unconfirmed::{By, Names, Unconfirmed};
 
 /// Bytes that wait in one direction before no more are taken from the other end.
 const WAITING_BYTES_MAX: usize = 256 << 10;
@@ -403,7 +403,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                     false => REFUSED.encode(out)?,
                 }
                 if is_simple {
-                    self.unconfirmed.ends();
+                    self.unconfirmed.ends(By::Query);
                 }
             }
             return Ok(());
@@ -428,7 +428,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             Some(lease) => {
                 lease.side.outbox.extend_from_slice(frame.bytes());
                 if lease.account.sent(Awaited::Sync(Whose::Client)) {
-                    self.unconfirmed.ends();
+                    self.unconfirmed.ends(By::Sync);
                 }
             }
             None => backend::ready_for_query(&mut self.side.outbox, TransactionStatus::Idle),

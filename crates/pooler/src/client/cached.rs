@@ -370,7 +370,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let Some(lease) = &mut self.lease else {
             return Ok(());
         };
-        if statement.id != *id || !lease.account.is_free_for_clients() {
+        if statement.id != *id || !lease.account.is_free_for_clients() || !self.relay.is_done() {
             return Ok(());
         }
         let Some((id, told)) = self.cached.told.take() else {
@@ -381,6 +381,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             return Ok(());
         }
         let described = lease.describe(&statement).await;
+        self.side.outbox.extend_from_slice(&lease.heard.split());
         match described.map_err(|failure| failure.to_error())? {
             Some(now) if now != told => {
                 statement.forget_description();

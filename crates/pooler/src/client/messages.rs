@@ -11,6 +11,7 @@ use wire::{PgError, sqlstate};
 use super::Client;
 use super::again::Kept;
 use super::prepared::expect_own_names;
+use super::unconfirmed::By;
 use crate::awaited::{Awaited, Whose};
 use crate::cache::{Ends, Writes};
 use crate::facts::{Facts, Pin};
@@ -87,13 +88,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     fn pass(&mut self, frame: &Frame, awaited: Awaited) -> Result<bool, PgError> {
         let lease = self.leased()?;
         lease.side.outbox.extend_from_slice(frame.bytes());
-        let is_end = matches!(
-            awaited,
-            Awaited::Sync(CLIENT) | Awaited::Query(CLIENT) | Awaited::FunctionCall
-        );
+        let end = match awaited {
+            Awaited::Sync(CLIENT) => Some(By::Sync),
+            Awaited::Query(CLIENT) | Awaited::FunctionCall => Some(By::Query),
+            _ => None,
+        };
         let is_sent = lease.account.sent(awaited);
-        if is_sent && is_end {
-            self.unconfirmed.ends();
+        if is_sent && let Some(by) = end {
+            self.unconfirmed.ends(by);
         }
         Ok(is_sent)
     }
@@ -112,16 +114,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         }
         self.before(&facts)?;
         self.count(&facts, sql.len());
-        // As in Postgres, it takes the unnamed statement along.
-        self.unnamed = None;
-        self.unnamed_there = None;
         let lease = self.leased()?;
         lease.side.outbox.extend_from_slice(frame.bytes());
         if lease.account.sent(Awaited::Query(CLIENT)) {
+            // As in Postgres, it takes the unnamed statement along.
+            self.unnamed = None;
+            self.unnamed_there = None;
             if facts.deallocates {
                 self.drops_statements()?;
             }
-            self.unconfirmed.ends();
+            self.unconfirmed.ends(By::Query);
         }
         Ok(())
     }

@@ -89,9 +89,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             return true;
         }
         let sets_anything = self.touched_locally.contains("") || self.pins.contains(&Pin::Setting);
-        let is_under_way = |lease: &Lease| {
-            (lease.is_tainted || sets_anything) && !lease.account.is_quiet()
-        };
+        let is_under_way =
+            |lease: &Lease| (lease.is_tainted || sets_anything) && !lease.account.is_quiet();
         let (parameters, is_under_way) = match &self.lease {
             Some(lease) => (&lease.parameters, is_under_way(lease)),
             None => (&self.told, false),

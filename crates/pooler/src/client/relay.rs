@@ -9,6 +9,7 @@ use wire::pg::backend::{self, kind};
 use wire::{PgError, sqlstate};
 
 use super::Client;
+use super::unconfirmed::By;
 use crate::awaited::Fate;
 use crate::statements;
 
@@ -100,6 +101,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     fn one(&mut self, kind: u8, total: usize) -> Result<(), PgError> {
+        let by = match &self.lease {
+            Some(lease) if lease.account.is_at_query() => By::Query,
+            _ => By::Sync,
+        };
         let is_refused_at_bind = kind == kind::ERROR_RESPONSE
             && (self.lease.as_ref()).is_some_and(|lease| lease.account.is_at_bind());
         if is_refused_at_bind && self.asks_again(&PgError::decode(&self.error(total))?)? {
@@ -160,7 +165,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             kind::ERROR_RESPONSE => {
                 self.due.has_failed = true;
                 self.cached.describing = None;
-                if self.unconfirmed.failed(&mut self.statements) {
+                if self.unconfirmed.failed(by, &mut self.statements) {
                     self.unnamed = None;
                 }
                 // It may have been prepared behind what has failed.

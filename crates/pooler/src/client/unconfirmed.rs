@@ -26,7 +26,15 @@ enum Step {
     /// All of them were dropped.
     Dropped(Names),
     /// What is answered with `ReadyForQuery`: an error before it says nothing of names behind it.
-    End,
+    End(By),
+}
+
+/// What is answered with `ReadyForQuery`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum By {
+    Sync,
+    /// A simple query or a call of a function, which are left out behind an error of an extended query.
+    Query,
 }
 
 impl Unconfirmed {
@@ -47,8 +55,8 @@ impl Unconfirmed {
     }
 
     /// Something was sent that is answered with `ReadyForQuery`.
-    pub(super) fn ends(&mut self) {
-        self.steps.push_back(Step::End);
+    pub(super) fn ends(&mut self, by: By) {
+        self.steps.push_back(Step::End(by));
     }
 
     /// `ParseComplete` has come: the statement that the server has taken, if anybody still has it.
@@ -77,13 +85,16 @@ impl Unconfirmed {
     /// A `Sync` was ignored, for it stood amid a `COPY`.
     pub(super) fn ignored(&mut self) {
         self.dropped();
-        self.steps.pop_front_if(|step| matches!(step, Step::End));
+        self.steps.pop_front_if(|step| matches!(step, Step::End(_)));
     }
 
-    /// An error has come: what was sent before the next end is left out, and the names are what they were. Whether the
-    /// unnamed statement is none of the client's any more.
-    pub(super) fn failed(&mut self, names: &mut Names) -> bool {
-        let is_end = |step: &Step| matches!(step, Step::End);
+    /// An error has come, by a simple query or by an extended one: what was sent before its end is left out, and the names
+    /// are what they were. Whether the unnamed statement is none of the client's any more.
+    pub(super) fn failed(&mut self, by: By, names: &mut Names) -> bool {
+        let is_end = |step: &Step| match step {
+            Step::End(other) => by == By::Query || *other == By::Sync,
+            _ => false,
+        };
         let end = self.steps.iter().position(is_end);
         let mut lost_unnamed = false;
         for step in self.steps.drain(..end.unwrap_or(self.steps.len())).rev() {
@@ -98,7 +109,7 @@ impl Unconfirmed {
                         names.entry(name).or_insert(statement);
                     }
                 }
-                Step::Closed(None) | Step::End => {}
+                Step::Closed(None) | Step::End(_) => {}
             }
         }
         lost_unnamed
@@ -107,7 +118,8 @@ impl Unconfirmed {
     /// `ReadyForQuery` has come. What was not answered before it was left out.
     pub(super) fn ended(&mut self, names: &mut Names) {
         self.dropped();
-        self.failed(names);
+        // Whichever end is next.
+        self.failed(By::Query, names);
         self.ignored();
     }
 
@@ -117,7 +129,7 @@ impl Unconfirmed {
             let (one, all) = match step {
                 Step::Closed(Some((name, statement))) => (Some((name, statement)), None),
                 Step::Dropped(names) => (None, Some(names.iter())),
-                Step::Closed(None) | Step::Prepared(..) | Step::End => (None, None),
+                Step::Closed(None) | Step::Prepared(..) | Step::End(_) => (None, None),
             };
             one.into_iter().chain(all.into_iter().flatten())
         })
@@ -158,16 +170,16 @@ mod tests {
         unconfirmed.closes(Some((name("a"), Arc::clone(&old))));
         names.insert(name("a"), Arc::clone(&new));
         unconfirmed.prepares(name("a"), &new);
-        unconfirmed.ends();
+        unconfirmed.ends(By::Sync);
         names.insert(name("b"), Arc::clone(&new));
         unconfirmed.prepares(name("b"), &new);
         unconfirmed.prepares(name(""), &new);
-        unconfirmed.ends();
-        assert!(!unconfirmed.failed(&mut names));
+        unconfirmed.ends(By::Sync);
+        assert!(!unconfirmed.failed(By::Sync, &mut names));
         assert!(Arc::ptr_eq(&names[&name("a")], &old) && names.len() == 2);
         unconfirmed.ended(&mut names);
         assert!(Arc::ptr_eq(&unconfirmed.prepared().unwrap(), &new));
-        assert!(unconfirmed.failed(&mut names));
+        assert!(unconfirmed.failed(By::Sync, &mut names));
         unconfirmed.ended(&mut names);
         assert_eq!((names.len(), unconfirmed.steps.len()), (2, 0));
     }
@@ -180,7 +192,7 @@ mod tests {
         unconfirmed.closes(Some((name("a"), Arc::clone(&old))));
         unconfirmed.closes(Some((name("b"), Arc::clone(&old))));
         unconfirmed.closed();
-        unconfirmed.failed(&mut names);
+        unconfirmed.failed(By::Sync, &mut names);
         assert_eq!(names.keys().collect::<Vec<_>>(), ["b"]);
     }
 
@@ -203,7 +215,7 @@ mod tests {
             let mut unconfirmed = Unconfirmed::default();
             let there = [name("a"), name("b")].map(|name| (name, Arc::clone(&old)));
             unconfirmed.drops(there.into());
-            unconfirmed.ends();
+            unconfirmed.ends(By::Sync);
             names.insert(name("b"), Arc::clone(&new));
             unconfirmed.prepares(name("b"), &new);
             (names, unconfirmed)
@@ -212,7 +224,7 @@ mod tests {
         unconfirmed.ended(&mut names);
         assert_eq!(names.keys().collect::<Vec<_>>(), ["b"]);
         let (mut names, mut unconfirmed) = begin();
-        unconfirmed.failed(&mut names);
+        unconfirmed.failed(By::Sync, &mut names);
         unconfirmed.ended(&mut names);
         assert!(Arc::ptr_eq(&names[&name("a")], &old) && Arc::ptr_eq(&names[&name("b")], &new));
         assert!(Arc::ptr_eq(&unconfirmed.prepared().unwrap(), &new));

@@ -148,6 +148,9 @@ impl Server {
                 self.received(frame.kind(), status);
                 match frame.kind() {
                     backend::kind::PARAMETER_STATUS => self.parameter(frame.body()),
+                    backend::kind::NOTIFICATION_RESPONSE => {
+                        self.heard.extend_from_slice(frame.bytes());
+                    }
                     backend::kind::ERROR_RESPONSE => has_failed = true,
                     backend::kind::PARAMETER_DESCRIPTION
                     | backend::kind::ROW_DESCRIPTION

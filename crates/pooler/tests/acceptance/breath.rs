@@ -20,9 +20,11 @@ enum Step {
     Flush,
     /// And waits for the end.
     Sync,
+    /// And waits for it later.
+    SyncLater,
 }
 
-use Step::{Close, Describe, Flush, LeftOut, Parse, Query, Run, Sync};
+use Step::{Close, Describe, Flush, LeftOut, Parse, Query, Run, Sync, SyncLater};
 
 /// What a client hears.
 async fn hear(client: &mut Wired, steps: &[Step]) -> Vec<String> {
@@ -40,6 +42,10 @@ async fn hear(client: &mut Wired, steps: &[Step]) -> Vec<String> {
             Describe(name) => drop(client.describe(Target::Statement, name)),
             Run(name) => drop(client.bind(name, &[], Format::Text).execute(0)),
             Close(name) => drop(client.close(name)),
+            SyncLater => {
+                frontend::sync(&mut client.out);
+                ends += 1;
+            }
             Flush => frames = client.flush().until(b'E').await,
             Sync => {
                 frontend::sync(&mut client.out);
@@ -145,6 +151,33 @@ async fn names_behind_an_error_are_left_out() {
             Run("b"),
             Sync,
             Parse("a", "select 9"),
+            Sync,
+        ],
+        // It takes a simple query along, and others are told by what is theirs.
+        &[
+            Parse("", "selec"),
+            LeftOut("select 1"),
+            SyncLater,
+            Parse("b", "select 8"),
+            SyncLater,
+            Parse("c", "selec"),
+            Sync,
+            Run("b"),
+            Sync,
+            Parse("c", "select 9"),
+            Sync,
+            Parse("b", "select 9"),
+            Sync,
+        ],
+        // The unnamed statement outlives a query that is left out.
+        &[
+            Parse("", "select 7"),
+            Sync,
+            Parse("a", "selec"),
+            Flush,
+            LeftOut("select 1"),
+            Sync,
+            Run(""),
             Sync,
         ],
         // It stands behind, and undoes nothing.
