@@ -73,7 +73,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// Whether nothing but what is known to be set says how the server reads dates at this moment.
     fn reads_dates_as_told(&self) -> bool {
         let is_touched =
-            |name: &&str| self.touched.contains(*name) || self.touched_locally.contains(*name);
+            |name: &&str| self.touched.contains(name) || self.touched_locally.contains(name);
         let is_tainted = self.lease.as_ref().is_some_and(|lease| lease.is_tainted);
         !is_tainted
             && !self.touched_locally.contains("")
