@@ -617,6 +617,32 @@ async fn what_moves_is_not_read_for_others_by_what_is_set_no_longer() {
     assert_eq!(month(&mut ben).await, "2");
 }
 
+/// As above, where what a statement gives was told from memory, and is looked at again before it is run.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_told_from_memory_is_not_read_for_others_by_what_is_set_no_longer() {
+    let Some(postgres) = Postgres::open() else {
+        return;
+    };
+    let pooled = Pooled::cached(postgres.origin(), limited(2), Caching::default()).await;
+    let mut ann = Wired::connect(pooled.address).await;
+    let mut joe = Wired::connect(pooled.address).await;
+    let mut ben = Wired::connect(pooled.address).await;
+    let dmy = "set datestyle = 'SQL, DMY'";
+    for client in [&mut ben, &mut ann] {
+        client.query(dmy).await;
+        client.parse("mine", MONTH, &[]);
+        client.describe(Target::Statement, "mine").sync().await;
+    }
+    ann.query("reset datestyle").await;
+    // The other connection is ann's, and then ben's.
+    joe.query("begin").await;
+    let told = ann.bind("mine", &[], Format::Text).execute(0).sync().await;
+    assert!(!kinds(&told).contains('E'), "{}", values(&told));
+    assert_eq!(month(&mut ben).await, "2");
+    joe.query("commit").await;
+    assert_eq!(month(&mut ben).await, "2");
+}
+
 /// What a statement of one session finds by a date that it keeps is no answer for others.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_dates_were_read_as_is_not_in_answers_for_others() {

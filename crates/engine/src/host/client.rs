@@ -285,7 +285,7 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
                     })
                     .await;
                 }
-                // What is said with a lock held is gathered: it is little, and who waits lets others run.
+                // What is said with a lock held is gathered, as an error is, however long: who waits lets others run.
                 if caller.data().client.is_full()
                     && may_let_others_run(&mut caller)
                     && !is_interrupt_pending(&mut caller)

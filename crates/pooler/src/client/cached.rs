@@ -367,6 +367,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let Ok(statement) = self.statement(name) else {
             return Ok(());
         };
+        // Nor is it prepared for this alone where others, who have it too, would have it read otherwise.
+        if statement.id == *id && !self.may_be_there(&statement) {
+            self.cached.told = None;
+            return Ok(());
+        }
         let Some(lease) = &mut self.lease else {
             return Ok(());
         };

@@ -131,6 +131,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         Ok(alone)
     }
 
+    /// Whether the server knows a statement, or may learn it at this moment, for all who have it.
+    pub(super) fn may_be_there(&self, statement: &Statement) -> bool {
+        statement.is_alone
+            || self.is_there(statement.id)
+            || self.is_read_right(&statement.sql) && self.means_the_same(statement)
+    }
+
     /// Whether the server knows a statement, or is about to.
     fn is_there(&self, id: StatementId) -> bool {
         let lease = self.lease.as_ref();
