@@ -79,12 +79,6 @@ pub(crate) struct Account {
     copies_in: bool,
     /// `Sync` messages that the client has sent along and that the server has turned out to ignore, to be taken from here.
     pub(crate) ignored_syncs: usize,
-    /// `Sync` messages before the data of the `COPY` that is under way.
-    early_syncs: usize,
-    /// Those of a `COPY` that has failed, be it before the server read any of what was sent for it: then it answers them.
-    stray_syncs: usize,
-    /// Something of the answer to the simple query that is at the front has come.
-    is_answered: bool,
     /// Messages have been sent that no `Sync` has ended.
     is_open: bool,
     status: Option<TransactionStatus>,
@@ -118,23 +112,6 @@ impl Account {
     /// Whether nothing is under way.
     pub(crate) fn is_quiet(&self) -> bool {
         self.awaited.is_empty() && !self.is_open && !self.copies_in
-    }
-
-    /// Whether the server may still say something that nobody can expect of it: no other session is to have it.
-    pub(crate) fn is_doubtful(&self) -> bool {
-        self.stray_syncs > 0
-    }
-
-    /// Whether a `ReadyForQuery` that comes now is the answer to a `Sync` that could be taken for ignored.
-    pub(crate) fn is_at_stray(&self) -> bool {
-        let is_its_turn = match self.awaited.front() {
-            Some(Awaited::Query(_)) => self.is_answered,
-            Some(
-                Awaited::Sync(_) | Awaited::FunctionCall | Awaited::Refused { by_query: true, .. },
-            ) => true,
-            _ => false,
-        };
-        self.stray_syncs > 0 && !is_its_turn
     }
 
     /// Whether the server waits for the data of a `COPY`.
@@ -288,8 +265,6 @@ impl Account {
     /// What the server has answered.
     fn next(&mut self) -> Option<Awaited> {
         let next = self.awaited.pop_front();
-        self.is_answered = false;
-        self.early_syncs = 0;
         while self.awaited.front() == Some(&Awaited::CopyEnd) {
             self.awaited.pop_front();
         }
@@ -298,14 +273,6 @@ impl Account {
 
     /// A message of the server has come; for `ReadyForQuery` with the status that it tells.
     pub(crate) fn received(&mut self, kind: u8, status: Option<TransactionStatus>) -> Fate {
-        let is_of_the_session = matches!(
-            kind,
-            kind::NOTICE_RESPONSE | kind::PARAMETER_STATUS | kind::NOTIFICATION_RESPONSE
-        );
-        self.is_answered |= !is_of_the_session && kind != kind::READY_FOR_QUERY;
-        if kind == kind::COMMAND_COMPLETE {
-            self.early_syncs = 0;
-        }
         match kind {
             // They come at any time.
             kind::NOTICE_RESPONSE | kind::PARAMETER_STATUS => self.whose_now(),
@@ -380,7 +347,6 @@ impl Account {
         };
         // What was sent along already is read amid the `COPY`: each `Sync` is ignored, up to what ends it.
         while let Some(Awaited::Sync(whose)) = self.awaited.get(1) {
-            self.early_syncs += 1;
             self.ignored_syncs += usize::from(*whose == Whose::Client);
             self.awaited.remove(1);
         }
@@ -401,7 +367,6 @@ impl Account {
 
     fn failed(&mut self) -> Fate {
         self.copies_in = false;
-        self.stray_syncs += std::mem::take(&mut self.early_syncs);
         match self.awaited.front() {
             Some(Awaited::Query(whose)) => return failure(*whose),
             Some(Awaited::FunctionCall) => return Fate::Forward,
@@ -433,12 +398,6 @@ impl Account {
     fn ready(&mut self, status: Option<TransactionStatus>) -> Fate {
         self.status = status.or(self.status);
         self.copies_in = false;
-        if self.is_at_stray() {
-            self.stray_syncs -= 1;
-            self.skips = false;
-            self.is_open &= !self.awaited.is_empty();
-            return Fate::Forward;
-        }
         match self.next() {
             Some(Awaited::Query(whose) | Awaited::Sync(whose)) => fate(whose),
             Some(Awaited::FunctionCall | Awaited::Refused { by_query: true, .. }) => Fate::Forward,
@@ -643,53 +602,6 @@ mod tests {
         assert_eq!(account.received(b'1', None), Fate::Forward);
         assert_eq!(idle(&mut account), Fate::Forward);
         assert!(account.is_free());
-    }
-
-    #[test]
-    fn a_copy_that_fails_before_the_server_has_read_of_it() {
-        let mut account = Account::idle();
-        let begins = |account: &mut Account| {
-            account.sent(Awaited::Execute);
-            account.sent(Awaited::Sync(CLIENT));
-            assert_eq!(account.received(b'G', None), Fate::Forward);
-        };
-        // The client has sent nothing: the early `Sync` is answered.
-        begins(&mut account);
-        assert_eq!(account.received(b'E', None), Fate::Forward);
-        assert_eq!(idle(&mut account), Fate::Forward);
-        assert!(account.is_free() && !account.is_doubtful());
-        // It has sent all: both are answered, but that cannot be known before.
-        begins(&mut account);
-        account.copy_ends();
-        account.sent(Awaited::Sync(CLIENT));
-        assert_eq!(account.received(b'E', None), Fate::Forward);
-        assert_eq!(idle(&mut account), Fate::Forward);
-        assert!(account.is_free() && account.is_doubtful());
-        // What the client asks next is not answered by it.
-        account.sent(Awaited::Query(CLIENT));
-        assert_eq!(idle(&mut account), Fate::Forward);
-        assert!(!account.is_free() && !account.is_doubtful());
-        assert_eq!(account.received(b'C', None), Fate::Forward);
-        assert_eq!(idle(&mut account), Fate::Forward);
-        assert!(account.is_free());
-    }
-
-    #[test]
-    fn a_copy_that_is_done_leaves_no_doubt() {
-        let mut account = Account::idle();
-        account.sent(Awaited::Execute);
-        account.sent(Awaited::Sync(CLIENT));
-        account.received(b'G', None);
-        account.copy_ends();
-        account.sent(Awaited::Sync(CLIENT));
-        assert_eq!(account.received(b'C', None), Fate::Forward);
-        assert_eq!(idle(&mut account), Fate::Forward);
-        account.sent(Awaited::Query(CLIENT));
-        account.received(b'E', None);
-        assert_eq!(idle(&mut account), Fate::Forward);
-        assert!(account.is_free() && !account.is_doubtful());
-        // Nobody has asked for another.
-        assert_eq!(idle(&mut account), Fate::Unexpected);
     }
 
     #[test]

@@ -112,7 +112,7 @@ impl Pool {
     /// Gives a connection to who waits for the longest, or keeps it.
     pub(super) fn give(&self, mut server: Box<Server>) {
         let mut state = self.state.lock();
-        if server.epoch != state.epoch || server.is_broken || server.account.is_doubtful() {
+        if server.epoch != state.epoch || server.is_broken {
             state.closes(server.number);
             drop(state);
             self.close_all([server]);
