@@ -44,6 +44,8 @@ pub(crate) enum Awaited {
     /// `CopyDone` or `CopyFail`, before the server has said that it copies: what comes behind is no part of that `COPY`.
     /// Never the first, as there is no answer to it.
     CopyEnd,
+    /// A message of the pool's own that does nothing, behind a `Sync` or a simple query: see [`Account::wants_mark`].
+    Mark,
 }
 
 /// Who wants the answer.
@@ -79,6 +81,12 @@ pub(crate) struct Account {
     copies_in: bool,
     /// `Sync` messages that the client has sent along and that the server has turned out to ignore, to be taken from here.
     pub(crate) ignored_syncs: usize,
+    /// `Sync` messages amid the `COPY` under way, which the server answers if it fails before it has read them.
+    early_syncs: usize,
+    /// How many `ReadyForQuery` may come, because of these, besides those that are awaited.
+    stray: usize,
+    /// How many may come is, or may turn out to be, in doubt, and no mark was sent since.
+    is_doubted: bool,
     /// Messages have been sent that no `Sync` has ended.
     is_open: bool,
     status: Option<TransactionStatus>,
@@ -129,7 +137,9 @@ impl Account {
         match message {
             Awaited::Sync(_) => {
                 if self.copies_in {
-                    // Postgres ignores it.
+                    // Postgres ignores it when it reads it as a part of the `COPY`.
+                    self.early_syncs += 1;
+                    self.is_doubted = true;
                     return false;
                 }
                 self.skips = false;
@@ -142,6 +152,7 @@ impl Account {
                 }
                 self.is_open = false;
             }
+            Awaited::Mark => self.is_doubted = false,
             _ => {
                 self.is_open = true;
                 if self.skips {
@@ -159,8 +170,32 @@ impl Account {
     /// `CopyDone` or `CopyFail` goes to the server.
     pub(crate) fn copy_ends(&mut self) {
         if !std::mem::take(&mut self.copies_in) && !self.awaited.is_empty() {
+            self.is_doubted |= matches!(self.awaited.back(), Some(Awaited::Sync(_)));
             self.awaited.push_back(Awaited::CopyEnd);
         }
+    }
+
+    /// Whether a [mark](Awaited::Mark) is to be sent now.
+    ///
+    /// A `Sync` that is sent along with an `Execute`, before the data of its `COPY`, is ignored if the server has read of the
+    /// data, and answered if the `COPY` fails before: which of them cannot be seen. So an answer is asked for behind which no
+    /// `ReadyForQuery` of these comes any more; until then nobody else gets the server, and nothing is told out of turn.
+    pub(crate) fn wants_mark(&self) -> bool {
+        self.is_doubted && !self.skips && !self.is_open && !self.copies_in
+    }
+
+    /// Whether the next `ReadyForQuery` is one of those that may come besides.
+    pub(crate) fn is_at_stray(&self) -> bool {
+        let ends = |front: &Awaited| {
+            matches!(
+                front,
+                Awaited::Sync(_)
+                    | Awaited::Query(_)
+                    | Awaited::FunctionCall
+                    | Awaited::Refused { by_query: true, .. }
+            )
+        };
+        self.stray > 0 && !self.awaited.front().is_some_and(ends)
     }
 
     /// Whether the server is about to learn of a statement.
@@ -275,9 +310,17 @@ impl Account {
     pub(crate) fn received(&mut self, kind: u8, status: Option<TransactionStatus>) -> Fate {
         match kind {
             // They come at any time.
-            kind::NOTICE_RESPONSE | kind::PARAMETER_STATUS => self.whose_now(),
+            kind::NOTICE_RESPONSE | kind::PARAMETER_STATUS => return self.whose_now(),
             // Nobody but the client listens, whatever the server is about to answer.
-            kind::NOTIFICATION_RESPONSE => Fate::Forward,
+            kind::NOTIFICATION_RESPONSE => return Fate::Forward,
+            kind::READY_FOR_QUERY => return self.ready(status),
+            // It is an answer to what was sent behind those that are in doubt.
+            _ => self.stray = 0,
+        }
+        if kind == kind::COMMAND_COMPLETE {
+            self.early_syncs = 0;
+        }
+        match kind {
             kind::PARSE_COMPLETE => match self.next() {
                 Some(Awaited::Parse { named, whose }) => {
                     self.prepared.extend(named);
@@ -291,6 +334,7 @@ impl Account {
                     self.closed.extend(named);
                     fate(whose)
                 }
+                Some(Awaited::Mark) => Fate::Swallow,
                 _ => Fate::Unexpected,
             },
             kind::ROW_DESCRIPTION | kind::NO_DATA
@@ -306,7 +350,6 @@ impl Account {
             }
             kind::COPY_IN_RESPONSE => self.copy_begins(),
             kind::ERROR_RESPONSE => self.failed(),
-            kind::READY_FOR_QUERY => self.ready(status),
             _ => match self.awaited.front() {
                 Some(Awaited::Query(whose)) => fate(*whose),
                 Some(Awaited::Execute | Awaited::Describe | Awaited::FunctionCall) => Fate::Forward,
@@ -348,8 +391,10 @@ impl Account {
         // What was sent along already is read amid the `COPY`: each `Sync` is ignored, up to what ends it.
         while let Some(Awaited::Sync(whose)) = self.awaited.get(1) {
             self.ignored_syncs += usize::from(*whose == Whose::Client);
+            self.early_syncs += 1;
             self.awaited.remove(1);
         }
+        self.is_doubted |= self.early_syncs > 0 && !self.awaited.contains(&Awaited::Mark);
         let has_ended = self.awaited.get(1) == Some(&Awaited::CopyEnd);
         if has_ended {
             self.awaited.remove(1);
@@ -367,6 +412,7 @@ impl Account {
 
     fn failed(&mut self) -> Fate {
         self.copies_in = false;
+        self.stray = std::mem::take(&mut self.early_syncs);
         match self.awaited.front() {
             Some(Awaited::Query(whose)) => return failure(*whose),
             Some(Awaited::FunctionCall) => return Fate::Forward,
@@ -398,6 +444,13 @@ impl Account {
     fn ready(&mut self, status: Option<TransactionStatus>) -> Fate {
         self.status = status.or(self.status);
         self.copies_in = false;
+        if self.is_at_stray() {
+            self.stray -= 1;
+            if std::mem::take(&mut self.skips) {
+                self.is_open = false;
+            }
+            return Fate::Forward;
+        }
         match self.next() {
             Some(Awaited::Query(whose) | Awaited::Sync(whose)) => fate(whose),
             Some(Awaited::FunctionCall | Awaited::Refused { by_query: true, .. }) => Fate::Forward,
@@ -601,6 +654,97 @@ mod tests {
         assert_eq!(idle(&mut account), Fate::Forward);
         assert_eq!(account.received(b'1', None), Fate::Forward);
         assert_eq!(idle(&mut account), Fate::Forward);
+        assert!(account.is_free());
+    }
+
+    /// Sends a `Sync`, and a mark if one is wanted: whether it was.
+    fn syncs(account: &mut Account) -> bool {
+        assert!(account.sent(Awaited::Sync(CLIENT)));
+        let is_marked = account.wants_mark();
+        if is_marked {
+            account.sent(Awaited::Mark);
+        }
+        is_marked
+    }
+
+    fn begins_copy(account: &mut Account) {
+        account.sent(Awaited::Execute);
+        assert!(!syncs(account));
+        assert_eq!(account.received(b'G', None), Fate::Forward);
+    }
+
+    #[test]
+    fn a_copy_that_fails_before_the_server_has_read_of_it() {
+        // Nothing was sent for it: the early `Sync` is answered.
+        let mut account = Account::idle();
+        begins_copy(&mut account);
+        assert_eq!(account.received(b'E', None), Fate::Forward);
+        assert!(!account.is_quiet() && !account.wants_mark());
+        assert_eq!(idle(&mut account), Fate::Forward);
+        assert!(account.wants_mark());
+        account.sent(Awaited::Mark);
+        assert!(!account.is_free());
+        assert_eq!(account.received(b'3', None), Fate::Swallow);
+        assert!(account.is_free());
+        // All was sent: both are, or the second alone, and what is told behind waits for it.
+        for is_read in [false, true] {
+            begins_copy(&mut account);
+            account.copy_ends();
+            assert!(syncs(&mut account));
+            account.sent(Awaited::Told(Bytes::from_static(b"told")));
+            account.sent(Awaited::Sync(CLIENT));
+            assert_eq!(account.received(b'E', None), Fate::Forward);
+            assert_eq!(idle(&mut account), Fate::Forward);
+            if !is_read {
+                assert!(account.is_at_stray());
+                assert_eq!(idle(&mut account), Fate::Forward);
+            }
+            assert_eq!(account.told(), None);
+            assert_eq!(account.received(b'3', None), Fate::Swallow);
+            assert!(account.told().is_some());
+            assert_eq!(idle(&mut account), Fate::Forward);
+            assert!(account.is_free());
+            assert_eq!(idle(&mut account), Fate::Unexpected);
+        }
+    }
+
+    #[test]
+    fn a_copy_that_was_sent_as_a_whole_is_marked_once() {
+        for answers in [&b"GC"[..], b"GE", b"E"] {
+            let mut account = Account::idle();
+            account.sent(Awaited::Execute);
+            assert!(!syncs(&mut account));
+            account.copy_ends();
+            assert!(syncs(&mut account));
+            assert!(!syncs(&mut account));
+            for kind in answers {
+                assert_eq!(account.received(*kind, None), Fate::Forward);
+            }
+            if answers != b"GC" {
+                // Of the first `Sync`.
+                assert_eq!(idle(&mut account), Fate::Forward);
+            }
+            assert_eq!(idle(&mut account), Fate::Forward);
+            assert!(!account.wants_mark());
+            assert_eq!(account.received(b'3', None), Fate::Swallow);
+            assert_eq!(idle(&mut account), Fate::Forward);
+            assert!(account.is_free() && !account.wants_mark());
+        }
+    }
+
+    #[test]
+    fn syncs_amid_a_simple_copy() {
+        let mut account = Account::idle();
+        account.sent(Awaited::Query(CLIENT));
+        assert_eq!(account.received(b'G', None), Fate::Forward);
+        assert!(!account.sent(Awaited::Sync(CLIENT)));
+        assert!(!account.wants_mark());
+        assert_eq!(account.received(b'E', None), Fate::Forward);
+        assert_eq!(idle(&mut account), Fate::Forward);
+        assert!(account.wants_mark());
+        account.sent(Awaited::Mark);
+        assert_eq!(idle(&mut account), Fate::Forward);
+        assert_eq!(account.received(b'3', None), Fate::Swallow);
         assert!(account.is_free());
     }
 

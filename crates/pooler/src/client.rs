@@ -428,6 +428,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             Some(lease) => {
                 lease.side.outbox.extend_from_slice(frame.bytes());
                 if lease.account.sent(Awaited::Sync(Whose::Client)) {
+                    lease.mark();
                     self.unconfirmed.ends(By::Sync);
                 }
             }

@@ -39,6 +39,9 @@ const CLEAN: &str = "CLOSE ALL;SET SESSION AUTHORIZATION DEFAULT;RESET ALL;UNLIS
 const TAKES_NO_WRITES: &str = "SELECT pg_catalog.pg_is_in_recovery() OR s.reset_val OPERATOR(pg_catalog.=) 'on' \
     FROM pg_catalog.pg_settings s WHERE s.name OPERATOR(pg_catalog.=) 'default_transaction_read_only'";
 
+/// Asks to close a statement that there is not, and to be answered at once. It begins no transaction and ends none.
+const MARK: &[u8] = b"C\x00\x00\x00\x0fSdormouse_\x00H\x00\x00\x00\x04";
+
 /// A connection to the origin.
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -347,6 +350,7 @@ impl Server {
             // Ends an extended query that is half told, in which a simple one would be left out.
             frontend::sync(&mut self.side.outbox);
             self.account.sent(Awaited::Sync(Whose::Pool));
+            self.mark();
             frontend::query(&mut self.side.outbox, b"ROLLBACK")?;
             self.account.sent(Awaited::Query(Whose::Pool));
             self.skim().await
@@ -357,6 +361,14 @@ impl Server {
             self.settle();
         }
         is_free
+    }
+
+    /// Sends a mark if one is wanted: see [`Account::wants_mark`].
+    pub(crate) fn mark(&mut self) {
+        if self.account.wants_mark() {
+            self.side.outbox.extend_from_slice(MARK);
+            self.account.sent(Awaited::Mark);
+        }
     }
 
     /// Whether somebody else can have it as it is.
@@ -444,4 +456,18 @@ fn row(body: &[u8]) -> Result<Vec<Option<String>>, PgError> {
     let values = backend::DataRow::decode(body)?;
     let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
     Ok(values.map(|value| value.map(text)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mark_is_what_it_says() {
+        let mut mark = BytesMut::new();
+        let name = crate::statements::PREFIX.as_bytes();
+        frontend::close(&mut mark, wire::pg::Target::Statement, name).unwrap();
+        frontend::flush(&mut mark);
+        assert_eq!(mark, MARK);
+    }
 }

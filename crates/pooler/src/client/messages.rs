@@ -95,6 +95,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         };
         let is_sent = lease.account.sent(awaited);
         if is_sent && let Some(by) = end {
+            lease.mark();
             self.unconfirmed.ends(by);
         }
         Ok(is_sent)

@@ -130,6 +130,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             )
             .detail(error_text(&lease.side.inbox[HEADER_BYTES..total])));
         }
+        let is_stray = status.is_some() && lease.account.is_at_stray();
         let fate = lease.received(kind, status);
         let body = match is_looked_at(kind) {
             true => &lease.side.inbox[HEADER_BYTES..total],
@@ -206,7 +207,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             lease.settle();
             if fate == Fate::Forward {
                 self.kept = None;
-                self.unconfirmed.ended(&mut self.statements);
+                if !is_stray {
+                    self.unconfirmed.ended(&mut self.statements);
+                }
                 self.recorded(status);
             }
         }

@@ -124,7 +124,7 @@ async fn behaviour_20_copies_in_one_breath() {
         return;
     };
     alone
-        .query("create table a (n int); create table b (n int)")
+        .query("create table a (n int); create table b (n int); create view v as select 1 as n")
         .await;
     let begin = |wired: &mut Wired, table: &str| {
         let sql = format!("copy {table} from stdin");
@@ -149,6 +149,8 @@ async fn behaviour_20_copies_in_one_breath() {
         ("it succeeds", "12GCZ1EZ"),
         ("it fails", "12GEZ1EZ"),
         ("it does not begin", "12EZZ1EZ"),
+        // It has read nothing of what was sent for it, and so answers the first `Sync` too.
+        ("it has only begun", "12GEZZ1EZ"),
     ] {
         let mut answers = Vec::new();
         for (wired, table) in [(&mut through, "a"), (&mut alone, "b")] {
@@ -160,6 +162,10 @@ async fn behaviour_20_copies_in_one_breath() {
                 "it fails" => {
                     begin(wired, table);
                     data(wired, b"x\n");
+                }
+                "it has only begun" => {
+                    begin(wired, "v");
+                    data(wired, b"1\n");
                 }
                 _ => {
                     begin(wired, "missing");
@@ -180,8 +186,63 @@ async fn behaviour_20_copies_in_one_breath() {
         assert_eq!(answers[0], answers[1], "{what}");
         assert!(answers[0].ends_with("EZ1Z33Z"), "{what}: {}", answers[0]);
     }
+    for wired in [&mut through, &mut alone] {
+        begin(wired, "v");
+        assert_eq!(kinds(&wired.until(b'Z').await), "12GEZ");
+        data(wired, b"1\n");
+        assert_eq!(kinds(&wired.until(b'Z').await), "Z");
+        assert_eq!(values(&wired.query("select 5").await), "5");
+    }
     let count = through.query("select count(*) from a").await;
     assert_eq!(values(&count), "1");
+}
+
+/// One that has read none of its data answers the `Sync` before them too: who gets the connection next hears of nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn behaviour_20_a_copy_that_has_only_begun() {
+    let Some(postgres) = Postgres::open() else {
+        return;
+    };
+    let pooled = Pooled::start(postgres.origin(), limited(1)).await;
+    let mut copying = Wired::connect(pooled.address).await;
+    let mut other = Wired::connect(pooled.address).await;
+    other.query("create view v as select 1 as n").await;
+    other.parse("known", "select 3", &[]).sync().await;
+    let process = values(&other.query("select pg_backend_pid()").await);
+    for round in 0..40 {
+        let name = format!("s{round}");
+        copying.parse("", "copy v from stdin", &[]);
+        copying.bind("", &[], Format::Text).execute(0);
+        frontend::sync(&mut copying.out);
+        if round % 2 == 0 {
+            // The pool knows that `COPY` has begun before it is told more.
+            assert_eq!(kinds(&copying.flush().until(b'G').await), "12G");
+        }
+        frontend::copy_data(&mut copying.out, b"1\n").unwrap();
+        frontend::copy_done(&mut copying.out);
+        frontend::sync(&mut copying.out);
+        // Told without the server, in its place.
+        copying.parse(&name, "select 3", &[]);
+        frontend::sync(&mut copying.out);
+        let (mut copied, answer) = tokio::join!(
+            async {
+                let mut frames = Vec::new();
+                for _ in 0..3 {
+                    frames.extend(copying.until(b'Z').await);
+                }
+                kinds(&frames)
+            },
+            other.query("select 5"),
+        );
+        if round % 2 == 0 {
+            copied.insert_str(0, "12G");
+        }
+        assert_eq!(copied, "12GEZZ1Z", "{round}");
+        assert_eq!(kinds(&answer), "TDCZ", "{round}");
+        assert_eq!(values(&answer), "5", "{round}");
+    }
+    let same = values(&other.query("select pg_backend_pid()").await);
+    assert_eq!(same, process, "no connection was given up for it");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -69,6 +69,10 @@ impl Http2 {
         let [a, b, c, kind, flags, stream @ ..] = head;
         let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
         self.0.read_exact(&mut payload).unwrap();
+        // The last stream and the error, of which 0 is none.
+        if kind == GOAWAY && payload[4..8] != [0; 4] {
+            panic!("the server ends the connection: {payload:?}");
+        }
         (kind, flags, u32::from_be_bytes(stream), payload)
     }
 
