@@ -36,9 +36,10 @@ impl Http2 {
     pub(crate) fn without_window(server: &Server) -> Self {
         // SETTINGS_INITIAL_WINDOW_SIZE is 0.
         let mut this = Self::open_with(server, &[0, 4, 0, 0, 0, 0]);
-        // As large as the server allows bodies may be from then on.
+        // As large as the server allows bodies may be from then on: of a stream, and of the connection.
         while this.next().0 != SETTINGS {}
         this.send(SETTINGS, ACK, 0, &[]);
+        while this.next().0 != WINDOW_UPDATE {}
         this
     }
 
