@@ -8,11 +8,11 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use dormouse_pooler::PoolOptions;
-use harness::wired::Wired;
+use harness::wired::{Wired, kinds, values};
 use harness::{Pooled, Postgres, limited, one, told, until};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
-use wire::pg::Format;
+use wire::pg::{Format, frontend};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_clients_have_few_connections() {
@@ -448,28 +448,25 @@ async fn what_the_pool_asks_is_not_the_clients() {
         .map(|n| format!("set many.a{n} = 'x';"))
         .collect();
     for first in ["select 1", "listen a"] {
-        let ann = pooled.session().await;
-        ann.batch_execute(first).await.unwrap();
-        let token = ann.cancel_token();
+        let mut ann = Wired::connect(pooled.address).await;
+        ann.query(first).await;
         let sql = format!("{many} set work_mem = '9MB'");
-        let (set, ()) = tokio::join!(ann.batch_execute(&sql), async {
-            until("the pool asks", async || one(&beside, asks).await == "1").await;
-            token.cancel_query(tokio_postgres::NoTls).await.unwrap();
-        });
-        set.unwrap();
-        assert_eq!(one(&ann, "show work_mem").await, "9MB", "{first}");
+        frontend::query(&mut ann.out, sql.as_bytes()).unwrap();
+        ann.send().await;
+        until("the pool asks", async || one(&beside, asks).await == "1").await;
+        ann.cancel().await;
+        assert!(!kinds(&ann.until(b'Z').await).contains('E'), "{first}");
+        assert_eq!(values(&ann.query("show work_mem").await), "9MB", "{first}");
         // Who keeps its connection has a cancellation that comes late.
         if first == "select 1" {
             assert_eq!(pooled.pool.standing().counts.cancels, 0);
         }
         let sql = format!("{many} set work_mem = '8MB'; set statement_timeout = '150ms'");
-        ann.batch_execute(&sql).await.unwrap();
-        assert_eq!(
-            one(&ann, "show statement_timeout").await,
-            "150ms",
-            "{first}"
-        );
-        assert_eq!(one(&ann, "show work_mem").await, "8MB", "{first}");
+        assert!(!kinds(&ann.query(&sql).await).contains('E'), "{first}");
+        for (setting, value) in [("statement_timeout", "150ms"), ("work_mem", "8MB")] {
+            let shown = ann.query(&format!("show {setting}")).await;
+            assert_eq!(values(&shown), value, "{first}");
+        }
         drop(ann);
         until("it is free", async || pooled.pool.standing().idle == 1).await;
     }
