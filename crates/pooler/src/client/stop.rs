@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 type Signal = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -33,7 +33,8 @@ pub(super) enum Told {
 }
 
 impl Stop {
-    /// After `draining` a client ends with what it has begun; after `cancelling` what its server does is cancelled.
+    /// After `draining` a client ends with what it has begun; after `cancelling`, which comes no sooner, what its server does is
+    /// cancelled.
     pub fn new(
         draining: impl Future<Output = ()> + Send + 'static,
         cancelling: impl Future<Output = ()> + Send + 'static,
@@ -49,19 +50,18 @@ impl Stop {
         Self::new(std::future::pending(), std::future::pending())
     }
 
-    /// Each is told once.
+    /// Each is told once, in this order.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Told> {
-        for (signal, told) in [
-            (&mut self.draining, Told::Drain),
-            (&mut self.cancelling, Told::Cancel),
-        ] {
-            if let Some(future) = signal
-                && future.as_mut().poll(cx).is_ready()
-            {
-                *signal = None;
-                return Poll::Ready(told);
-            }
-        }
-        Poll::Pending
+        // Clients ask for each message: the second is not looked at before the first has come.
+        let (signal, told) = match self.draining {
+            Some(_) => (&mut self.draining, Told::Drain),
+            None => (&mut self.cancelling, Told::Cancel),
+        };
+        let Some(future) = signal else {
+            return Poll::Pending;
+        };
+        ready!(future.as_mut().poll(cx));
+        *signal = None;
+        Poll::Ready(told)
     }
 }
