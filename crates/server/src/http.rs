@@ -51,6 +51,7 @@ mod tenant;
 mod tokens;
 mod transactions;
 mod tunnel;
+mod under_way;
 mod unread;
 mod upgraded;
 mod visit;
@@ -87,10 +88,10 @@ use crate::tls::Tls;
 use upgraded::Upgraded;
 
 use bodies::Bodies;
-use connection::StillComes;
 use shares::Shares;
 use tenant::Tenant;
 use transactions::Transactions;
+use under_way::StillComes;
 use unread::Unread;
 
 pub(crate) use connection::Peer;

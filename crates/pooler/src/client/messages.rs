@@ -133,14 +133,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let parse = Parse::decode(frame.body())?;
         let statement = self.statement_of(&parse);
         if parse.statement.is_empty() {
-            let lease = self.leased()?;
-            lease.side.outbox.extend_from_slice(frame.bytes());
             let awaited = Awaited::Parse {
                 named: None,
                 whose: CLIENT,
             };
             // Behind an error it is left out.
-            if lease.account.sent(awaited) {
+            if self.pass(frame, awaited)? {
                 self.unconfirmed.prepares(Bytes::new(), &statement);
                 self.unnamed_there = Some(statement.id);
                 self.unnamed = Some(statement);

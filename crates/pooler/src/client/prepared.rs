@@ -75,10 +75,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let is_touched =
             |name: &&str| self.touched.contains(name) || self.touched_locally.contains(name);
         let is_tainted = self.lease.as_ref().is_some_and(|lease| lease.is_tainted);
-        !is_tainted
-            && !self.touched_locally.contains("")
-            && !self.pins.contains(&Pin::Setting)
-            && !DATES.iter().any(is_touched)
+        !is_tainted && !self.sets_something() && !DATES.iter().any(is_touched)
+    }
+
+    /// Whether something may be set that nobody knows by name.
+    fn sets_something(&self) -> bool {
+        self.touched_locally.contains("") || self.pins.contains(&Pin::Setting)
     }
 
     /// Whether the parser reads a text as the server does at this moment: it takes strings for standard ones, and bytes for
@@ -88,9 +90,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         if sql.is_ascii() && !has_backslash {
             return true;
         }
-        let sets_anything = self.touched_locally.contains("") || self.pins.contains(&Pin::Setting);
-        let is_under_way =
-            |lease: &Lease| (lease.is_tainted || sets_anything) && !lease.account.is_quiet();
+        let is_under_way = |lease: &Lease| {
+            (lease.is_tainted || self.sets_something()) && !lease.account.is_quiet()
+        };
         let (parameters, is_under_way) = match &self.lease {
             Some(lease) => (&lease.parameters, is_under_way(lease)),
             None => (&self.told, false),

@@ -1,25 +1,23 @@
 //! One HTTP connection: its requests, and how it ends.
 
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
-use axum::http::{Request, Response};
-use hyper::body::{Body as _, Frame, Incoming, SizeHint};
+use axum::http::Request;
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use super::Configured;
 use super::error;
 use super::site::Current;
 use super::stream::{HttpStream, Version};
+use super::under_way::{Requests, UnderWay};
 use crate::tls::HttpTls;
 
 /// Requests of one HTTP/2 connection at once: what browsers and proxies expect at least. No setting; the client is told.
@@ -40,96 +38,6 @@ fn of(address: std::net::SocketAddr, is_encrypted: bool) -> Peer {
     Peer {
         address,
         is_encrypted,
-    }
-}
-
-/// The requests of one connection.
-#[derive(Debug, Default)]
-struct Requests {
-    begun: AtomicUsize,
-    under_way: AtomicUsize,
-}
-
-/// One that has no answer yet, or one whose answer still comes from somewhere.
-struct UnderWay(Arc<Requests>);
-
-/// An extension of an answer whose body still comes, though it is known how long it is.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct StillComes;
-
-/// The body of such an answer.
-struct Coming {
-    body: Body,
-    _under_way: UnderWay,
-}
-
-impl UnderWay {
-    fn new(requests: &Arc<Requests>) -> Self {
-        requests.begun.fetch_add(1, Ordering::Relaxed);
-        requests.under_way.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(requests))
-    }
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl UnderWay {
-    fn until_its_end(self, response: Response<Body>) -> Response<Body> {
-        let still_comes = response.extensions().get::<StillComes>().is_some();
-        let body = response.body();
-        // All of the others is here already.
-        if body.is_end_stream() || !still_comes && body.size_hint().exact().is_some() {
-            return response;
-        }
-        response.map(|body| {
-            Body::new(Coming {
-                body,
-                _under_way: self,
-            })
-        })
-    }
-}
-
-impl hyper::body::Body for Coming {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-impl Requests {
-    fn are_under_way(&self) -> bool {
-        self.under_way.load(Ordering::Relaxed) > 0
-    }
-
-    /// Returns when there was none for so long, twice that at most.
-    async fn end(&self, idle: Duration) {
-        let mut before = 0;
-        loop {
-            sleep(idle).await;
-            let begun = self.begun.load(Ordering::Relaxed);
-            if begun == before && !self.are_under_way() {
-                return;
-            }
-            before = begun;
-        }
     }
 }
 
