@@ -1,8 +1,12 @@
 //! What a server still has to answer, in order, and for whom.
 //!
-//! Messages of the client and of the pool itself go to a server in one stream. Postgres answers them in order, leaves
-//! out what comes between an error and the next `Sync`, and ignores `Sync` amid a `COPY`: whoever keeps the same
-//! account knows of each answer whose it is, and when the server is free.
+//! Messages of the client and of the pool itself go to a server in one stream. Postgres answers them in order, and leaves
+//! out what comes between an error and the next `Sync`: whoever keeps the same account knows of each answer whose it is, and
+//! when the server is free.
+//!
+//! Not so of what was sent behind something that begins a `COPY`: a `Sync` is ignored if the server has read it as a part of
+//! the data, and answered if the `COPY` has failed before, which cannot be told apart. So nothing is sent until it has begun,
+//! and no `Sync` amid it, unless it fails before anything else was sent.
 
 use std::collections::VecDeque;
 
@@ -41,11 +45,9 @@ pub(crate) enum Awaited {
         /// By a simple query, of which there is a `ReadyForQuery` behind the error.
         by_query: bool,
     },
-    /// `CopyDone` or `CopyFail`, before the server has said that it copies: what comes behind is no part of that `COPY`.
-    /// Never the first, as there is no answer to it.
-    CopyEnd,
-    /// A message of the pool's own that does nothing, behind a `Sync` or a simple query: see [`Account::wants_mark`].
-    Mark,
+    /// The pool's `CopyFail`, before the server has said that it copies: what comes behind is no part of that `COPY`. Never
+    /// the first, as there is no answer to it.
+    CopyFail,
 }
 
 /// Who wants the answer.
@@ -79,15 +81,13 @@ pub(crate) struct Account {
     skips: bool,
     /// The server takes the data of a `COPY`.
     copies_in: bool,
-    /// `Sync` messages that the client has sent along and that the server has turned out to ignore, to be taken from here.
-    pub(crate) ignored_syncs: usize,
-    /// `Sync` messages amid the `COPY` under way, which the server answers if it fails before it has read them.
+    /// `Sync` messages of the client amid the `COPY` under way, before any data.
     early_syncs: usize,
-    /// How many `ReadyForQuery` may come, because of these, besides those that are awaited.
-    stray: usize,
-    /// How many may come is, or may turn out to be, in doubt, and no mark was sent since.
-    is_doubted: bool,
-    /// Messages have been sent that no `Sync` has ended.
+    /// Data of the `COPY` under way were sent, or their end.
+    has_data: bool,
+    /// What was sent last may begin a `COPY` whose data the client sends, or another behind the one under way.
+    may_copy: bool,
+    /// Messages have been sent that no `Sync` has ended, or that the server leaves out until there is one.
     is_open: bool,
     status: Option<TransactionStatus>,
     /// Statements that the server has come to know by name.
@@ -127,6 +127,16 @@ impl Account {
         self.copies_in
     }
 
+    /// What was sent just now may begin a `COPY`: until that is known nothing else may be sent.
+    pub(crate) fn expects_copy(&mut self) {
+        self.may_copy = true;
+    }
+
+    /// Whether what the client sends has to wait until the server has said whether it copies.
+    pub(crate) fn holds(&self) -> bool {
+        self.may_copy && !self.copies_in && !self.awaited.is_empty()
+    }
+
     /// Whether an answer is outstanding that somebody waits for: not so between `Flush` and the next message.
     pub(crate) fn is_waiting(&self) -> bool {
         !self.awaited.is_empty()
@@ -134,14 +144,9 @@ impl Account {
 
     /// A message goes to the server, or would have: whether it awaits an answer.
     pub(crate) fn sent(&mut self, message: Awaited) -> bool {
+        self.may_copy = false;
         match message {
             Awaited::Sync(_) => {
-                if self.copies_in {
-                    // Postgres ignores it when it reads it as a part of the `COPY`.
-                    self.early_syncs += 1;
-                    self.is_doubted = true;
-                    return false;
-                }
                 self.skips = false;
                 self.is_open = false;
             }
@@ -152,7 +157,6 @@ impl Account {
                 }
                 self.is_open = false;
             }
-            Awaited::Mark => self.is_doubted = false,
             _ => {
                 self.is_open = true;
                 if self.skips {
@@ -167,35 +171,33 @@ impl Account {
         true
     }
 
-    /// `CopyDone` or `CopyFail` goes to the server.
+    /// `CopyData` goes to the server.
+    pub(crate) fn copies(&mut self) {
+        self.has_data = true;
+    }
+
+    /// Whether a `Sync` is not to be sent, as it stands amid a `COPY`.
+    pub(crate) fn ignores_sync(&mut self) -> bool {
+        self.early_syncs += usize::from(self.copies_in && !self.has_data);
+        self.copies_in
+    }
+
+    /// Behind an error: how many `Sync` were kept back that the server had answered, as it has read nothing behind them.
+    pub(crate) fn unread_syncs(&mut self) -> usize {
+        std::mem::take(&mut self.early_syncs)
+    }
+
+    /// The client's `CopyDone` or `CopyFail` goes to the server, which ignores it where it does not copy.
     pub(crate) fn copy_ends(&mut self) {
+        self.copies_in = false;
+        self.early_syncs = 0;
+    }
+
+    /// The pool's `CopyFail` goes to the server, for the `COPY` under way or one that is about to begin.
+    pub(crate) fn copy_fails(&mut self) {
         if !std::mem::take(&mut self.copies_in) && !self.awaited.is_empty() {
-            self.is_doubted |= matches!(self.awaited.back(), Some(Awaited::Sync(_)));
-            self.awaited.push_back(Awaited::CopyEnd);
+            self.awaited.push_back(Awaited::CopyFail);
         }
-    }
-
-    /// Whether a [mark](Awaited::Mark) is to be sent now.
-    ///
-    /// A `Sync` that is sent along with an `Execute`, before the data of its `COPY`, is ignored if the server has read of the
-    /// data, and answered if the `COPY` fails before: which of them cannot be seen. So an answer is asked for behind which no
-    /// `ReadyForQuery` of these comes any more; until then nobody else gets the server, and nothing is told out of turn.
-    pub(crate) fn wants_mark(&self) -> bool {
-        self.is_doubted && !self.skips && !self.is_open && !self.copies_in
-    }
-
-    /// Whether the next `ReadyForQuery` is one of those that may come besides.
-    pub(crate) fn is_at_stray(&self) -> bool {
-        let ends = |front: &Awaited| {
-            matches!(
-                front,
-                Awaited::Sync(_)
-                    | Awaited::Query(_)
-                    | Awaited::FunctionCall
-                    | Awaited::Refused { by_query: true, .. }
-            )
-        };
-        self.stray > 0 && !self.awaited.front().is_some_and(ends)
     }
 
     /// Whether the server is about to learn of a statement.
@@ -260,6 +262,7 @@ impl Account {
         };
         self.status() == TransactionStatus::Idle
             && !self.copies_in
+            && !self.skips
             && self.awaited.iter().all(prepares)
     }
 
@@ -300,7 +303,7 @@ impl Account {
     /// What the server has answered.
     fn next(&mut self) -> Option<Awaited> {
         let next = self.awaited.pop_front();
-        while self.awaited.front() == Some(&Awaited::CopyEnd) {
+        while self.awaited.front() == Some(&Awaited::CopyFail) {
             self.awaited.pop_front();
         }
         next
@@ -310,17 +313,9 @@ impl Account {
     pub(crate) fn received(&mut self, kind: u8, status: Option<TransactionStatus>) -> Fate {
         match kind {
             // They come at any time.
-            kind::NOTICE_RESPONSE | kind::PARAMETER_STATUS => return self.whose_now(),
+            kind::NOTICE_RESPONSE | kind::PARAMETER_STATUS => self.whose_now(),
             // Nobody but the client listens, whatever the server is about to answer.
-            kind::NOTIFICATION_RESPONSE => return Fate::Forward,
-            kind::READY_FOR_QUERY => return self.ready(status),
-            // It is an answer to what was sent behind those that are in doubt.
-            _ => self.stray = 0,
-        }
-        if kind == kind::COMMAND_COMPLETE {
-            self.early_syncs = 0;
-        }
-        match kind {
+            kind::NOTIFICATION_RESPONSE => Fate::Forward,
             kind::PARSE_COMPLETE => match self.next() {
                 Some(Awaited::Parse { named, whose }) => {
                     self.prepared.extend(named);
@@ -334,7 +329,6 @@ impl Account {
                     self.closed.extend(named);
                     fate(whose)
                 }
-                Some(Awaited::Mark) => Fate::Swallow,
                 _ => Fate::Unexpected,
             },
             kind::ROW_DESCRIPTION | kind::NO_DATA
@@ -350,6 +344,7 @@ impl Account {
             }
             kind::COPY_IN_RESPONSE => self.copy_begins(),
             kind::ERROR_RESPONSE => self.failed(),
+            kind::READY_FOR_QUERY => self.ready(status),
             _ => match self.awaited.front() {
                 Some(Awaited::Query(whose)) => fate(*whose),
                 Some(Awaited::Execute | Awaited::Describe | Awaited::FunctionCall) => Fate::Forward,
@@ -383,36 +378,33 @@ impl Account {
     }
 
     fn copy_begins(&mut self) -> Fate {
-        let (is_by_execute, fate) = match self.awaited.front() {
-            Some(Awaited::Execute) => (true, Fate::Forward),
-            Some(Awaited::Query(whose)) => (false, fate(*whose)),
+        let fate = match self.awaited.front() {
+            Some(Awaited::Execute) => {
+                self.may_copy = false;
+                Fate::Forward
+            }
+            Some(Awaited::Query(whose)) => fate(*whose),
             _ => return Fate::Unexpected,
         };
-        // What was sent along already is read amid the `COPY`: each `Sync` is ignored, up to what ends it.
-        while let Some(Awaited::Sync(whose)) = self.awaited.get(1) {
-            self.ignored_syncs += usize::from(*whose == Whose::Client);
-            self.early_syncs += 1;
-            self.awaited.remove(1);
-        }
-        self.is_doubted |= self.early_syncs > 0 && !self.awaited.contains(&Awaited::Mark);
-        let has_ended = self.awaited.get(1) == Some(&Awaited::CopyEnd);
-        if has_ended {
-            self.awaited.remove(1);
-        }
-        self.copies_in = !has_ended;
-        let has_end = |message: &Awaited| {
-            matches!(
-                message,
-                Awaited::Sync(_) | Awaited::Query(_) | Awaited::FunctionCall
-            )
+        self.early_syncs = 0;
+        self.has_data = false;
+        self.copies_in = match self.awaited.get(1) {
+            None => true,
+            Some(Awaited::CopyFail) => {
+                self.awaited.remove(1);
+                false
+            }
+            // It is read as a part of the data, or was: nobody knows how much of it.
+            Some(_) => return Fate::Unexpected,
         };
-        self.is_open |= is_by_execute && !self.awaited.iter().skip(1).any(has_end);
         fate
     }
 
     fn failed(&mut self) -> Fate {
         self.copies_in = false;
-        self.stray = std::mem::take(&mut self.early_syncs);
+        if self.has_data {
+            self.early_syncs = 0;
+        }
         match self.awaited.front() {
             Some(Awaited::Query(whose)) => return failure(*whose),
             Some(Awaited::FunctionCall) => return Fate::Forward,
@@ -438,19 +430,14 @@ impl Account {
             }
         }
         self.skips = true;
+        // A `Sync` is wanted, also where a simple query was left out that would have ended by itself.
+        self.is_open = true;
         failed
     }
 
     fn ready(&mut self, status: Option<TransactionStatus>) -> Fate {
         self.status = status.or(self.status);
         self.copies_in = false;
-        if self.is_at_stray() {
-            self.stray -= 1;
-            if std::mem::take(&mut self.skips) {
-                self.is_open = false;
-            }
-            return Fate::Forward;
-        }
         match self.next() {
             Some(Awaited::Query(whose) | Awaited::Sync(whose)) => fate(whose),
             Some(Awaited::FunctionCall | Awaited::Refused { by_query: true, .. }) => Fate::Forward,
@@ -624,143 +611,118 @@ mod tests {
         assert_eq!(account.told().as_deref(), Some(&b"b"[..]));
     }
 
+    /// Sends what may begin a `COPY`.
+    fn may_copy(account: &mut Account, message: Awaited) {
+        account.sent(message);
+        account.expects_copy();
+    }
+
     #[test]
-    fn copy_ignores_syncs() {
+    fn nothing_is_sent_behind_a_copy_before_it_has_begun() {
         let mut account = Account::idle();
-        account.sent(Awaited::Execute);
-        account.sent(Awaited::Sync(CLIENT));
+        may_copy(&mut account, Awaited::Execute);
+        assert!(account.holds() && !account.copies_in());
         assert_eq!(account.received(b'G', None), Fate::Forward);
-        account.sent(Awaited::Sync(CLIENT));
+        assert!(!account.holds() && account.copies_in());
         account.copy_ends();
+        // From here on it is as with anything else.
+        assert!(!account.holds() && !account.is_quiet());
         account.sent(Awaited::Sync(CLIENT));
         assert_eq!(account.received(b'C', None), Fate::Forward);
         assert_eq!(idle(&mut account), Fate::Forward);
         assert!(account.is_free());
-    }
-
-    #[test]
-    fn a_copy_that_was_sent_before_the_server_asked_for_it() {
-        let mut account = Account::idle();
-        account.sent(Awaited::Execute);
-        assert!(account.sent(Awaited::Sync(CLIENT)));
-        account.copy_ends();
-        account.sent(Awaited::Sync(CLIENT));
-        account.sent(parse(Some(3), CLIENT));
-        account.sent(Awaited::Sync(CLIENT));
-        assert_eq!(account.received(b'G', None), Fate::Forward);
-        assert!(!account.copies_in());
-        assert_eq!(account.ignored_syncs, 1);
-        assert_eq!(account.received(b'C', None), Fate::Forward);
-        assert_eq!(idle(&mut account), Fate::Forward);
-        assert_eq!(account.received(b'1', None), Fate::Forward);
-        assert_eq!(idle(&mut account), Fate::Forward);
-        assert!(account.is_free());
-    }
-
-    /// Sends a `Sync`, and a mark if one is wanted: whether it was.
-    fn syncs(account: &mut Account) -> bool {
-        assert!(account.sent(Awaited::Sync(CLIENT)));
-        let is_marked = account.wants_mark();
-        if is_marked {
-            account.sent(Awaited::Mark);
-        }
-        is_marked
-    }
-
-    fn begins_copy(account: &mut Account) {
-        account.sent(Awaited::Execute);
-        assert!(!syncs(account));
-        assert_eq!(account.received(b'G', None), Fate::Forward);
-    }
-
-    #[test]
-    fn a_copy_that_fails_before_the_server_has_read_of_it() {
-        // Nothing was sent for it: the early `Sync` is answered.
-        let mut account = Account::idle();
-        begins_copy(&mut account);
+        // It does not begin.
+        may_copy(&mut account, Awaited::Execute);
         assert_eq!(account.received(b'E', None), Fate::Forward);
-        assert!(!account.is_quiet() && !account.wants_mark());
+        assert!(!account.holds() && !account.is_quiet());
+        account.copy_ends();
+        account.sent(Awaited::Sync(CLIENT));
         assert_eq!(idle(&mut account), Fate::Forward);
-        assert!(account.wants_mark());
-        account.sent(Awaited::Mark);
-        assert!(!account.is_free());
-        assert_eq!(account.received(b'3', None), Fate::Swallow);
         assert!(account.is_free());
-        // All was sent: both are, or the second alone, and what is told behind waits for it.
-        for is_read in [false, true] {
-            begins_copy(&mut account);
-            account.copy_ends();
-            assert!(syncs(&mut account));
-            account.sent(Awaited::Told(Bytes::from_static(b"told")));
-            account.sent(Awaited::Sync(CLIENT));
-            assert_eq!(account.received(b'E', None), Fate::Forward);
-            assert_eq!(idle(&mut account), Fate::Forward);
-            if !is_read {
-                assert!(account.is_at_stray());
-                assert_eq!(idle(&mut account), Fate::Forward);
-            }
-            assert_eq!(account.told(), None);
-            assert_eq!(account.received(b'3', None), Fate::Swallow);
-            assert!(account.told().is_some());
-            assert_eq!(idle(&mut account), Fate::Forward);
-            assert!(account.is_free());
-            assert_eq!(idle(&mut account), Fate::Unexpected);
-        }
     }
 
     #[test]
-    fn a_copy_that_was_sent_as_a_whole_is_marked_once() {
-        for answers in [&b"GC"[..], b"GE", b"E"] {
+    fn syncs_amid_a_copy() {
+        for (has_data, kept_back) in [(false, 2), (true, 0)] {
             let mut account = Account::idle();
-            account.sent(Awaited::Execute);
-            assert!(!syncs(&mut account));
+            may_copy(&mut account, Awaited::Execute);
+            account.received(b'G', None);
+            assert!(account.ignores_sync() && account.ignores_sync());
+            if has_data {
+                account.copies();
+                assert!(account.ignores_sync());
+            }
+            assert_eq!(account.received(b'E', None), Fate::Forward);
+            assert_eq!(account.unread_syncs(), kept_back);
+            assert!(!account.ignores_sync());
+            assert_eq!(account.unread_syncs(), 0);
+        }
+        let mut account = Account::idle();
+        may_copy(&mut account, Awaited::Execute);
+        account.received(b'G', None);
+        assert!(account.ignores_sync());
+        account.copy_ends();
+        assert_eq!(account.received(b'E', None), Fate::Forward);
+        assert_eq!(account.unread_syncs(), 0);
+    }
+
+    #[test]
+    fn one_text_may_copy_more_than_once() {
+        let mut account = Account::idle();
+        may_copy(&mut account, Awaited::Query(CLIENT));
+        for _ in 0..2 {
+            assert!(account.holds());
+            assert_eq!(account.received(b'G', None), Fate::Forward);
+            assert!(!account.holds() && account.copies_in());
             account.copy_ends();
-            assert!(syncs(&mut account));
-            assert!(!syncs(&mut account));
-            for kind in answers {
+            assert!(account.holds());
+            assert_eq!(account.received(b'C', None), Fate::Forward);
+        }
+        assert!(account.holds());
+        assert_eq!(idle(&mut account), Fate::Forward);
+        assert!(!account.holds() && account.is_free());
+    }
+
+    #[test]
+    fn a_copy_that_is_given_up_before_it_has_begun() {
+        for kinds in [&b"GE"[..], b"E"] {
+            let mut account = Account::idle();
+            may_copy(&mut account, Awaited::Execute);
+            account.copy_fails();
+            account.sent(Awaited::Sync(Whose::Pool));
+            account.sent(Awaited::Query(Whose::Pool));
+            for kind in kinds {
                 assert_eq!(account.received(*kind, None), Fate::Forward);
             }
-            if answers != b"GC" {
-                // Of the first `Sync`.
-                assert_eq!(idle(&mut account), Fate::Forward);
-            }
-            assert_eq!(idle(&mut account), Fate::Forward);
-            assert!(!account.wants_mark());
-            assert_eq!(account.received(b'3', None), Fate::Swallow);
-            assert_eq!(idle(&mut account), Fate::Forward);
-            assert!(account.is_free() && !account.wants_mark());
+            assert!(!account.copies_in());
+            assert_eq!(idle(&mut account), Fate::Swallow);
+            assert_eq!(account.received(b'C', None), Fate::Swallow);
+            assert_eq!(idle(&mut account), Fate::Swallow);
+            assert!(account.is_free());
         }
     }
 
     #[test]
-    fn syncs_amid_a_simple_copy() {
+    fn a_copy_that_nobody_expected_is_noticed() {
         let mut account = Account::idle();
-        account.sent(Awaited::Query(CLIENT));
-        assert_eq!(account.received(b'G', None), Fate::Forward);
-        assert!(!account.sent(Awaited::Sync(CLIENT)));
-        assert!(!account.wants_mark());
-        assert_eq!(account.received(b'E', None), Fate::Forward);
-        assert_eq!(idle(&mut account), Fate::Forward);
-        assert!(account.wants_mark());
-        account.sent(Awaited::Mark);
-        assert_eq!(idle(&mut account), Fate::Forward);
-        assert_eq!(account.received(b'3', None), Fate::Swallow);
-        assert!(account.is_free());
+        account.sent(Awaited::Execute);
+        account.sent(Awaited::Sync(CLIENT));
+        assert_eq!(account.received(b'G', None), Fate::Unexpected);
     }
 
     #[test]
-    fn the_end_of_a_copy_that_was_none_is_nothing() {
-        let mut account = Account::idle();
-        account.copy_ends();
-        assert!(account.is_free());
-        account.sent(Awaited::Execute);
-        account.sent(Awaited::Sync(CLIENT));
-        account.copy_ends();
-        account.sent(Awaited::Sync(CLIENT));
-        assert_eq!(account.received(b'E', None), Fate::Forward);
-        assert_eq!(idle(&mut account), Fate::Forward);
-        assert_eq!(idle(&mut account), Fate::Forward);
-        assert!(account.is_free());
+    fn a_server_that_leaves_out_is_not_free() {
+        for behind in [Awaited::Query(CLIENT), Awaited::FunctionCall] {
+            let mut account = Account::idle();
+            account.sent(parse(None, CLIENT));
+            account.sent(behind);
+            assert_eq!(account.received(b'E', None), Fate::Forward);
+            assert!(!account.is_free() && !account.is_free_for_clients());
+            assert!(!account.has_begun_nothing());
+            account.sent(Awaited::Sync(CLIENT));
+            assert_eq!(idle(&mut account), Fate::Forward);
+            assert!(account.is_free());
+        }
     }
 
     fn refused(by_query: bool) -> Awaited {

@@ -9,6 +9,7 @@ mod prepared;
 mod relay;
 mod rest;
 mod stop;
+mod taking;
 mod touched;
 mod unconfirmed;
 
@@ -42,6 +43,7 @@ use cached::{Answer, Cached};
 use relay::Relay;
 pub use stop::Stop;
 use stop::Told;
+use taking::Taking;
 use touched::Touched;
 use unconfirmed::{By, Names, Unconfirmed};
 
@@ -106,6 +108,8 @@ pub struct Client<S> {
     unconfirmed: Unconfirmed,
     /// A portal that drops all statements when it is run.
     dropping: Option<Bytes>,
+    /// Portals whose client may have to send data.
+    taking: Taking,
     unnamed: Option<Arc<Statement>>,
     lease: Option<Lease>,
     /// The unnamed statement that the server has, if it is of this client.
@@ -179,6 +183,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             statements: Names::new(),
             unconfirmed: Unconfirmed::default(),
             dropping: None,
+            taking: Taking::default(),
             unnamed: None,
             lease: None,
             unnamed_there: None,
@@ -258,7 +263,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         loop {
             self.relay_all()?;
             self.settle().await?;
-            if !self.pour() || self.is_full() {
+            if !self.pour() || self.is_full() || self.is_held() {
                 return Ok(true);
             }
             if self.ends && self.is_at_rest() {
@@ -321,6 +326,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             || self.lease.as_ref().is_some_and(is_full)
     }
 
+    /// Whether what it has sent has to wait until the server has said whether it takes data.
+    fn is_held(&self) -> bool {
+        (self.lease.as_ref()).is_some_and(|lease| lease.account.holds())
+    }
+
     /// Whether it has asked nothing that is not answered.
     fn is_at_rest(&self) -> bool {
         let lease = self.lease.as_ref();
@@ -330,6 +340,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// Waits until something can be done.
     async fn wait(&mut self, stop: &mut Stop) -> io::Result<Next> {
         let is_full = self.is_full();
+        // Also while what it sends is held: so it is seen to leave.
+        let has_room = self.side.inbox.len() <= WAITING_BYTES_MAX || !self.is_held();
+        let may_read = !is_full && has_room;
         let may_send = self.side.outbox.len() != self.unflushed
             || self.unflushed > UNFLUSHED_BYTES_MAX
             || self.side.is_unflushed;
@@ -363,7 +376,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                     }
                 }
             }
-            if !is_full {
+            if may_read {
                 match side.poll_fill(cx) {
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Ok(Next::Left)),
                     Poll::Ready(Ok(_)) => moved = true,
@@ -426,9 +439,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         self.skips = false;
         match &mut self.lease {
             Some(lease) => {
+                if lease.account.ignores_sync() {
+                    return;
+                }
                 lease.side.outbox.extend_from_slice(frame.bytes());
                 if lease.account.sent(Awaited::Sync(Whose::Client)) {
-                    lease.mark();
                     self.unconfirmed.ends(By::Sync);
                 }
             }

@@ -68,6 +68,8 @@ pub(crate) struct Facts {
     pub(crate) deallocated: BTreeSet<String>,
     /// Sequences may give numbers, which `currval` and `lastval` tell afterwards: by name, or as defaults of columns.
     pub(crate) gives_numbers: bool,
+    /// `COPY … FROM STDIN`: its client may have to send data.
+    pub(crate) takes_data: bool,
     /// Names of the functions that it calls, without their schema.
     pub(crate) functions: BTreeSet<String>,
     /// Nobody knows what it does: `DO`, `CALL`, `EXECUTE`, or a text that the parser does not understand.
@@ -110,6 +112,7 @@ impl Facts {
             is_opaque: true,
             is_unreadable: true,
             gives_numbers: true,
+            takes_data: true,
             reading: Reading::unknown(),
             ..Self::default()
         }
@@ -123,6 +126,7 @@ impl Facts {
             deallocates: false,
             is_opaque: true,
             gives_numbers: true,
+            takes_data: true,
             reading: Reading::unknown(),
             ..self.clone()
         }
@@ -217,7 +221,9 @@ impl Facts {
             }
             "InsertStmt" | "MergeStmt" | "SetToDefault" => self.gives_numbers = true,
             "CopyStmt" => {
-                self.gives_numbers |= node.get("is_from") == Some(&Value::Bool(true));
+                let is_from = node.get("is_from") == Some(&Value::Bool(true));
+                self.gives_numbers |= is_from;
+                self.takes_data |= is_from;
             }
             "LoadStmt" => self.pin(Pin::Load),
             "DiscardStmt" => self.discard(node),

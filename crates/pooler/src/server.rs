@@ -14,7 +14,7 @@ use lru::LruCache;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::{Instant, timeout};
 use wire::PgError;
-use wire::pg::{Frame, backend, frontend};
+use wire::pg::{Frame, TransactionStatus, backend, frontend};
 
 use crate::awaited::{Account, Awaited, Fate, StatementId, Whose};
 use crate::cache::Track;
@@ -38,9 +38,6 @@ const CLEAN: &str = "CLOSE ALL;SET SESSION AUTHORIZATION DEFAULT;RESET ALL;UNLIS
 /// settings of whoever used it last.
 const TAKES_NO_WRITES: &str = "SELECT pg_catalog.pg_is_in_recovery() OR s.reset_val OPERATOR(pg_catalog.=) 'on' \
     FROM pg_catalog.pg_settings s WHERE s.name OPERATOR(pg_catalog.=) 'default_transaction_read_only'";
-
-/// Asks to close a statement that there is not, and to be answered at once. It begins no transaction and ends none.
-const MARK: &[u8] = b"C\x00\x00\x00\x0fSdormouse_\x00H\x00\x00\x00\x04";
 
 /// A connection to the origin.
 #[derive(Debug)]
@@ -134,26 +131,28 @@ impl Server {
 
     /// Whether the server has hung up, or said something that nobody asked for, while it was idle.
     pub(crate) async fn is_gone(&mut self) -> bool {
-        let looked = poll_fn(|cx| {
-            Poll::Ready(match self.side.poll_fill(cx) {
-                Poll::Pending => None,
-                Poll::Ready(read) => Some(read),
-            })
-        });
-        match looked.await {
-            None => false,
-            Some(Err(_) | Ok(0)) => true,
+        loop {
             // Notices and changed parameters do no harm; an error is the server's farewell.
-            Some(Ok(_)) => loop {
-                match Frame::split(&mut self.side.inbox, MESSAGE_BYTES_MAX) {
-                    Ok(None) => return !self.side.inbox.is_empty(),
-                    Ok(Some(frame)) if frame.kind() == backend::kind::PARAMETER_STATUS => {
-                        self.parameter(frame.body());
-                    }
-                    Ok(Some(frame)) if frame.kind() == backend::kind::NOTICE_RESPONSE => {}
-                    _ => return true,
+            match Frame::split(&mut self.side.inbox, MESSAGE_BYTES_MAX) {
+                Ok(None) if self.side.inbox.is_empty() => {}
+                Ok(Some(frame)) if frame.kind() == backend::kind::PARAMETER_STATUS => {
+                    self.parameter(frame.body());
+                    continue;
                 }
-            },
+                Ok(Some(frame)) if frame.kind() == backend::kind::NOTICE_RESPONSE => continue,
+                _ => return true,
+            }
+            let looked = poll_fn(|cx| {
+                Poll::Ready(match self.side.poll_fill(cx) {
+                    Poll::Pending => None,
+                    Poll::Ready(read) => Some(read),
+                })
+            });
+            match looked.await {
+                None => return false,
+                Some(Err(_) | Ok(0)) => return true,
+                Some(Ok(_)) => {}
+            }
         }
     }
 
@@ -338,7 +337,7 @@ impl Server {
             if self.account.is_waiting() || self.account.copies_in() {
                 // A `COPY` that is still to begin takes nothing else; where there is none it is ignored.
                 frontend::copy_fail(&mut self.side.outbox, b"the client has left")?;
-                self.account.copy_ends();
+                self.account.copy_fails();
                 // It waits until the server has the signal: what comes after this is not canceled.
                 if let Some(cancels) = &self.key.cancels {
                     let cancelled = cancels.cancel(&self.key, within).await;
@@ -350,7 +349,6 @@ impl Server {
             // Ends an extended query that is half told, in which a simple one would be left out.
             frontend::sync(&mut self.side.outbox);
             self.account.sent(Awaited::Sync(Whose::Pool));
-            self.mark();
             frontend::query(&mut self.side.outbox, b"ROLLBACK")?;
             self.account.sent(Awaited::Query(Whose::Pool));
             self.skim().await
@@ -361,14 +359,6 @@ impl Server {
             self.settle();
         }
         is_free
-    }
-
-    /// Sends a mark if one is wanted: see [`Account::wants_mark`].
-    pub(crate) fn mark(&mut self) {
-        if self.account.wants_mark() {
-            self.side.outbox.extend_from_slice(MARK);
-            self.account.sent(Awaited::Mark);
-        }
     }
 
     /// Whether somebody else can have it as it is.
@@ -401,17 +391,17 @@ impl Server {
                         None
                     }
                     backend::kind::COPY_IN_RESPONSE => {
-                        self.received(frame.kind(), None);
+                        self.received_expected(frame.kind(), None)?;
                         if self.account.copies_in() {
                             // One that has come before another.
                             frontend::copy_fail(&mut self.side.outbox, b"the client has left")?;
-                            self.account.copy_ends();
+                            self.account.copy_fails();
                         }
                         continue;
                     }
                     _ => None,
                 };
-                self.received(frame.kind(), status);
+                self.received_expected(frame.kind(), status)?;
                 while self.account.told().is_some() {}
                 if self.account.is_quiet() {
                     return Ok(());
@@ -428,6 +418,21 @@ impl Server {
             if read.await.map_err(broke)? == 0 {
                 return Err(broke(std::io::ErrorKind::UnexpectedEof.into()));
             }
+        }
+    }
+
+    /// As [`received`](Self::received), of an answer that somebody must have asked for.
+    pub(super) fn received_expected(
+        &mut self,
+        kind: u8,
+        status: Option<TransactionStatus>,
+    ) -> Result<(), PgError> {
+        match self.received(kind, status) {
+            Fate::Unexpected => Err(PgError::fatal(
+                wire::sqlstate::PROTOCOL_VIOLATION,
+                "the server sent an answer to nothing",
+            )),
+            _ => Ok(()),
         }
     }
 
@@ -456,18 +461,4 @@ fn row(body: &[u8]) -> Result<Vec<Option<String>>, PgError> {
     let values = backend::DataRow::decode(body)?;
     let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
     Ok(values.map(|value| value.map(text)).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_mark_is_what_it_says() {
-        let mut mark = BytesMut::new();
-        let name = crate::statements::PREFIX.as_bytes();
-        frontend::close(&mut mark, wire::pg::Target::Statement, name).unwrap();
-        frontend::flush(&mut mark);
-        assert_eq!(mark, MARK);
-    }
 }

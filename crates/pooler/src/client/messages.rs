@@ -57,7 +57,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 self.unflushed = 0;
                 self.pass_unanswered(&frame)
             }
-            kind::COPY_DATA => self.pass_unanswered(&frame),
+            kind::COPY_DATA => {
+                self.leased()?.account.copies();
+                self.pass_unanswered(&frame)
+            }
             kind::COPY_DONE | kind::COPY_FAIL => {
                 self.pass_unanswered(&frame)?;
                 self.leased()?.account.copy_ends();
@@ -87,6 +90,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// Whether it is answered: not so behind an error.
     fn pass(&mut self, frame: &Frame, awaited: Awaited) -> Result<bool, PgError> {
         let lease = self.leased()?;
+        if awaited == Awaited::Sync(CLIENT) && lease.account.ignores_sync() {
+            return Ok(false);
+        }
         lease.side.outbox.extend_from_slice(frame.bytes());
         let end = match awaited {
             Awaited::Sync(CLIENT) => Some(By::Sync),
@@ -95,7 +101,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         };
         let is_sent = lease.account.sent(awaited);
         if is_sent && let Some(by) = end {
-            lease.mark();
             self.unconfirmed.ends(by);
         }
         Ok(is_sent)
@@ -118,6 +123,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let lease = self.leased()?;
         lease.side.outbox.extend_from_slice(frame.bytes());
         if lease.account.sent(Awaited::Query(CLIENT)) {
+            if facts.takes_data {
+                lease.account.expects_copy();
+            }
             // As in Postgres, it takes the unnamed statement along.
             self.unnamed = None;
             self.unnamed_there = None;
@@ -239,6 +247,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         };
         let is_sent = lease.account.sent(Awaited::Bind);
         self.kept = kept;
+        self.taking.binds(portal, statement.facts.takes_data);
         if is_sent && statement.facts.deallocates {
             self.dropping = Some(Bytes::copy_from_slice(portal));
         } else if is_sent && self.dropping.as_deref() == Some(portal) {
@@ -254,6 +263,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             self.sends(&Writes::default(), MAY_END)?;
         }
         let is_sent = self.pass(frame, Awaited::Execute)?;
+        if is_sent && self.taking.takes(execute.portal) {
+            let lease = self.leased()?;
+            lease.account.expects_copy();
+            // What comes behind waits for its answer.
+            frontend::flush(&mut lease.side.outbox);
+        }
         if is_sent && self.dropping.as_deref() == Some(execute.portal) {
             self.dropping = None;
             self.drops_statements()?;

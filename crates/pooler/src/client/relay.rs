@@ -6,11 +6,12 @@ use bytes::Buf as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 use wire::pg::Severity;
 use wire::pg::backend::{self, kind};
+use wire::pg::frontend;
 use wire::{PgError, sqlstate};
 
 use super::Client;
 use super::unconfirmed::By;
-use crate::awaited::Fate;
+use crate::awaited::{Awaited, Fate, Whose};
 use crate::statements;
 
 const HEADER_BYTES: usize = 5;
@@ -130,7 +131,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             )
             .detail(error_text(&lease.side.inbox[HEADER_BYTES..total])));
         }
-        let is_stray = status.is_some() && lease.account.is_at_stray();
         let fate = lease.received(kind, status);
         let body = match is_looked_at(kind) {
             true => &lease.side.inbox[HEADER_BYTES..total],
@@ -150,11 +150,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                     Arc::make_mut(&mut self.told).insert(name, value);
                 }
             }
-            kind::COPY_IN_RESPONSE => {
-                for _ in 0..std::mem::take(&mut lease.account.ignored_syncs) {
-                    self.unconfirmed.ignored();
-                }
-            }
             kind::PARSE_COMPLETE => {
                 if fate == Fate::Forward
                     && let Some(statement) = self.unconfirmed.prepared()
@@ -170,6 +165,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 }
                 // It may have been prepared behind what has failed.
                 self.unnamed_there = None;
+                for _ in 0..lease.account.unread_syncs() {
+                    frontend::sync(&mut lease.side.outbox);
+                    lease.account.sent(Awaited::Sync(Whose::Client));
+                    self.unconfirmed.ends(By::Sync);
+                }
                 if let Ok(error) = PgError::decode(body) {
                     lease.is_broken |= error.severity() != Severity::Error;
                     if error.code() == "42P05"
@@ -207,9 +207,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             lease.settle();
             if fate == Fate::Forward {
                 self.kept = None;
-                if !is_stray {
-                    self.unconfirmed.ended(&mut self.statements);
-                }
+                self.unconfirmed.ended(&mut self.statements);
                 self.recorded(status);
             }
         }

@@ -6,6 +6,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Duration;
 use wire::{PgError, sqlstate};
 
+use super::taking::Taking;
 use super::{Client, Due};
 use crate::facts::Pin;
 use crate::failure::{Failure, FailureKind};
@@ -33,6 +34,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             return Ok(());
         }
         self.touched_locally.clear();
+        self.taking = Taking::None;
         let is_pinned = self.is_pinned();
         let asks = !self.touched.is_empty()
             || (self.lease.as_ref()).is_some_and(|lease| lease.has_refused_to_write);

@@ -82,12 +82,6 @@ impl Unconfirmed {
         while self.steps.pop_front_if(is_it).is_some() {}
     }
 
-    /// A `Sync` was ignored, for it stood amid a `COPY`.
-    pub(super) fn ignored(&mut self) {
-        self.dropped();
-        self.steps.pop_front_if(|step| matches!(step, Step::End(_)));
-    }
-
     /// An error has come, by a simple query or by an extended one: what was sent before its end is left out, and the names
     /// are what they were. Whether the unnamed statement is none of the client's any more.
     pub(super) fn failed(&mut self, by: By, names: &mut Names) -> bool {
@@ -120,7 +114,7 @@ impl Unconfirmed {
         self.dropped();
         // Whichever end is next.
         self.failed(By::Query, names);
-        self.ignored();
+        self.steps.pop_front_if(|step| matches!(step, Step::End(_)));
     }
 
     /// Statements that are kept for what may still be undone, and their names.

@@ -112,7 +112,8 @@ impl Pool {
     /// Gives a connection to who waits for the longest, or keeps it.
     pub(super) fn give(&self, mut server: Box<Server>) {
         let mut state = self.state.lock();
-        if server.epoch != state.epoch || server.is_broken {
+        // Whatever it still has to say or to hear would be somebody else's.
+        if server.epoch != state.epoch || server.is_broken || !server.is_free() {
             state.closes(server.number);
             drop(state);
             self.close_all([server]);

@@ -62,7 +62,8 @@ impl Server {
                     }
                     _ => None,
                 };
-                self.received(frame.kind(), status);
+                let received = self.received_expected(frame.kind(), status);
+                received.map_err(Failure::said)?;
                 if frame.kind() == backend::kind::PARAMETER_STATUS {
                     self.parameter(frame.body());
                 }
@@ -145,7 +146,8 @@ impl Server {
                     }
                     _ => None,
                 };
-                self.received(frame.kind(), status);
+                let received = self.received_expected(frame.kind(), status);
+                received.map_err(Failure::said)?;
                 match frame.kind() {
                     backend::kind::PARAMETER_STATUS => self.parameter(frame.body()),
                     backend::kind::NOTIFICATION_RESPONSE => {

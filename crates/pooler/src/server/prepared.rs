@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use wire::PgError;
-use wire::pg::{Target, TransactionStatus, backend, frontend};
+use wire::pg::{Target, TransactionStatus, frontend};
 
 use super::Server;
 use crate::awaited::{Awaited, Fate, StatementId, Whose};
@@ -53,9 +53,6 @@ impl Server {
         }
         for id in std::mem::take(&mut self.account.prepared) {
             self.knows(id, None);
-        }
-        if kind == backend::kind::READY_FOR_QUERY {
-            self.mark();
         }
         fate
     }
