@@ -6,7 +6,7 @@
 //!
 //! Not so of what was sent behind something that begins a `COPY`: a `Sync` is ignored if the server has read it as a part of
 //! the data, and answered if the `COPY` has failed before, which cannot be told apart. So nothing is sent until it has begun,
-//! and no `Sync` amid it, unless it fails before anything else was sent.
+//! and no `Sync` amid it.
 
 use std::collections::VecDeque;
 
@@ -81,10 +81,6 @@ pub(crate) struct Account {
     skips: bool,
     /// The server takes the data of a `COPY`.
     copies_in: bool,
-    /// `Sync` messages of the client amid the `COPY` under way, before any data.
-    early_syncs: usize,
-    /// Data of the `COPY` under way were sent, or their end.
-    has_data: bool,
     /// What was sent last may begin a `COPY` whose data the client sends, or another behind the one under way.
     may_copy: bool,
     /// Messages have been sent that no `Sync` has ended, or that the server leaves out until there is one.
@@ -171,26 +167,9 @@ impl Account {
         true
     }
 
-    /// `CopyData` goes to the server.
-    pub(crate) fn copies(&mut self) {
-        self.has_data = true;
-    }
-
-    /// Whether a `Sync` is not to be sent, as it stands amid a `COPY`.
-    pub(crate) fn ignores_sync(&mut self) -> bool {
-        self.early_syncs += usize::from(self.copies_in && !self.has_data);
-        self.copies_in
-    }
-
-    /// Behind an error: how many `Sync` were kept back that the server had answered, as it has read nothing behind them.
-    pub(crate) fn unread_syncs(&mut self) -> usize {
-        std::mem::take(&mut self.early_syncs)
-    }
-
     /// The client's `CopyDone` or `CopyFail` goes to the server, which ignores it where it does not copy.
     pub(crate) fn copy_ends(&mut self) {
         self.copies_in = false;
-        self.early_syncs = 0;
     }
 
     /// The pool's `CopyFail` goes to the server, for the `COPY` under way or one that is about to begin.
@@ -386,8 +365,6 @@ impl Account {
             Some(Awaited::Query(whose)) => fate(*whose),
             _ => return Fate::Unexpected,
         };
-        self.early_syncs = 0;
-        self.has_data = false;
         self.copies_in = match self.awaited.get(1) {
             None => true,
             Some(Awaited::CopyFail) => {
@@ -402,9 +379,6 @@ impl Account {
 
     fn failed(&mut self) -> Fate {
         self.copies_in = false;
-        if self.has_data {
-            self.early_syncs = 0;
-        }
         match self.awaited.front() {
             Some(Awaited::Query(whose)) => return failure(*whose),
             Some(Awaited::FunctionCall) => return Fate::Forward,
@@ -639,31 +613,6 @@ mod tests {
         account.sent(Awaited::Sync(CLIENT));
         assert_eq!(idle(&mut account), Fate::Forward);
         assert!(account.is_free());
-    }
-
-    #[test]
-    fn syncs_amid_a_copy() {
-        for (has_data, kept_back) in [(false, 2), (true, 0)] {
-            let mut account = Account::idle();
-            may_copy(&mut account, Awaited::Execute);
-            account.received(b'G', None);
-            assert!(account.ignores_sync() && account.ignores_sync());
-            if has_data {
-                account.copies();
-                assert!(account.ignores_sync());
-            }
-            assert_eq!(account.received(b'E', None), Fate::Forward);
-            assert_eq!(account.unread_syncs(), kept_back);
-            assert!(!account.ignores_sync());
-            assert_eq!(account.unread_syncs(), 0);
-        }
-        let mut account = Account::idle();
-        may_copy(&mut account, Awaited::Execute);
-        account.received(b'G', None);
-        assert!(account.ignores_sync());
-        account.copy_ends();
-        assert_eq!(account.received(b'E', None), Fate::Forward);
-        assert_eq!(account.unread_syncs(), 0);
     }
 
     #[test]

@@ -438,10 +438,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         }
         self.skips = false;
         match &mut self.lease {
+            // As in `pass`.
+            Some(lease) if lease.account.copies_in() => {}
             Some(lease) => {
-                if lease.account.ignores_sync() {
-                    return;
-                }
                 lease.side.outbox.extend_from_slice(frame.bytes());
                 if lease.account.sent(Awaited::Sync(Whose::Client)) {
                     self.unconfirmed.ends(By::Sync);

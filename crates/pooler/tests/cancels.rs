@@ -214,11 +214,13 @@ async fn a_cancellation_is_of_one_transaction() {
     cancel(&other).await;
     until("it has the place", async || ear.of.lock().len() == 1).await;
     cancel(&session).await;
+    pooled.until_cancels(2).await;
     // The same server, and the next transaction.
     session.batch_execute("commit").await.unwrap();
     session.batch_execute("begin").await.unwrap();
     // This one comes behind the others.
     cancel(&other).await;
+    pooled.until_cancels(3).await;
     ear.release.notify_waiters();
     until("another is there", async || ear.of.lock().len() == 2).await;
     let of = ear.of.lock().clone();

@@ -57,10 +57,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 self.unflushed = 0;
                 self.pass_unanswered(&frame)
             }
-            kind::COPY_DATA => {
-                self.leased()?.account.copies();
-                self.pass_unanswered(&frame)
-            }
+            kind::COPY_DATA => self.pass_unanswered(&frame),
             kind::COPY_DONE | kind::COPY_FAIL => {
                 self.pass_unanswered(&frame)?;
                 self.leased()?.account.copy_ends();
@@ -90,7 +87,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// Whether it is answered: not so behind an error.
     fn pass(&mut self, frame: &Frame, awaited: Awaited) -> Result<bool, PgError> {
         let lease = self.leased()?;
-        if awaited == Awaited::Sync(CLIENT) && lease.account.ignores_sync() {
+        if awaited == Awaited::Sync(CLIENT) && lease.account.copies_in() {
+            // It is ignored: where the server reads it, it does so too.
             return Ok(false);
         }
         lease.side.outbox.extend_from_slice(frame.bytes());

@@ -6,12 +6,11 @@ use bytes::Buf as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 use wire::pg::Severity;
 use wire::pg::backend::{self, kind};
-use wire::pg::frontend;
 use wire::{PgError, sqlstate};
 
 use super::Client;
 use super::unconfirmed::By;
-use crate::awaited::{Awaited, Fate, Whose};
+use crate::awaited::Fate;
 use crate::statements;
 
 const HEADER_BYTES: usize = 5;
@@ -165,11 +164,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 }
                 // It may have been prepared behind what has failed.
                 self.unnamed_there = None;
-                for _ in 0..lease.account.unread_syncs() {
-                    frontend::sync(&mut lease.side.outbox);
-                    lease.account.sent(Awaited::Sync(Whose::Client));
-                    self.unconfirmed.ends(By::Sync);
-                }
                 if let Ok(error) = PgError::decode(body) {
                     lease.is_broken |= error.severity() != Severity::Error;
                     if error.code() == "42P05"

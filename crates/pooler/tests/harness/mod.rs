@@ -5,10 +5,13 @@
 pub(crate) mod wired;
 
 use std::collections::HashMap;
+use std::future::{Future as _, poll_fn};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::task::Poll;
 
 use bytes::BytesMut;
 use dormouse_pooler::{
@@ -108,6 +111,15 @@ impl Postgres {
 pub(crate) struct Pooled {
     pub(crate) pool: Arc<Pool>,
     pub(crate) address: SocketAddr,
+    clients: Arc<Clients>,
+}
+
+/// Its clients, by the number of their process.
+#[derive(Default)]
+struct Clients {
+    cancellers: Mutex<HashMap<u32, Canceller>>,
+    /// Cancellations that have come and do what they do, or have done it.
+    cancels: AtomicUsize,
 }
 
 impl Pooled {
@@ -129,8 +141,21 @@ impl Pooled {
     pub(crate) async fn of(pool: Arc<Pool>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(accept(listener, Arc::clone(&pool)));
-        Self { pool, address }
+        let clients = Arc::<Clients>::default();
+        tokio::spawn(accept(listener, Arc::clone(&pool), Arc::clone(&clients)));
+        Self {
+            pool,
+            address,
+            clients,
+        }
+    }
+
+    /// Waits until so many cancellations are under way or done.
+    pub(crate) async fn until_cancels(&self, count: usize) {
+        until("the cancellations have come", async || {
+            self.clients.cancels.load(Ordering::SeqCst) >= count
+        })
+        .await;
     }
 
     pub(crate) fn config(&self) -> tokio_postgres::Config {
@@ -150,30 +175,29 @@ impl Pooled {
     }
 }
 
-async fn accept(listener: TcpListener, pool: Arc<Pool>) {
-    let cancellers = Arc::new(Mutex::new(HashMap::<u32, Canceller>::new()));
+async fn accept(listener: TcpListener, pool: Arc<Pool>, clients: Arc<Clients>) {
     let pids = AtomicU32::new(1);
     while let Ok((stream, _)) = listener.accept().await {
         let pool = Arc::clone(&pool);
-        let cancellers = Arc::clone(&cancellers);
         let pid = pids.fetch_add(1, Ordering::Relaxed);
-        tokio::spawn(serve(pool, stream, pid, cancellers));
+        tokio::spawn(serve(pool, stream, pid, Arc::clone(&clients)));
     }
 }
 
-async fn serve(
-    pool: Arc<Pool>,
-    mut stream: TcpStream,
-    pid: u32,
-    cancellers: Arc<Mutex<HashMap<u32, Canceller>>>,
-) {
+async fn serve(pool: Arc<Pool>, mut stream: TcpStream, pid: u32, clients: Arc<Clients>) {
     let mut arrived = BytesMut::new();
     let startup = loop {
         match FirstPacket::split(&mut arrived).unwrap() {
             Some(FirstPacket::Startup(startup)) => break startup,
             Some(FirstPacket::CancelRequest { pid, .. }) => {
-                let canceller = cancellers.lock().get(&pid).cloned();
-                canceller.unwrap().cancel().await;
+                let canceller = clients.cancellers.lock().get(&pid).cloned().unwrap();
+                let mut cancelling = pin!(canceller.cancel());
+                let begun = poll_fn(|cx| Poll::Ready(cancelling.as_mut().poll(cx)));
+                let begun = begun.await;
+                clients.cancels.fetch_add(1, Ordering::SeqCst);
+                if begun.is_pending() {
+                    cancelling.await;
+                }
                 return;
             }
             Some(_) => stream.write_all(b"N").await.unwrap(),
@@ -190,6 +214,7 @@ async fn serve(
         label: format!("client {pid}").into(),
         canceller: Canceller::default(),
     };
+    let cancellers = &clients.cancellers;
     cancellers.lock().insert(pid, identity.canceller.clone());
     let client = Client::new(pool, stream, (arrived, BytesMut::new()), identity);
     // A client that breaks off is an error of its own.
