@@ -114,6 +114,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         for message in messages {
             lease.account.sent(message);
         }
+        if kept.statement.facts.takes_data && !kept.is_ended {
+            lease.account.expects_copy();
+            frontend::flush(&mut lease.side.outbox);
+        }
         Ok(true)
     }
 }

@@ -264,3 +264,20 @@ async fn behaviour_20_copies_amid_anything() {
         assert_eq!(values(&joe.query("select 5").await), "5", "{program}");
     }
 }
+
+/// One whose statement the server has lost meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn behaviour_20_a_copy_that_is_prepared_again() {
+    let Some((_postgres, _pooled, mut ann, mut joe, _alone)) = three().await else {
+        return;
+    };
+    ann.parse("copy", "copy t from stdin", &[]).sync().await;
+    for _ in 0..3 {
+        ann.bind("copy", &[], Format::Text).execute(0);
+        say(&mut ann, "s d c s select s");
+        assert_eq!(kinds(&answers(&mut ann, 2).await), "2GCZ12DCZ");
+        let lost = "do $$ begin execute 'deallocate all'; end $$";
+        assert_eq!(kinds(&joe.query(lost).await), "CZ");
+    }
+    assert_eq!(values(&joe.query("select count(*) from t").await), "3");
+}
