@@ -82,12 +82,20 @@ impl fmt::Debug for BindingAddress {
 pub enum Purpose {
     /// A deployment, or a way back to an earlier version: whether the app may have the binding is asked now.
     Deployment,
-    /// The version that serves starts again: it was asked when that was deployed, and counts for deployments only.
+    /// The version that serves starts again: it was asked when that was deployed, and counts for deployments only. But for
+    /// one that was kept by a binding's name, which may mean another binding by now: that is asked again.
     Start,
 }
 
 /// Whoever has the bindings.
 pub trait Bindings: fmt::Debug + Send + Sync {
+    /// The id of a binding that is named by its id or its name: what a version keeps when it is deployed. A name may come
+    /// to mean another binding, an id never.
+    ///
+    /// # Errors
+    /// 400 for what nobody knows: see [`unknown`].
+    fn id_of(&self, binding: &PostgresBinding) -> Result<String, Refusal>;
+
     /// What leads to the Postgres of a binding, for a version of an app. It may have to be made first. The credentials are
     /// good, and the binding stays, as long as somebody has the address's grant.
     ///

@@ -139,9 +139,13 @@ impl Deployments {
             draft.domains,
             (&self.parts.domains, &came_by),
         );
+        let mut manifest = draft.manifest;
+        for binding in &mut manifest.hyperdrive {
+            binding.id = self.parts.bindings.id_of(binding)?;
+        }
         let new = NewVersion {
             source,
-            manifest: draft.manifest,
+            manifest,
             backend,
             site,
             vars,

@@ -25,7 +25,7 @@ pub const PLATFORM_NAMES: [&str; 4] =
 pub struct PostgresBinding {
     /// The name in `env`.
     pub binding: String,
-    /// The id of the binding's configuration.
+    /// The id of the binding's configuration; in a manifest also its name.
     pub id: String,
 }
 

@@ -3,6 +3,7 @@
 
 pub(crate) mod backends;
 mod grants;
+mod names;
 mod prisma;
 
 use serde_json::{Value, json};

@@ -1,7 +1,7 @@
 //! What deployments ask of bindings.
 
 use database::DatabaseName;
-use pooler::{BindingTarget, Reservation};
+use pooler::{Binding, BindingTarget, Reservation};
 use wire::PgError;
 use workers::bindings::{Answer, Grant, Purpose, not_allowed, unknown};
 use workers::{App, BindingAddress, PostgresBinding, Refusal};
@@ -19,6 +19,12 @@ struct Held {
 }
 
 impl workers::Bindings for ManagedBindings {
+    fn id_of(&self, wanted: &PostgresBinding) -> Result<String, Refusal> {
+        let binding = self.bindings.get(&wanted.id);
+        let binding = binding.map_err(|_| unknown(wanted))?;
+        Ok(binding.id.clone())
+    }
+
     fn address<'a>(
         &'a self,
         wanted: &'a PostgresBinding,
@@ -40,11 +46,13 @@ impl workers::Bindings for ManagedBindings {
     }
 
     fn bound(&self, app: &App, ids: &[String]) {
-        // An application names a binding by its id or its name.
-        let ids = ids
-            .iter()
-            .filter_map(|id| Some(self.bindings.get(id).ok()?.id.clone()))
-            .collect();
+        let bound = |id: &String| {
+            let binding = self.bindings.get(id).ok()?;
+            // A version of before may be kept by a name that means by now what the application never gets.
+            let is_bound = binding.id == *id || is_allowed(&binding, app);
+            is_bound.then(|| binding.id.clone())
+        };
+        let ids = ids.iter().filter_map(bound).collect();
         self.applications
             .bind(app, ids, |id, users| self.bindings.set_users(id, users));
     }
@@ -64,9 +72,10 @@ impl ManagedBindings {
     ) -> Result<BindingAddress, Refusal> {
         let reserved = self.bindings.reserve(&wanted.id, app.to_string());
         let (binding, reserved) = reserved.map_err(|_| unknown(wanted))?;
-        let repository = app.repository.to_string();
-        let is_allowed = binding.allows(&repository, app.environment.as_str());
-        if purpose == Purpose::Deployment && !is_allowed {
+        // What a name means may have changed since it was asked.
+        let is_by_name = binding.id != wanted.id;
+        let is_asked = purpose == Purpose::Deployment || is_by_name;
+        if is_asked && !is_allowed(&binding, app) {
             return Err(not_allowed(wanted, app));
         }
         let mut making = None;
@@ -119,6 +128,10 @@ impl ManagedBindings {
             }),
         })
     }
+}
+
+fn is_allowed(binding: &Binding, app: &App) -> bool {
+    binding.allows(&app.repository.to_string(), app.environment.as_str())
 }
 
 fn not_made(wanted: &PostgresBinding, error: &PgError) -> Refusal {

@@ -86,7 +86,7 @@ pub struct Version {
     pub deployed_at_ms: u64,
     /// A hash of all that it is, values aside.
     pub digest: String,
-    /// Its Postgres bindings.
+    /// Its Postgres bindings, by their ids; versions of before may have names instead.
     pub hyperdrive: Vec<PostgresBinding>,
     /// Names of its variables.
     pub var_names: Vec<String>,

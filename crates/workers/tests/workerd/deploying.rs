@@ -32,6 +32,13 @@ struct OneBinding(PathBuf, Told);
 type Told = Arc<Mutex<Vec<(String, Vec<String>)>>>;
 
 impl Bindings for OneBinding {
+    fn id_of(&self, binding: &PostgresBinding) -> Result<String, Refusal> {
+        match binding.id.as_str() {
+            "postgres-binding-id" | "shop" => Ok("postgres-binding-id".to_owned()),
+            _ => Err(bindings::unknown(binding)),
+        }
+    }
+
     fn address<'a>(
         &'a self,
         binding: &'a PostgresBinding,
@@ -327,6 +334,26 @@ async fn bindings_that_are_unknown_or_not_allowed() {
         (refused.status, refused.message.contains("DB")),
         (400, true)
     );
+}
+
+/// What a name means may change: a version keeps what it has meant.
+#[tokio::test]
+async fn a_binding_by_its_name_is_kept_by_its_id() {
+    let Some(stage) = Stage::new() else { return };
+    let told = Told::default();
+    let deployments = telling(&stage, Arc::clone(&told));
+    let code = saying("x");
+    let by = |id: &str| {
+        let manifest = MANIFEST.replace("postgres-binding-id", id);
+        request("a", &[("w7s.json", &manifest), ("worker/index.ts", &code)])
+    };
+    let deployed = deployments.deploy(by("shop"), 1).await.unwrap();
+    assert_eq!(deployed.version.hyperdrive[0].id, "postgres-binding-id");
+    let again = deployments.deploy(by("postgres-binding-id"), 2).await;
+    assert!(!again.unwrap().new);
+    let told = told.lock().unwrap().clone();
+    let ids = vec!["postgres-binding-id".to_owned()];
+    assert_eq!(told, [("owner/shop".to_owned(), ids)]);
 }
 
 #[tokio::test]

@@ -149,6 +149,19 @@ impl LocalBindings {
 }
 
 impl Bindings for LocalBindings {
+    fn id_of(&self, binding: &PostgresBinding) -> Result<String, Refusal> {
+        let name = &binding.binding;
+        let is_local = match &self.ways {
+            Ways::Pools(ids) => ids.contains_key(name),
+            Ways::Direct(locals) => locals.contains_key(name),
+        };
+        match is_local {
+            // What it says is not looked at, and need not be there.
+            true => Ok(binding.id.clone()),
+            false => self.managed.id_of(binding),
+        }
+    }
+
     fn address<'a>(
         &'a self,
         binding: &'a PostgresBinding,
