@@ -1,7 +1,8 @@
 //! Which app a request is for, and which of its files. Pure: whoever serves HTTP asks this.
 //!
-//! `OWNER.BASE/REPOSITORY/..` is an app in production, `ENVIRONMENT--OWNER.BASE/REPOSITORY/..` one of a branch, or that in
-//! production if the branch has none. A repository with its owner's name has what no other one has.
+//! `OWNER.BASE/REPOSITORY/..` is an app in production, `ENVIRONMENT--OWNER.BASE/REPOSITORY/..` one of a branch, and never that
+//! in production: who asks for a branch must not change production's data. A repository with its owner's name has what no
+//! other one has.
 
 use crate::{
     App, Environment, Repository,
@@ -43,7 +44,7 @@ impl Route {
 /// The apps that a request may be for, the first that is there is meant. None if the host is not below `base`.
 #[must_use]
 pub fn routes(host: &str, base: &str, path: &str) -> Vec<Route> {
-    let Some((owner, environments)) = owner(host, base) else {
+    let Some((owner, environment)) = owner(host, base) else {
         return Vec::new();
     };
     let mut places = Vec::new();
@@ -58,22 +59,21 @@ pub fn routes(host: &str, base: &str, path: &str) -> Vec<Route> {
     {
         places.push((repository, format!("/{asked}"), false));
     }
-    let mut routes = Vec::new();
-    for (repository, path, prefixed) in places {
-        routes.extend(environments.iter().map(|environment| Route {
+    let places = places.into_iter();
+    places
+        .map(|(repository, path, prefixed)| Route {
             app: App {
-                repository: repository.clone(),
+                repository,
                 environment: environment.clone(),
             },
-            path: path.clone(),
+            path,
             prefixed,
-        }));
-    }
-    routes
+        })
+        .collect()
 }
 
-/// The owner that a host names, and the environments in which an app is looked for.
-fn owner(host: &str, base: &str) -> Option<(String, Vec<Environment>)> {
+/// The owner and the environment that a host names.
+fn owner(host: &str, base: &str) -> Option<(String, Environment)> {
     let host = host.trim().to_ascii_lowercase();
     let host = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
@@ -81,21 +81,13 @@ fn owner(host: &str, base: &str) -> Option<(String, Vec<Environment>)> {
     };
     let base = base.trim().to_ascii_lowercase();
     let label = host.strip_suffix(&base)?.strip_suffix('.')?;
-    let production = Environment::of_branch("main").ok()?;
-    let (owner, environments) = match label.rsplit_once("--") {
-        None => (label, vec![production]),
-        Some((branch, owner)) => {
-            let environment = Environment::resolve(Some(branch), branch).ok()?;
-            let mut environments = vec![environment];
-            if environments[0] != production {
-                environments.push(production);
-            }
-            (owner, environments)
-        }
+    let (owner, environment) = match label.rsplit_once("--") {
+        None => (label, Environment::of_branch("main").ok()?),
+        Some((branch, owner)) => (owner, Environment::resolve(Some(branch), branch).ok()?),
     };
     let known = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     let is_owner = !owner.is_empty() && owner.bytes().all(known) && !RESERVED.contains(&owner);
-    is_owner.then(|| (owner.to_owned(), environments))
+    is_owner.then(|| (owner.to_owned(), environment))
 }
 
 /// The file of a version that a path means exactly: itself, or the first page of a folder. Its path says its type.

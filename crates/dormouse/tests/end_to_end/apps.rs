@@ -184,10 +184,14 @@ fn branches_are_beside_production() {
     let Some(stage) = Stage::start() else { return };
     let saying = |text: &str| Archive::of(&[("worker/index.ts", &stage::saying(text))]);
     stage.deploy("acme/shop", &saying("main"));
-    assert_eq!(
-        stage.get_at("dev--acme.apps.localhost", "/shop/").text(),
-        "main"
-    );
+    // A branch that is not there is never production, whose data a preview would change.
+    let is_nothing = || {
+        let answer = stage.get_at("dev--acme.apps.localhost", "/shop/");
+        assert_eq!(answer.status, 404, "{}", answer.text());
+        let said = answer.text();
+        assert!(said.contains("none in the environment dev"), "{said}");
+    };
+    is_nothing();
     let deployed = stage.deploy_with("acme/shop", "?environment=Dev", &[], &saying("dev"));
     let url = deployed.json()["data"]["url"].as_str().unwrap().to_owned();
     assert!(url.starts_with("http://dev--acme.apps.localhost:"), "{url}");
@@ -200,6 +204,9 @@ fn branches_are_beside_production() {
     stage.deploy("acme/acme", &saying("root"));
     assert_eq!(stage.get("/").text(), "root");
     assert_eq!(stage.get("/shop/").text(), "main");
+    let path = "/api/v1/deployments/acme/shop?environment=dev";
+    assert_eq!(stage.ask("DELETE", path, None).status, 200);
+    is_nothing();
 }
 
 #[test]

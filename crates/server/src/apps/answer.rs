@@ -76,8 +76,9 @@ impl Apps {
         request: Request<Incoming>,
         visit: Visit,
     ) -> Response<Body> {
+        let nothing = nothing_at(&place);
         let Some(meant) = self.meant(place, request.uri().path()) else {
-            return page(StatusCode::NOT_FOUND, "No app is deployed at this address.");
+            return page(StatusCode::NOT_FOUND, &nothing);
         };
         let app = meant.app().clone();
         let response = self.serve(meant, request, visit).await;
@@ -267,6 +268,20 @@ impl Apps {
             );
             this.deployments.restart(&app, process, &why).await;
         });
+    }
+}
+
+/// What is said where no app is: a host of a branch is never production's.
+fn nothing_at(place: &Place) -> String {
+    let environment = match place {
+        Place::Below(routes) => routes.first().map(|route| &route.app.environment),
+        Place::Own(app) => Some(&app.environment),
+    };
+    match environment.filter(|environment| !environment.is_production()) {
+        Some(environment) => {
+            format!("No app is deployed at this address: none in the environment {environment}.")
+        }
+        None => "No app is deployed at this address.".to_owned(),
     }
 }
 

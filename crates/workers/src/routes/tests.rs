@@ -39,17 +39,15 @@ fn owners_repositories_and_their_own() {
 }
 
 #[test]
-fn branches_fall_back_to_production() {
+fn branches_never_lead_to_production() {
     assert_eq!(
         of("fix-1--acme.apps.test", "/shop/"),
-        [
-            "acme/shop (fix-1) /",
-            "acme/shop (production) /",
-            "acme/acme (fix-1) /shop/",
-            "acme/acme (production) /shop/"
-        ]
+        ["acme/shop (fix-1) /", "acme/acme (fix-1) /shop/"]
     );
-    assert_eq!(of("production--acme.apps.test", "/acme/").len(), 1);
+    assert_eq!(
+        of("production--acme.apps.test", "/acme/"),
+        ["acme/acme (production) /"]
+    );
 }
 
 #[test]
