@@ -31,7 +31,7 @@ pub use document::{
 };
 pub use new::{BindingFields, OriginFields};
 
-pub(super) use cloudflare::router as cloudflare_router;
+pub(super) use cloudflare::{refused as cloudflare_refused, router as cloudflare_router};
 pub(super) use credentials::{create as create_credential, revoke as revoke_credential};
 
 #[derive(Serialize)]

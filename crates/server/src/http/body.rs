@@ -32,6 +32,15 @@ pub(super) async fn read<T: DeserializeOwned>(
         .map(|(body, _)| body)
 }
 
+/// Reads a request's body as JSON, whatever it is said to be. A page of another site must have been kept out before: a
+/// browser sends text to a foreign address without asking.
+pub(super) async fn read_of_any_type<T: DeserializeOwned>(
+    request: Request,
+    body_bytes_max: usize,
+) -> Result<T, ApiError> {
+    parse(&here(request, body_bytes_max).await?)
+}
+
 /// Reads a request's body as JSON, and as it is.
 pub(super) async fn read_with_bytes<T: DeserializeOwned>(
     request: Request,

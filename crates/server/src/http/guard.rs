@@ -1,5 +1,6 @@
 //! What stands before every handler: who asks is found out, and whether it may ask so often.
 
+use super::bindings::cloudflare_refused;
 use super::bodies::Counted;
 use super::body;
 use super::caller::{Caller, Scope};
@@ -18,7 +19,7 @@ use axum::extract::{MatchedPath, RawPathParams, Request, State};
 use axum::http::Method;
 use axum::http::request::Parts;
 use axum::middleware::Next;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use database::DatabaseName;
 use std::sync::Arc;
 use std::time::Instant;
@@ -47,7 +48,7 @@ pub(super) async fn guard(State(app): State<App>, mut request: Request, next: Ne
             let response = answering.instrument(traced.span.clone()).await;
             permitted::hold(response, permit)
         }
-        Err(error) => error.into_response(),
+        Err(error) => cloudflare_refused(route, error),
     };
     traced.answered(&mut response);
     response

@@ -2,6 +2,8 @@
 //! account in the path is looked at by nobody: this node has one.
 
 use axum::extract::{Path, Request, State};
+use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -21,6 +23,9 @@ use crate::http::tenant::By;
 
 /// Their number for what has none of its own.
 const GENERIC: u64 = 2015;
+
+/// Their number for whoever may not ask, known or not.
+const NOT_AUTHORIZED: u64 = 10_000;
 
 const CONFIGS: &str = "/client/v4/accounts/{account}/hyperdrive/configs";
 
@@ -90,7 +95,10 @@ impl IntoResponse for Refused {
             .0
             .member_of("failure")
             .and_then(|failure| failure["code"].as_u64());
-        let code = number.unwrap_or(GENERIC);
+        let code = number.unwrap_or(match self.0.status() {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => NOT_AUTHORIZED,
+            _ => GENERIC,
+        });
         let envelope = Envelope {
             success: false,
             errors: vec![json!({ "code": code, "message": self.0.error().message() })],
@@ -116,6 +124,14 @@ fn told(result: Value) -> Response {
     Json(envelope).into_response()
 }
 
+/// An error of what stands before every handler, in their envelope where the route is one of theirs.
+pub(in crate::http) fn refused(route: Option<&str>, error: ApiError) -> Response {
+    match route.is_some_and(|route| route.starts_with(CONFIGS)) {
+        true => Refused(error).into_response(),
+        false => error.into_response(),
+    }
+}
+
 pub(in crate::http) fn router() -> Router<App> {
     Router::new().route(CONFIGS, get(list).post(create)).route(
         &format!("{CONFIGS}/{{id}}"),
@@ -125,6 +141,23 @@ pub(in crate::http) fn router() -> Router<App> {
 
 fn expect(caller: &Caller) -> Result<(), Refused> {
     Ok(caller.expect_node(Scope::Admin)?)
+}
+
+/// Whether a request shows a token: a browser sends none to a foreign address without asking before, whatever the content
+/// type is. A password that it knows (`Basic`) it may send by itself.
+fn shows_token(headers: &HeaderMap) -> bool {
+    let value = headers.get(AUTHORIZATION);
+    let scheme = value.and_then(|value| value.to_str().ok()?.split(' ').next());
+    scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("bearer"))
+}
+
+/// What is sent to make or change a configuration. Their own tool sends its JSON as text.
+async fn read(request: Request, app: &App) -> Result<Fields, ApiError> {
+    let max = app.options.body_bytes_max;
+    match shows_token(request.headers()) {
+        true => body::read_of_any_type(request, max).await,
+        false => body::read(request, max).await,
+    }
 }
 
 async fn list(State(app): State<App>, By(caller): By) -> Result<Response, Refused> {
@@ -156,7 +189,7 @@ async fn create(
     request: Request,
 ) -> Result<Response, Refused> {
     expect(&caller)?;
-    let fields: Fields = body::read(request, app.options.body_bytes_max).await?;
+    let fields = read(request, &app).await?;
     let binding = fields.ours()?.into_binding()?;
     let binding = add(&app, actor, binding, true).await?;
     Ok(told(shown(&binding)?))
@@ -170,7 +203,7 @@ async fn change(
     request: Request,
 ) -> Result<Response, Refused> {
     expect(&caller)?;
-    let fields: Fields = body::read(request, app.options.body_bytes_max).await?;
+    let fields = read(request, &app).await?;
     let fields = fields.ours()?;
     let binding = alter(&app, actor, &id, true, move |binding| fields.apply(binding)).await?;
     Ok(told(shown(&binding)?))
@@ -185,7 +218,7 @@ async fn replace(
     request: Request,
 ) -> Result<Response, Refused> {
     expect(&caller)?;
-    let fields: Fields = body::read(request, app.options.body_bytes_max).await?;
+    let fields = read(request, &app).await?;
     let whole = fields.ours()?.into_binding()?;
     let replacing = move |binding: &mut Binding| {
         binding.name = whole.name;
