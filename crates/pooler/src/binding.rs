@@ -225,6 +225,12 @@ impl Binding {
                     "must name repositories as owner/repository",
                 ));
             }
+            if allowed.environment.as_deref() == Some("") {
+                return Err(invalid(
+                    "allowed",
+                    "must name an environment, or leave it out for all of them",
+                ));
+            }
         }
         Ok(())
     }
@@ -388,6 +394,11 @@ mod tests {
         };
         let mut wrong = binding();
         wrong.allowed.push(everything());
+        assert_eq!(wrong.check().unwrap_err().field, "allowed");
+        wrong.allowed[0] = Allowed {
+            repository: "a/b".to_owned(),
+            environment: Some(String::new()),
+        };
         assert_eq!(wrong.check().unwrap_err().field, "allowed");
     }
 

@@ -42,6 +42,7 @@ use crate::http::sizes::OwnSizes;
 pub use claims::{ClaimDatabase, ClaimOptions, subject_database};
 pub use deployer::RepositoryPattern;
 pub use introspection::{Introspection, IntrospectionOptions};
+use jwt::NotLet;
 pub use jwt::{Jwt, JwtOptions};
 pub use keys::KeySource;
 pub use refs::RefPattern;
@@ -229,18 +230,15 @@ impl Gatekeeper {
     }
 
     async fn bearer(&self, token: &str) -> Result<Caller, ApiError> {
-        if token.starts_with(token::PREFIX)
-            && let Some(tokens) = &self.options.tokens
-        {
-            return tokens
-                .caller(token, SystemTime::now())
-                .await
-                .map_err(refused);
-        }
+        let Self { options, .. } = self;
         let is_jwt = token.split('.').count() == 3;
-        let caller = match (&self.options.jwt, &self.options.introspection) {
-            (Some(jwt), _) if is_jwt => jwt.caller(token, now()).await,
-            (_, Some(introspection)) => introspection.caller(token, now()).await,
+        let caller = match (&options.tokens, &options.jwt, &options.introspection) {
+            (Some(tokens), ..) if token.starts_with(token::PREFIX) => {
+                let caller = tokens.caller(token, SystemTime::now()).await;
+                caller.map_err(NotLet::Refused)
+            }
+            (_, Some(jwt), _) if is_jwt => jwt.caller(token, now()).await,
+            (.., Some(introspection)) => introspection.caller(token, now()).await,
             _ => return Err(refused("the token is of no kind that this server knows")),
         };
         caller.map_err(|not_let| {

@@ -161,6 +161,13 @@ fn each_way_to_fail_has_its_name_and_nothing_is_saved() {
         .http()
         .request("POST", "/v1/bindings/shop/check", None);
     assert_eq!(check.problem()["failure"]["code"], 2011);
+    // There was nothing to save.
+    let said = check.text();
+    assert!(said.contains("the binding does not work: "), "{said}");
+    assert!(
+        !said.contains("saved") && !said.contains("skipCheck"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -547,6 +554,19 @@ fn by_the_command_line() {
     )
     .done();
     assert!(changed.contains("idleMs              9000"), "{changed}");
+    let change = |allow: &[&str]| binding(&server, &[&["change", "store"], allow].concat());
+    for any in ["any", ""] {
+        assert!(change(&["--allow", "acme/x"]).done().contains("acme/x"));
+        let changed = change(&["--allow", any]).done();
+        assert!(!changed.contains("allowed"), "{changed}");
+    }
+    let wrong = change(&["--allow", "acme/x@"]).failed(2);
+    assert!(wrong.contains("no environment behind the @"), "{wrong}");
+    let wrong = change(&["--allow", "any", "--allow", "acme/x"]).failed(2);
+    assert!(wrong.contains("lets everybody"), "{wrong}");
+    let help = |command: &str| run_program(dormouse().args(["binding", command, "--help"])).done();
+    assert!(!help("change").contains("[default: 20]"));
+    assert!(help("create").contains("Connections to the origin [default: 20]"));
     let checked = binding(&server, &["check", "store"]).done();
     assert!(
         checked.starts_with("store works: PostgreSQL 18"),

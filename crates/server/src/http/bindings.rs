@@ -13,7 +13,7 @@ use axum::Json;
 use axum::extract::{Path, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use pooler::{Binding, BindingTarget};
+use pooler::{Binding, BindingTarget, Failure};
 use serde::{Deserialize, Serialize};
 
 use super::actor::Actor;
@@ -136,7 +136,8 @@ pub(super) async fn check(
         .bindings
         .get(&id)
         .map_err(|error| said::binding(&error))?;
-    let server_version = checked(&managed, &binding).await?;
+    let checked = checked(&managed, &binding, said::does_not_work).await;
+    let server_version = checked?;
     Ok(Json(CheckedDocument { server_version }))
 }
 
@@ -184,7 +185,7 @@ async fn add(
     let adding = async move {
         binding.check().map_err(|error| said::field(&error))?;
         if checks {
-            checked(&managed, &binding).await?;
+            checked(&managed, &binding, said::not_saved).await?;
         }
         on_disk(move || managed.bindings.create(binding)).await
     };
@@ -213,7 +214,7 @@ async fn alter(
         change(&mut new)?;
         new.check().map_err(|error| said::field(&error))?;
         if checks && new.target != old.target {
-            checked(&managed, &new).await?;
+            checked(&managed, &new, said::not_saved).await?;
         }
         let changed = on_disk(move || {
             // What somebody else has changed meanwhile is not undone.
@@ -246,13 +247,17 @@ async fn remove(app: &App, actor: Actor, id: &str) -> Result<(), ApiError> {
         .await
 }
 
-/// Whether a binding leads somewhere: the version of an external server.
-async fn checked(managed: &ManagedBindings, binding: &Binding) -> Result<Option<String>, ApiError> {
+/// Whether a binding leads somewhere: the version of an external server. `say`: what is said if that does not let us in.
+async fn checked(
+    managed: &ManagedBindings,
+    binding: &Binding,
+    say: fn(&Failure) -> ApiError,
+) -> Result<Option<String>, ApiError> {
     match &binding.target {
         BindingTarget::Origin(origin) => {
             let within = Duration::from_millis(binding.limits.connect_timeout_ms.into());
             let checked = pooler::check(origin, within).await;
-            let checked = checked.map_err(|failure| said::failure(&failure))?;
+            let checked = checked.map_err(|failure| say(&failure))?;
             Ok(Some(checked.server_version))
         }
         BindingTarget::Database(name) => expect_database(managed, "database", name),

@@ -10,6 +10,7 @@ use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::claims::Refused;
 use super::deployer::{Deployer, RepositoryPattern};
 use super::token;
 use super::token_file::{Contents, Record, Stamp, hexadecimal, lock};
@@ -293,13 +294,14 @@ impl Tokens {
         self: &Arc<Self>,
         token: &str,
         now: SystemTime,
-    ) -> Result<Caller, &'static str> {
-        let known = self.known(token, now).await?;
+    ) -> Result<Caller, Refused> {
+        let known = self.known(token, now).await.map_err(Refused::Invalid)?;
         if known.0.scope == DEPLOY {
-            return Err("the token has the scope deploy, and so is for deployments alone");
+            let why = "the token has the scope deploy, and so is for deployments alone";
+            return Err(Refused::Insufficient(why));
         }
         let damaged = "the token's record in auth.tokens_file is damaged";
-        known.caller().ok_or(damaged)
+        known.caller().ok_or(Refused::Invalid(damaged))
     }
 
     /// Reads the file again, if it was not looked at for a while.

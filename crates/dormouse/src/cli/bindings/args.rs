@@ -20,6 +20,7 @@ pub(crate) struct BindingArgs {
 #[derive(Debug, Subcommand)]
 pub(super) enum BindingCommand {
     /// Make a binding, once its Postgres has let us in
+    #[command(mut_args(with_default))]
     Create {
         /// What it is called, for people
         name: String,
@@ -124,47 +125,72 @@ pub(super) struct FieldArgs {
     #[arg(long, value_name = "FILE", requires = "sslcert")]
     sslkey: Option<PathBuf>,
     /// An application that may bind it, OWNER/REPOSITORY or OWNER/REPOSITORY@ENVIRONMENT; again for
-    /// more [default: any]
+    /// more. These alone may from then on; any lets all of them
     #[arg(long, value_name = "APP")]
     allow: Vec<String>,
-    /// Connections to the origin [default: 20]
+    /// Connections to the origin
     #[arg(long, value_name = "N")]
     connections_max: Option<u32>,
-    /// Of them, those that sessions may keep between transactions [default: 10]
+    /// Of them, those that sessions may keep between transactions
     #[arg(long, value_name = "N")]
     pinned_max: Option<u32>,
-    /// For a login [default: 15000]
+    /// For a login
     #[arg(long, value_name = "MS")]
     connect_timeout_ms: Option<u32>,
-    /// For a connection, while others have them all [default: 15000]
+    /// For a connection, while others have them all
     #[arg(long, value_name = "MS")]
     wait_ms_max: Option<u32>,
-    /// After which a connection that nobody uses is closed [default: 600000]
+    /// After which a connection that nobody uses is closed
     #[arg(long, value_name = "MS")]
     idle_ms: Option<u32>,
-    /// Of a statement; 0 for none [default: 60000]
+    /// Of a statement; 0 for none
     #[arg(long, value_name = "MS")]
     statement_timeout_ms: Option<u32>,
     /// Whether answers may come from the cache
     #[arg(long, value_name = "on|off", value_parser = ["on", "off"])]
     cache: Option<String>,
-    /// How old an answer of the cache may be [default: 60]
+    /// How old an answer of the cache may be
     #[arg(long, value_name = "SECONDS")]
     max_age: Option<u32>,
-    /// How much older while it is asked anew [default: 15]
+    /// How much older while it is asked anew
     #[arg(long, value_name = "SECONDS")]
     stale_while_revalidate: Option<u32>,
     /// What makes an answer of the cache too old: fresh, for writes through the binding and time; ttl,
-    /// for time alone [default: fresh]
+    /// for time alone
     #[arg(long, value_name = "MODE", value_parser = ["fresh", "ttl"])]
     cache_mode: Option<String>,
     /// Whether writes made elsewhere make answers too old at once, by logical replication: makes a
-    /// publication dormouse_cache of all tables at the origin, see docs/pooler.md [default: off]
+    /// publication dormouse_cache of all tables at the origin, see docs/pooler.md
     #[arg(long, value_name = "on|off", value_parser = ["on", "off"])]
     cache_replication: Option<String>,
     /// Save it without trying it
     #[arg(long)]
     skip_check: bool,
+}
+
+/// What is so of a binding that is made, where nothing else is told. One that is changed keeps what it has.
+const DEFAULTS: [(&str, &str); 11] = [
+    ("allow", "any"),
+    ("connections_max", "20"),
+    ("pinned_max", "10"),
+    ("connect_timeout_ms", "15000"),
+    ("wait_ms_max", "15000"),
+    ("idle_ms", "600000"),
+    ("statement_timeout_ms", "60000"),
+    ("max_age", "60"),
+    ("stale_while_revalidate", "15"),
+    ("cache_mode", "fresh"),
+    ("cache_replication", "off"),
+];
+
+/// An argument whose help says its default too.
+fn with_default(arg: clap::Arg) -> clap::Arg {
+    let default = DEFAULTS.iter().find(|(id, _)| arg.get_id() == id);
+    let (Some((_, default)), Some(help)) = (default, arg.get_help()) else {
+        return arg;
+    };
+    let help = format!("{help} [default: {default}]");
+    arg.help(help)
 }
 
 impl FieldArgs {
@@ -182,9 +208,7 @@ impl FieldArgs {
             let template = self.template;
             fields.database_per_app = Some(PerAppDocument { template });
         }
-        if !self.allow.is_empty() {
-            fields.allowed = Some(self.allow.iter().map(|text| allowed(text)).collect());
-        }
+        fields.allowed = all_allowed(&self.allow)?;
         let limits = LimitsDocument {
             connections_max: self.connections_max,
             pinned_max: self.pinned_max,
@@ -248,13 +272,35 @@ fn read(path: impl AsRef<std::path::Path>) -> Result<String, Failure> {
         .map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))
 }
 
-fn allowed(text: &str) -> AllowedDocument {
+/// Who may bind it: everybody if the list is empty, whoever may now if there is none.
+fn all_allowed(told: &[String]) -> Result<Option<Vec<AllowedDocument>>, Failure> {
+    let is_any = |text: &String| matches!(text.trim(), "" | "any");
+    match told {
+        [] => Ok(None),
+        [one] if is_any(one) => Ok(Some(Vec::new())),
+        several if several.iter().any(is_any) => Err(Failure::Usage(
+            "--allow any lets everybody bind it: leave out the others, or it".to_owned(),
+        )),
+        several => several
+            .iter()
+            .map(|text| allowed(text))
+            .collect::<Result<_, _>>()
+            .map(Some),
+    }
+}
+
+fn allowed(text: &str) -> Result<AllowedDocument, Failure> {
     let (repository, environment) = match text.split_once('@') {
+        Some((_, "")) => {
+            return Err(Failure::Usage(format!(
+                "--allow {text}: there is no environment behind the @; leave the @ out for all of them"
+            )));
+        }
         Some((repository, environment)) => (repository, Some(environment.to_owned())),
         None => (text, None),
     };
-    AllowedDocument {
+    Ok(AllowedDocument {
         repository: repository.to_owned(),
         environment,
-    }
+    })
 }

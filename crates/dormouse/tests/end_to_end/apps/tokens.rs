@@ -101,14 +101,15 @@ fn tokens_deploy_what_they_are_for_and_nothing_else() {
         ),
         ("GET", "/v1/tokens", None),
         ("GET", "/metrics", None),
+        ("GET", "/v1/bindings", None),
         ("POST", "/sql", Some(r#"{"query": "select 1"}"#)),
     ] {
         let answer = stage.ask(method, path, body);
+        assert_eq!(answer.status, 403, "{path}: {}", answer.text());
+        let challenge = answer.header("www-authenticate").unwrap_or_default();
         assert!(
-            [401, 400].contains(&answer.status),
-            "{path}: {} {}",
-            answer.status,
-            answer.text()
+            challenge.contains("error=\"insufficient_scope\""),
+            "{path}: {challenge}"
         );
     }
     let audit = std::fs::read_to_string(stage.folder.path().join("audit")).unwrap();

@@ -44,13 +44,25 @@ pub(super) fn invalid(message: impl Into<String>) -> ApiError {
     ApiError::new(StatusCode::BAD_REQUEST, error)
 }
 
-/// An origin that does not let us in: by a name and by Hyperdrive's number, for programs.
-pub(super) fn failure(failure: &Failure) -> ApiError {
+/// An origin that does not let us in where a binding was to be made or changed.
+pub(super) fn not_saved(failure: &Failure) -> ApiError {
+    let skip = "Mend the binding, or send \"skipCheck\": true (dormouse binding … --skip-check) to save it as it is.";
+    failed(failure, format!("nothing was saved: {failure}")).hint(skip)
+}
+
+/// The same where it was only looked at.
+pub(super) fn does_not_work(failure: &Failure) -> ApiError {
+    let mend =
+        "Mend its Postgres, or change the binding: PATCH /v1/bindings/ID, dormouse binding change.";
+    failed(failure, format!("the binding does not work: {failure}")).hint(mend)
+}
+
+/// By a name and by Hyperdrive's number, for programs.
+fn failed(failure: &Failure, message: String) -> ApiError {
     let told = PgError::error(
         sqlstate::SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
-        format!("nothing was saved: {failure}"),
-    )
-    .hint("Mend the binding, or send \"skipCheck\": true to save it as it is.");
+        message,
+    );
     let detail = serde_json::json!({ "kind": failure.kind.name(), "code": failure.kind.code() });
     ApiError::new(StatusCode::BAD_REQUEST, told).member("failure", detail)
 }
