@@ -62,7 +62,7 @@ impl Draft {
                 return Err(too_large(vec![limit.sentence(&what)]));
             }
         }
-        let mut warnings = Vec::new();
+        let mut warnings: Vec<_> = manifest.unknown.warnings().collect();
         if entrypoint.is_none() && !roots.is_empty() {
             warnings.push(backend_skipped(&roots));
         }
@@ -182,6 +182,36 @@ mod tests {
             of(&[("out/index.html", ""), ("out/a", ""), ("out/b", "")])
                 .contains("static_files_max is 2")
         );
+    }
+
+    #[test]
+    fn keys_that_nobody_knows_are_told() {
+        let told = |manifest: &str| {
+            let draft = draft(&[("w7s.json", manifest), ("worker/index.js", "x")]).unwrap();
+            let warnings = draft.warnings.into_iter();
+            let told = warnings.map(|warning| {
+                assert_eq!(warning.code, "unknown_key");
+                assert!(warning.message.contains(&warning.target), "{warning:?}");
+                warning.target
+            });
+            told.collect::<Vec<_>>()
+        };
+        assert_eq!(
+            told(
+                r#"{"hyperdrive": [], "bindings": {"hyperdrve": [{"binding": "DB", "id": "x"}], "kv": []}}"#
+            ),
+            ["hyperdrive", "bindings.hyperdrve"]
+        );
+        assert_eq!(
+            told(
+                r#"{"$schema": "", "name": "a", "vars": [], "secrets": [], "routing": {}, "bindings": {"hyperdrive": [], "ai": null},
+                    "queues": [], "schedules": [], "workflows": [], "queue": {}, "workflow": {}, "rpc": {}}"#
+            ),
+            [""; 0]
+        );
+        let many: Vec<String> = (0..30).map(|n| format!("\"k{n}\": 1")).collect();
+        let told = told(&format!("{{{}}}", many.join(",")));
+        assert_eq!((told.len(), told[10].as_str()), (11, "w7s.json"));
     }
 
     #[test]

@@ -30,7 +30,9 @@ pub use archive::Archive;
 pub use bindings::{BindingAddress, Bindings};
 pub use draft::{Draft, Warning};
 pub use limits::DeployLimits;
-pub use manifest::{MANIFEST_FILE, Manifest, PLATFORM_NAMES, PostgresBinding, Routing, Values};
+pub use manifest::{
+    MANIFEST_FILE, Manifest, PLATFORM_NAMES, PostgresBinding, Routing, UnknownKeys, Values,
+};
 pub use names::{App, Environment, Repository};
 pub use network::{AddressRange, NetworkRules};
 pub use refusal::Refusal;

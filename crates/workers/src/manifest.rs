@@ -1,11 +1,13 @@
 //! `w7s.json`: what a deployment asks of the platform.
 //!
 //! Errors are those of the W7S platform, word for word where it has them. Keys that nobody knows are ignored, as it
-//! ignores them. A kind of binding that is known there and not offered here is refused by name.
+//! ignores them, and whoever deploys is told. A kind of binding that is known there and not offered here is refused by name.
 
 mod foreign;
+mod unknown;
 mod values;
 
+pub use unknown::UnknownKeys;
 pub use values::Values;
 
 use crate::Refusal;
@@ -42,6 +44,8 @@ pub struct Manifest {
     pub secrets: Vec<String>,
     /// Which hosts lead to the application.
     pub routing: Routing,
+    /// What was not read, as nobody knows it.
+    pub unknown: UnknownKeys,
 }
 
 /// Which hosts lead to an application.
@@ -85,6 +89,7 @@ impl Manifest {
             vars: environment_names(root, "vars", &mut names)?,
             secrets: environment_names(root, "secrets", &mut names)?,
             routing: routing(root)?,
+            unknown: UnknownKeys::of(root, bindings),
         };
         foreign::refuse(root, bindings, &mut names)?;
         Ok(manifest)

@@ -5,7 +5,7 @@ use crate::Refusal;
 use serde_json::{Map, Value};
 
 /// Keys of `bindings`.
-const BINDINGS: [&str; 9] = [
+pub(super) const BINDINGS: [&str; 9] = [
     "kv",
     "fs",
     "r2",
@@ -18,10 +18,10 @@ const BINDINGS: [&str; 9] = [
 ];
 
 /// Keys of the manifest itself, each an array.
-const LISTS: [&str; 3] = ["queues", "schedules", "workflows"];
+pub(super) const LISTS: [&str; 3] = ["queues", "schedules", "workflows"];
 
 /// Keys of the manifest itself, each an object with `allow`.
-const CALLERS: [&str; 3] = ["queue", "workflow", "rpc"];
+pub(super) const CALLERS: [&str; 3] = ["queue", "workflow", "rpc"];
 
 /// Refuses a manifest that asks for any of them, with a line for each. One that names a kind and asks for nothing of
 /// it is fine.

@@ -33,6 +33,12 @@ fn everything_that_is_offered() {
     assert_eq!(manifest.hyperdrive[0].id, "x");
     assert_eq!(manifest.vars, ["A"]);
     assert_eq!(manifest.secrets, ["B", "_C"]);
+    let unknown: Vec<_> = manifest
+        .unknown
+        .warnings()
+        .map(|told| told.target)
+        .collect();
+    assert_eq!(unknown, ["later", "bindings.sometime"]);
     assert!(!manifest.routing.default_domain && !manifest.routing.prefixed_branches);
     assert_eq!(Manifest::parse("{}").unwrap(), Manifest::default());
 }

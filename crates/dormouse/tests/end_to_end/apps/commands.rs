@@ -40,7 +40,7 @@ fn a_folder_is_deployed_by_what_git_says() {
     write(
         folder.path(),
         "w7s.json",
-        r#"{"vars":["A","B"],"secrets":["A_SECRET"]}"#,
+        r#"{"vars":["A","B"],"secrets":["A_SECRET"],"bindings":{"hyperdrve":[{"binding":"DB","id":"x"}]}}"#,
     );
     let path = folder.path().to_str().unwrap();
     let said = ask(&stage, &["deploy", path]).failed(2);
@@ -61,6 +61,13 @@ fn a_folder_is_deployed_by_what_git_says() {
     );
     assert!(
         output.stderr.contains("warning: w7s.json names B"),
+        "{}",
+        output.stderr
+    );
+    assert!(
+        output
+            .stderr
+            .contains("warning: w7s.json has bindings.hyperdrve, which Dormouse does not know"),
         "{}",
         output.stderr
     );
