@@ -1,6 +1,8 @@
 //! The paths and documents of Cloudflare's Hyperdrive configurations, so that what was written for these finds ours. The
 //! account in the path is looked at by nobody: this node has one.
 
+mod fields;
+
 use axum::extract::{Path, Request, State};
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, StatusCode};
@@ -8,11 +10,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use pooler::{Binding, BindingTarget, Host, TlsMode};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::document::{CachingDocument, LimitsDocument, moment};
-use super::new::{BindingFields, OriginFields};
+use super::document::moment;
 use super::{add, alter, managed, remove, said};
 use crate::http::actor::Actor;
 use crate::http::body;
@@ -20,6 +21,7 @@ use crate::http::caller::{Caller, Scope};
 use crate::http::error::ApiError;
 use crate::http::router::App;
 use crate::http::tenant::By;
+use fields::Fields;
 
 /// Their number for what has none of its own.
 const GENERIC: u64 = 2015;
@@ -28,48 +30,6 @@ const GENERIC: u64 = 2015;
 const NOT_AUTHORIZED: u64 = 10_000;
 
 const CONFIGS: &str = "/client/v4/accounts/{account}/hyperdrive/configs";
-
-/// What is sent to make or change a configuration.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Fields {
-    name: Option<String>,
-    origin: Option<OriginOfTheirs>,
-    caching: Option<CachingOfTheirs>,
-    mtls: Option<Mtls>,
-    origin_connection_limit: Option<u32>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct OriginOfTheirs {
-    scheme: Option<String>,
-    host: Option<String>,
-    port: Option<u16>,
-    database: Option<String>,
-    user: Option<String>,
-    password: Option<String>,
-    /// Ways through their network.
-    access_client_id: Option<Value>,
-    access_client_secret: Option<Value>,
-    service_id: Option<Value>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct CachingOfTheirs {
-    disabled: Option<bool>,
-    max_age: Option<u32>,
-    stale_while_revalidate: Option<u32>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Mtls {
-    ca_certificate_id: Option<Value>,
-    mtls_certificate_id: Option<Value>,
-    sslmode: Option<String>,
-}
 
 /// Their envelope.
 #[derive(Serialize)]
@@ -95,10 +55,11 @@ impl IntoResponse for Refused {
             .0
             .member_of("failure")
             .and_then(|failure| failure["code"].as_u64());
-        let code = number.unwrap_or(match self.0.status() {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => NOT_AUTHORIZED,
-            _ => GENERIC,
-        });
+        let code = match (number, self.0.status()) {
+            (Some(number), _) => number,
+            (None, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => NOT_AUTHORIZED,
+            (None, _) => GENERIC,
+        };
         let envelope = Envelope {
             success: false,
             errors: vec![json!({ "code": code, "message": self.0.error().message() })],
@@ -240,70 +201,6 @@ async fn delete(
     expect(&caller)?;
     remove(&app, actor, &id).await?;
     Ok(told(Value::Null))
-}
-
-impl Fields {
-    /// What it says in our words.
-    fn ours(self) -> Result<BindingFields, ApiError> {
-        let mut origin = self.origin.map(OriginOfTheirs::ours).transpose()?;
-        if let Some(mtls) = self.mtls {
-            if mtls.ca_certificate_id.is_some() || mtls.mtls_certificate_id.is_some() {
-                return Err(said::invalid(
-                    "there are no certificates with ids here: give them to POST /v1/bindings as origin.sslrootcert, \
-                     origin.sslcert and origin.sslkey",
-                ));
-            }
-            if mtls.sslmode.is_some() {
-                origin.get_or_insert_default().sslmode = mtls.sslmode;
-            }
-        }
-        Ok(BindingFields {
-            name: self.name,
-            origin,
-            limits: self.origin_connection_limit.map(|limit| LimitsDocument {
-                connections_max: Some(limit),
-                ..LimitsDocument::default()
-            }),
-            caching: self.caching.map(|caching| CachingDocument {
-                disabled: caching.disabled,
-                max_age: caching.max_age,
-                stale_while_revalidate: caching.stale_while_revalidate,
-                ..CachingDocument::default()
-            }),
-            ..BindingFields::default()
-        })
-    }
-}
-
-impl OriginOfTheirs {
-    fn ours(self) -> Result<OriginFields, ApiError> {
-        if !matches!(
-            self.scheme.as_deref(),
-            None | Some("postgres" | "postgresql")
-        ) {
-            return Err(said::invalid(
-                "origin.scheme must be postgres or postgresql",
-            ));
-        }
-        let ways = [
-            ("access_client_id", self.access_client_id.is_some()),
-            ("access_client_secret", self.access_client_secret.is_some()),
-            ("service_id", self.service_id.is_some()),
-        ];
-        if let Some((field, _)) = ways.iter().find(|(_, told)| *told) {
-            return Err(said::invalid(format!(
-                "origin.{field} is a way through Cloudflare's network: leave it out, addresses are reached from this node"
-            )));
-        }
-        Ok(OriginFields {
-            host: self.host,
-            port: self.port,
-            database: self.database,
-            user: self.user,
-            password: self.password,
-            ..OriginFields::default()
-        })
-    }
 }
 
 fn shown(binding: &Binding) -> Result<Value, ApiError> {
