@@ -35,7 +35,15 @@ struct State {
     number: u64,
     /// Requests that are on their way to it.
     under_way: usize,
+    /// For how many things the client waits, one of them for the sake of another, with what it has asked unsent.
+    waits: usize,
+    /// Its wait is to end, with what it has asked.
+    is_cancelled: bool,
 }
+
+/// A client waits for something before what it has asked is sent: a cancellation is of what it has asked.
+#[derive(Debug)]
+pub(crate) struct Waiting(Arc<Slot>);
 
 /// The cancellations of a pool.
 #[derive(Debug)]
@@ -46,6 +54,7 @@ pub(crate) struct Cancels {
     sent: AtomicU64,
     failed: AtomicU64,
     refused: AtomicU64,
+    unsent: AtomicU64,
 }
 
 impl Cancels {
@@ -57,12 +66,19 @@ impl Cancels {
             sent: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            unsent: AtomicU64::new(0),
         }
     }
 
-    /// How many the origin took, how many it did not, and how many had no place.
-    pub(crate) fn counts(&self) -> [u64; 3] {
-        [&self.sent, &self.failed, &self.refused].map(|count| count.load(Ordering::Relaxed))
+    /// How many the origin took, how many it did not, how many had no place, and how many were of what was not sent yet.
+    pub(crate) fn counts(&self) -> [u64; 4] {
+        [&self.sent, &self.failed, &self.refused, &self.unsent]
+            .map(|count| count.load(Ordering::Relaxed))
+    }
+
+    /// What a client has asked was cancelled before the origin heard of it.
+    pub(crate) fn cancelled_unsent(&self) {
+        self.unsent.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Cancels what this server does, within a time at most.
@@ -103,14 +119,29 @@ impl Cancels {
 }
 
 impl Canceller {
-    /// Cancels what the client's server does; nothing if it has none.
+    /// Cancels what the client's server does, or what the client waits to ask one; nothing if it asks for nothing.
     pub async fn cancel(&self) {
+        self.end_wait();
         let Some((cancels, number)) = self.cancels() else {
             return;
         };
         if let Err(error) = self.cancel_among(&cancels, number).await {
             tracing::warn!(%error, "a statement could not be cancelled at the origin");
         }
+    }
+
+    fn end_wait(&self) {
+        let mut state = self.0.state.lock();
+        if state.waits > 0 {
+            state.is_cancelled = true;
+            self.0.done.notify_waiters();
+        }
+    }
+
+    /// The client begins to wait for something.
+    pub(crate) fn waits(&self) -> Waiting {
+        self.0.state.lock().waits += 1;
+        Waiting(Arc::clone(&self.0))
     }
 
     async fn cancel_among(&self, cancels: &Cancels, number: u64) -> io::Result<()> {
@@ -158,15 +189,48 @@ impl Canceller {
                 return;
             }
         }
+        self.0.until(|state| state.under_way == 0).await;
+    }
+}
+
+impl Slot {
+    /// Waits until something is so.
+    async fn until(&self, is_so: impl Fn(&State) -> bool) {
         loop {
-            let done = self.0.done.notified();
+            let done = self.done.notified();
             {
-                if self.0.state.lock().under_way == 0 {
+                if is_so(&self.state.lock()) {
                     return;
                 }
             }
             done.await;
         }
+    }
+}
+
+impl Waiting {
+    /// Ends when the wait is cancelled.
+    pub(crate) async fn cancelled(&self) {
+        self.0.until(|state| state.is_cancelled).await;
+    }
+
+    /// Whether it was.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.0.state.lock().is_cancelled
+    }
+
+    /// It waits no longer: whether it was cancelled. What comes from here on goes to the server that it has.
+    pub(crate) fn ends(self) -> bool {
+        self.is_cancelled()
+    }
+}
+
+/// A cancellation is of what it has met, and of nothing that the client asks later.
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let mut state = self.0.state.lock();
+        state.waits -= 1;
+        state.is_cancelled &= state.waits > 0;
     }
 }
 
@@ -193,7 +257,7 @@ mod tests {
         let held = cancels.place(Instant::now()).await.unwrap();
         let refused = cancels.place(Instant::now()).await.unwrap_err();
         assert!(refused.to_string().contains("cancels_max"), "{refused}");
-        assert_eq!(cancels.counts(), [0, 0, 1]);
+        assert_eq!(cancels.counts(), [0, 0, 1, 0]);
         drop(held);
         assert!(cancels.place(Instant::now()).await.is_ok());
     }

@@ -12,6 +12,7 @@ mod stop;
 mod taking;
 mod touched;
 mod unconfirmed;
+mod waiting;
 
 use std::collections::BTreeSet;
 use std::future::poll_fn;
@@ -46,6 +47,7 @@ use stop::Told;
 use taking::Taking;
 use touched::Touched;
 use unconfirmed::{By, Names, Unconfirmed};
+pub(crate) use waiting::cancelled;
 
 /// Bytes that wait in one direction before no more are taken from the other end.
 const WAITING_BYTES_MAX: usize = 256 << 10;

@@ -89,7 +89,7 @@ impl Pool {
     /// How it stands.
     pub fn standing(&self) -> Standing {
         let state = self.state.lock();
-        let [cancels, cancels_failed, cancels_refused] = self.cancels.counts();
+        let [cancels, cancels_failed, cancels_refused, cancels_unsent] = self.cancels.counts();
         Standing {
             connections: state.total,
             idle: state.idle.len(),
@@ -99,6 +99,7 @@ impl Pool {
                 cancels,
                 cancels_failed,
                 cancels_refused,
+                cancels_unsent,
                 ..state.counts
             },
         }
@@ -173,6 +174,12 @@ impl Pool {
         };
         self.replication.look_again();
         self.close_all(idle);
+    }
+
+    /// What a client has asked was cancelled before a server had heard of it: what it is told.
+    pub(crate) fn cancelled_unsent(&self) -> PgError {
+        self.cancels.cancelled_unsent();
+        crate::client::cancelled()
     }
 
     /// A number for a client.

@@ -8,13 +8,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dormouse_pooler::{Host, Origin, PoolOptions, Tls, TlsMode};
-use harness::{PASSWORD, Pooled, Postgres, limited, programs, told, until};
+use dormouse_pooler::{Caching, Host, Origin, PoolOptions, Tls, TlsMode};
+use harness::wired::{Wired, kinds, values};
+use harness::{PASSWORD, Pooled, Postgres, limited, one, programs, told, until};
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use wire::pg::{Format, Target, frontend};
 
 /// The first eight bytes of a packet that asks for TLS, and of one that cancels.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
@@ -243,4 +245,140 @@ async fn a_client_has_one_cancellation_at_once() {
     if let Some(most) = at_once(10, 1, 5).await {
         assert_eq!(most, 1);
     }
+}
+
+const CANCELLED: &str = "57014 canceling statement due to user request";
+
+/// Who waits for a connection is not to wait for it to be told that nothing is done.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_a_connection_is_cancelled() {
+    let Some(postgres) = Postgres::with_password() else {
+        return;
+    };
+    let beside = postgres.session().await;
+    beside
+        .batch_execute("create table t (n int)")
+        .await
+        .unwrap();
+    for caching in [Caching::disabled(), Caching::default()] {
+        let pooled = Pooled::cached(postgres.origin(), limited(1), caching).await;
+        let other = pooled.session().await;
+        let mut client = Wired::connect(pooled.address).await;
+        let waits = async || {
+            until("it waits", async || pooled.pool.standing().waiting == 1).await;
+        };
+        // Nothing is asked: that is of nothing.
+        client.cancel().await;
+        other.batch_execute("begin").await.unwrap();
+        for sql in ["insert into t values (1)", "select n from t"] {
+            frontend::query(&mut client.out, sql.as_bytes()).unwrap();
+            client.send().await;
+            waits().await;
+            client.cancel().await;
+            let answer = client.until(b'Z').await;
+            assert_eq!(
+                (&*kinds(&answer), &*values(&answer)),
+                ("EZ", CANCELLED),
+                "{sql}"
+            );
+            // What comes behind it up to `Sync` is left out.
+            client
+                .parse("", sql, &[])
+                .bind("", &[], Format::Text)
+                .execute(0);
+            frontend::sync(&mut client.out);
+            client.send().await;
+            waits().await;
+            client.cancel().await;
+            let answer = client.until(b'Z').await;
+            assert_eq!(
+                (&*kinds(&answer), &*values(&answer)),
+                ("EZ", CANCELLED),
+                "{sql}"
+            );
+        }
+        // The next is another: what has come between cancels it no more than what came before.
+        client.cancel().await;
+        frontend::query(&mut client.out, b"insert into t values (2)").unwrap();
+        client.send().await;
+        waits().await;
+        other.batch_execute("commit").await.unwrap();
+        let answer = client.until(b'Z').await;
+        assert_eq!(kinds(&answer), "CZ", "{}", values(&answer));
+        assert_eq!(
+            one(&beside, "select string_agg(n::text, ',') from t").await,
+            "2"
+        );
+        beside.batch_execute("truncate t").await.unwrap();
+        let standing = pooled.pool.standing();
+        assert_eq!((standing.waiting, standing.counts.connected), (0, 1));
+        let counts = standing.counts;
+        assert_eq!((counts.cancels_unsent, counts.cancels), (4, 0));
+    }
+}
+
+/// Nor is a statement run for which the pool was asking the server something when it was cancelled.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_pool_asks_for_a_statement_is_cancelled_with_it() {
+    let Some(postgres) = Postgres::open() else {
+        return;
+    };
+    let beside = postgres.session().await;
+    let sql = "create table t (n int); create view v as select n from t; create sequence s";
+    beside.batch_execute(sql).await.unwrap();
+    let pooled = Pooled::cached(postgres.origin(), limited(2), Caching::default()).await;
+    let mut client = Wired::connect(pooled.address).await;
+    let blocked = async || {
+        let sql = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'";
+        until("it waits for the lock", async || {
+            one(&beside, sql).await == "1"
+        })
+        .await;
+    };
+    let locker = postgres.session().await;
+
+    let mut twin = Wired::connect(pooled.address).await;
+    client.query("select 1").await;
+
+    // On what an answer depends: another wants the same.
+    locker
+        .batch_execute("begin; lock table pg_catalog.pg_policy")
+        .await
+        .unwrap();
+    for one in [&mut client, &mut twin] {
+        frontend::query(&mut one.out, b"select n from t").unwrap();
+        one.send().await;
+    }
+    blocked().await;
+    for one in [&mut twin, &mut client] {
+        one.cancel().await;
+        let answer = one.until(b'Z').await;
+        assert_eq!((&*kinds(&answer), &*values(&answer)), ("EZ", CANCELLED));
+    }
+    locker.batch_execute("rollback").await.unwrap();
+    // It is found out by the next who asks.
+    assert_eq!(kinds(&client.query("select n from t").await), "TCZ");
+
+    // What a statement gives, of which the client was told from memory.
+    let sql = "select n as told from t";
+    client.parse("a", sql, &[]).describe(Target::Statement, "a");
+    client.sync().await;
+    let mut told = Wired::connect(pooled.address).await;
+    told.parse("a", sql, &[]).describe(Target::Statement, "a");
+    assert_eq!(kinds(&told.sync().await), "1tTZ");
+    // On another connection than that which has said so.
+    client.query("begin").await;
+    client.query("select 1").await;
+    locker.batch_execute("begin; lock table t").await.unwrap();
+    told.bind("a", &[], Format::Text).execute(0);
+    frontend::sync(&mut told.out);
+    told.send().await;
+    blocked().await;
+    told.cancel().await;
+    let answer = told.until(b'Z').await;
+    assert_eq!((&*kinds(&answer), &*values(&answer)), ("EZ", CANCELLED));
+    locker.batch_execute("rollback").await.unwrap();
+    told.bind("a", &[], Format::Text).execute(0);
+    assert_eq!(kinds(&told.sync().await), "2CZ");
+    assert_eq!(pooled.pool.standing().counts.cancels, 2);
 }

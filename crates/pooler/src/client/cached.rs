@@ -15,7 +15,7 @@ use wire::pg::frontend::{self, Bind, kind};
 use wire::pg::{Frame, Severity, Target, TransactionStatus, backend};
 
 use super::held::Held;
-use super::{Client, WAITING_BYTES_MAX};
+use super::{Client, WAITING_BYTES_MAX, cancelled};
 use crate::awaited::{Awaited, StatementId};
 use crate::cache::{
     Asked, Boarding, CacheStatus, Looked, Question, Recording, SHARED_WAIT_MAX, Stamp,
@@ -156,6 +156,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             self.cached.judged = Some(status);
             return Ok(Answer::Pass);
         }
+        let wanted = self.identity.canceller.waits();
         let flight = match cache.board(&question) {
             Boarding::First(flight) => Some(flight),
             Boarding::Other(waiting) => {
@@ -163,9 +164,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 tokio::select! {
                     biased;
                     _ = waiting.within(SHARED_WAIT_MAX) => {}
+                    // No server is had, then, for what nobody wants.
+                    () = wanted.cancelled() => {}
                     () = super::messages::left(&mut self.side, max) => return Ok(Answer::Left),
                 }
                 if let Looked::Fresh(answer) = cache.look(&mut question) {
+                    // It has come, whoever wanted it cancelled.
                     cache.counters.shared.fetch_add(1, Ordering::Relaxed);
                     self.give(answer);
                     return Ok(Answer::Done);
@@ -184,6 +188,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             Err(failure) => Err(failure),
         };
         match tables {
+            Err(_) if wanted.is_cancelled() => {
+                // Nobody knows where it stands.
+                lease.is_broken = true;
+                return self.unwanted(frame).await;
+            }
             Ok(Ok(depends)) => {
                 self.cached.judged = Some(CacheStatus::Miss);
                 self.cached.recording = cache.record(lease, question, depends, flight);
@@ -204,7 +213,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 }
             }
         }
-        Ok(Answer::Pass)
+        match wanted.ends() {
+            true => self.unwanted(frame).await,
+            false => Ok(Answer::Pass),
+        }
+    }
+
+    /// A query was cancelled while the server was asked on what its answer depends.
+    async fn unwanted(&mut self, frame: &Frame) -> Result<Answer, PgError> {
+        self.cached.recording = None;
+        self.cached.judged = None;
+        self.identity.canceller.has_none().await;
+        if let Some(lease) = self.lease.take() {
+            lease.give_back();
+        }
+        self.refuse(cancelled(), frame);
+        Ok(self.failed(frame))
     }
 
     /// There is no server, which the client has been told.
@@ -385,9 +409,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         if !name.is_empty() && lease.prepared.get(&id).and_then(Option::as_ref) == Some(&told) {
             return Ok(());
         }
+        let wanted = self.identity.canceller.waits();
         let described = lease.describe(&statement).await;
         self.side.outbox.extend_from_slice(&lease.heard.split());
-        match described.map_err(|failure| failure.to_error())? {
+        let described = described.map_err(|failure| failure.to_error())?;
+        self.expect_wanted(wanted).await?;
+        match described {
             Some(now) if now != told => {
                 statement.forget_description();
                 Err(PgError::error(

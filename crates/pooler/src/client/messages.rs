@@ -14,6 +14,7 @@ use super::prepared::expect_own_names;
 use super::unconfirmed::By;
 use crate::awaited::{Awaited, Whose};
 use crate::cache::{Ends, Writes};
+use crate::cancel::Waiting;
 use crate::facts::{Facts, Pin};
 use crate::pool::Lease;
 use crate::settings::unite;
@@ -380,30 +381,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// Gets a server for a message: false if the client has left meanwhile. Without one the message is answered, or
     /// has failed.
     pub(super) async fn lease_for(&mut self, frame: &Frame) -> Result<bool, PgError> {
-        let taken = match self.take_lease().await {
-            Some(taken) => taken,
-            None => return Ok(false),
+        let waiting = self.identity.canceller.waits();
+        let Some(taken) = self.take_lease(&waiting).await else {
+            return Ok(false);
         };
         match taken {
-            Ok(lease) => {
-                self.identity.canceller.has(Arc::clone(&lease.key));
-                self.lease = Some(lease);
-            }
-            Err(error) => {
-                super::as_error(error).encode(&mut self.side.outbox);
-                match frame.kind() {
-                    kind::QUERY | kind::FUNCTION_CALL => {
-                        backend::ready_for_query(&mut self.side.outbox, TransactionStatus::Idle)
-                    }
-                    _ => self.skips = true,
-                }
-            }
+            Ok(lease) => self.has(lease, waiting, frame).await,
+            Err(error) => self.refuse(error, frame),
         }
         Ok(true)
     }
 
     /// A server whose session is this client's; nothing if the client leaves while it waits.
-    async fn take_lease(&mut self) -> Option<Result<Lease, PgError>> {
+    async fn take_lease(&mut self, waiting: &Waiting) -> Option<Result<Lease, PgError>> {
         let taking = async {
             let mut may_try_another = true;
             loop {
@@ -428,6 +418,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let max = self.message_bytes_max;
         let taken = tokio::select! {
             biased;
+            () = waiting.cancelled() => Err(self.pool.cancelled_unsent()),
             taken = taking => taken,
             () = left(side, max) => return None,
         };

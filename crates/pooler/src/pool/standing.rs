@@ -44,4 +44,6 @@ pub struct Counts {
     pub cancels_failed: u64,
     /// Those that were not sent, as others were on their way for too long: of the same client, or `cancels_max`.
     pub cancels_refused: u64,
+    /// Those of statements that waited for a connection, of which the origin has heard nothing.
+    pub cancels_unsent: u64,
 }

@@ -70,6 +70,7 @@ fn sum(one: Standing, other: Standing) -> Standing {
     counts.cancels += more.cancels;
     counts.cancels_failed += more.cancels_failed;
     counts.cancels_refused += more.cancels_refused;
+    counts.cancels_unsent += more.cancels_unsent;
     counts.waits.add(&more.waits);
     counts.held.add(&more.held);
     counts.connects.add(&more.connects);
@@ -181,7 +182,7 @@ fn counts(told: &[Told]) -> [Family; 4] {
         by_word(
             Kind::Counter,
             "dormouse_binding_cancels_total",
-            "Statements that were to be cancelled at the origin, by what became of that.",
+            "Statements that were to be cancelled, by what became of that: waiting are those that had no connection yet.",
             "outcome",
             told,
             |one| {
@@ -190,6 +191,7 @@ fn counts(told: &[Told]) -> [Family; 4] {
                     ("sent", counts.cancels),
                     ("failed", counts.cancels_failed),
                     ("refused", counts.cancels_refused),
+                    ("waiting", counts.cancels_unsent),
                 ]
             },
         ),
