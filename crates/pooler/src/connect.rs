@@ -23,8 +23,9 @@ use wire::pg::{Frame, backend, frontend};
 use crate::cancel::Cancels;
 use crate::dialing::{self, Dialing};
 use crate::failure::{Failure, FailureKind};
-use crate::origin::{Host, Origin, Target, TlsMode};
+use crate::origin::{ChannelBinding, Host, Origin, Target, TlsMode};
 use crate::side::Side;
+use crate::stranger::stranger;
 use crate::stream::Stream;
 use crate::tls;
 
@@ -119,7 +120,7 @@ pub(crate) async fn cancel(key: &CancelKey) -> io::Result<()> {
     let mut stream = stream.map_err(said)?;
     stream = match (stream, &key.tls) {
         (Stream::Tcp(mut tcp), Some(config)) => {
-            if !offers_tls(&mut tcp).await.map_err(said)? {
+            if !offers_tls(&key.host, &mut tcp).await.map_err(said)? {
                 return Err(io::Error::other("the server has no TLS any more"));
             }
             encrypted(&key.host, tcp, config).await.map_err(said)?
@@ -143,12 +144,23 @@ pub(crate) async fn cancel(key: &CancelKey) -> io::Result<()> {
 }
 
 /// Whether the server goes on in TLS.
-async fn offers_tls(tcp: &mut TcpStream) -> Result<bool, Failure> {
+async fn offers_tls(host: &Host, tcp: &mut TcpStream) -> Result<bool, Failure> {
     let broke = |error: io::Error| Failure::of_io(&error, "asking for TLS");
     tcp.write_all(&startup::SSL_REQUEST_PACKET)
         .await
         .map_err(broke)?;
-    Ok(tcp.read_u8().await.map_err(broke)? == b'S')
+    let mut said = vec![tcp.read_u8().await.map_err(broke)?];
+    match said[0] {
+        b'S' => Ok(true),
+        // An error is how old servers say that they do not know what that is.
+        b'N' | b'E' => Ok(false),
+        _ => {
+            let mut more = [0; 16];
+            let read = tcp.read(&mut more).await.map_err(broke)?;
+            said.extend_from_slice(&more[..read]);
+            Err(stranger(host, &said))
+        }
+    }
 }
 
 /// A connection in TLS.
@@ -182,7 +194,11 @@ fn tls_failed(host: &Host, error: &io::Error) -> Failure {
         }
         _ => FailureKind::Tls,
     };
-    Failure::new(kind, format!("TLS with {host} failed: {error}"))
+    let why = match (cause, host) {
+        (Some(cause), Host::Tcp(name, _)) => tls::in_words(cause, name),
+        _ => error.to_string(),
+    };
+    Failure::new(kind, format!("TLS with {host} failed: {why}"))
 }
 
 /// The steps into one host.
@@ -206,10 +222,10 @@ impl Login<'_> {
             cancels: None,
         };
         let channel = match &stream {
-            Stream::Tls(_) => Channel::Tls {
+            Stream::Tls(_) if self.binding() != ChannelBinding::Disable => Channel::Tls {
                 end_point: stream.certificate().and_then(scram::end_point),
             },
-            Stream::Tcp(_) | Stream::Unix(_) => Channel::Plain,
+            _ => Channel::Plain,
         };
         let mut side = Side::new(stream);
         let mut startup = Startup::new(&self.origin.user, &self.origin.database);
@@ -241,7 +257,7 @@ impl Login<'_> {
             return Ok((Stream::Tcp(tcp), None));
         };
         let mode = self.origin.tls.mode;
-        match offers_tls(&mut tcp).await? {
+        match offers_tls(self.host, &mut tcp).await? {
             true => {}
             false if mode == TlsMode::Prefer => return Ok((Stream::Tcp(tcp), None)),
             false => {
@@ -262,8 +278,17 @@ impl Login<'_> {
     ) -> Result<(), Failure> {
         let mut scram: Option<Client> = None;
         let mut proof: Option<Proof> = None;
+        let mut is_proven = false;
+        let mut is_first = true;
         loop {
-            let frame = next(side).await?;
+            let frame = match next(side).await {
+                // The beginning of no message.
+                Err(failure) if is_first && failure.kind == FailureKind::Protocol => {
+                    return Err(stranger(self.host, &side.inbox));
+                }
+                frame => frame?,
+            };
+            is_first = false;
             match frame.kind() {
                 backend::kind::ERROR_RESPONSE => return Err(said(&frame)),
                 backend::kind::NOTICE_RESPONSE | backend::kind::NEGOTIATE_PROTOCOL_VERSION => {
@@ -275,7 +300,19 @@ impl Login<'_> {
             let request = Request::decode(frame.body()).map_err(Failure::said)?;
             let password = self.origin.password.reveal();
             match request {
-                Request::Ok if scram.is_none() && proof.is_none() => return Ok(()),
+                Request::Ok if scram.is_some() || proof.is_some() => {
+                    return Err(distrust(scram::Distrust::Signature));
+                }
+                Request::Ok if is_proven || self.binding() != ChannelBinding::Require => {
+                    return Ok(());
+                }
+                Request::Ok => return Err(self.unbound()),
+                // Nothing is sent that whoever stands between could use.
+                Request::Cleartext | Request::Md5 { .. }
+                    if self.binding() == ChannelBinding::Require =>
+                {
+                    return Err(self.unbound());
+                }
                 Request::Cleartext => {
                     self.needs_password()?;
                     authentication::password(&mut side.outbox, password.as_bytes())
@@ -294,6 +331,11 @@ impl Login<'_> {
                         Failure::new(FailureKind::Protocol, format!("no randomness: {error}"))
                     })?;
                     let client = Client::choose(&mechanisms, channel, &nonce).map_err(distrust)?;
+                    if self.binding() == ChannelBinding::Require
+                        && client.mechanism() != scram::SHA_256_PLUS
+                    {
+                        return Err(self.unbound());
+                    }
                     let first = client.first();
                     authentication::sasl_initial(
                         &mut side.outbox,
@@ -313,8 +355,8 @@ impl Login<'_> {
                 Request::SaslFinal(outcome) => {
                     let proof = proof.take().ok_or_else(|| unexpected(frame.kind()))?;
                     proof.judge(outcome).map_err(distrust)?;
+                    is_proven = true;
                 }
-                Request::Ok => return Err(distrust(scram::Distrust::Signature)),
                 Request::Other(method) => {
                     return Err(Failure::new(
                         FailureKind::Protocol,
@@ -326,6 +368,21 @@ impl Login<'_> {
                 }
             }
         }
+    }
+
+    fn binding(&self) -> ChannelBinding {
+        self.origin.tls.channel_binding
+    }
+
+    fn unbound(&self) -> Failure {
+        Failure::new(
+            FailureKind::Protocol,
+            format!(
+                "channel_binding is require, and {} offers no login that is bound to its certificate: that is \
+                 SCRAM-SHA-256-PLUS, over TLS. Give the role a password by scram-sha-256 there, or set channel_binding to prefer",
+                self.host
+            ),
+        )
     }
 
     fn needs_password(&self) -> Result<(), Failure> {

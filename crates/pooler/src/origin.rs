@@ -70,6 +70,39 @@ pub struct Tls {
     pub authorities: Option<String>,
     /// A certificate chain and its key in PEM, to show to a server that asks.
     pub identity: Option<Identity>,
+    /// Whether a login is bound to the server's certificate.
+    pub channel_binding: ChannelBinding,
+}
+
+/// As libpq's `channel_binding`: whether a login by SCRAM is of no use to whoever stands between, with a certificate of his own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ChannelBinding {
+    /// It is not.
+    Disable,
+    /// It is, if there is TLS and the server offers it.
+    #[default]
+    Prefer,
+    /// There is no login without.
+    Require,
+}
+
+impl ChannelBinding {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Disable, Self::Prefer, Self::Require];
+
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Disable => "disable",
+            Self::Prefer => "prefer",
+            Self::Require => "require",
+        }
+    }
+
+    /// The one of this name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|binding| binding.name() == name)
+    }
 }
 
 /// A client's certificate.

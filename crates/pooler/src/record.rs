@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::binding::{Allowed, Binding, BindingTarget, Caching, CachingMode, Limits};
 use crate::credential::Credential;
-use crate::origin::{Host, Identity, Origin, Secret, Target, Tls, TlsMode};
+use crate::origin::{ChannelBinding, Host, Identity, Origin, Secret, Target, Tls, TlsMode};
 
 /// What is kept of a binding, its secrets in clear: the file that it is in is sealed.
 #[derive(Serialize, Deserialize)]
@@ -60,6 +60,8 @@ struct OriginRecord {
     chain: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    channel_binding: Option<String>,
     writes: bool,
 }
 
@@ -220,6 +222,10 @@ impl From<&Origin> for OriginRecord {
             authorities: origin.tls.authorities.clone(),
             chain: identity.map(|identity| identity.chain.clone()),
             key: identity.map(|identity| identity.key.reveal().to_owned()),
+            channel_binding: match origin.tls.channel_binding {
+                ChannelBinding::Prefer => None,
+                other => Some(other.name().to_owned()),
+            },
             writes: origin.target == Target::ReadWrite,
         }
     }
@@ -244,6 +250,10 @@ impl OriginRecord {
                 mode: TlsMode::of_name(&self.sslmode)?,
                 authorities: self.authorities,
                 identity,
+                channel_binding: match &self.channel_binding {
+                    Some(name) => ChannelBinding::of_name(name)?,
+                    None => ChannelBinding::Prefer,
+                },
             },
             target: match self.writes {
                 true => Target::ReadWrite,
@@ -267,6 +277,25 @@ impl From<HostRecord> for Host {
         match host {
             HostRecord::Tcp(name, port) => Self::Tcp(name, port),
             HostRecord::Unix(folder, port) => Self::Unix(folder.into(), port),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_login_is_bound_to_is_kept() {
+        for binding in ChannelBinding::ALL {
+            let url = format!(
+                "postgres://a:b@far.example/c?channel_binding={}",
+                binding.name()
+            );
+            let origin = Origin::of_url(&url).unwrap();
+            let kept = serde_json::to_string(&OriginRecord::from(&origin)).unwrap();
+            let record: OriginRecord = serde_json::from_str(&kept).unwrap();
+            assert_eq!(record.into_origin().unwrap(), origin);
         }
     }
 }

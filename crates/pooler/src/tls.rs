@@ -1,15 +1,21 @@
 //! TLS to an origin: whom we believe, and how much.
 
+mod words;
+
 use std::sync::Arc;
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, RootCertStore,
+    SignatureScheme,
 };
+
+pub(crate) use words::in_words;
 
 use crate::failure::{Failure, FailureKind};
 use crate::origin::{Tls, TlsMode};
@@ -24,10 +30,15 @@ pub(crate) fn config(tls: &Tls) -> Result<Option<Arc<ClientConfig>>, Failure> {
         return Ok(None);
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let believed = believed(tls, &provider)?;
+    let named = match &tls.authorities {
+        Some(authorities) => certificates("the authorities", authorities)?,
+        None => Vec::new(),
+    };
+    let believed = believed(tls, &named, &provider)?;
     let verifier = Arc::new(Checking {
         provider: Arc::clone(&provider),
         believed,
+        named,
         any_name: tls.mode != TlsMode::VerifyFull,
     });
     let builder = ClientConfig::builder_with_provider(provider)
@@ -52,14 +63,15 @@ pub(crate) fn config(tls: &Tls) -> Result<Option<Arc<ClientConfig>>, Failure> {
 /// Who checks certificates; nobody where they are not looked at.
 fn believed(
     tls: &Tls,
+    named: &[CertificateDer<'static>],
     provider: &Arc<CryptoProvider>,
 ) -> Result<Option<Arc<dyn ServerCertVerifier>>, Failure> {
     let is_checked = matches!(tls.mode, TlsMode::VerifyCa | TlsMode::VerifyFull);
-    if let Some(authorities) = &tls.authorities {
+    if !named.is_empty() {
         let mut roots = RootCertStore::empty();
-        for certificate in certificates("the authorities", authorities)? {
+        for certificate in named {
             roots
-                .add(certificate)
+                .add(certificate.clone())
                 .map_err(|error| unusable("the authorities", &error))?;
         }
         let verifier =
@@ -92,11 +104,21 @@ fn unusable(what: &str, error: &dyn std::fmt::Display) -> Failure {
     )
 }
 
+/// Whether a certificate was refused for being an authority's.
+fn is_of_an_authority(error: &CertificateError) -> bool {
+    let CertificateError::Other(OtherError(cause)) = error else {
+        return false;
+    };
+    matches!(cause.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
+}
+
 /// Checks as much of a certificate as libpq does in the same mode.
 #[derive(Debug)]
 struct Checking {
     provider: Arc<CryptoProvider>,
     believed: Option<Arc<dyn ServerCertVerifier>>,
+    /// Authorities by name.
+    named: Vec<CertificateDer<'static>>,
     any_name: bool,
 }
 
@@ -114,6 +136,18 @@ impl ServerCertVerifier for Checking {
         };
         let verified =
             believed.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        let verified = match verified {
+            // Signed by itself, and believed by name: as an authority it was refused after its time was looked at, and before
+            // its name was. Its key is that of who signs the handshake.
+            Err(Error::InvalidCertificate(error))
+                if is_of_an_authority(&error) && self.named.iter().any(|it| it == end_entity) =>
+            {
+                let certificate = ParsedCertificate::try_from(end_entity)?;
+                verify_server_name(&certificate, server_name)
+                    .map(|()| ServerCertVerified::assertion())
+            }
+            verified => verified,
+        };
         match verified {
             // The chain was good: the name is looked at last.
             Err(Error::InvalidCertificate(

@@ -128,7 +128,7 @@ async fn a_cancellation_is_encrypted_like_the_connection() {
         origin.tls = Tls {
             mode,
             authorities: Some(made.cert.pem()),
-            identity: None,
+            ..Tls::default()
         };
         let pooled = Pooled::start(origin, limited(1)).await;
         let session = pooled.session().await;

@@ -7,10 +7,12 @@ mod harness;
 use std::time::Duration;
 
 use dormouse_pooler::{
-    FailureKind, Host, Identity, Origin, PoolOptions, Secret, Target, Tls, TlsMode, check,
+    ChannelBinding, FailureKind, Host, Identity, Origin, PoolOptions, Secret, Target, Tls, TlsMode,
+    check,
 };
 use harness::{PASSWORD, Pooled, Postgres, limited, one, programs, told, until};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 const WITHIN: Duration = Duration::from_secs(10);
 
@@ -181,7 +183,7 @@ async fn tls_as_much_as_wanted() {
         origin.tls = Tls {
             mode,
             authorities: authorities.cloned(),
-            identity: None,
+            ..Tls::default()
         };
         origin
     };
@@ -259,6 +261,7 @@ async fn a_certificate_instead_of_a_password() {
         mode: TlsMode::VerifyFull,
         authorities: Some(right.authority.clone()),
         identity: Some(right.client.clone()),
+        ..Tls::default()
     };
     check(&origin, WITHIN).await.unwrap();
     origin.tls.identity = None;
@@ -405,4 +408,152 @@ async fn a_network_that_is_cut_holds_nobody() {
     })
     .await;
     assert_eq!(pooled.pool.standing().connections, 1);
+}
+
+/// As `openssl req -new -x509` makes them: an authority that has signed itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_is_its_own_authority() {
+    if programs().is_none() {
+        return;
+    }
+    let made = |year: i32| {
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        let own = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        Certificates {
+            server: (own.pem(), own.key().serialize_pem()),
+            client: certificates("localhost").client,
+            authority: own.pem(),
+        }
+    };
+    let (right, late) = (made(4000), made(2020));
+    let stranger = made(4000).authority;
+    for (own, mode, host, named, expected) in [
+        (
+            &right,
+            TlsMode::VerifyFull,
+            "localhost",
+            &right.authority,
+            "",
+        ),
+        (&right, TlsMode::VerifyCa, "127.0.0.1", &right.authority, ""),
+        (
+            &right,
+            TlsMode::VerifyFull,
+            "127.0.0.1",
+            &right.authority,
+            "is not for 127.0.0.1, but for localhost. Name a host that it is for",
+        ),
+        (
+            &right,
+            TlsMode::VerifyFull,
+            "localhost",
+            &stranger,
+            "--sslrootcert",
+        ),
+        (
+            &late,
+            TlsMode::VerifyCa,
+            "localhost",
+            &late.authority,
+            "has expired",
+        ),
+    ] {
+        let postgres = Postgres::start(&with_tls(own, "scram-sha-256")).unwrap();
+        let mut origin = postgres.origin();
+        let port = postgres.native.address.port();
+        origin.hosts = vec![Host::Tcp(host.to_owned(), port)];
+        origin.tls = Tls {
+            mode,
+            authorities: Some(named.clone()),
+            ..Tls::default()
+        };
+        match check(&origin, WITHIN).await {
+            Ok(_) => assert_eq!(expected, "", "{mode:?} {host}"),
+            Err(failure) => {
+                assert_eq!(failure.kind, FailureKind::Certificate, "{failure}");
+                let is_told = !expected.is_empty() && failure.reason.contains(expected);
+                assert!(is_told, "{mode:?} {host}: {failure}");
+            }
+        }
+    }
+}
+
+/// A login that whoever stands between, with a certificate of his own, could pass on is none.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_is_bound_where_that_is_required() {
+    if programs().is_none() {
+        return;
+    }
+    let right = certificates("localhost");
+    for method in ["scram-sha-256", "password", "trust"] {
+        let mut options = with_tls(&right, method);
+        if method == "trust" {
+            options.password = None;
+        }
+        let postgres = Postgres::start(&options).unwrap();
+        for (mode, binding) in [
+            (TlsMode::Require, ChannelBinding::Require),
+            (TlsMode::Require, ChannelBinding::Prefer),
+            (TlsMode::Require, ChannelBinding::Disable),
+            (TlsMode::Disable, ChannelBinding::Require),
+        ] {
+            let mut origin = postgres.origin();
+            origin.tls.mode = mode;
+            origin.tls.channel_binding = binding;
+            let is_bound = method == "scram-sha-256" && mode == TlsMode::Require;
+            let is_required = binding == ChannelBinding::Require;
+            match check(&origin, WITHIN).await {
+                Ok(_) => assert!(is_bound || !is_required, "{method} {mode:?} {binding:?}"),
+                Err(failure) => {
+                    assert!(
+                        is_required && !is_bound,
+                        "{method} {mode:?} {binding:?}: {failure}"
+                    );
+                    assert!(
+                        failure.reason.contains("channel_binding is require"),
+                        "{failure}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// What is no Postgres is not told as a limit that was met.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_listens_there_need_not_be_postgres() {
+    for (says, told) in [
+        (&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], "a server of HTTP"),
+        (b"\x15\x03\x01\x00\x02\x02\x46", "speaks TLS"),
+        (b"SSH-2.0-x\r\n", "does not speak PostgreSQL's protocol"),
+        (
+            b"220 mail.example.com ready\r\n",
+            "does not speak PostgreSQL's protocol. Check",
+        ),
+    ] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                client.write_all(says).await.unwrap();
+                let mut rest = Vec::new();
+                // Until it has heard enough.
+                let _ = client.read_to_end(&mut rest).await;
+            }
+        });
+        for mode in ["disable", "require"] {
+            if says[0] == b'S' && mode == "require" {
+                // It is taken for a yes.
+                continue;
+            }
+            let url = format!("postgres://a:b@127.0.0.1:{port}/c?sslmode={mode}");
+            let failure = check(&Origin::of_url(&url).unwrap(), WITHIN)
+                .await
+                .unwrap_err();
+            assert_eq!(failure.kind, FailureKind::Protocol, "{failure}");
+            assert!(failure.reason.contains(told), "{mode}: {failure}");
+        }
+    }
 }

@@ -3,7 +3,7 @@
 
 use percent_encoding::percent_decode_str;
 
-use super::{Host, NAME_BYTES_MAX, Origin, PORT, Secret, Target, Tls, TlsMode};
+use super::{ChannelBinding, Host, NAME_BYTES_MAX, Origin, PORT, Secret, Target, Tls, TlsMode};
 
 /// Which part of a connection string is wrong. What is in it is not told: it may be a password in the wrong place.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -92,6 +92,13 @@ impl Origin {
         if self.hosts.is_empty() {
             return Err(wrong("host", "is missing"));
         }
+        if self.tls.channel_binding == ChannelBinding::Require && self.tls.mode == TlsMode::Disable
+        {
+            return Err(wrong(
+                "parameter",
+                "channel_binding=require needs TLS: set sslmode to require, verify-ca or verify-full",
+            ));
+        }
         Ok(())
     }
 }
@@ -145,6 +152,15 @@ fn parameters(origin: &mut Origin, query: &str) -> Result<(), UrlError> {
                     wrong("parameter", format!("sslmode must be one of {names}"))
                 })?;
             }
+            "channel_binding" => {
+                origin.tls.channel_binding = ChannelBinding::of_name(&value).ok_or_else(|| {
+                    let names = ChannelBinding::ALL.map(ChannelBinding::name).join(", ");
+                    wrong(
+                        "parameter",
+                        format!("channel_binding must be one of {names}"),
+                    )
+                })?;
+            }
             "target_session_attrs" => {
                 origin.target = match &*value {
                     "any" => Target::Any,
@@ -159,14 +175,14 @@ fn parameters(origin: &mut Origin, query: &str) -> Result<(), UrlError> {
             "password" if origin.password.is_empty() => origin.password = Secret::new(value),
             "dbname" if origin.database.is_empty() => origin.database = value,
             // What a client of its own would need; the pool has its own.
-            "application_name" | "connect_timeout" | "channel_binding" | "pgbouncer"
-            | "connection_limit" | "pool_timeout" | "schema" | "uselibpqcompat" => {}
+            "application_name" | "connect_timeout" | "pgbouncer" | "connection_limit"
+            | "pool_timeout" | "schema" | "uselibpqcompat" => {}
             _ => {
                 let name: String = name.chars().filter(|c| !c.is_control()).take(40).collect();
                 return Err(wrong(
                     "parameter",
                     format!(
-                        "{name} is not known here: leave it out (sslmode and target_session_attrs are)"
+                        "{name} is not known here: leave it out (sslmode, channel_binding and target_session_attrs are)"
                     ),
                 ));
             }
@@ -228,6 +244,22 @@ mod tests {
     }
 
     #[test]
+    fn what_a_login_is_bound_to() {
+        let binding = |rest: &str| {
+            let url = format!("postgres://a@far.example/b{rest}");
+            Origin::of_url(&url).map(|origin| origin.tls.channel_binding)
+        };
+        assert_eq!(binding("").unwrap(), ChannelBinding::Prefer);
+        for expected in ChannelBinding::ALL {
+            let rest = format!("?channel_binding={}", expected.name());
+            assert_eq!(binding(&rest).unwrap(), expected);
+        }
+        let error = binding("?channel_binding=require&sslmode=disable").unwrap_err();
+        assert!(error.reason.contains("needs TLS"), "{error}");
+        assert!(Origin::of_url("postgres://a@localhost/b?channel_binding=require").is_err());
+    }
+
+    #[test]
     fn the_wrong_part_is_named() {
         let long = format!("postgres://a@h/{}", "x".repeat(64));
         for (url, part) in [
@@ -242,6 +274,7 @@ mod tests {
             ("postgres://a:p#q@h x/b", "host"),
             ("postgres://a@h/b?sslmode=yes", "parameter"),
             ("postgres://a@h/b?color=red", "parameter"),
+            ("postgres://a@h/b?channel_binding=yes", "parameter"),
             ("postgres://a%ff@h/b", "user"),
             (&long, "database"),
         ] {
