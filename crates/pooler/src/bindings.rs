@@ -278,6 +278,7 @@ impl Bindings {
         state.bindings = changed;
         match (&binding.target, state.pools.get(id)) {
             (BindingTarget::Origin(origin), Some(pool)) => {
+                pool.call(&binding.name);
                 if old.target != binding.target {
                     pool.turn_to(origin.clone());
                 }
@@ -383,10 +384,12 @@ impl Bindings {
         let options = binding.limits.pool_options(&self.pool_options);
         let origin = origin.clone();
         let (caching, space) = (binding.caching, Arc::clone(&self.space));
-        let pool = state
-            .pools
-            .entry(id.to_owned())
-            .or_insert_with(|| Pool::with_cache(origin, options, caching, space));
+        let name = binding.name.clone();
+        let pool = state.pools.entry(id.to_owned()).or_insert_with(|| {
+            let pool = Pool::with_cache(origin, options, caching, space);
+            pool.call(&name);
+            pool
+        });
         Ok(Some(Arc::clone(pool)))
     }
 

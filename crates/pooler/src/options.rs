@@ -5,26 +5,26 @@ use std::time::Duration;
 
 use crate::dialing::Dialing;
 
-/// Limits of a pool, each by the name that its error tells.
+/// Limits of a pool, each by the name that its error tells: those of a binding as users set them.
 #[derive(Debug, Clone)]
 pub struct PoolOptions {
-    /// `connections_max`: connections to the origin at any time, those included that are being made or closed.
+    /// `connectionsMax`: connections to the origin at any time, those included that are being made or closed.
     pub connections_max: usize,
-    /// `connect_timeout_ms`: from the first packet to the login, and for each statement of the pool's own.
+    /// `connectTimeoutMs`: from the first packet to the login, and for each statement of the pool's own.
     pub connect_timeout: Duration,
-    /// `wait_ms_max`: for a connection, while others have them all.
+    /// `waitMsMax`: for a connection, while others have them all.
     pub wait_max: Duration,
     /// `waiting_max`: clients that wait for one.
     pub waiting_max: usize,
-    /// `idle_ms`: a connection that nobody has used for this long is closed.
+    /// `idleMs`: a connection that nobody has used for this long is closed.
     pub idle: Duration,
-    /// `statement_timeout_ms`: of a statement, where a client has set no other; zero for none.
+    /// `statementTimeoutMs`: of a statement, where a client has set no other; zero for none.
     pub statement_timeout: Duration,
     /// `check_ms`: one that was idle for this long is asked whether it still lives before it is used.
     pub check_after: Duration,
     /// `statements_max`: prepared statements that one server keeps.
     pub statements_max: NonZeroUsize,
-    /// `pinned_max`: connections that sessions may keep between transactions.
+    /// `pinnedMax`: connections that sessions may keep between transactions.
     pub pinned_max: usize,
     /// `message_bytes_max`: of a client.
     pub message_bytes_max: usize,

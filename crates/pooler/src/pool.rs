@@ -42,6 +42,8 @@ use texts::Texts;
 #[derive(Debug)]
 pub struct Pool {
     options: RwLock<Arc<PoolOptions>>,
+    /// What its binding is called, for people.
+    name: RwLock<Arc<str>>,
     /// They are others now.
     adjusted: Arc<Notify>,
     pub(crate) statements: Registry,
@@ -73,6 +75,7 @@ impl Pool {
         let cancels = Arc::new(Cancels::new(&options));
         Arc::new_cyclic(|me| Self {
             options: RwLock::new(Arc::new(options)),
+            name: RwLock::new(Arc::from("")),
             adjusted: Arc::default(),
             cancels,
             statements: Registry::new(),
@@ -84,6 +87,16 @@ impl Pool {
             state: Mutex::new(State::new(origin)),
             me: Weak::clone(me),
         })
+    }
+
+    /// Its binding is called so from now on: by that the log tells of it.
+    pub fn call(&self, name: &str) {
+        *self.name.write() = Arc::from(name);
+    }
+
+    /// What its binding is called.
+    pub(crate) fn name(&self) -> Arc<str> {
+        Arc::clone(&self.name.read())
     }
 
     /// How it stands.
@@ -237,7 +250,10 @@ impl Pool {
             }
             Ok(false) => {
                 if self.is_current(lease.epoch) {
-                    tracing::warn!("the origin takes no writes any more: the pool connects anew");
+                    tracing::warn!(
+                        binding = &*self.name(),
+                        "the origin takes no writes any more: the pool connects anew"
+                    );
                     self.restart();
                 }
                 false

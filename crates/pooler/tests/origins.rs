@@ -324,7 +324,17 @@ async fn who_waits_too_long_hears_for_whom() {
     );
     let hint = error.hint().unwrap();
     assert!(hint.contains("client 1"), "{hint}");
-    ann.batch_execute("commit").await.unwrap();
+    assert!(hint.contains("Raise connectionsMax or waitMsMax"), "{hint}");
+    let detail = error.detail().unwrap();
+    assert!(detail.contains("2000 ms, which is waitMsMax"), "{detail}");
+    ann.batch_execute("listen a; commit").await.unwrap();
+    let error = joe.simple_query("select 1").await.unwrap_err();
+    let hint = error.as_db_error().unwrap().hint().unwrap();
+    assert!(
+        hint.contains("keeps it for its session, by LISTEN"),
+        "{hint}"
+    );
+    ann.batch_execute("unlisten *").await.unwrap();
     assert_eq!(one(&joe, "select 1").await, "1");
 }
 

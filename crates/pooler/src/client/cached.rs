@@ -199,7 +199,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             }
             Ok(Err(status)) => self.cached.judged = Some(status),
             Err(failure) => {
-                tracing::warn!(%failure, "the origin did not tell on what a query depends");
+                tracing::warn!(binding = &*self.pool.name(), %failure, "the origin did not tell on what a query depends");
                 cache.give_up(&question);
                 self.cached.judged = Some(CacheStatus::Uncacheable);
                 // Nobody knows where it stands.

@@ -344,8 +344,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let cache = Arc::clone(&self.pool.cache);
         let writes = cache.writes(facts, is_known, &self.cached.temporary);
         let lease = self.leased()?;
-        if !facts.pins.is_empty() {
-            lease.pin()?;
+        if let Some(pin) = facts.pins.first() {
+            lease.pin(*pin)?;
         }
         lease.discard_numbers()?;
         if facts.gives_numbers {
@@ -405,7 +405,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 };
                 if was_anothers && std::mem::take(&mut may_try_another) {
                     // What another has left is in the way, and ends with its connection.
-                    tracing::warn!(%failure, "a connection could not be made ready for another session");
+                    tracing::warn!(binding = &*self.pool.name(), %failure, "a connection could not be made ready for another session");
                     continue;
                 }
                 let error = failure.to_error();

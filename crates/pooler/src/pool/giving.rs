@@ -24,7 +24,7 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// 53300 after `wait_ms_max` or for more than `waiting_max`; the origin's failure if there is no connection to it.
+    /// 53300 after `waitMsMax` or for more than `waiting_max`; the origin's failure if there is no connection to it.
     pub(crate) async fn lease(&self, label: &Arc<str>) -> Result<Lease, PgError> {
         self.replicate();
         let mut until = None;
@@ -184,7 +184,7 @@ impl Pool {
             }
             None => (
                 String::new(),
-                "Raise connections_max or wait_ms_max, or shorten transactions.",
+                "Raise connectionsMax or waitMsMax of the binding, or shorten transactions.",
             ),
         };
         let holders = || state.holders.iter().flatten();
@@ -195,10 +195,9 @@ impl Pool {
                 holders().count(),
                 holder.label,
                 holder.since.elapsed().as_secs_f64(),
-                if holder.is_pinned {
-                    ", which keeps it for its session"
-                } else {
-                    ""
+                match holder.pin {
+                    Some(pin) => format!(", which keeps it for its session, by {}", pin.reason()),
+                    None => String::new(),
                 },
             ),
             None => "Connections to the origin are being made, and it does not answer.".to_owned(),
@@ -208,7 +207,7 @@ impl Pool {
             "Failed to acquire a connection from the pool.",
         )
         .detail(format!(
-            "No connection became free, and none could be added, within {} ms, which is wait_ms_max.{why}",
+            "No connection became free, and none could be added, within {} ms, which is waitMsMax of the binding.{why}",
             self.options().wait_max.as_millis()
         ))
         .hint(hint)

@@ -91,6 +91,7 @@ impl Pool {
             read = Lore::read(version, teller, READING_MAX) => read,
             () = self.is_wanted() => {
                 tracing::warn!(
+                    binding = &*self.name(),
                     "the catalog could not be read in time: clients wait for the connection"
                 );
                 lease.abandon(false);
@@ -105,7 +106,7 @@ impl Pool {
                 is_whole
             }
             Err(failure) => {
-                tracing::warn!(%failure, "the catalog could not be read");
+                tracing::warn!(binding = &*self.name(), %failure, "the catalog could not be read");
                 false
             }
         }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use wire::{PgError, sqlstate};
 
 use super::Pool;
+use crate::facts::Pin;
 use crate::server::Server;
 
 /// A connection that somebody has. Dropped without a word it is closed.
@@ -92,12 +93,12 @@ impl Lease {
         });
     }
 
-    /// Keeps it between transactions.
+    /// Keeps it between transactions, for something that needs it.
     ///
     /// # Errors
     ///
-    /// 53300 beyond `pinned_max`.
-    pub(crate) fn pin(&mut self) -> Result<(), PgError> {
+    /// 53300 beyond `pinnedMax`.
+    pub(crate) fn pin(&mut self, pin: Pin) -> Result<(), PgError> {
         if self.is_pinned {
             return Ok(());
         }
@@ -106,18 +107,19 @@ impl Lease {
             return Err(PgError::error(
                 sqlstate::TOO_MANY_CONNECTIONS,
                 format!(
-                    "{} sessions keep a connection of their own already, as many as pinned_max allows",
+                    "{} needs a connection of its own, and {} sessions keep one already, as many as pinnedMax allows",
+                    pin.reason(),
                     state.pinned
                 ),
             )
-            .hint("Raise pinned_max of the binding, or do without what binds a session to its connection."));
+            .hint("Raise pinnedMax of the binding, or do without what binds a session to its connection."));
         }
         state.pinned += 1;
         self.is_pinned = true;
         let number = self.server.as_ref().map(|server| server.number);
         let holder = number.and_then(|number| state.holders.get_mut(number)?.as_mut());
         if let Some(holder) = holder {
-            holder.is_pinned = true;
+            holder.pin = Some(pin);
         }
         Ok(())
     }

@@ -111,7 +111,8 @@ impl Pool {
                 self.connect_if_wanted(&mut self.state.lock());
             }
             Err(failure) => {
-                tracing::warn!(kind = failure.kind.name(), %failure, "the origin did not let the pool in");
+                let binding = self.name();
+                tracing::warn!(binding = &*binding, kind = failure.kind.name(), %failure, "the origin did not let the pool in");
                 state.counts.failed += 1;
                 state.total -= 1;
                 if state.epoch != epoch {
@@ -130,5 +131,60 @@ impl Pool {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt;
+
+    use parking_lot::Mutex;
+    use tracing::field::{Field, Visit};
+    use tracing::span::{Attributes, Id, Record};
+    use tracing::{Event, Metadata, Subscriber};
+
+    use super::*;
+    use crate::options::PoolOptions;
+    use crate::origin::Origin;
+
+    /// What the log says.
+    #[derive(Clone, Default)]
+    struct Heard(Arc<Mutex<String>>);
+
+    impl Visit for Heard {
+        fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+            self.0.lock().push_str(&format!("{field}={value:?} "));
+        }
+    }
+
+    impl Subscriber for Heard {
+        fn enabled(&self, _: &Metadata<'_>) -> bool {
+            true
+        }
+        fn new_span(&self, _: &Attributes<'_>) -> Id {
+            Id::from_u64(1)
+        }
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+        fn event(&self, event: &Event<'_>) {
+            event.record(&mut self.clone());
+        }
+        fn enter(&self, _: &Id) {}
+        fn exit(&self, _: &Id) {}
+    }
+
+    /// A node has many.
+    #[tokio::test]
+    async fn the_log_names_the_binding() {
+        let heard = Heard::default();
+        let _hears = tracing::subscriber::set_default(heard.clone());
+        // Nobody listens there.
+        let origin = Origin::of_url("postgres://a:b@127.0.0.1:1/c").unwrap();
+        let pool = Pool::new(origin, PoolOptions::default());
+        pool.call("shop");
+        assert!(pool.lease(&Arc::from("somebody")).await.is_err());
+        let said = heard.0.lock().clone();
+        assert!(said.contains("did not let the pool in"), "{said}");
+        assert!(said.contains("binding=\"shop\""), "{said}");
     }
 }

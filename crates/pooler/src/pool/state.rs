@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::Counts;
 use super::lease::Handed;
 use super::queue::Queue;
+use crate::facts::Pin;
 use crate::failure::Failure;
 use crate::origin::Origin;
 use crate::server::Server;
@@ -104,7 +105,8 @@ impl State {
 pub(super) struct Holder {
     pub(super) since: Instant,
     pub(super) label: Arc<str>,
-    pub(super) is_pinned: bool,
+    /// By what its session keeps it.
+    pub(super) pin: Option<Pin>,
 }
 
 impl Holder {
@@ -112,7 +114,7 @@ impl Holder {
         Self {
             since: Instant::now(),
             label: Arc::clone(label),
-            is_pinned: false,
+            pin: None,
         }
     }
 }

@@ -162,14 +162,20 @@ async fn behaviour_21_what_cannot_be_kept_is_refused_with_a_hint() {
         return;
     };
     let mut client = Wired::connect(pooled.address).await;
-    for sql in [
-        "listen news",
-        "create temp table mine (n int)",
-        "select pg_advisory_lock(5)",
-        "prepare p as select 1",
-        "declare c cursor with hold for select 1",
-        "load 'plpgsql'",
-        "select set_config(n, 'x', false) from (values ('a.b')) v(n)",
+    for (sql, what) in [
+        ("listen news", "LISTEN"),
+        ("create temp table mine (n int)", "a temporary object"),
+        ("select pg_advisory_lock(5)", "an advisory lock"),
+        ("prepare p as select 1", "PREPARE"),
+        (
+            "declare c cursor with hold for select 1",
+            "a cursor WITH HOLD",
+        ),
+        ("load 'plpgsql'", "LOAD"),
+        (
+            "select set_config(n, 'x', false) from (values ('a.b')) v(n)",
+            "set_config",
+        ),
     ] {
         for is_extended in [false, true] {
             let frames = match is_extended {
@@ -182,9 +188,10 @@ async fn behaviour_21_what_cannot_be_kept_is_refused_with_a_hint() {
             let error = frames.iter().find(|frame| frame.kind() == b'E').unwrap();
             let error = wire::PgError::decode(error.body()).unwrap();
             assert_eq!(error.code(), "53300", "{sql}");
-            assert!(error.message().contains("pinned_max"), "{sql}: {error}");
+            assert!(error.message().starts_with(what), "{sql}: {error}");
+            assert!(error.message().contains("pinnedMax"), "{sql}: {error}");
             let hint = error.get(wire::pg::ErrorField::Hint).unwrap();
-            assert!(hint.contains("Raise pinned_max"), "{sql}: {hint}");
+            assert!(hint.contains("Raise pinnedMax"), "{sql}: {hint}");
             assert_eq!(values(&client.query("select 'goes on'").await), "goes on");
         }
     }
