@@ -418,8 +418,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let max = self.message_bytes_max;
         let taken = tokio::select! {
             biased;
-            () = waiting.cancelled() => Err(self.pool.cancelled_unsent()),
             taken = taking => taken,
+            () = waiting.cancelled() => Err(self.pool.cancelled_unsent()),
             () = left(side, max) => return None,
         };
         let mut lease = match taken {
