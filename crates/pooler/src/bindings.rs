@@ -278,7 +278,7 @@ impl Bindings {
         state.bindings = changed;
         match (&binding.target, state.pools.get(id)) {
             (BindingTarget::Origin(origin), Some(pool)) => {
-                pool.call(&binding.name);
+                pool.set_name(&binding.name);
                 if old.target != binding.target {
                     pool.turn_to(origin.clone());
                 }
@@ -387,7 +387,7 @@ impl Bindings {
         let name = binding.name.clone();
         let pool = state.pools.entry(id.to_owned()).or_insert_with(|| {
             let pool = Pool::with_cache(origin, options, caching, space);
-            pool.call(&name);
+            pool.set_name(&name);
             pool
         });
         Ok(Some(Arc::clone(pool)))

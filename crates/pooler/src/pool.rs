@@ -90,7 +90,7 @@ impl Pool {
     }
 
     /// Its binding is called so from now on: by that the log tells of it.
-    pub fn call(&self, name: &str) {
+    pub fn set_name(&self, name: &str) {
         *self.name.write() = Arc::from(name);
     }
 

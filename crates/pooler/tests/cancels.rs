@@ -271,31 +271,27 @@ async fn who_waits_for_a_connection_is_cancelled() {
         client.cancel().await;
         other.batch_execute("begin").await.unwrap();
         for sql in ["insert into t values (1)", "select n from t"] {
-            frontend::query(&mut client.out, sql.as_bytes()).unwrap();
-            client.send().await;
-            waits().await;
-            client.cancel().await;
-            let answer = client.until(b'Z').await;
-            assert_eq!(
-                (&*kinds(&answer), &*values(&answer)),
-                ("EZ", CANCELLED),
-                "{sql}"
-            );
-            // What comes behind it up to `Sync` is left out.
-            client
-                .parse("", sql, &[])
-                .bind("", &[], Format::Text)
-                .execute(0);
-            frontend::sync(&mut client.out);
-            client.send().await;
-            waits().await;
-            client.cancel().await;
-            let answer = client.until(b'Z').await;
-            assert_eq!(
-                (&*kinds(&answer), &*values(&answer)),
-                ("EZ", CANCELLED),
-                "{sql}"
-            );
+            for is_simple in [true, false] {
+                if is_simple {
+                    frontend::query(&mut client.out, sql.as_bytes()).unwrap();
+                } else {
+                    // What comes behind it up to `Sync` is left out.
+                    client
+                        .parse("", sql, &[])
+                        .bind("", &[], Format::Text)
+                        .execute(0);
+                    frontend::sync(&mut client.out);
+                }
+                client.send().await;
+                waits().await;
+                client.cancel().await;
+                let answer = client.until(b'Z').await;
+                assert_eq!(
+                    (&*kinds(&answer), &*values(&answer)),
+                    ("EZ", CANCELLED),
+                    "{sql}"
+                );
+            }
         }
         // The next is another: what has come between cancels it no more than what came before.
         client.cancel().await;

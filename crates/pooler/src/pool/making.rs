@@ -181,7 +181,7 @@ mod tests {
         // Nobody listens there.
         let origin = Origin::of_url("postgres://a:b@127.0.0.1:1/c").unwrap();
         let pool = Pool::new(origin, PoolOptions::default());
-        pool.call("shop");
+        pool.set_name("shop");
         assert!(pool.lease(&Arc::from("somebody")).await.is_err());
         let said = heard.0.lock().clone();
         assert!(said.contains("did not let the pool in"), "{said}");
